@@ -1,0 +1,1 @@
+"""chunkspool: durable, resumable LLM streams for Celery."""

@@ -1,0 +1,203 @@
+"""Every error that chunkspool raises, as one family.
+
+ChunkspoolError
+├── InvalidInput (ValueError)
+│   ├── InvalidId
+│   ├── InvalidRequest
+│   ├── InvalidCursor
+│   └── SettingsError
+├── ChatNotFound
+├── GenerationNotFound
+├── ChatBusy
+├── EnqueueFailed
+├── CursorExpired
+├── CursorAhead
+├── CorruptLog
+├── StoreError
+│   ├── StoreUnavailable   away: try again later
+│   ├── StoreFull          out of memory
+│   └── StoreRefused       wrong password, not a Redis, no permission
+├── Interrupted            a producer must stop writing
+│   ├── Fenced
+│   └── Stopped
+├── NotClaimed
+└── ProviderError
+"""
+
+from __future__ import annotations
+
+import re
+
+
+class ChunkspoolError(Exception):
+    """Any error of chunkspool."""
+
+
+class InvalidInput(ChunkspoolError, ValueError):
+    """Something passed in cannot be used; nothing was written."""
+
+
+class InvalidId(InvalidInput):
+    """An id has characters, a length or a type that ids may not have."""
+
+    def __init__(self, kind: str, value: object) -> None:
+        """`kind` names the argument, `value` is what was passed."""
+        self.kind = kind
+        self.value = value
+        super().__init__(
+            f"{kind}={_short(value)} is not an id: use 1 to 128 characters of A-Z a-z 0-9 _ . : @ ~ + = - "
+            f"(a tenant has no colon), the first one a letter, a digit or _"
+        )
+
+
+class InvalidRequest(InvalidInput):
+    """A prompt, messages, a model or params that no generation can be made from."""
+
+
+class InvalidCursor(InvalidInput):
+    """A cursor is not a whole number from 0 up."""
+
+    def __init__(self, value: object) -> None:
+        """`value` is what was passed."""
+        self.value = value
+        super().__init__(f"cursor {_short(value)}: pass the seq of the last event you have, or 0 for all of them")
+
+
+class SettingsError(InvalidInput):
+    """A setting has a value that cannot be used."""
+
+
+class ChatNotFound(ChunkspoolError):
+    """Nothing was ever enqueued in this chat, or it was erased, or it expired."""
+
+    def __init__(self, chat_id: str) -> None:
+        """`chat_id` is the chat that was asked for."""
+        self.chat_id = chat_id
+        super().__init__(f"chat {chat_id!r} does not exist: nothing was enqueued in it, it was erased, or it expired")
+
+
+class GenerationNotFound(ChunkspoolError):
+    """The chat has no such generation (any more)."""
+
+    def __init__(self, chat_id: str, generation_id: str) -> None:
+        """Both ids are those that were asked for."""
+        self.chat_id = chat_id
+        self.generation_id = generation_id
+        super().__init__(f"generation {generation_id!r} is not (or no longer) in chat {chat_id!r}")
+
+
+class ChatBusy(ChunkspoolError):
+    """A generation is active in the chat and `on_active` is "reject"."""
+
+    def __init__(self, chat_id: str, active: tuple[str, ...]) -> None:
+        """`active` are the ids of the generations that have not ended."""
+        self.chat_id = chat_id
+        self.active = active
+        super().__init__(
+            f"chat {chat_id!r} is busy with generation {', '.join(active)}: wait for it, "
+            f'or enqueue with on_active="replace" (stops it) or on_active="allow"'
+        )
+
+
+class EnqueueFailed(ChunkspoolError):
+    """The broker did not take the message. The generation was ended; enqueue again when the broker is back."""
+
+    def __init__(self, chat_id: str, generation_id: str, why: str) -> None:
+        """`generation_id` is the generation that was ended with `generation.failed`."""
+        self.chat_id = chat_id
+        self.generation_id = generation_id
+        super().__init__(f"generation {generation_id} of chat {chat_id!r} was not handed to a worker: {why}")
+
+
+class CursorExpired(ChunkspoolError):
+    """Events after the cursor are no longer kept (HTTP 410). Take a snapshot, or go on from `first - 1`."""
+
+    def __init__(self, requested: int, first: int, last: int) -> None:
+        """`first` and `last` are the seqs that are kept; `first` is `last + 1` when none is."""
+        self.requested = requested
+        self.first = first
+        self.last = last
+        kept = f"kept are {first} to {last}" if first <= last else f"nothing up to {last} is kept"
+        super().__init__(f"the events after seq {requested} have expired: {kept}; go on from cursor {first - 1}")
+
+
+class CursorAhead(ChunkspoolError):
+    """The cursor is beyond the chat's last event: it belongs to another chat, or the chat was made anew."""
+
+    def __init__(self, requested: int, last: int) -> None:
+        """`last` is the chat's last seq."""
+        self.requested = requested
+        self.last = last
+        super().__init__(f"cursor {requested} is ahead of the chat, whose last seq is {last}; start again from 0")
+
+
+class CorruptLog(ChunkspoolError):
+    """What stands in Redis is not an event that chunkspool wrote. Go on with `after=seq` to read the rest."""
+
+    def __init__(self, seq: int | None, why: str) -> None:
+        """`seq` is the undecodable event's, or None when a whole key is of another type."""
+        self.seq = seq
+        where = "a key of the chat" if seq is None else f"event {seq}"
+        super().__init__(f"{where} cannot be read: {why}")
+
+
+class StoreError(ChunkspoolError):
+    """Redis did not do what it was asked."""
+
+
+class StoreUnavailable(StoreError):
+    """Redis did not answer in time. Trying again is safe."""
+
+
+class StoreFull(StoreError):
+    """Redis is out of memory (maxmemory with noeviction). Free some, then try again."""
+
+
+class StoreRefused(StoreError):
+    """The server refuses us: wrong password, no permission, or it is not a Redis. Trying again will not help."""
+
+
+class Interrupted(ChunkspoolError):
+    """The generation is no longer this producer's to write."""
+
+
+class Fenced(Interrupted):
+    """A newer attempt has claimed the generation, or it was ended or erased: close the model's connection."""
+
+
+class Stopped(Interrupted):
+    """A user stopped the generation: close the model's connection."""
+
+
+class NotClaimed(ChunkspoolError):
+    """The generation cannot be claimed: it has ended, or another attempt of it is alive."""
+
+    def __init__(self, generation_id: str, outcome: str) -> None:
+        """`outcome` is what `claim` said: "ended", "held", "stopped" or "failed"."""
+        self.generation_id = generation_id
+        self.outcome = outcome
+        super().__init__(f"generation {generation_id} cannot be claimed: {outcome}")
+
+
+class ProviderError(ChunkspoolError):
+    """The model's provider failed. It becomes `generation.failed` with these three fields."""
+
+    def __init__(self, code: str, message: str, *, retryable: bool) -> None:
+        """`code` is for programs, `message` is for people, `retryable`: asking again may help."""
+        self.code = code
+        self.message = message
+        self.retryable = retryable
+        super().__init__(f"{code}: {message}")
+
+
+_SHOWN = 60
+
+
+def without_password(url: str) -> str:
+    """Return `url` fit for a message: its password is replaced by ***."""
+    return re.sub(r"(://[^:/@]*:)[^@/]*(@)", r"\1***\2", url)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."

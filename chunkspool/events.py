@@ -1,0 +1,180 @@
+"""The events of a log: what is written once, stored as it is and passed on as it is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, from_json
+
+from chunkspool.errors import CorruptLog
+
+
+class _Event(BaseModel):
+    """What all events share. Fields that a newer version added are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    type: str
+    generation: str
+
+
+class GenerationQueued(_Event):
+    """The generation is in the log and its message is on the way to a worker."""
+
+    type: Literal["generation.queued"] = "generation.queued"
+
+
+class GenerationStarted(_Event):
+    """An attempt began. The text of earlier attempts is void, unless `continues`."""
+
+    type: Literal["generation.started"] = "generation.started"
+    attempt: int
+    model: str | None = None
+    continues: bool = False
+
+
+class TextDelta(_Event):
+    """A piece of the answer."""
+
+    type: Literal["text.delta"] = "text.delta"
+    text: str
+
+
+class ReasoningDelta(_Event):
+    """A piece of the model's thinking."""
+
+    type: Literal["reasoning.delta"] = "reasoning.delta"
+    text: str
+
+
+class ToolCall(_Event):
+    """The model calls a tool; `arguments` is the JSON text as the model wrote it."""
+
+    type: Literal["tool.call"] = "tool.call"
+    id: str
+    name: str
+    arguments: str
+
+
+class ToolResult(_Event):
+    """What a tool gave back for the call with this `id`."""
+
+    type: Literal["tool.result"] = "tool.result"
+    id: str
+    output: JsonValue
+
+
+class Data(_Event):
+    """The app's own event."""
+
+    type: Literal["data"] = "data"
+    name: str
+    value: JsonValue
+
+
+class Usage(_Event):
+    """Tokens paid for, as the provider counts them."""
+
+    type: Literal["usage"] = "usage"
+    input_tokens: int
+    output_tokens: int
+
+
+class GenerationCompleted(_Event):
+    """The model ended by itself."""
+
+    type: Literal["generation.completed"] = "generation.completed"
+    finish_reason: str = "stop"
+
+
+class GenerationStopped(_Event):
+    """Somebody stopped it. `by` is "user", "revoke", "replace" or "producer"."""
+
+    type: Literal["generation.stopped"] = "generation.stopped"
+    by: str
+    reason: str | None = None
+
+
+class GenerationFailed(_Event):
+    """It ended with an error; `retryable` tells whether asking again may help."""
+
+    type: Literal["generation.failed"] = "generation.failed"
+    code: str
+    message: str
+    retryable: bool = False
+
+
+class UnknownEvent(_Event):
+    """An event of a type that this version does not know; readers pass it on."""
+
+    generation: str = ""
+
+
+Known = (
+    GenerationQueued
+    | GenerationStarted
+    | TextDelta
+    | ReasoningDelta
+    | ToolCall
+    | ToolResult
+    | Data
+    | Usage
+    | GenerationCompleted
+    | GenerationStopped
+    | GenerationFailed
+)
+Event = Known | UnknownEvent
+Ending = GenerationCompleted | GenerationStopped | GenerationFailed
+
+_KNOWN: Final[TypeAdapter[Known]] = TypeAdapter(Annotated[Known, Field(discriminator="type")])
+_KNOWN_TYPES: Final = frozenset(model.model_fields["type"].default for model in get_args(Known))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event as it stands in the log: its seq, when it was written (Unix ms, Redis's clock), and the stored bytes."""
+
+    seq: int
+    at: int
+    event: Event
+    raw: bytes
+
+    @property
+    def type(self) -> str:
+        """The event's type."""
+        return self.event.type
+
+    @property
+    def generation(self) -> str:
+        """The id of the event's generation."""
+        return self.event.generation
+
+
+def encode(event: Event) -> bytes:
+    """Return the bytes that are stored for `event`: compact JSON in UTF-8.
+
+    Two halves of a surrogate pair become their character (models split them between tokens), a lone one U+FFFD.
+    """
+    try:
+        return event.model_dump_json().encode()
+    except PydanticSerializationError:
+        text = json.dumps(event.model_dump(mode="python"), ensure_ascii=False, separators=(",", ":"))
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+
+def decode(raw: bytes, seq: int) -> Event:
+    """Return the event that `raw` holds. Raises `CorruptLog(seq)` for what no chunkspool ever wrote."""
+    try:
+        fields = from_json(raw)
+        if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
+            raise CorruptLog(seq, "it is not a JSON object with a type")
+        if fields["type"] in _KNOWN_TYPES:
+            return _KNOWN.validate_python(fields)
+        return UnknownEvent.model_validate(fields)
+    except ValidationError as error:
+        raise CorruptLog(seq, f"its fields are wrong: {error.errors()[0]['msg']}") from None
+    except ValueError as error:
+        raise CorruptLog(seq, f"it is not JSON: {error}") from None

@@ -1,0 +1,75 @@
+"""What a model provider is: the seam that own providers implement and the worker drives."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+ENTRY_POINTS = "chunkspool.providers"
+"""Entry-point group: name = provider, value = a callable `(Settings) -> Provider`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """A piece of the model's thinking."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A whole tool call; `arguments` is the JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens paid for, as the provider counts them."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Why the model ended: "stop", "length", "tool_calls", "content_filter" or the provider's own word."""
+
+    reason: str
+
+
+Delta = Text | Reasoning | ToolCall | Usage | Finish
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """What the model is asked: `messages` in the chat-completions shape, `params` passed through to the provider."""
+
+    messages: tuple[Mapping[str, Any], ...]
+    model: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Provider(Protocol):
+    """A model behind a stream. One object serves all generations of a process, on that process's asyncio loop."""
+
+    def stream(self, request: ModelRequest) -> AsyncIterator[Delta]:
+        """Yield the answer; raise `ProviderError` when the model fails.
+
+        Cancelling the task that iterates must close the model's connection.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Free what the provider holds."""
+        ...

@@ -1,0 +1,88 @@
+"""All settings, frozen, read from the environment once; a wrong value is a clear message."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from chunkspool.errors import SettingsError
+from chunkspool.keys import checked_id
+
+Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
+Bytes = Annotated[int, Field(ge=1024, le=512 * 1024 * 1024)]
+
+_OTHER_NAMES = {"openai_base_url": "OPENAI_BASE_URL", "openai_api_key": "OPENAI_API_KEY"}
+
+
+class Settings(BaseModel):
+    """Every setting with its default. The variable of a field is `CHUNKSPOOL_<FIELD>`, or the one its text names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="where the logs live")
+    broker_url: str | None = Field(None, description="Celery's broker; without it, the redis_url")
+    tenant: str = Field("default", description="namespace of every key")
+    task: str = Field("chunkspool.generate", description="name of the Celery task that runs a generation")
+
+    ttl: Seconds = Field(86_400.0, description="seconds that a chat is kept after its last event")
+    lease: Seconds = Field(10.0, description="seconds that an attempt counts as alive after its last write")
+    max_attempts: int = Field(3, ge=1, le=1000, description="attempts before a generation fails for good")
+    deadline: Seconds = Field(600.0, description="seconds that one attempt may take")
+
+    flush_interval: Seconds = Field(0.02, description="seconds between two writes of one generation")
+    write_timeout: Seconds = Field(30.0, description="seconds that a write may be retried while Redis is away")
+    read_timeout: Seconds = Field(30.0, description="seconds that a reader waits for a Redis that is away")
+    publish_timeout: Seconds = Field(5.0, description="seconds that the broker has to take a message")
+    buffer_bytes: Bytes = Field(4 * 1024 * 1024, description="unwritten bytes that one generation may hold")
+    max_request_bytes: Bytes = Field(1024 * 1024, description="size of a prompt or messages, encoded")
+    max_event_bytes: Bytes = Field(256 * 1024, description="size of one event, encoded")
+
+    provider: str = Field("openai_api", description="who runs the model: openai_api, scripted, or an own one")
+    model: str | None = Field(None, description="model of a request that names none")
+    openai_base_url: str | None = Field(None, description="OPENAI_BASE_URL: any OpenAI-compatible server")
+    openai_api_key: SecretStr | None = Field(None, description="OPENAI_API_KEY")
+    provider_retries: int = Field(3, ge=0, le=20, description="retries of a busy provider before its first chunk")
+    provider_timeout: Seconds = Field(60.0, description="seconds that a provider may stay silent")
+
+    @property
+    def broker(self) -> str:
+        """The broker's URL, whichever setting gives it."""
+        return self.broker_url or self.redis_url
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read the settings from `environ` (default: the process's); empty variables count as unset.
+
+        Raises `SettingsError`, which names the variable and what it takes.
+        """
+        found = os.environ if environ is None else environ
+        names = {field: variable_of(field) for field in cls.model_fields}
+        given = {field: found[name] for field, name in names.items() if found.get(name)}
+        return cls.checked(given)
+
+    @classmethod
+    def checked(cls, values: Mapping[str, object]) -> Self:
+        """Make settings of `values` (field → value). Raises `SettingsError`."""
+        try:
+            settings = cls.model_validate(values)
+        except ValidationError as error:
+            raise SettingsError("; ".join(_explain(e["loc"], e["msg"], values) for e in error.errors())) from None
+        checked_id("tenant", settings.tenant)
+        return settings
+
+
+def variable_of(field: str) -> str:
+    """Return the name of the environment variable that sets `field`."""
+    return _OTHER_NAMES.get(field, f"CHUNKSPOOL_{field.upper()}")
+
+
+def _explain(loc: tuple[int | str, ...], message: str, values: Mapping[str, object]) -> str:
+    field = str(loc[0])
+    known = Settings.model_fields.get(field)
+    if known is None:
+        return f"{field} is not a setting"
+    shown = "***" if "key" in field or "url" in field else repr(values.get(field))
+    return f"{variable_of(field)}={shown}: {message} ({known.description})"
