@@ -25,6 +25,7 @@ class Settings(BaseModel):
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="where the logs live")
     broker_url: str | None = Field(None, description="Celery's broker; without it, the redis_url")
     tenant: str = Field("default", description="namespace of every key")
+    queue: str = Field("chunkspool", description="name of the Celery queue")
     task: str = Field("chunkspool.generate", description="name of the Celery task that runs a generation")
 
     ttl: Seconds = Field(86_400.0, description="seconds that a chat is kept after its last event")

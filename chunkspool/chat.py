@@ -1,0 +1,66 @@
+"""What `Spool` tells of a chat: values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from chunkspool.fold import Answer, State
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What `enqueue` returns. `after` is the cursor before the generation's first event."""
+
+    id: str
+    chat_id: str
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationStatus:
+    """How one generation stands. Times are Unix ms by Redis's clock; None where it has not happened."""
+
+    id: str
+    state: State
+    attempt: int
+    after: int
+    created: int
+    started: int | None
+    ended: int | None
+    lease_until: int | None
+    stop_asked: bool
+    owner: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatStatus:
+    """How a chat stands: the seqs that are kept (`first` is `last + 1` when none is) and its generations, oldest first.
+
+    `now` is the time, in Unix ms by Redis's clock, at which it was asked.
+    """
+
+    chat_id: str
+    first: int
+    last: int
+    active: tuple[str, ...]
+    generations: tuple[GenerationStatus, ...]
+    now: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The chat's answers as they stood at `seq`; subscribe after it to see what follows."""
+
+    chat_id: str
+    answers: tuple[Answer, ...]
+    seq: int
+    active: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """What a stop did: "stopped" ended it, "stopping" asked its worker, "ended": it had ended before."""
+
+    generation_id: str
+    outcome: Literal["stopped", "stopping", "ended"]

@@ -1,0 +1,55 @@
+-- append.lua: a batch of one attempt enters the log, once. Without events it is the heartbeat.
+--
+-- KEYS  1-6 as in prelude.lua
+-- ARGV  1 generation id   2 attempt   3 index of the first event (1, 2, … per attempt)   4 lease ms
+--       5 ending: '' | completed | stopped | failed (the last event then is that ending)   6… events, JSON
+-- Returns {'ok', first seq, last seq, stop asked 0|1, status}: a batch that is already there returns its old seqs;
+--         of one that overlaps, only the new events are written. A heartbeat returns seqs 0, 0.
+--         Where a stop was asked, the ending written is its generation.stopped, whatever the batch says.
+--         {'fenced', attempt} a newer attempt has it | {'ended', status} | {'gone'} | {'gap', index expected}
+local id, attempt, index, n, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), #ARGV - 5, now_ms()
+local g = redis.call('HMGET', KEYS[6], 'status', 'attempt', 'index', 'stop', 'ttl', 'seq')
+local status, known, ttl = g[1], tonumber(g[3]), tonumber(g[5])
+local asked = g[4] and 1 or 0
+if not status then return {'gone'} end
+if tonumber(g[2]) ~= attempt then return {'fenced', tonumber(g[2])} end
+
+-- runs: "index:seq index:seq …", one pair for each stretch that no other writer of the chat has split.
+local function seq_of(i)
+  local seq
+  for from, at in string.gmatch(redis.call('HGET', KEYS[6], 'runs'), '(%d+):(%d+)') do
+    if tonumber(from) > i then break end
+    seq = at + i - from
+  end
+  return seq
+end
+
+if n > 0 and index + n - 1 <= known then return {'ok', seq_of(index), seq_of(index + n - 1), asked, status} end
+if ENDED[status] then return {'ended', status} end
+if n == 0 then
+  redis.call('HSET', KEYS[6], 'lease', now + tonumber(ARGV[4]))
+  redis.call('PEXPIRE', KEYS[6], ttl)
+  touch(ttl)
+  return {'ok', 0, 0, asked, status}
+end
+if index > known + 1 then return {'gap', known + 1} end
+
+local events, ending = {}, ARGV[5]
+for i = 5 + known + 1 - index + 1, #ARGV do events[#events + 1] = ARGV[i] end
+if ending ~= '' and g[4] then
+  ending, events[#events] = 'stopped', g[4]
+end
+local first, last = append(events, ttl, now)
+redis.call('HSET', KEYS[6], 'index', index + n - 1, 'seq', last, 'lease', now + tonumber(ARGV[4]))
+if first ~= tonumber(g[6]) + 1 then
+  local runs = redis.call('HGET', KEYS[6], 'runs')
+  redis.call('HSET', KEYS[6], 'runs', runs .. string.format('%.0f:%.0f ', known + 1, first))
+end
+if ending ~= '' then
+  close(KEYS[6], id, ending, ttl, now)
+  status = ending
+else
+  redis.call('PEXPIRE', KEYS[6], ttl)
+end
+if index <= known then first = seq_of(index) end
+return {'ok', first, last, asked, status}

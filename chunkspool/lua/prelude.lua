@@ -1,0 +1,80 @@
+-- prelude.lua: what every script that writes to a log shares. It is put in front of each of them.
+--
+-- KEYS  1 seq    string  the chat's counter; outlives the log by COUNTER_OUTLIVES
+--       2 log    stream  events: id <seq>-0, fields t (Unix ms) and e (JSON)
+--       3 head   hash    active = ids of the generations that have not ended, oldest first, separated by spaces
+--       4 gens   zset    generation id -> ms at which its hash expires
+--       5 live   channel frames: "<first seq> <ms>\n<event>\n<event>…"; a KEY because SPUBLISH on Cluster asks for it
+--       6 gen    hash    status, attempt, index, seq, runs, stop, lease, ttl, token, request, times
+local ENDED = {completed = true, stopped = true, failed = true}
+local COUNTER_OUTLIVES = 7 * 86400 * 1000
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+local function touch(ttl)
+  redis.call('PEXPIRE', KEYS[1], ttl + COUNTER_OUTLIVES)
+  redis.call('PEXPIRE', KEYS[2], ttl)
+  redis.call('PEXPIRE', KEYS[3], ttl)
+end
+
+-- The counter was lost (evicted, deleted by hand) while the log stands: go on after the log, never again at 1.
+local function counter_restored(n)
+  local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+  if not newest then return n end
+  return redis.call('INCRBY', KEYS[1], (string.match(newest[1], '^%d+')))
+end
+
+-- Appends the events and publishes their frame; returns the first and the last seq.
+local function append(events, ttl, now)
+  local n = #events
+  local last = redis.call('INCRBY', KEYS[1], n)
+  if last == n then last = counter_restored(n) end
+  local first = last - n + 1
+  local ms = string.format('%.0f', now)
+  for i = 1, n do
+    redis.call('XADD', KEYS[2], string.format('%.0f-0', first + i - 1), 't', ms, 'e', events[i])
+  end
+  touch(ttl)
+  redis.call('PUBLISH', KEYS[5], string.format('%.0f', first) .. ' ' .. ms .. '\n' .. table.concat(events, '\n'))
+  return first, last
+end
+
+local function set_active(id, active)
+  local ids = {}
+  for other in string.gmatch(redis.call('HGET', KEYS[3], 'active') or '', '%S+') do
+    if other ~= id then ids[#ids + 1] = other end
+  end
+  if active then ids[#ids + 1] = id end
+  if #ids > 0 then redis.call('HSET', KEYS[3], 'active', table.concat(ids, ' '))
+  else redis.call('HDEL', KEYS[3], 'active') end
+end
+
+-- The generation's last write: after it, nothing of the generation is appended any more.
+local function close(gen, id, status, ttl, now)
+  redis.call('HSET', gen, 'status', status, 'ended', now)
+  redis.call('HDEL', gen, 'lease')
+  redis.call('PEXPIRE', gen, ttl)
+  redis.call('ZADD', KEYS[4], now + ttl, id)
+  redis.call('PEXPIRE', KEYS[4], ttl)
+  set_active(id, false)
+end
+
+-- Stops one generation with its ready-made generation.stopped: at once where no attempt is alive, else it asks.
+local function stop(gen, id, event, channel, now)
+  local g = redis.call('HMGET', gen, 'status', 'lease', 'ttl', 'stop')
+  local status, ttl = g[1], tonumber(g[3])
+  if not status then return {'gone'} end
+  if ENDED[status] then return {'ended', status} end
+  if status == 'queued' or (tonumber(g[2]) or 0) <= now then
+    local _, last = append({g[4] or event}, ttl, now)
+    close(gen, id, 'stopped', ttl, now)
+    return {'stopped', last}
+  end
+  redis.call('HSETNX', gen, 'stop', event)
+  redis.call('PUBLISH', channel, id)
+  return {'stopping'}
+end
+

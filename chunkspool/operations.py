@@ -1,0 +1,285 @@
+"""What Spool and AsyncSpool do, step by step and without I/O.
+
+Each operation is a generator: it yields a step (a script call, reads, or a message to publish), is sent that step's
+result, and returns the operation's. So the sync and the async face share one logic and differ in the driver only.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from chunkspool import scripts
+from chunkspool.calls import Call, Reads, as_text
+from chunkspool.chat import ChatStatus, Generation, GenerationStatus, Snapshot, Stop
+from chunkspool.cursor import PAGE, Page, checked_cursor, page_after, raw_entry
+from chunkspool.errors import (
+    ChatBusy,
+    ChatNotFound,
+    CorruptLog,
+    EnqueueFailed,
+    GenerationNotFound,
+    NotClaimed,
+    StoreUnavailable,
+)
+from chunkspool.events import Entry, GenerationFailed, encode
+from chunkspool.fold import Answer, fold
+from chunkspool.keys import ChatKeys
+from chunkspool.scripts import Appended, Claimed, Enqueued, OnActive, StopReply
+from chunkspool.settings import Settings
+
+T = TypeVar("T")
+RACES = 100
+"""How often an operation begins again because the chat changed under it. Each time, somebody else got on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Hand the generation to a worker. It raises `EnqueueFailed`."""
+
+    chat_id: str
+    generation_id: str
+
+
+Step = Call[Any] | Reads[Any] | Publish
+Operation = Generator[Step, Any, T]
+
+
+def enqueue(
+    keys: ChatKeys,
+    generation_id: str,
+    request: bytes,
+    *,
+    on_active: OnActive,
+    ttl: float,
+    request_id: str | None,
+    owner: str | None,
+) -> Operation[Generation]:
+    """Make a generation and hand it to a worker; leave no ghost when the broker is away."""
+    for _ in range(RACES):
+        active: tuple[str, ...] = () if on_active == "allow" else (yield _active(keys))
+        made: Enqueued = yield scripts.enqueue(
+            keys,
+            generation_id,
+            request,
+            active=active,
+            on_active=on_active,
+            ttl_ms=round(ttl * 1000),
+            request_id=request_id,
+            owner=owner,
+        )
+        if made.outcome != "changed":
+            break
+    if made.outcome in {"busy", "changed"}:
+        raise ChatBusy(keys.chat_id, made.active or active)
+    generation = Generation(made.generation_id, keys.chat_id, made.after)
+    if made.outcome == "created" or (yield _is_queued(keys, generation.id)):
+        # A repeated request whose generation still waits is published again: the first caller may have died between
+        # its two steps, and a second message is harmless (claim).
+        yield from _publish(keys, generation.id, request_id)
+    return generation
+
+
+def _publish(keys: ChatKeys, generation_id: str, request_id: str | None) -> Operation[None]:
+    try:
+        yield Publish(keys.chat_id, generation_id)
+    except EnqueueFailed:
+        failed = GenerationFailed(
+            generation=generation_id,
+            code="enqueue_failed",
+            message="The request could not be handed to a worker.",
+            retryable=True,
+        )
+        ended: Appended = yield scripts.append(
+            keys, generation_id, attempt=0, index=1, lease_ms=0, events=(encode(failed),), ending="failed"
+        )
+        if ended.outcome == "fenced":
+            return  # the message did arrive: a worker has it
+        if request_id is not None:
+            yield Reads((("DEL", keys.request(request_id)),), len)
+        raise
+
+
+def read(keys: ChatKeys, after: object, limit: int) -> Operation[list[Entry]]:
+    """Return up to `limit` entries after the cursor. Raises `CorruptLog` where the first of them cannot be decoded."""
+    cursor = checked_cursor(after)
+    page: Page = yield page_after(keys, cursor, limit)
+    entries: list[Entry] = []
+    for raw in page.entries:
+        try:
+            entries.append(raw.decoded())
+        except CorruptLog:
+            if not entries:
+                raise
+            break  # what stands before it is returned first; the next read raises
+    return entries
+
+
+def stop(keys: ChatKeys, generation_id: str | None, by: str, reason: str | None) -> Operation[tuple[Stop, ...]]:
+    """Stop one generation, or all that are active in the chat."""
+    if generation_id is None:
+        wanted: tuple[str, ...] = yield _active_of_existing(keys)
+    else:
+        wanted = (generation_id,)
+    stops = []
+    for one in wanted:
+        reply: StopReply = yield scripts.stop(keys, one, by=by, reason=reason)
+        if reply.outcome == "gone":
+            if generation_id is None:
+                continue
+            raise GenerationNotFound(keys.chat_id, one)
+        stops.append(Stop(one, reply.outcome))
+    return tuple(stops)
+
+
+def snapshot(keys: ChatKeys) -> Operation[Snapshot]:
+    """Fold what is kept of the chat. An entry that cannot be decoded is passed over."""
+    status: ChatStatus = yield from chat_status(keys)
+    cursor, answers = status.first - 1, tuple[Answer, ...]()
+    while True:
+        page: Page = yield page_after(keys, cursor, PAGE)
+        events = []
+        for raw in page.entries:
+            cursor = raw.seq
+            try:
+                events.append(raw.decoded().event)
+            except CorruptLog:
+                continue
+        answers = fold(events, onto=answers)
+        if cursor >= page.last:
+            return Snapshot(keys.chat_id, answers, cursor, page.active)
+
+
+def chat_status(keys: ChatKeys) -> Operation[ChatStatus]:
+    """Say how the chat stands."""
+    seen: _Seen = yield _seen(keys)
+    if seen.last is None:
+        raise ChatNotFound(keys.chat_id)
+    found: list[GenerationStatus | None] = yield _statuses(keys, seen.generations)
+    generations = sorted((g for g in found if g), key=lambda g: g.after)
+    return ChatStatus(keys.chat_id, seen.first, seen.last, seen.active, tuple(generations), seen.now)
+
+
+def erase(keys: ChatKeys) -> Operation[None]:
+    """Erase the chat; no error if there is none."""
+    for _ in range(RACES):
+        seen: _Seen = yield _seen(keys)
+        requests: list[str] = yield _request_ids(keys, seen.generations)
+        done: bool = yield scripts.erase(
+            keys, active=seen.active, generations=seen.generations, request_ids=requests, known=seen.known
+        )
+        if done:
+            return
+    raise StoreUnavailable(f"chat {keys.chat_id!r} changes faster than it can be erased; stop it first")
+
+
+def claim(keys: ChatKeys, generation_id: str, settings: Settings, model: str | None) -> Operation[Claimed]:
+    """Take a generation for one more attempt. Raises `GenerationNotFound`."""
+    claimed: Claimed = yield scripts.claim(
+        keys,
+        generation_id,
+        token=secrets.token_hex(8),
+        lease_ms=round(settings.lease * 1000),
+        max_attempts=settings.max_attempts,
+        model=model,
+    )
+    if claimed.outcome == "gone":
+        raise GenerationNotFound(keys.chat_id, generation_id)
+    return claimed
+
+
+def claim_or_raise(keys: ChatKeys, generation_id: str, settings: Settings, model: str | None) -> Operation[Claimed]:
+    """Take a generation, or raise `NotClaimed`."""
+    claimed = yield from claim(keys, generation_id, settings, model)
+    if claimed.outcome != "claimed":
+        raise NotClaimed(generation_id, claimed.outcome)
+    return claimed
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """All that names the keys of a chat, at one moment. `known` is the size of `gens`."""
+
+    first: int
+    last: int | None
+    active: tuple[str, ...]
+    generations: tuple[str, ...]
+    known: int
+    now: int
+
+
+def _seen(keys: ChatKeys) -> Reads[_Seen]:
+    def parse(replies: Sequence[Any]) -> _Seen:
+        seq, oldest, active, gens, now = replies
+        last = None if seq is None else int(seq)
+        ids = tuple(as_text(active or "").split())
+        known = tuple(map(as_text, gens))
+        first = raw_entry(*oldest[0]).seq if oldest else (last or 0) + 1
+        ms = int(now[0]) * 1000 + int(now[1]) // 1000
+        return _Seen(first, last, ids, tuple(dict.fromkeys((*known, *ids))), len(known), ms)
+
+    return Reads(
+        (
+            ("GET", keys.seq),
+            ("XRANGE", keys.log, "-", "+", "COUNT", 1),
+            ("HGET", keys.head, "active"),
+            ("ZRANGE", keys.gens, 0, -1),
+            ("TIME",),
+        ),
+        parse,
+    )
+
+
+def _active(keys: ChatKeys) -> Reads[tuple[str, ...]]:
+    return Reads((("HGET", keys.head, "active"),), lambda replies: tuple(as_text(replies[0] or "").split()))
+
+
+def _active_of_existing(keys: ChatKeys) -> Reads[tuple[str, ...]]:
+    """Return the read of the active generations that raises `ChatNotFound` where there is no chat."""
+
+    def parse(replies: Sequence[Any]) -> tuple[str, ...]:
+        if replies[0] is None:
+            raise ChatNotFound(keys.chat_id)
+        return tuple(as_text(replies[1] or "").split())
+
+    return Reads((("GET", keys.seq), ("HGET", keys.head, "active")), parse)
+
+
+def _is_queued(keys: ChatKeys, generation_id: str) -> Reads[bool]:
+    return Reads((("HGET", keys.gen(generation_id), "status"),), lambda replies: as_text(replies[0]) == "queued")
+
+
+def _request_ids(keys: ChatKeys, generations: Sequence[str]) -> Reads[list[str]]:
+    commands = tuple(("HGET", keys.gen(one), "request_id") for one in generations)
+    return Reads(commands, lambda replies: [as_text(found) for found in replies if found])
+
+
+_FIELDS = ("status", "attempt", "after", "created", "started", "ended", "lease", "stop", "owner")
+
+
+def _statuses(keys: ChatKeys, generations: Sequence[str]) -> Reads[list[GenerationStatus | None]]:
+    commands = tuple(("HMGET", keys.gen(one), *_FIELDS) for one in generations)
+    return Reads(
+        commands, lambda replies: [_status(one, reply) for one, reply in zip(generations, replies, strict=True)]
+    )
+
+
+def _status(generation_id: str, fields: Sequence[Any]) -> GenerationStatus | None:
+    if fields[0] is None:
+        return None
+    state: Any = as_text(fields[0])
+    number = [None if value is None else int(value) for value in fields[1:7]]
+    return GenerationStatus(
+        id=generation_id,
+        state=state,
+        attempt=number[0] or 0,
+        after=number[1] or 0,
+        created=number[2] or 0,
+        started=number[3],
+        ended=number[4],
+        lease_until=number[5],
+        stop_asked=fields[7] is not None,
+        owner=as_text(fields[8]) or None if fields[8] is not None else None,
+    )

@@ -1,0 +1,190 @@
+"""The Lua scripts: one typed door each. A door only builds a `Call`; `chunkspool.store` sends it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+from chunkspool.calls import Arg, Call, Script, as_bytes, as_text
+from chunkspool.events import (
+    GenerationFailed,
+    GenerationQueued,
+    GenerationStarted,
+    GenerationStopped,
+    encode,
+)
+from chunkspool.keys import STOPS, ChatKeys
+
+OnActive = Literal["reject", "replace", "allow"]
+EndState = Literal["completed", "stopped", "failed"]
+
+
+@cache
+def load(name: str) -> Script:
+    """Return the script `lua/<name>.lua` with the prelude in front (erase writes no event and needs none)."""
+    folder = files("chunkspool") / "lua"
+    parts = [name] if name == "erase" else ["prelude", name]
+    text = "".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
+    return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """What `enqueue` said. `after` is the cursor before the generation's first event; `active` fills "busy"."""
+
+    outcome: Literal["created", "same", "busy", "changed"]
+    generation_id: str = ""
+    after: int = 0
+    active: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What `claim` said. `held_ms`: how long the other attempt's lease still runs; `status`: how it had ended."""
+
+    outcome: Literal["claimed", "held", "stopped", "failed", "ended", "gone"]
+    attempt: int = 0
+    request: bytes = b""
+    held_ms: int = 0
+    status: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What `append` said. `first` and `last` are the batch's seqs (0, 0 for a heartbeat)."""
+
+    outcome: Literal["ok", "fenced", "ended", "gone", "gap"]
+    first: int = 0
+    last: int = 0
+    stop_asked: bool = False
+    status: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StopReply:
+    """What `stop` said: "stopped" has ended it, "stopping" asked its worker, "ended" and "gone" changed nothing."""
+
+    outcome: Literal["stopped", "stopping", "ended", "gone"]
+    status: str = ""
+
+
+def enqueue(
+    keys: ChatKeys,
+    generation_id: str,
+    request: bytes,
+    *,
+    active: Sequence[str],
+    on_active: OnActive,
+    ttl_ms: int,
+    request_id: str | None = None,
+    owner: str | None = None,
+) -> Call[Enqueued]:
+    """Make a generation. `request` is its encoded model request, `active` what the caller saw as active."""
+    made = keys.gen(generation_id) if request_id is None else keys.request(request_id)
+    queued = encode(GenerationQueued(generation=generation_id))
+    args: list[Arg] = [generation_id, request_id or "", on_active, ttl_ms, owner or "", request, queued, STOPS]
+    for other in active:
+        args += [other, encode(GenerationStopped(generation=other, by="replace"))]
+
+    def parse(reply: list[Any]) -> Enqueued:
+        match as_text(reply[0]):
+            case "created":
+                return Enqueued("created", generation_id, int(reply[1]))
+            case "same":
+                return Enqueued("same", as_text(reply[1]), int(reply[2]))
+            case "busy":
+                return Enqueued("busy", active=tuple(map(as_text, reply[1:])))
+            case _:
+                return Enqueued("changed")
+
+    script_keys = (*keys.writer(generation_id), made, *map(keys.gen, active))
+    return Call(load("enqueue"), script_keys, tuple(args), parse)
+
+
+def claim(
+    keys: ChatKeys, generation_id: str, *, token: str, lease_ms: int, max_attempts: int, model: str | None
+) -> Call[Claimed]:
+    """Take a generation for one more attempt. `token` is the caller's own: the same call again is the same claim."""
+    mark = 987_654_321  # stands where the script puts the attempt's number
+    started = encode(GenerationStarted(generation=generation_id, attempt=mark, model=model))
+    before, after = started.split(b'"attempt":%d' % mark)
+    failed = GenerationFailed(
+        generation=generation_id,
+        code="too_many_attempts",
+        message=f"The answer was begun {max_attempts} times and never finished.",
+        retryable=True,
+    )
+
+    def parse(reply: list[Any]) -> Claimed:
+        match as_text(reply[0]):
+            case "claimed":
+                return Claimed("claimed", attempt=int(reply[1]), request=as_bytes(reply[2]))
+            case "held":
+                return Claimed("held", held_ms=int(reply[1]))
+            case "stopped":
+                return Claimed("stopped", status="stopped")
+            case "failed":
+                return Claimed("failed", status="failed")
+            case "ended":
+                return Claimed("ended", status=as_text(reply[1]))
+            case _:
+                return Claimed("gone")
+
+    args = (generation_id, token, lease_ms, max_attempts, before + b'"attempt":', after, encode(failed))
+    return Call(load("claim"), keys.writer(generation_id), args, parse)
+
+
+def append(
+    keys: ChatKeys,
+    generation_id: str,
+    *,
+    attempt: int,
+    index: int,
+    lease_ms: int,
+    events: Sequence[bytes] = (),
+    ending: EndState | None = None,
+) -> Call[Appended]:
+    """Append a batch; `index` numbers its first event within the attempt, from 1. Without events: the heartbeat."""
+
+    def parse(reply: list[Any]) -> Appended:
+        match as_text(reply[0]):
+            case "ok":
+                return Appended("ok", int(reply[1]), int(reply[2]), bool(int(reply[3])), as_text(reply[4]))
+            case "ended":
+                return Appended("ended", status=as_text(reply[1]))
+            case "fenced":
+                return Appended("fenced")
+            case "gap":
+                return Appended("gap")
+            case _:
+                return Appended("gone")
+
+    args: tuple[Arg, ...] = (generation_id, attempt, index, lease_ms, ending or "", *events)
+    return Call(load("append"), keys.writer(generation_id), args, parse)
+
+
+def stop(keys: ChatKeys, generation_id: str, *, by: str, reason: str | None) -> Call[StopReply]:
+    """Stop a generation. `by` tells the readers who asked."""
+
+    def parse(reply: list[Any]) -> StopReply:
+        outcome: Any = as_text(reply[0])
+        return StopReply(outcome, as_text(reply[1]) if outcome == "ended" else "")
+
+    event = encode(GenerationStopped(generation=generation_id, by=by, reason=reason))
+    return Call(load("stop"), keys.writer(generation_id), (generation_id, event, STOPS), parse)
+
+
+def erase(
+    keys: ChatKeys, *, active: Sequence[str], generations: Sequence[str], request_ids: Sequence[str], known: int
+) -> Call[bool]:
+    """Erase the chat. `generations` and `request_ids` are all that the caller saw, `known` the size of `gens`.
+
+    Returns False when the chat changed meanwhile.
+    """
+    chat = (keys.seq, keys.log, keys.head, keys.gens, keys.live, keys.readers)
+    every = (*chat, *map(keys.gen, generations), *map(keys.request, request_ids))
+    return Call(load("erase"), every, (" ".join(active), known, STOPS, *active), lambda r: as_text(r[0]) == "erased")

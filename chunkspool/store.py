@@ -1,0 +1,142 @@
+"""Sends calls and reads to Redis, for sync and async clients; the border where Redis's errors become ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import redis
+import redis.asyncio
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    InvalidResponse,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    RedisError,
+    ResponseError,
+)
+from redis.retry import Retry
+
+from chunkspool.calls import Call, Reads
+from chunkspool.errors import (
+    ChunkspoolError,
+    CorruptLog,
+    SettingsError,
+    StoreFull,
+    StoreRefused,
+    StoreUnavailable,
+    without_password,
+)
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT = 2.0
+"""Seconds to open a connection. A Redis that needs longer is as good as away; what is retried is safe to retry."""
+SOCKET_TIMEOUT = 5.0
+"""Seconds for a reply. No call of ours blocks in the server."""
+_PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS", "UNKILLABLE")
+_REFUSED = (AuthenticationError, AuthorizationError, NoPermissionError, InvalidResponse)
+
+
+class Store:
+    """Calls through a sync client."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        """`client` stays its owner's to close."""
+        self.client = client
+
+    def send(self, call: Call[T] | Reads[T]) -> T:
+        """Run `call` and return what it says. Raises `StoreError` or `CorruptLog`."""
+        with translated():
+            if isinstance(call, Reads):
+                pipeline = self.client.pipeline(transaction=True)
+                for command in call.commands:
+                    pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+                reply = pipeline.execute()
+            else:
+                try:
+                    reply = self.client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
+                except NoScriptError:
+                    reply = self.client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
+        return call.parse(reply)
+
+
+class AsyncStore:
+    """Calls through an asyncio client."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        """`client` stays its owner's to close."""
+        self.client = client
+
+    async def send(self, call: Call[T] | Reads[T]) -> T:
+        """Run `call` and return what it says. Raises `StoreError` or `CorruptLog`."""
+        with translated():
+            if isinstance(call, Reads):
+                pipeline = self.client.pipeline(transaction=True)
+                for command in call.commands:
+                    pipeline.execute_command(*command)
+                reply = await pipeline.execute()
+            else:
+                try:
+                    reply = await self.client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
+                except NoScriptError:
+                    reply = await self.client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
+        return call.parse(reply)
+
+
+def connect(url: str) -> redis.Redis:
+    """Return a sync client that connects when it is first used. Raises `SettingsError` for a URL that is none."""
+    with _url_checked(url):
+        return redis.Redis.from_url(
+            url,
+            socket_connect_timeout=CONNECT_TIMEOUT,
+            socket_timeout=SOCKET_TIMEOUT,
+            retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
+        )
+
+
+def connect_async(url: str) -> redis.asyncio.Redis:
+    """Return an asyncio client that connects when it is first used. Raises `SettingsError` for a URL that is none."""
+    with _url_checked(url):
+        return redis.asyncio.Redis.from_url(
+            url,
+            socket_connect_timeout=CONNECT_TIMEOUT,
+            socket_timeout=SOCKET_TIMEOUT,
+            retry=redis.asyncio.retry.Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
+        )
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what redis-py raises inside the block into our errors."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise translate(error) from error
+
+
+def translate(error: Exception) -> ChunkspoolError:
+    """Return our error for one of redis-py's (or for an operating system's, which it lets through)."""
+    text = str(error)
+    if isinstance(error, OutOfMemoryError) or "OOM command not allowed" in text:
+        return StoreFull(f"Redis is full, and nothing was written: {text}")
+    if isinstance(error, _REFUSED) or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
+        return StoreRefused(f"the server refuses us; check the URL and the password: {text}")
+    if isinstance(error, ResponseError) and not text.startswith(_PASSING):
+        if "WRONGTYPE" in text:
+            return CorruptLog(None, "another program has written a key of another type there (WRONGTYPE)")
+        return StoreRefused(f"the server does not do what chunkspool needs (Redis 6.2 or newer): {text}")
+    return StoreUnavailable(f"Redis is away: {text or type(error).__name__}")
+
+
+@contextmanager
+def _url_checked(url: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        shown = without_password(url)
+        raise SettingsError(f"{shown!r} is not a Redis URL ({error}); write redis://[:password@]host:port/db") from None
