@@ -17,6 +17,8 @@ Kind = Literal["text", "reasoning"]
 
 BATCH_EVENTS = 256
 """Events of one append: beyond this a script call gains nothing and blocks others longer (docs/design.md)."""
+BATCH_BYTES = 512 * 1024
+"""A batch that has reached this is sent: a script with megabytes of arguments would block the others, too."""
 WORST_ESCAPE = 6
 """Bytes that one character may take in JSON (a control character: backslash, u, four digits)."""
 
@@ -126,7 +128,7 @@ class Buffer:
     def _next_batch(self) -> Batch | None:
         events: list[bytes] = []
         size = 0
-        while self._pieces and len(events) < BATCH_EVENTS:
+        while self._pieces and len(events) < BATCH_EVENTS and size < BATCH_BYTES:
             piece = self._pieces.popleft()
             if isinstance(piece, bytes):
                 events.append(piece)

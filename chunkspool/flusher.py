@@ -49,6 +49,8 @@ class Flusher:
         """Begin to write for a lane, and to keep its lease alive."""
         lane.sent = time.monotonic()
         with self._wake:
+            if self._closing:
+                raise RuntimeError("this spool is closed")
             self._lanes.add(lane)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="chunkspool-flusher", daemon=True)
@@ -77,7 +79,7 @@ class Flusher:
             self._wake.notify()
 
     def close(self) -> None:
-        """Write what waits, then end the thread."""
+        """Write what waits, then end the thread. Producers that are still at work get `StoreUnavailable`."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -85,12 +87,19 @@ class Flusher:
             self._thread.join(self._settings.write_timeout)
 
     def _run(self) -> None:
-        while True:
+        try:
+            while (lanes := self._next_lanes()) is not None:
+                self._flush(lanes)
+        finally:
+            # Whatever ended this thread: nobody may wait for it.
             with self._wake:
-                lanes = self._wait_for_due()
-            if lanes is None:
-                return
-            self._flush(lanes)
+                self._closing = True
+                for lane in tuple(self._lanes):
+                    self._drop(lane, StoreUnavailable("nothing is written any more: the spool was closed"))
+
+    def _next_lanes(self) -> list[Lane] | None:
+        with self._wake:
+            return self._wait_for_due()
 
     def _wait_for_due(self) -> list[Lane] | None:
         """Return the lanes whose time has come; None when closing with nothing left to write."""

@@ -21,16 +21,23 @@ from chunkspool.errors import (
     CorruptLog,
     EnqueueFailed,
     GenerationNotFound,
+    InvalidInput,
     NotClaimed,
     StoreUnavailable,
 )
 from chunkspool.events import Entry, GenerationFailed, encode
 from chunkspool.fold import Answer, fold
-from chunkspool.keys import ChatKeys
+from chunkspool.ids import new_generation_id
+from chunkspool.keys import ChatKeys, checked_id
+from chunkspool.request import GenerationRequest, checked_on_active, checked_ttl
 from chunkspool.scripts import Appended, Claimed, Enqueued, OnActive, StopReply
 from chunkspool.settings import Settings
 
 T = TypeVar("T")
+MAX_LIMIT = 10_000
+"""Entries of one `read`: their events are decoded in one go."""
+HELD_POLL = 0.5
+"""Seconds between two looks at a generation that another attempt holds: it may end long before its lease does."""
 RACES = 100
 """How often an operation begins again because the chat changed under it. Each time, somebody else got on."""
 
@@ -43,30 +50,44 @@ class Publish:
     generation_id: str
 
 
-Step = Call[Any] | Reads[Any] | Publish
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait for so many seconds."""
+
+    seconds: float
+
+
+Step = Call[Any] | Reads[Any] | Publish | Pause
 Operation = Generator[Step, Any, T]
 
 
 def enqueue(
     keys: ChatKeys,
-    generation_id: str,
-    request: bytes,
+    settings: Settings,
+    request: GenerationRequest,
     *,
     on_active: OnActive,
-    ttl: float,
+    ttl: float | None,
     request_id: str | None,
     owner: str | None,
 ) -> Operation[Generation]:
     """Make a generation and hand it to a worker; leave no ghost when the broker is away."""
+    encoded = request.encoded(settings.max_request_bytes)
+    ttl_ms = round(checked_ttl(settings.ttl if ttl is None else ttl) * 1000)
+    checked_on_active(on_active)
+    if owner is not None:
+        checked_id("owner", owner)
+    generation_id = new_generation_id()
     for _ in range(RACES):
         active: tuple[str, ...] = () if on_active == "allow" else (yield _active(keys))
         made: Enqueued = yield scripts.enqueue(
             keys,
             generation_id,
-            request,
+            encoded,
+            model=request.model,
             active=active,
             on_active=on_active,
-            ttl_ms=round(ttl * 1000),
+            ttl_ms=ttl_ms,
             request_id=request_id,
             owner=owner,
         )
@@ -105,6 +126,8 @@ def _publish(keys: ChatKeys, generation_id: str, request_id: str | None) -> Oper
 def read(keys: ChatKeys, after: object, limit: int) -> Operation[list[Entry]]:
     """Return up to `limit` entries after the cursor. Raises `CorruptLog` where the first of them cannot be decoded."""
     cursor = checked_cursor(after)
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_LIMIT:
+        raise InvalidInput(f"limit={limit!r}: pass a whole number from 1 to {MAX_LIMIT}")
     page: Page = yield page_after(keys, cursor, limit)
     entries: list[Entry] = []
     for raw in page.entries:
@@ -175,27 +198,30 @@ def erase(keys: ChatKeys) -> Operation[None]:
     raise StoreUnavailable(f"chat {keys.chat_id!r} changes faster than it can be erased; stop it first")
 
 
-def claim(keys: ChatKeys, generation_id: str, settings: Settings, model: str | None) -> Operation[Claimed]:
-    """Take a generation for one more attempt. Raises `GenerationNotFound`."""
-    claimed: Claimed = yield scripts.claim(
-        keys,
-        generation_id,
-        token=secrets.token_hex(8),
-        lease_ms=round(settings.lease * 1000),
-        max_attempts=settings.max_attempts,
-        model=model,
-    )
-    if claimed.outcome == "gone":
-        raise GenerationNotFound(keys.chat_id, generation_id)
-    return claimed
+def claim(keys: ChatKeys, generation_id: str, settings: Settings, wait: float) -> Operation[Claimed]:
+    """Take a generation for one more attempt; wait up to `wait` seconds for another attempt that holds it.
 
-
-def claim_or_raise(keys: ChatKeys, generation_id: str, settings: Settings, model: str | None) -> Operation[Claimed]:
-    """Take a generation, or raise `NotClaimed`."""
-    claimed = yield from claim(keys, generation_id, settings, model)
-    if claimed.outcome != "claimed":
-        raise NotClaimed(generation_id, claimed.outcome)
-    return claimed
+    Raises `GenerationNotFound`, or `NotClaimed`.
+    """
+    token = secrets.token_hex(8)
+    while True:
+        claimed: Claimed = yield scripts.claim(
+            keys,
+            generation_id,
+            token=token,
+            lease_ms=round(settings.lease * 1000),
+            max_attempts=settings.max_attempts,
+            model=settings.model,
+        )
+        if claimed.outcome == "claimed":
+            return claimed
+        if claimed.outcome == "gone":
+            raise GenerationNotFound(keys.chat_id, generation_id)
+        pause = min(claimed.held_ms / 1000, HELD_POLL)
+        if claimed.outcome != "held" or wait < pause:
+            raise NotClaimed(generation_id, claimed.outcome)
+        yield Pause(pause)
+        wait -= pause
 
 
 @dataclass(frozen=True, slots=True)

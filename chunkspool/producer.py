@@ -9,7 +9,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from chunkspool.buffer import Kind
-from chunkspool.errors import Fenced, Interrupted, InvalidInput, ProviderError, Stopped, StoreError, StoreUnavailable
+from chunkspool.errors import ChunkspoolError, InvalidInput, ProviderError, Stopped, StoreUnavailable
 from chunkspool.events import (
     Data,
     Ending,
@@ -25,6 +25,7 @@ from chunkspool.events import (
 from chunkspool.flusher import Flusher
 from chunkspool.lane import Lane
 from chunkspool.provider import ModelRequest
+from chunkspool.scripts import EndState
 from chunkspool.settings import Settings
 
 
@@ -54,6 +55,7 @@ class Producer:
         self._finish_reason = "stop"
         self._task: asyncio.Task[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._cancelling = 0
         self._cancelled = False
         self._leaving = False
 
@@ -113,13 +115,13 @@ class Producer:
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: TracebackType | None) -> bool:
         """Write the ending and wait until Redis has it."""
-        if self._end(error):
-            self.state = self._outcome(error, self._lane.ended.exception())
-        return isinstance(error, Stopped)
+        self._end(error)
+        return self._left(error, self._lane.ended.exception())
 
     async def __aenter__(self) -> Self:
         """Begin to write, and to cancel this task when the generation is no longer ours."""
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        self._cancelling = self._task.cancelling() if self._task else 0
         self._flusher.open(self._lane)
         self._lane.watch(self._interrupted)
         return self
@@ -127,17 +129,14 @@ class Producer:
     async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: TracebackType | None) -> bool:
         """Write the ending and wait until Redis has it."""
         self._leaving = True
-        ours = isinstance(error, asyncio.CancelledError) and self._absorbed()
+        ours = self._absorbed() and isinstance(error, asyncio.CancelledError)
         cause = self._lane.interruption if ours else error
-        if self._end(cause):
-            ended = asyncio.wrap_future(self._lane.ended)
-            await asyncio.wait({ended})
-            self.state = self._outcome(cause, ended.exception())
-        if isinstance(cause, Stopped):
-            return True
-        if ours and cause is not None:
+        self._end(cause)
+        await asyncio.wait({asyncio.wrap_future(self._lane.ended)})
+        absorbed = self._left(cause, self._lane.ended.exception())
+        if ours and cause is not None and not absorbed:
             raise cause
-        return False
+        return absorbed
 
     def _interrupted(self) -> None:
         """Cancel the task from whichever thread learned of it."""
@@ -151,8 +150,8 @@ class Producer:
             self._task.cancel()
 
     def _absorbed(self) -> bool:
-        """Tell whether the cancellation was ours alone (as asyncio.timeout does)."""
-        return self._cancelled and self._task is not None and self._task.uncancel() == 0
+        """Take our own cancellation back; tell whether it was the only one (as asyncio.timeout does)."""
+        return self._cancelled and self._task is not None and self._task.uncancel() <= self._cancelling
 
     def _check(self) -> None:
         if self._lane.interruption is not None:
@@ -174,7 +173,9 @@ class Producer:
             where = ".".join(map(str, first["loc"])) or kind.__name__
             raise InvalidInput(f"{where}: {first['msg']}") from None
         if len(encoded) > self._settings.max_event_bytes:
-            raise InvalidInput(f"the event has {len(encoded)} bytes; max_event_bytes is {self._settings.max_event_bytes}")
+            raise InvalidInput(
+                f"the event has {len(encoded)} bytes; max_event_bytes is {self._settings.max_event_bytes}"
+            )
         self._make_room()
         if self._lane.buffer.add_event(encoded):
             self._flusher.mark(self._lane)
@@ -184,7 +185,9 @@ class Producer:
         if not self._lane.buffer.full:
             return
         if self._task is not None:
-            raise StoreUnavailable("the buffer is full because Redis does not keep up: await out.drain() between writes")
+            raise StoreUnavailable(
+                "the buffer is full because Redis does not keep up: await out.drain() between writes"
+            )
         try:
             self._lane.buffer.room().result(self._settings.write_timeout)
         except TimeoutError:
@@ -192,13 +195,43 @@ class Producer:
             raise StoreUnavailable(f"the buffer was full for {waited:g} seconds: Redis does not keep up") from None
         self._check()
 
-    def _end(self, error: BaseException | None) -> bool:
-        """Hand the ending to the flusher; False where this attempt may not write one."""
-        if isinstance(error, Fenced) or (self._lane.ended.done() and isinstance(error, Interrupted | StoreError)):
-            self.state = "stopped" if isinstance(error, Stopped) else self.state
+    def _end(self, error: BaseException | None) -> None:
+        """Hand the ending to the flusher, unless nothing of this attempt can be written any more."""
+        if not self._lane.ended.done():
+            state, event = _ending(self.generation_id, error, self._finish_reason)
+            self._lane.buffer.end(state, encode(event))
             self._flusher.mark(self._lane)
-            return not self._lane.ended.done() and False
-        state, event = _ending(self.generation_id, error, self._finish_reason)
-        self._lane.buffer.end(state, encode(event))
-        self._flusher.mark(self._lane)
-        return True
+
+    def _left(self, cause: BaseException | None, failure: BaseException | None) -> bool:
+        """Note how it ended; raise `failure`, for which no ending could be written; tell whether to keep `cause`."""
+        absorbed = isinstance(cause, Stopped)
+        if failure is None:
+            self.state = self._lane.ended.result()
+        elif isinstance(failure, Stopped):
+            self.state = "stopped"
+        elif cause is None or absorbed:
+            raise failure
+        elif cause is not failure:
+            cause.add_note(f"The ending was not written: {failure}")
+        return absorbed
+
+
+def _ending(generation_id: str, error: BaseException | None, finish_reason: str) -> tuple[EndState, Ending]:
+    """Return the ending for what left the block. After a stop, the script writes the stop's own event instead."""
+    if error is None:
+        return "completed", GenerationCompleted(generation=generation_id, finish_reason=finish_reason)
+    if isinstance(error, Stopped):
+        return "stopped", GenerationStopped(generation=generation_id, by="producer")
+    code, message, retryable = _explained(error)
+    return "failed", GenerationFailed(generation=generation_id, code=code, message=message, retryable=retryable)
+
+
+def _explained(error: BaseException) -> tuple[str, str, bool]:
+    """Return code, message and retryable. Readers are strangers: of an unknown error they get the type, no more."""
+    if isinstance(error, ProviderError):
+        return error.code, error.message, error.retryable
+    if isinstance(error, ChunkspoolError):
+        return "store_unavailable", "The answer could not be written any more.", True
+    if not isinstance(error, Exception):
+        return "cancelled", "The worker gave up on the answer.", True
+    return "internal_error", f"The worker failed with {type(error).__name__}.", False

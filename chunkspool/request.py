@@ -7,11 +7,12 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from chunkspool.errors import InvalidRequest
+from chunkspool.errors import CorruptLog, InvalidRequest
 from chunkspool.provider import ModelRequest
 
 MAX_REASON = 500
 """Characters of a stop's reason: it is an event that every reader gets."""
+MAX_TTL = 31_536_000
 
 
 class Message(BaseModel):
@@ -54,6 +55,14 @@ class GenerationRequest(BaseModel):
         except ValidationError as error:
             raise InvalidRequest("; ".join(_explain(e["loc"], e["msg"]) for e in error.errors()[:5])) from None
 
+    @classmethod
+    def stored(cls, raw: bytes) -> Self:
+        """Return the request that `encoded` gave. Raises `CorruptLog`."""
+        try:
+            return cls.model_validate_json(raw)
+        except ValidationError as error:
+            raise CorruptLog(None, f"the stored request is not one of ours: {error.errors()[0]['msg']}") from None
+
     def encoded(self, limit: int) -> bytes:
         """Return the bytes to store. Raises `InvalidRequest` when they are more than `limit`."""
         try:
@@ -68,6 +77,19 @@ class GenerationRequest(BaseModel):
         """Return it as providers get it."""
         messages = tuple(message.model_dump(exclude_unset=True) for message in self.messages)
         return ModelRequest(messages, self.model, self.params)
+
+
+def checked_ttl(ttl: object) -> float:
+    """Return the seconds that a chat is kept. Raises `InvalidRequest`."""
+    if isinstance(ttl, int | float) and not isinstance(ttl, bool) and 1 <= ttl <= MAX_TTL:
+        return ttl
+    raise InvalidRequest(f"ttl={ttl!r}: pass seconds, from 1 to {MAX_TTL} (a year)")
+
+
+def checked_on_active(on_active: object) -> None:
+    """Raise `InvalidRequest` for what `enqueue` cannot do when the chat is busy."""
+    if on_active not in ("reject", "replace", "allow"):
+        raise InvalidRequest(f'on_active={on_active!r}: pass "reject", "replace" or "allow"')
 
 
 def checked_reason(reason: object) -> str | None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
+
+from pydantic_core import to_json
 
 from chunkspool.calls import Arg, Call, Script, as_bytes, as_text
 from chunkspool.events import (
@@ -80,16 +83,18 @@ def enqueue(
     generation_id: str,
     request: bytes,
     *,
+    model: str | None,
     active: Sequence[str],
     on_active: OnActive,
     ttl_ms: int,
     request_id: str | None = None,
     owner: str | None = None,
 ) -> Call[Enqueued]:
-    """Make a generation. `request` is its encoded model request, `active` what the caller saw as active."""
+    """Make a generation. `request` is encoded and names `model`; `active` is what the caller saw as active."""
     made = keys.gen(generation_id) if request_id is None else keys.request(request_id)
     queued = encode(GenerationQueued(generation=generation_id))
-    args: list[Arg] = [generation_id, request_id or "", on_active, ttl_ms, owner or "", request, queued, STOPS]
+    args: list[Arg] = [generation_id, request_id or "", on_active, ttl_ms, owner or "", request]
+    args += ["" if model is None else to_json(model), queued, STOPS]
     for other in active:
         args += [other, encode(GenerationStopped(generation=other, by="replace"))]
 
@@ -111,10 +116,13 @@ def enqueue(
 def claim(
     keys: ChatKeys, generation_id: str, *, token: str, lease_ms: int, max_attempts: int, model: str | None
 ) -> Call[Claimed]:
-    """Take a generation for one more attempt. `token` is the caller's own: the same call again is the same claim."""
-    mark = 987_654_321  # stands where the script puts the attempt's number
-    started = encode(GenerationStarted(generation=generation_id, attempt=mark, model=model))
-    before, after = started.split(b'"attempt":%d' % mark)
+    """Take a generation for one more attempt. `model`: which it gets if its request names none.
+
+    `token` is the caller's own: the same call again is the same claim.
+    """
+    mark = 987_654_321  # stands where the script puts the attempt's number and the model
+    started = encode(GenerationStarted(generation=generation_id, attempt=mark, model=str(mark)))
+    before, between, after = re.split(rb'"?%d"?' % mark, started)
     failed = GenerationFailed(
         generation=generation_id,
         code="too_many_attempts",
@@ -137,7 +145,7 @@ def claim(
             case _:
                 return Claimed("gone")
 
-    args = (generation_id, token, lease_ms, max_attempts, before + b'"attempt":', after, encode(failed))
+    args = (generation_id, token, lease_ms, max_attempts, before, between, after, to_json(model), encode(failed))
     return Call(load("claim"), keys.writer(generation_id), args, parse)
 
 

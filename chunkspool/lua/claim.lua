@@ -3,12 +3,12 @@
 -- KEYS  1-6 as in prelude.lua
 -- ARGV  1 generation id   2 token: this caller's own, so that a repeated call finds its claim again
 --       3 lease ms        4 max attempts
---       5, 6 generation.started JSON before and after the attempt's number
---       7 generation.failed JSON (too many attempts)   8 generation.stopped JSON (unused unless a stop was asked)
+--       5, 6, 7 generation.started JSON: before the attempt's number, between it and the model, after the model
+--       8 model where the request names none, JSON     9 generation.failed JSON (too many attempts)
 -- Returns {'claimed', attempt, request JSON} | {'held', ms until the lease ends} | {'stopped', seq}
 --         {'failed', seq}: too many attempts      | {'ended', status}             | {'gone'}
 local id, now = ARGV[1], now_ms()
-local g = redis.call('HMGET', KEYS[6], 'status', 'attempt', 'stop', 'lease', 'ttl', 'token', 'request')
+local g = redis.call('HMGET', KEYS[6], 'status', 'attempt', 'stop', 'lease', 'ttl', 'token', 'request', 'model')
 local status, attempt, ttl = g[1], tonumber(g[2]), tonumber(g[5])
 if not status then return {'gone'} end
 if ENDED[status] then return {'ended', status} end
@@ -20,7 +20,7 @@ if g[3] then
 end
 if g[4] and tonumber(g[4]) > now then return {'held', tonumber(g[4]) - now} end
 if attempt >= tonumber(ARGV[4]) then
-  local _, last = append({ARGV[7]}, ttl, now)
+  local _, last = append({ARGV[9]}, ttl, now)
   close(KEYS[6], id, 'failed', ttl, now)
   return {'failed', last}
 end
@@ -30,5 +30,5 @@ redis.call('HSET', KEYS[6], 'status', 'running', 'attempt', attempt, 'index', 0,
 redis.call('PEXPIRE', KEYS[6], ttl)
 redis.call('ZADD', KEYS[4], now + ttl, id)
 redis.call('PEXPIRE', KEYS[4], ttl)
-append({ARGV[5] .. attempt .. ARGV[6]}, ttl, now)
+append({ARGV[5] .. attempt .. ARGV[6] .. (g[8] ~= '' and g[8] or ARGV[8]) .. ARGV[7]}, ttl, now)
 return {'claimed', attempt, g[7]}

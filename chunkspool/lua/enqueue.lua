@@ -3,8 +3,9 @@
 -- KEYS  1-6 as in prelude.lua   7 request (string, "<id> <after>"; the gen key again when there is no request id)
 --       8… gen of each active generation, in the order of ARGV
 -- ARGV  1 generation id   2 request id or ''   3 on_active: reject | replace | allow   4 ttl ms
---       5 owner or ''     6 request JSON       7 generation.queued JSON                8 stops channel
---       9… for each active generation: its id, its generation.stopped JSON (used by replace; none for allow)
+--       5 owner or ''     6 request JSON       7 its model, JSON or ''    8 generation.queued JSON
+--       9 stops channel
+--       10… for each active generation: its id, its generation.stopped JSON (used by replace; none for allow)
 -- Returns {'created', after} | {'same', id, after} | {'busy', id…}
 --         {'changed'}: the active generations are not those in ARGV; read head again and come back
 -- Errors: WRONGTYPE where a key is another program's; nothing was written then.
@@ -20,7 +21,7 @@ end
 
 redis.call('XLEN', KEYS[2])
 local expected = {}
-for i = 9, #ARGV, 2 do expected[#expected + 1] = ARGV[i] end
+for i = 10, #ARGV, 2 do expected[#expected + 1] = ARGV[i] end
 if on_active ~= 'allow' and (redis.call('HGET', KEYS[3], 'active') or '') ~= table.concat(expected, ' ') then
   return {'changed'}
 end
@@ -31,7 +32,7 @@ for i, other in ipairs(expected) do
   if redis.call('EXISTS', gen) == 0 then
     set_active(other, false)
   elseif on_active == 'replace' then
-    stop(gen, other, ARGV[8 + 2 * i], ARGV[8], now)
+    stop(gen, other, ARGV[9 + 2 * i], ARGV[9], now)
   elseif on_active == 'reject' then
     busy[#busy + 1] = other
   end
@@ -39,10 +40,10 @@ end
 if #busy > 1 then return busy end
 
 redis.call('HSET', KEYS[6], 'status', 'queued', 'attempt', 0, 'index', 0, 'seq', 0, 'runs', '', 'ttl', ttl, 'created', now,
-  'owner', ARGV[5], 'request_id', ARGV[2], 'request', ARGV[6])
+  'owner', ARGV[5], 'request_id', ARGV[2], 'request', ARGV[6], 'model', ARGV[7])
 redis.call('PEXPIRE', KEYS[6], ttl)
 set_active(id, true)
-local first = append({ARGV[7]}, ttl, now)
+local first = append({ARGV[8]}, ttl, now)
 redis.call('HSET', KEYS[6], 'after', first - 1)
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
 redis.call('ZADD', KEYS[4], now + ttl, id)

@@ -5,7 +5,7 @@
 --       3 head   hash    active = ids of the generations that have not ended, oldest first, separated by spaces
 --       4 gens   zset    generation id -> ms at which its hash expires
 --       5 live   channel frames: "<first seq> <ms>\n<event>\n<event>…"; a KEY because SPUBLISH on Cluster asks for it
---       6 gen    hash    status, attempt, index, seq, runs, stop, lease, ttl, token, request, times
+--       6 gen    hash    status, attempt, index, seq, runs, stop, lease, ttl, token, request, model, times
 local ENDED = {completed = true, stopped = true, failed = true}
 local COUNTER_OUTLIVES = 7 * 86400 * 1000
 

@@ -1,0 +1,364 @@
+"""`Spool` and `AsyncSpool`: all that a web app does with its chats. Two drivers of the same operations."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+
+from chunkspool import operations
+from chunkspool.chat import ChatStatus, Generation, Snapshot, Stop
+from chunkspool.consumer import AsyncSubscription, Subscription
+from chunkspool.cursor import Cursor
+from chunkspool.dispatch import Dispatcher
+from chunkspool.errors import ChunkspoolError, SettingsError
+from chunkspool.events import Entry
+from chunkspool.keys import ChatKeys
+from chunkspool.operations import Operation, Pause, Publish, Step
+from chunkspool.producer import Producer
+from chunkspool.request import GenerationRequest
+from chunkspool.scripts import OnActive
+from chunkspool.settings import Settings
+from chunkspool.store import AsyncStore, Store, connect, connect_async
+from chunkspool.writer import Writer
+
+if TYPE_CHECKING:  # so that `import chunkspool` does not load Celery
+    from celery import Celery
+
+T = TypeVar("T")
+
+
+class Spool:
+    """The sync face. It may be shared by threads; nothing connects before the first call."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        celery_app: Celery | None = None,
+        *,
+        tenant: str = "default",
+        settings: Settings | None = None,
+    ) -> None:
+        """Use a client and a Celery app of your own; both stay yours to close.
+
+        A spool without a `celery_app` sends to `settings.broker`; one that has neither can do all but enqueue.
+        Without `settings`, the defaults hold; `tenant` is then used, otherwise the settings' own.
+        """
+        self.settings = settings or Settings.checked({"tenant": tenant})
+        self._store = Store(redis)
+        self._dispatcher = Dispatcher(self.settings, celery_app) if celery_app or settings else None
+        self._writer = Writer(redis, self.settings)
+        self._owns_client = False
+
+    @classmethod
+    def from_url(cls, redis_url: str, broker_url: str | None = None, *, tenant: str = "default") -> Self:
+        """Connect to `redis_url`; Celery's broker is `broker_url`, or the same Redis. Raises `SettingsError`."""
+        return cls.from_settings(_settings(redis_url, broker_url, tenant))
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read all settings from the environment. Raises `SettingsError`."""
+        return cls.from_settings(Settings.from_env(environ))
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Connect to `settings.redis_url` when first used. Raises `SettingsError`."""
+        spool = cls(connect(settings.redis_url), settings=settings)
+        spool._owns_client = True
+        return spool
+
+    def enqueue(
+        self,
+        chat_id: str,
+        prompt: str | None = None,
+        *,
+        messages: Sequence[Mapping[str, Any]] | None = None,
+        model: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        request_id: str | None = None,
+        on_active: OnActive = "reject",
+        ttl: float | None = None,
+        owner: str | None = None,
+    ) -> Generation:
+        """Hand a generation to a worker and return at once.
+
+        Pass either a `prompt` (one user message) or `messages` (chat-completions shape). `params` go to the provider as
+        they are. The same `request_id` again returns the same generation. `on_active` says what happens while another
+        generation is active in the chat. `ttl`: seconds that the chat is kept after its last event. `owner`: whose it
+        is.
+
+        Raises `InvalidRequest`, `InvalidId`, `ChatBusy`, `EnqueueFailed` or `StoreError`.
+        """
+        _demanded(self._dispatcher)
+        request = GenerationRequest.checked(prompt=prompt, messages=messages, model=model, params=params)
+        return self._run(
+            operations.enqueue(
+                self._keys(chat_id),
+                self.settings,
+                request,
+                on_active=on_active,
+                ttl=ttl,
+                request_id=request_id,
+                owner=owner,
+            )
+        )
+
+    def subscribe(self, chat_id: str, after: int = 0, *, until: str = "idle") -> Subscription:
+        """Replay what comes after the cursor `after`, then follow; to be used in a `with` block.
+
+        `until`: "idle" (until nothing is active in the chat), "forever", or a generation's id (until its ending).
+        Raises `InvalidCursor` and `InvalidId` here; entering the block or iterating raises `ChatNotFound`,
+        `GenerationNotFound`, `CursorExpired`, `CursorAhead`, `CorruptLog` or `StoreError`.
+        """
+        keys = self._keys(chat_id)
+        return Subscription(self._store.client, keys, Cursor(keys, after, until), self.settings.read_timeout)
+
+    def read(self, chat_id: str, after: int = 0, limit: int = 500) -> list[Entry]:
+        """Return up to `limit` entries after the cursor `after`, without waiting. Raises what `subscribe` does."""
+        return self._run(operations.read(self._keys(chat_id), after, limit))
+
+    def stop(self, chat_id: str, generation_id: str | None = None, *, reason: str | None = None) -> tuple[Stop, ...]:
+        """Stop one generation, or all that are active in the chat; once more is no error.
+
+        Raises `ChatNotFound`, `GenerationNotFound`, `InvalidRequest` (a reason over 500 characters) or `StoreError`.
+        """
+        return self._run(operations.stop(self._keys(chat_id), generation_id, "user", reason))
+
+    def status(self, chat_id: str) -> ChatStatus:
+        """Say how the chat and its generations stand. Raises `ChatNotFound` or `StoreError`."""
+        return self._run(operations.chat_status(self._keys(chat_id)))
+
+    def snapshot(self, chat_id: str) -> Snapshot:
+        """Return the chat's answers and the seq they stand at. Raises `ChatNotFound` or `StoreError`."""
+        return self._run(operations.snapshot(self._keys(chat_id)))
+
+    def erase(self, chat_id: str) -> None:
+        """Remove every key of the chat; live attempts are stopped, readers get `ChatNotFound`. Raises `StoreError`."""
+        self._run(operations.erase(self._keys(chat_id)))
+
+    @contextmanager
+    def produce(self, chat_id: str, generation_id: str, *, wait: float = 0) -> Iterator[Producer]:
+        """Claim a generation and write it in a `with` block; see `Producer`.
+
+        `wait`: seconds to wait for another attempt that still has it. Raises `NotClaimed`, `GenerationNotFound` or
+        `StoreError`.
+        """
+        keys = self._keys(chat_id)
+        claimed = self._run(operations.claim(keys, generation_id, self.settings, wait))
+        with self._writer.producer(keys, generation_id, claimed) as out:
+            yield out
+
+    def close(self) -> None:
+        """End the threads of `produce` and close the connections that this spool made itself."""
+        self._writer.close()
+        if self._dispatcher is not None:
+            self._dispatcher.close()
+        if self._owns_client:
+            self._store.client.close()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    def _keys(self, chat_id: str) -> ChatKeys:
+        return ChatKeys(self.settings.tenant, chat_id)
+
+    def _run(self, operation: Operation[T]) -> T:
+        try:
+            step = next(operation)
+            while True:
+                try:
+                    result = self._do(step)
+                except ChunkspoolError as error:
+                    step = operation.throw(error)
+                else:
+                    step = operation.send(result)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+    def _do(self, step: Step) -> object:
+        if isinstance(step, Publish):
+            _demanded(self._dispatcher).publish(self.settings.tenant, step.chat_id, step.generation_id)
+        elif isinstance(step, Pause):
+            time.sleep(step.seconds)
+        else:
+            return self._store.send(step)
+        return None
+
+
+class AsyncSpool:
+    """The asyncio face: the same calls, awaited. Use it on one event loop; nothing connects before the first call."""
+
+    def __init__(
+        self,
+        redis: AsyncRedis,
+        celery_app: Celery | None = None,
+        *,
+        tenant: str = "default",
+        settings: Settings | None = None,
+        writer: Redis | None = None,
+    ) -> None:
+        """Use clients and a Celery app of your own; all stay yours to close. See `Spool`.
+
+        `writer` is a sync client, which only `produce` needs: the flusher is a thread, for sync and async alike.
+        """
+        self.settings = settings or Settings.checked({"tenant": tenant})
+        self._store = AsyncStore(redis)
+        self._dispatcher = Dispatcher(self.settings, celery_app) if celery_app or settings else None
+        self._writer = None if writer is None else Writer(writer, self.settings)
+        self._own_clients: tuple[AsyncRedis, Redis] | None = None
+        self._enqueuing: set[asyncio.Task[Any]] = set()
+
+    @classmethod
+    def from_url(cls, redis_url: str, broker_url: str | None = None, *, tenant: str = "default") -> Self:
+        """Connect to `redis_url`; Celery's broker is `broker_url`, or the same Redis. Raises `SettingsError`."""
+        return cls.from_settings(_settings(redis_url, broker_url, tenant))
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read all settings from the environment. Raises `SettingsError`."""
+        return cls.from_settings(Settings.from_env(environ))
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Connect to `settings.redis_url` when first used. Raises `SettingsError`."""
+        clients = connect_async(settings.redis_url), connect(settings.redis_url)
+        spool = cls(clients[0], settings=settings, writer=clients[1])
+        spool._own_clients = clients
+        return spool
+
+    async def enqueue(
+        self,
+        chat_id: str,
+        prompt: str | None = None,
+        *,
+        messages: Sequence[Mapping[str, Any]] | None = None,
+        model: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        request_id: str | None = None,
+        on_active: OnActive = "reject",
+        ttl: float | None = None,
+        owner: str | None = None,
+    ) -> Generation:
+        """Hand a generation to a worker, as `Spool.enqueue` does.
+
+        A caller that is cancelled meanwhile (a web client that hung up) leaves no half of it: it is finished behind
+        its back.
+        """
+        _demanded(self._dispatcher)
+        request = GenerationRequest.checked(prompt=prompt, messages=messages, model=model, params=params)
+        operation = operations.enqueue(
+            self._keys(chat_id),
+            self.settings,
+            request,
+            on_active=on_active,
+            ttl=ttl,
+            request_id=request_id,
+            owner=owner,
+        )
+        task = asyncio.ensure_future(self._run(operation))
+        self._enqueuing.add(task)
+        task.add_done_callback(self._enqueuing.discard)
+        return await asyncio.shield(task)
+
+    def subscribe(self, chat_id: str, after: int = 0, *, until: str = "idle") -> AsyncSubscription:
+        """Replay what comes after the cursor `after`, then follow; in an `async with` block. See `Spool.subscribe`."""
+        keys = self._keys(chat_id)
+        return AsyncSubscription(self._store.client, keys, Cursor(keys, after, until), self.settings.read_timeout)
+
+    async def read(self, chat_id: str, after: int = 0, limit: int = 500) -> list[Entry]:
+        """Return up to `limit` entries after the cursor `after`, without waiting. Raises what `subscribe` does."""
+        return await self._run(operations.read(self._keys(chat_id), after, limit))
+
+    async def stop(
+        self, chat_id: str, generation_id: str | None = None, *, reason: str | None = None
+    ) -> tuple[Stop, ...]:
+        """Stop one generation, or all that are active in the chat. See `Spool.stop`."""
+        return await self._run(operations.stop(self._keys(chat_id), generation_id, "user", reason))
+
+    async def status(self, chat_id: str) -> ChatStatus:
+        """Say how the chat and its generations stand. Raises `ChatNotFound` or `StoreError`."""
+        return await self._run(operations.chat_status(self._keys(chat_id)))
+
+    async def snapshot(self, chat_id: str) -> Snapshot:
+        """Return the chat's answers and the seq they stand at. Raises `ChatNotFound` or `StoreError`."""
+        return await self._run(operations.snapshot(self._keys(chat_id)))
+
+    async def erase(self, chat_id: str) -> None:
+        """Remove every key of the chat. See `Spool.erase`."""
+        await self._run(operations.erase(self._keys(chat_id)))
+
+    @asynccontextmanager
+    async def produce(self, chat_id: str, generation_id: str, *, wait: float = 0) -> AsyncIterator[Producer]:
+        """Claim a generation and write it in an `async with` block. See `Spool.produce`."""
+        if self._writer is None:
+            raise SettingsError("to produce, AsyncSpool needs a sync client too: AsyncSpool(redis, writer=Redis(…))")
+        keys = self._keys(chat_id)
+        claimed = await self._run(operations.claim(keys, generation_id, self.settings, wait))
+        async with self._writer.producer(keys, generation_id, claimed) as out:
+            yield out
+
+    async def aclose(self) -> None:
+        """End the threads of `produce` and close the connections that this spool made itself."""
+        if self._enqueuing:
+            await asyncio.wait(self._enqueuing)
+        if self._writer is not None:
+            await asyncio.to_thread(self._writer.close)
+        if self._dispatcher is not None:
+            await asyncio.to_thread(self._dispatcher.close)
+        if self._own_clients is not None:
+            await self._own_clients[0].aclose()
+            self._own_clients[1].close()
+
+    async def __aenter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close."""
+        await self.aclose()
+
+    def _keys(self, chat_id: str) -> ChatKeys:
+        return ChatKeys(self.settings.tenant, chat_id)
+
+    async def _run(self, operation: Operation[T]) -> T:
+        try:
+            step = next(operation)
+            while True:
+                try:
+                    result = await self._do(step)
+                except ChunkspoolError as error:
+                    step = operation.throw(error)
+                else:
+                    step = operation.send(result)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+    async def _do(self, step: Step) -> object:
+        if isinstance(step, Publish):
+            publish = _demanded(self._dispatcher).publish
+            await asyncio.to_thread(publish, self.settings.tenant, step.chat_id, step.generation_id)
+        elif isinstance(step, Pause):
+            await asyncio.sleep(step.seconds)
+        else:
+            return await self._store.send(step)
+        return None
+
+
+def _settings(redis_url: str, broker_url: str | None, tenant: str) -> Settings:
+    return Settings.checked({"redis_url": redis_url, "broker_url": broker_url, "tenant": tenant})
+
+
+def _demanded(dispatcher: Dispatcher | None) -> Dispatcher:
+    if dispatcher is None:
+        raise SettingsError("to enqueue, the spool needs a Celery app: Spool(redis, celery_app)")
+    return dispatcher

@@ -1,0 +1,54 @@
+"""What a process needs to write: one flusher and one stop listener for all of its producers."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import redis
+
+from chunkspool.flusher import Flusher
+from chunkspool.keys import ChatKeys
+from chunkspool.lane import Lane
+from chunkspool.producer import Producer
+from chunkspool.request import GenerationRequest
+from chunkspool.scripts import Claimed
+from chunkspool.settings import Settings
+from chunkspool.stop_listener import StopListener
+
+
+class Writer:
+    """Makes producers. Its threads start with the first one; in a forked child they start anew."""
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        """`client` stays its owner's to close."""
+        self._client = client
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._threads: tuple[int, Flusher, StopListener] | None = None
+        self._closed = False
+
+    def producer(self, keys: ChatKeys, generation_id: str, claimed: Claimed) -> Producer:
+        """Return the producer of a generation that was just claimed."""
+        lane = Lane(keys, generation_id, claimed.attempt, self._settings)
+        return Producer(lane, self._flusher(), self._settings, GenerationRequest.stored(claimed.request).for_model())
+
+    def close(self) -> None:
+        """Write what waits, then end the threads."""
+        with self._lock:
+            self._closed = True
+            threads, self._threads = self._threads, None
+        if threads is not None and threads[0] == os.getpid():
+            threads[2].close()
+            threads[1].close()
+
+    def _flusher(self) -> Flusher:
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("this spool is closed")
+            if self._threads is None or self._threads[0] != os.getpid():
+                flusher = Flusher(self._client, self._settings)
+                listener = StopListener(self._client, flusher)
+                listener.start()
+                self._threads = (os.getpid(), flusher, listener)
+            return self._threads[1]
