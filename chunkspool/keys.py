@@ -18,6 +18,14 @@ _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@~+=-]{0,127}")
 _TENANT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@~+=-]{0,127}")
 
 
+def place_of(generation_id: str) -> str:
+    """Return the key of a string, `<tenant> <chat id>`: where a generation is, for a revoke knows nothing but its id.
+
+    It stands in no chat's hash tag, so no script touches it.
+    """
+    return f"cs:place:{checked_id('generation_id', generation_id)}"
+
+
 def checked_id(kind: str, value: object) -> str:
     """Return `value` if it can be an id of this `kind` ("chat_id", "request_id", …), else raise `InvalidId`.
 

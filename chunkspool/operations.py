@@ -28,7 +28,7 @@ from chunkspool.errors import (
 from chunkspool.events import Entry, GenerationFailed, encode
 from chunkspool.fold import Answer, fold
 from chunkspool.ids import new_generation_id
-from chunkspool.keys import ChatKeys, checked_id
+from chunkspool.keys import ChatKeys, checked_id, place_of
 from chunkspool.request import GenerationRequest, checked_on_active, checked_ttl
 from chunkspool.scripts import Appended, Claimed, Enqueued, OnActive, StopReply
 from chunkspool.settings import Settings
@@ -97,6 +97,7 @@ def enqueue(
         raise ChatBusy(keys.chat_id, made.active or active)
     generation = Generation(made.generation_id, keys.chat_id, made.after)
     if made.outcome == "created" or (yield _is_queued(keys, generation.id)):
+        yield _remember_place(keys, generation.id, ttl_ms)
         # A repeated request whose generation still waits is published again: the first caller may have died between
         # its two steps, and a second message is harmless (claim).
         yield from _publish(keys, generation.id, request_id)
@@ -157,6 +158,18 @@ def stop(keys: ChatKeys, generation_id: str | None, by: str, reason: str | None)
     return tuple(stops)
 
 
+def stop_revoked(generation_id: str) -> Operation[Stop | None]:
+    """Stop the generation, in whichever chat it is; None for a task that is no generation (any more)."""
+    keys: ChatKeys | None = yield _place(generation_id)
+    if keys is None:
+        return None
+    try:
+        stops = yield from stop(keys, generation_id, "revoke", None)
+    except GenerationNotFound:
+        return None
+    return stops[0]
+
+
 def snapshot(keys: ChatKeys) -> Operation[Snapshot]:
     """Fold what is kept of the chat. An entry that cannot be decoded is passed over."""
     status: ChatStatus = yield from chat_status(keys)
@@ -194,6 +207,8 @@ def erase(keys: ChatKeys) -> Operation[None]:
             keys, active=seen.active, generations=seen.generations, request_ids=requests, known=seen.known
         )
         if done:
+            if seen.generations:
+                yield Reads((("DEL", *map(place_of, seen.generations)),), len)
             return
     raise StoreUnavailable(f"chat {keys.chat_id!r} changes faster than it can be erased; stop it first")
 
@@ -271,6 +286,17 @@ def _active_of_existing(keys: ChatKeys) -> Reads[tuple[str, ...]]:
         return tuple(as_text(replies[1] or "").split())
 
     return Reads((("GET", keys.seq), ("HGET", keys.head, "active")), parse)
+
+
+def _remember_place(keys: ChatKeys, generation_id: str, ttl_ms: int) -> Reads[int]:
+    return Reads((("SET", place_of(generation_id), f"{keys.tenant} {keys.chat_id}", "PX", ttl_ms),), len)
+
+
+def _place(generation_id: str) -> Reads[ChatKeys | None]:
+    def parse(replies: Sequence[Any]) -> ChatKeys | None:
+        return ChatKeys(*as_text(replies[0]).split()) if replies[0] else None
+
+    return Reads((("GET", place_of(generation_id)),), parse)
 
 
 def _is_queued(keys: ChatKeys, generation_id: str) -> Reads[bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -63,7 +63,7 @@ class ModelRequest:
 class Provider(Protocol):
     """A model behind a stream. One object serves all generations of a process, on that process's asyncio loop."""
 
-    def stream(self, request: ModelRequest) -> AsyncIterator[Delta]:
+    def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
         """Yield the answer; raise `ProviderError` when the model fails.
 
         Cancelling the task that iterates must close the model's connection.

@@ -41,6 +41,7 @@ class Settings(BaseModel):
     max_request_bytes: Bytes = Field(1024 * 1024, description="size of a prompt or messages, encoded")
     max_event_bytes: Bytes = Field(256 * 1024, description="size of one event, encoded")
 
+    imports: str = Field("", description="further modules with Celery tasks for the worker, separated by commas")
     provider: str = Field("openai_api", description="who runs the model: openai_api, scripted, or an own one")
     model: str | None = Field(None, description="model of a request that names none")
     openai_base_url: str | None = Field(None, description="OPENAI_BASE_URL: any OpenAI-compatible server")

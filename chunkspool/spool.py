@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from copy import copy
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from redis import Redis
@@ -18,7 +19,7 @@ from chunkspool.cursor import Cursor
 from chunkspool.dispatch import Dispatcher
 from chunkspool.errors import ChunkspoolError, SettingsError
 from chunkspool.events import Entry
-from chunkspool.keys import ChatKeys
+from chunkspool.keys import ChatKeys, checked_id
 from chunkspool.operations import Operation, Pause, Publish, Step
 from chunkspool.producer import Producer
 from chunkspool.request import GenerationRequest
@@ -71,6 +72,12 @@ class Spool:
         spool = cls(connect(settings.redis_url), settings=settings)
         spool._owns_client = True
         return spool
+
+    def for_tenant(self, tenant: str) -> Self:
+        """Return this spool for another tenant. They share connections and threads; close only the first."""
+        other = copy(self)
+        other.settings = self.settings.model_copy(update={"tenant": checked_id("tenant", tenant)})
+        return other
 
     def enqueue(
         self,
@@ -128,6 +135,10 @@ class Spool:
         Raises `ChatNotFound`, `GenerationNotFound`, `InvalidRequest` (a reason over 500 characters) or `StoreError`.
         """
         return self._run(operations.stop(self._keys(chat_id), generation_id, "user", reason))
+
+    def stop_revoked(self, generation_id: str) -> Stop | None:
+        """Stop a generation of any tenant whose Celery task is revoked; None if the task is no generation of ours."""
+        return self._run(operations.stop_revoked(generation_id))
 
     def status(self, chat_id: str) -> ChatStatus:
         """Say how the chat and its generations stand. Raises `ChatNotFound` or `StoreError`."""
@@ -236,6 +247,12 @@ class AsyncSpool:
         spool._own_clients = clients
         return spool
 
+    def for_tenant(self, tenant: str) -> Self:
+        """Return this spool for another tenant. They share connections and threads; close only the first."""
+        other = copy(self)
+        other.settings = self.settings.model_copy(update={"tenant": checked_id("tenant", tenant)})
+        return other
+
     async def enqueue(
         self,
         chat_id: str,
@@ -284,6 +301,10 @@ class AsyncSpool:
     ) -> tuple[Stop, ...]:
         """Stop one generation, or all that are active in the chat. See `Spool.stop`."""
         return await self._run(operations.stop(self._keys(chat_id), generation_id, "user", reason))
+
+    async def stop_revoked(self, generation_id: str) -> Stop | None:
+        """Stop a generation whose Celery task is revoked. See `Spool.stop_revoked`."""
+        return await self._run(operations.stop_revoked(generation_id))
 
     async def status(self, chat_id: str) -> ChatStatus:
         """Say how the chat and its generations stand. Raises `ChatNotFound` or `StoreError`."""

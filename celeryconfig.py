@@ -1,0 +1,29 @@
+"""Celery's configuration: data only. The pool and its size are the command line's: `-P threads -c 100`."""
+
+from chunkspool.settings import Settings
+
+_settings = Settings.from_env()
+
+broker_url = _settings.broker
+broker_connection_retry_on_startup = True
+task_default_queue = _settings.queue
+imports = ("tasks.generate", *(name.strip() for name in _settings.imports.split(",") if name.strip()))
+
+# A generation is acknowledged when it has ended: a worker that dies leaves it to the next one.
+task_acks_late = True
+task_reject_on_worker_lost = True
+# One at a time and none in advance: a generation that waits in a busy worker could have run in an idle one,
+# and on threads a revoke does not reach a prefetched task.
+worker_prefetch_multiplier = 1
+worker_disable_prefetch = True
+
+# Results are in the log. Messages hold three ids, nothing that would need more than JSON.
+task_ignore_result = True
+task_serializer = "json"
+accept_content = ["json"]
+timezone = "UTC"
+
+# What Flower shows.
+worker_send_task_events = True
+task_send_sent_event = True
+task_track_started = True

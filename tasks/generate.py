@@ -1,0 +1,47 @@
+"""The Celery task that runs a generation: a thin shell around `tasks.generation`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from celery import Task, shared_task, signals
+from celery.exceptions import Reject
+
+from chunkspool import Settings
+from chunkspool.errors import NotClaimed, ProviderError, StoreUnavailable
+from tasks import generation
+from tasks.runtime import PerProcess, Runtime
+
+PAUSE = 1.0
+"""Seconds before a message is given back because Redis is away: without it, message and worker would spin."""
+
+_runtime = PerProcess(lambda: Runtime(Settings.from_env()))
+
+
+@shared_task(
+    name="chunkspool.generate",
+    bind=True,
+    acks_late=True,
+    reject_on_worker_lost=True,
+    ignore_result=True,
+    # The log has it, and Celery need not print a traceback of it.
+    throws=(ProviderError,),
+)
+def generate(self: Task, tenant: str, chat_id: str, generation_id: str) -> dict[str, Any]:
+    """Run one attempt at a generation. What it returns is for Flower's eyes only."""
+    runtime = _runtime.get()
+    spool = runtime.spool.for_tenant(tenant)
+    try:
+        state = runtime.run(generation.generate(spool, runtime.provider, chat_id, generation_id))
+    except (StoreUnavailable, NotClaimed) as error:
+        runtime.run(asyncio.sleep(PAUSE))
+        raise Reject(error, requeue=True) from error
+    return {"chat": chat_id, "state": state, "redelivered": bool(self.request.delivery_info.get("redelivered"))}
+
+
+@signals.worker_process_shutdown.connect
+@signals.worker_shutdown.connect
+def close(**_: object) -> None:
+    """Free this process's connections."""
+    _runtime.close()

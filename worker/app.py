@@ -1,0 +1,9 @@
+"""The Celery app of the worker: `celery -A worker.app worker -P threads -c 100`."""
+
+from celery import Celery
+
+from worker import revocation
+
+app = Celery("chunkspool")
+app.config_from_object("celeryconfig")
+revocation.install()
