@@ -1,0 +1,81 @@
+"""`make demo`: start everything, tell the story, stay until Ctrl-C (`--once`: leave after the story)."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from chunkspool import AsyncSpool, ChunkspoolError
+from demo import stack, story
+from demo.process import CannotStart
+
+
+def main() -> int:
+    """Read the command line; return the exit code."""
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--once", action="store_true", help="leave after the story; exit code 0 if all of it held")
+    parser.add_argument("--folder", type=Path, default=Path(".demo"), help="where data and logs are kept")
+    arguments = parser.parse_args()
+    # However it is asked to leave, it leaves through the block that ends its processes.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+    console = Console()
+    try:
+        return run(arguments.folder, console, once=arguments.once)
+    except KeyboardInterrupt:
+        console.print("\nThe demo has ended; its data are kept, nothing runs on.")
+        return 0
+    except (CannotStart, ChunkspoolError, story.StoryFailed) as error:
+        console.print(f"[red]The demo failed:[/] {escape(str(error))}")
+        return 1
+
+
+def run(folder: Path, console: Console, *, once: bool) -> int:
+    """Run the demo. Raises `CannotStart`, `StoryFailed` or `ChunkspoolError`."""
+    began = time.perf_counter()
+    console.print(f"[bold]chunkspool demo[/] · data and logs in {folder}/")
+    with stack.running(folder, lambda line: console.print(f"  [green]✓[/] {escape(line)}", highlight=False)) as up:
+        console.print(f"[dim]everything is up after {time.perf_counter() - began:.1f} s[/]\n")
+        asyncio.run(_tell(up, console))
+        if not once:
+            _invite(up, console)
+            threading.Event().wait()
+    return 0
+
+
+async def _tell(up: stack.Stack, console: Console) -> None:
+    async with AsyncSpool.from_settings(up.settings) as spool:
+        await story.tell(spool, console)
+
+
+def _invite(up: stack.Stack, console: Console) -> None:
+    cli = Path(sys.executable).with_name("chunkspool")
+    console.rule("[bold]3. Your turn[/]", align="left")
+    console.print("Flower shows every generation as a task:")
+    console.print(f"  {up.flower_url}/tasks", highlight=False)
+    console.print("From a second terminal:")
+    lines = (
+        f"export CHUNKSPOOL_REDIS_URL={up.settings.redis_url}",
+        f'{cli} ask my-chat "Why is the sky blue?"',
+        f"{cli} tail my-chat --follow --json",
+        f"{cli} stop my-chat",
+    )
+    for line in lines:
+        console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+    console.print("[dim]Ctrl-C ends the demo.[/]")
+
+
+def _leave(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

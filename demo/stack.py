@@ -1,0 +1,91 @@
+"""Put the demo together: a Redis, a model, a Celery worker and Flower, each a process of its own."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from celery import Celery
+
+from chunkspool.settings import Settings, variable_of
+from demo.model_server import ModelServer
+from demo.ports import LOOPBACK, free_port, is_taken
+from demo.process import Process
+from demo.redis_server import RedisServer
+
+FLOWER_PORT = 5555
+SLOTS = 8
+_READY_SECONDS = 60.0
+_PROJECT = Path(__file__).resolve().parent.parent
+_CELERY = (sys.executable, "-m", "celery", "-A", "worker.app")
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What runs, and how to reach it."""
+
+    settings: Settings
+    redis: str
+    model: str
+    flower_url: str
+    worker: Process
+
+
+@contextmanager
+def running(folder: Path, say: Callable[[str], None]) -> Iterator[Stack]:
+    """Start everything; stop it in the opposite order when the block is left. Raises `CannotStart`."""
+    with ExitStack() as started:
+        redis = started.enter_context(RedisServer(folder))
+        say(f"redis    {redis.kind}, {redis.url}")
+        model = started.enter_context(ModelServer(folder, say=say))
+        say(f"model    {model.model or 'yours'}, {model.base_url}")
+        environment = _environment(redis, model)
+        settings = Settings.from_env(environment)
+        flower_port = free_port() if is_taken(FLOWER_PORT) else FLOWER_PORT
+        node = f"demo-{os.getpid()}@localhost"
+        worker = _start(started, "worker", folder, environment, "worker", "-P", "threads", "-c", str(SLOTS), "-n", node)
+        flower = _start(
+            started, "flower", folder, environment, "flower", f"--address={LOOPBACK}", f"--port={flower_port}"
+        )
+        worker.wait_until(lambda: _pongs(settings.broker, node), _READY_SECONDS)
+        say(f"worker   celery -A worker.app worker -P threads -c {SLOTS}")
+        flower.wait_until(lambda: _answers(flower_port), _READY_SECONDS)
+        url = f"http://{LOOPBACK}:{flower_port}"
+        say(f"flower   {url}")
+        yield Stack(settings, redis.url, model.base_url, url, worker)
+
+
+def _environment(redis: RedisServer, model: ModelServer) -> dict[str, str]:
+    path = os.pathsep.join(filter(None, (str(_PROJECT), os.environ.get("PYTHONPATH"))))
+    own = {variable_of("redis_url"): redis.url, variable_of("openai_base_url"): model.base_url, "PYTHONPATH": path}
+    if model.model:
+        own[variable_of("model")] = model.model
+    return {**os.environ, **own}
+
+
+def _start(started: ExitStack, name: str, folder: Path, environment: dict[str, str], *arguments: str) -> Process:
+    logs = (folder / "logs").absolute()
+    process = Process.start(name, (*_CELERY, *arguments, "--loglevel=INFO"), logs, env=environment, cwd=_PROJECT)
+    started.callback(process.terminate)
+    return process
+
+
+def _pongs(broker: str, node: str) -> bool:
+    with Celery("demo", broker=broker, set_as_current=False) as app:
+        return bool(app.control.ping(destination=[node], timeout=0.5))
+
+
+def _answers(port: int) -> bool:
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=2)
+    try:
+        connection.request("GET", "/healthcheck")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
