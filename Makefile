@@ -3,33 +3,60 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+# What a test may need from Debian: the other Redis, in which every promise is tested too.
+DEBIAN_PACKAGES := redis-server
 
-.PHONY: help demo test check fix bench setup-system clean
+.PHONY: help demo test check wheel fix bench setup-system clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
-$(VENV)/made: 
+$(VENV)/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "chunkspool needs Python 3.11 or newer; say which: make PYTHON=python3.12 …"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "this Python cannot make a venv; on Debian: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/ready-test: $(VENV)/made pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
+# xllamacpp (34 MB) and the model (93 MB, fetched by the demo itself) are the large ones: their progress is shown.
+$(VENV)/ready-demo: $(VENV)/made pyproject.toml constraints.txt
+	@echo "Installing the demo into $(VENV), once (about 100 MB)"
+	$(PIP) -e '.[demo]'
 	@touch $@
 
-test: $(VENV)/ready-test  ## every test that needs no Debian package, and those that do where it is there
+$(VENV)/ready-test: $(VENV)/made pyproject.toml constraints.txt
+	$(PIP) --quiet -e '.[test,dev]'
+	@touch $@
+
+demo: $(VENV)/ready-demo  ## the whole thing on this machine: Redis, a real model, a worker, Flower (ARGS=--once: the story, then exit)
+	@$(BIN)/python -m demo $(ARGS)
+
+test: $(VENV)/ready-test  ## all tests; those that need a Debian package say so where it is missing
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(VENV)/ready-test  ## ruff, mypy, import-linter, the built wheel
+check: $(VENV)/ready-test wheel  ## ruff, mypy, import-linter, the built wheel
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+wheel: $(VENV)/ready-test  ## build the wheel and try it in a venv of its own
+	rm -rf dist
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+	$(BIN)/python tests/wheel.py dist/*.whl
+
+bench: $(VENV)/ready-test  ## the figures of docs/bench.md, measured here
+	$(BIN)/python -m bench.append $(ARGS)
+
 fix: $(VENV)/ready-test  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+setup-system:  ## the Debian packages that tests can use (needs root or sudo)
+	@if command -v redis-server >/dev/null; then echo "redis-server is there"; \
+	elif ! command -v apt-get >/dev/null; then echo "no apt-get here: install by hand: $(DEBIAN_PACKAGES)"; exit 1; \
+	else SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$SUDO apt-get update -q && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(DEBIAN_PACKAGES); fi
 
 clean:  ## remove everything that make made
 	rm -rf $(VENV) .demo dist build

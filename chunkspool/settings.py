@@ -44,8 +44,8 @@ class Settings(BaseModel):
     imports: str = Field("", description="further modules with Celery tasks for the worker, separated by commas")
     provider: str = Field("openai_api", description="who runs the model: openai_api, scripted, or an own one")
     model: str | None = Field(None, description="model of a request that names none")
-    openai_base_url: str | None = Field(None, description="OPENAI_BASE_URL: any OpenAI-compatible server")
-    openai_api_key: SecretStr | None = Field(None, description="OPENAI_API_KEY")
+    openai_base_url: str | None = Field(None, description="any OpenAI-compatible server; without it, OpenAI's own")
+    openai_api_key: SecretStr | None = Field(None, description="the key for that server, if it wants one")
     provider_retries: int = Field(3, ge=0, le=20, description="retries of a busy provider before its first chunk")
     provider_timeout: Seconds = Field(60.0, description="seconds that a provider may stay silent")
 
