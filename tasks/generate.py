@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 from celery import Task, shared_task, signals
 from celery.exceptions import Reject
 
 from chunkspool import Settings
-from chunkspool.errors import NotClaimed, ProviderError, StoreUnavailable
+from chunkspool.errors import NotClaimed, ProviderError, SettingsError, StoreUnavailable
 from tasks import generation
+from tasks.providers import load_provider
 from tasks.runtime import PerProcess, Runtime
 
 PAUSE = 1.0
@@ -38,6 +40,16 @@ def generate(self: Task, tenant: str, chat_id: str, generation_id: str) -> dict[
         runtime.run(asyncio.sleep(PAUSE))
         raise Reject(error, requeue=True) from error
     return {"chat": chat_id, "state": state, "redelivered": bool(self.request.delivery_info.get("redelivered"))}
+
+
+@signals.worker_init.connect
+def check(**_: object) -> None:
+    """Refuse to start with settings that no generation could be run with."""
+    try:
+        load_provider(Settings.from_env())
+    except SettingsError as error:
+        # Celery would log any other error of a signal's receiver, and go on.
+        sys.exit(f"chunkspool: {error}")
 
 
 @signals.worker_process_shutdown.connect

@@ -119,7 +119,7 @@ def _running(server: PrivateServer) -> Iterator[PrivateServer]:
             server.kill()
 
 
-def _options(appendonly: bool, password: str, maxmemory: str) -> tuple[str, ...]:  # noqa: FBT001 - passed on as it came
+def _options(appendonly: bool, password: str, maxmemory: str) -> tuple[str, ...]:
     persistence = ("--appendonly", "yes" if appendonly else "no")
     secret = ("--requirepass", password) if password else ()
     limit = ("--maxmemory", maxmemory, "--maxmemory-policy", "noeviction") if maxmemory else ()

@@ -1,0 +1,62 @@
+"""The fixtures of real workers: pytest-celery's, with local processes for containers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from celery import Celery
+from pytest_celery import CeleryTestBroker, CeleryTestWorker, RedisTestBroker
+from support.nodes import BrokerProcess, WorkerCommand, WorkerProcess
+from support.servers import PrivateServer
+
+from chunkspool import Settings, Spool
+
+StartWorker = Callable[..., CeleryTestWorker]
+
+
+@pytest.fixture
+def celery_broker(redis_server: PrivateServer, redis_url: str) -> CeleryTestBroker:
+    """Give the empty server of the test as the broker."""
+    assert redis_url == redis_server.url
+    return RedisTestBroker(BrokerProcess(redis_server))
+
+
+@pytest.fixture
+def celery_backend_cluster() -> None:
+    """Results are in the log: no backend."""
+
+
+@pytest.fixture
+def start_worker(celery_broker: CeleryTestBroker, tmp_path: Path) -> Iterator[StartWorker]:
+    """Give a function that starts a worker and returns when it answers; all are ended after the test."""
+    url = celery_broker.config()["url"]
+    app = Celery("tests", broker=url, set_as_current=False)
+    workers: list[CeleryTestWorker] = []
+
+    def start(pool: str = "threads", slots: int = 8, *arguments: str, **environment: str) -> CeleryTestWorker:
+        own = {"CHUNKSPOOL_REDIS_URL": url, "CHUNKSPOOL_PROVIDER": "scripted", **environment}
+        command = WorkerCommand(f"worker-{len(workers)}", pool, slots, own, arguments)
+        worker = CeleryTestWorker(WorkerProcess(command, tmp_path, url), app)
+        workers.append(worker)
+        assert worker.ready()
+        return worker
+
+    yield start
+    for worker in workers:
+        worker.teardown()
+    app.close()
+
+
+@pytest.fixture(params=["threads", "prefork"])
+def celery_worker(request: pytest.FixtureRequest, start_worker: StartWorker) -> CeleryTestWorker:
+    """Give a worker with four slots that runs the scripted provider, once on threads and once on prefork."""
+    return start_worker(request.param, 4)
+
+
+@pytest.fixture
+def spool(redis_url: str) -> Iterator[Spool]:
+    """Give a web app's spool."""
+    with Spool.from_settings(Settings.checked({"redis_url": redis_url})) as connected:
+        yield connected
