@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from chunkspool.errors import EnqueueFailed, without_password
@@ -12,6 +13,9 @@ if TYPE_CHECKING:  # so that `import chunkspool` does not load Celery
 
 RETRY_POLICY = {"max_retries": 1, "interval_start": 0.1, "interval_max": 0.1}
 """One more try for a connection that went stale in the pool; a broker that is away is the caller's to hear of."""
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Celery's lazy module cannot stand threads that import from it for the first time at once (ImportError)."""
 
 
 class Dispatcher:
@@ -50,15 +54,20 @@ class Dispatcher:
     def _app(self) -> Celery:
         if self._given is not None:
             return self._given
-        if self._own is None:
-            from celery import Celery  # noqa: PLC0415 - here, so that readers never load Celery
+        with _ONE_AT_A_TIME:
+            if self._own is None:
+                self._own = self._made()
+            return self._own
 
-            timeout = self._settings.publish_timeout
-            self._own = Celery("chunkspool-client", broker=self._settings.broker, set_as_current=False)
-            self._own.conf.update(
-                task_serializer="json",
-                accept_content=["json"],
-                broker_connection_timeout=timeout,
-                broker_transport_options={"socket_connect_timeout": timeout / 2, "socket_timeout": timeout},
-            )
-        return self._own
+    def _made(self) -> Celery:
+        from celery import Celery  # noqa: PLC0415 - here, so that readers never load Celery
+
+        timeout = self._settings.publish_timeout
+        app = Celery("chunkspool-client", broker=self._settings.broker, set_as_current=False)
+        app.conf.update(
+            task_serializer="json",
+            accept_content=["json"],
+            broker_connection_timeout=timeout,
+            broker_transport_options={"socket_connect_timeout": timeout / 2, "socket_timeout": timeout},
+        )
+        return app

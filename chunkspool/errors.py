@@ -27,10 +27,15 @@ ChunkspoolError
 from __future__ import annotations
 
 import re
+from typing import Any
 
 
 class ChunkspoolError(Exception):
-    """Any error of chunkspool."""
+    """Any error of chunkspool. It can be pickled, whatever its class is made from: process pools and Celery do that."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild it from its message and its fields, not by its class's own arguments."""
+        return _rebuilt, (type(self), self.args, self.__dict__)
 
 
 class InvalidInput(ChunkspoolError, ValueError):
@@ -196,6 +201,12 @@ _SHOWN = 60
 def without_password(url: str) -> str:
     """Return `url` fit for a message: its password is replaced by ***."""
     return re.sub(r"(://[^:/@]*:)[^@/]*(@)", r"\1***\2", url)
+
+
+def _rebuilt(kind: type[ChunkspoolError], args: tuple[Any, ...], fields: dict[str, Any]) -> ChunkspoolError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 def _short(value: object) -> str:
