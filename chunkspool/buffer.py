@@ -52,6 +52,7 @@ class Buffer:
         self._lock = threading.Lock()
         self._pieces: deque[Piece | bytes] = deque()
         self._ending: tuple[EndState, bytes] | None = None
+        self._failed: bytes | None = None
         self._index = 1
         self._in_flight: Batch | None = None
         self._size = 0
@@ -74,7 +75,7 @@ class Buffer:
     def end(self, state: EndState, encoded: bytes) -> None:
         """Take the ending. It goes out last."""
         with self._lock:
-            self._ending = (state, encoded)
+            self._ending = (state, encoded) if self._failed is None else ("failed", self._failed)
 
     def room(self) -> Future[None]:
         """Return what is done as soon as half of the buffer is free, or `release` is called."""
@@ -107,11 +108,18 @@ class Buffer:
                 self._signal_room()
             return bool(self._pieces) or self._ending is not None
 
-    def restart_at(self, index: int) -> None:
-        """Drop all that waits and go on at `index`: Redis has lost events that it had acknowledged."""
+    def restart_at(self, index: int, failed: bytes) -> bool:
+        """Drop all that waits and go on at `index`: Redis has lost events that it had acknowledged.
+
+        The ending can now be no other than `failed`; return whether the producer had said its own already.
+        """
         with self._lock:
+            ended = self._ending is not None or (self._in_flight is not None and self._in_flight.ending is not None)
             self._pieces.clear()
             self._in_flight, self._index, self._size = None, index, 0
+            self._failed = failed
+            self._ending = ("failed", failed) if ended else None
+            return ended
 
     def _add(self, piece: Piece | bytes, size: int) -> bool:
         with self._lock:

@@ -16,6 +16,7 @@ from chunkspool import scripts
 from chunkspool.buffer import Batch
 from chunkspool.calls import Call
 from chunkspool.errors import ChunkspoolError, Fenced, Stopped, StoreFull, StoreUnavailable
+from chunkspool.events import GenerationFailed, encode
 from chunkspool.lane import Lane
 from chunkspool.scripts import Appended
 from chunkspool.settings import Settings
@@ -25,6 +26,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between tries while Redis is away: doubled from the first to the longest."""
 BEATS = 3
 """Heartbeats of a lease: two may be lost before another worker takes over."""
+NOT_WRITTEN = ("store_unavailable", "The answer could not be written any more.", True)
+"""Code, message and retryable of a generation that fails because of Redis."""
 
 
 class Flusher:
@@ -189,10 +192,7 @@ class Flusher:
     def _taken(self, lane: Lane, batch: Batch | None, reply: Appended, now: float) -> None:
         self._pause, lane.failing_since, lane.sent = FIRST_PAUSE, None, now
         if reply.outcome == "gap":
-            lane.buffer.restart_at(reply.first)
-            lane.interrupt(
-                StoreUnavailable("Redis has lost events that it had acknowledged (an old copy was restored)")
-            )
+            self._begin_anew(lane, reply.first, now)
         elif reply.outcome != "ok":
             self._drop(lane, _lost(lane, reply))
         elif batch is not None and batch.ending is not None:
@@ -205,6 +205,14 @@ class Flusher:
                 lane.flushed = now
                 if lane.buffer.written():
                     self._schedule(lane, now + self._settings.flush_interval)
+
+    def _begin_anew(self, lane: Lane, index: int, now: float) -> None:
+        """End the generation as failed: what Redis has lost of it cannot be written again."""
+        code, message, retryable = NOT_WRITTEN
+        failed = GenerationFailed(generation=lane.generation_id, code=code, message=message, retryable=retryable)
+        if lane.buffer.restart_at(index, encode(failed)):
+            self._schedule(lane, now)
+        lane.interrupt(StoreUnavailable("Redis has lost events that it had acknowledged (an old copy was restored)"))
 
     def _not_taken(self, lane: Lane, error: Exception) -> None:
         """Keep the batch and try again, unless that cannot help or has been tried for too long."""

@@ -22,7 +22,7 @@ from chunkspool.events import (
     Usage,
     encode,
 )
-from chunkspool.flusher import Flusher
+from chunkspool.flusher import NOT_WRITTEN, Flusher
 from chunkspool.lane import Lane
 from chunkspool.provider import ModelRequest
 from chunkspool.scripts import EndState
@@ -207,6 +207,8 @@ class Producer:
         absorbed = isinstance(cause, Stopped)
         if failure is None:
             self.state = self._lane.ended.result()
+            if self.state == "failed" and cause is None and self._lane.interruption is not None:
+                raise self._lane.interruption
         elif isinstance(failure, Stopped):
             self.state = "stopped"
         elif cause is None or absorbed:
@@ -231,7 +233,7 @@ def _explained(error: BaseException) -> tuple[str, str, bool]:
     if isinstance(error, ProviderError):
         return error.code, error.message, error.retryable
     if isinstance(error, ChunkspoolError):
-        return "store_unavailable", "The answer could not be written any more.", True
+        return NOT_WRITTEN
     if not isinstance(error, Exception):
         return "cancelled", "The worker gave up on the answer.", True
     return "internal_error", f"The worker failed with {type(error).__name__}.", False

@@ -41,7 +41,7 @@ if ending ~= '' and g[4] then
 end
 local first, last = append(events, ttl, now)
 redis.call('HSET', KEYS[6], 'index', index + n - 1, 'seq', last, 'lease', now + tonumber(ARGV[4]))
-if first ~= tonumber(g[6]) + 1 then
+if known == 0 or first ~= tonumber(g[6]) + 1 then
   local runs = redis.call('HGET', KEYS[6], 'runs')
   redis.call('HSET', KEYS[6], 'runs', runs .. string.format('%.0f:%.0f ', known + 1, first))
 end

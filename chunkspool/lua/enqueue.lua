@@ -6,10 +6,14 @@
 --       5 owner or ''     6 request JSON       7 its model, JSON or ''    8 generation.queued JSON
 --       9 stops channel
 --       10… for each active generation: its id, its generation.stopped JSON (used by replace; none for allow)
--- Returns {'created', after} | {'same', id, after} | {'busy', id…}
+-- Returns {'created', after}, also when this very call comes again: its reply was lost, and the id is its own
+--         {'same', id, after} | {'busy', id…}
 --         {'changed'}: the active generations are not those in ARGV; read head again and come back
 -- Errors: WRONGTYPE where a key is another program's; nothing was written then.
 local id, on_active, ttl, now = ARGV[1], ARGV[3], tonumber(ARGV[4]), now_ms()
+
+local before = redis.call('HGET', KEYS[6], 'after')
+if before then return {'created', tonumber(before)} end
 
 if ARGV[2] ~= '' then
   local made = redis.call('GET', KEYS[7])
@@ -19,7 +23,10 @@ if ARGV[2] ~= '' then
   end
 end
 
+redis.call('GET', KEYS[1])
 redis.call('XLEN', KEYS[2])
+redis.call('HLEN', KEYS[3])
+redis.call('ZCARD', KEYS[4])
 local expected = {}
 for i = 10, #ARGV, 2 do expected[#expected + 1] = ARGV[i] end
 if on_active ~= 'allow' and (redis.call('HGET', KEYS[3], 'active') or '') ~= table.concat(expected, ' ') then
