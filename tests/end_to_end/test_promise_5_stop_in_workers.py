@@ -125,9 +125,11 @@ def test_a_revoke_of_another_task_stays_celerys(start_worker: StartWorker, spool
 def test_flowers_revoke_is_a_stop(celery_worker: CeleryTestWorker, flower: str, spool: Spool) -> None:
     """Flower sees the generation as a task by its id, without the prompt, and its REST API stops it."""
     assert celery_worker.ready()
+    # Flower knows only what it has heard since it connected: wait for the worker's own heartbeat.
+    eventually(lambda: f'flower_worker_online{{worker="{celery_worker.name()}' in call(f"{flower}/metrics"), 30)
     asked = silent_generation(spool)
     task = eventually(lambda: json.loads(call(f"{flower}/api/tasks")).get(asked.id), 30)
     assert task["name"] == "chunkspool.generate"
-    assert task["args"] == f"('default', 'chat', '{asked.id}')"
+    assert task["args"] == str(["default", "chat", asked.id])
     call(f"{flower}/api/task/revoke/{asked.id}?terminate=true", b"")
     assert ending_of(spool, asked)["by"] == "revoke"
