@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Any
-
-from celery import Task, shared_task, signals
+from celery import shared_task, signals
 from celery.exceptions import Reject
 
 from chunkspool import Settings
@@ -23,14 +21,13 @@ _runtime = PerProcess(lambda: Runtime(Settings.from_env()))
 
 @shared_task(
     name="chunkspool.generate",
-    bind=True,
     acks_late=True,
     reject_on_worker_lost=True,
     ignore_result=True,
     # The log has it, and Celery need not print a traceback of it.
     throws=(ProviderError,),
 )
-def generate(self: Task, tenant: str, chat_id: str, generation_id: str) -> dict[str, Any]:
+def generate(tenant: str, chat_id: str, generation_id: str) -> dict[str, str]:
     """Run one attempt at a generation. What it returns is for Flower's eyes only."""
     runtime = _runtime.get()
     spool = runtime.spool.for_tenant(tenant)
@@ -39,7 +36,7 @@ def generate(self: Task, tenant: str, chat_id: str, generation_id: str) -> dict[
     except (StoreUnavailable, NotClaimed) as error:
         runtime.run(asyncio.sleep(PAUSE))
         raise Reject(error, requeue=True) from error
-    return {"chat": chat_id, "state": state, "redelivered": bool(self.request.delivery_info.get("redelivered"))}
+    return {"chat": chat_id, "state": state}
 
 
 @signals.worker_init.connect

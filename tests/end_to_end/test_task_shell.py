@@ -65,5 +65,5 @@ def test_a_task_of_a_chat_that_is_gone_does_nothing(server: PrivateServer, celer
         asked = spool.enqueue("chat", "hello")
         spool.erase("chat")
         shell = celery_app.tasks["chunkspool.generate"]
-        assert shell("default", "chat", asked.id) == {"chat": "chat", "state": "gone", "redelivered": False}
+        assert shell("default", "chat", asked.id) == {"chat": "chat", "state": "gone"}
         assert client.keys("cs:*") == []

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from chunkspool import Settings, Spool
-from chunkspool.spool import AsyncSpool
+import secrets
+
+from redis import Redis
+from support.logs import KEYS
+
+from chunkspool import AsyncSpool, Settings, Spool, scripts
+from chunkspool.keys import ChatKeys
+from chunkspool.store import Store
 
 
 def settings_for(url: str, **values: object) -> Settings:
@@ -19,3 +25,18 @@ def spool_for(url: str, **values: object) -> Spool:
 def async_spool_for(url: str, **values: object) -> AsyncSpool:
     """Return a spool that the caller closes."""
     return AsyncSpool.from_settings(settings_for(url, **values))
+
+
+def claim_and_die(client: Redis, generation_id: str, lease: float, keys: ChatKeys = KEYS) -> int:
+    """Claim a generation and never be heard of again, as a killed worker does; return the attempt's number."""
+    claim = scripts.claim(
+        keys,
+        generation_id,
+        token=secrets.token_hex(8),
+        lease_ms=round(lease * 1000),
+        max_attempts=1000,
+        model=None,
+    )
+    claimed = Store(client).send(claim)
+    assert claimed.outcome == "claimed"
+    return claimed.attempt
