@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+
 from celery import shared_task, signals
 from celery.exceptions import Reject
 
