@@ -6,6 +6,8 @@ _settings = Settings.from_env()
 
 broker_url = _settings.broker
 broker_connection_retry_on_startup = True
+if broker_url.startswith(("redis://", "rediss://")):
+    broker_transport = "worker.transport:Transport"
 task_default_queue = _settings.queue
 imports = ("tasks.generate", *(name.strip() for name in _settings.imports.split(",") if name.strip()))
 
