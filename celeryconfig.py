@@ -7,7 +7,15 @@ _settings = Settings.from_env()
 broker_url = _settings.broker
 broker_connection_retry_on_startup = True
 if broker_url.startswith(("redis://", "rediss://")):
-    broker_transport = "worker.transport:Transport"
+    broker_transport_options = {
+        # A dead worker's message is another's after so long, seen by a look every second (kombu's defaults: an hour,
+        # and 100 seconds). A live worker renews what it holds: worker/lease.py.
+        "visibility_timeout": _settings.redelivery,
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+        # The look is taken under a lock, which a worker may die with.
+        "unacked_mutex_expire": 5,
+    }
 task_default_queue = _settings.queue
 imports = ("tasks.generate", *(name.strip() for name in _settings.imports.split(",") if name.strip()))
 

@@ -29,7 +29,8 @@ class Settings(BaseModel):
     task: str = Field("chunkspool.generate", description="name of the Celery task that runs a generation")
 
     ttl: Seconds = Field(86_400.0, description="seconds that a chat is kept after its last event")
-    lease: Seconds = Field(10.0, description="seconds that an attempt counts as alive after its last write")
+    lease: Seconds = Field(5.0, description="seconds that an attempt counts as alive after its last write")
+    redelivery: Seconds = Field(8.0, description="seconds after which a dead worker's message is another's (Redis)")
     max_attempts: int = Field(3, ge=1, le=1000, description="attempts before a generation fails for good")
     deadline: Seconds = Field(600.0, description="seconds that one attempt may take")
 

@@ -2,8 +2,11 @@
 
 from celery import Celery
 
-from worker import revocation
+from worker import revocation, transport
+from worker.lease import MessageLease
 
+transport.install()
 app = Celery("chunkspool")
 app.config_from_object("celeryconfig")
+app.steps["consumer"].add(MessageLease)
 revocation.install()
