@@ -27,18 +27,22 @@ local function counter_restored(n)
   return redis.call('INCRBY', KEYS[1], (string.match(newest[1], '^%d+')))
 end
 
--- Appends the events and publishes their frame; returns the first and the last seq.
-local function append(events, ttl, now)
-  local n = #events
+-- Numbers the events, stores them and publishes their frame; returns the first and the last seq. It renews no TTL.
+local function write(events, now)
+  local n, ms = #events, string.format('%.0f', now)
   local last = redis.call('INCRBY', KEYS[1], n)
   if last == n then last = counter_restored(n) end
   local first = last - n + 1
-  local ms = string.format('%.0f', now)
   for i = 1, n do
     redis.call('XADD', KEYS[2], string.format('%.0f-0', first + i - 1), 't', ms, 'e', events[i])
   end
-  touch(ttl)
   redis.call('PUBLISH', KEYS[5], string.format('%.0f', first) .. ' ' .. ms .. '\n' .. table.concat(events, '\n'))
+  return first, last
+end
+
+local function append(events, ttl, now)
+  local first, last = write(events, now)
+  touch(ttl)
   return first, last
 end
 
