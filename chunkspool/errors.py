@@ -22,6 +22,7 @@ ChunkspoolError
 │   └── Stopped
 ├── NotClaimed
 └── ProviderError
+    └── ContinuationRefused
 """
 
 from __future__ import annotations
@@ -193,6 +194,10 @@ class ProviderError(ChunkspoolError):
         self.message = message
         self.retryable = retryable
         super().__init__(f"{code}: {message}")
+
+
+class ContinuationRefused(ProviderError):
+    """The model cannot go on from a text that is already there; asked anew, it may answer."""
 
 
 _SHOWN = 60

@@ -19,6 +19,7 @@ from chunkspool.errors import (
     ChatBusy,
     ChatNotFound,
     CorruptLog,
+    CursorExpired,
     EnqueueFailed,
     GenerationNotFound,
     InvalidInput,
@@ -29,7 +30,7 @@ from chunkspool.events import Entry, GenerationFailed, encode
 from chunkspool.fold import Answer, fold
 from chunkspool.ids import new_generation_id
 from chunkspool.keys import ChatKeys, checked_id, place_of
-from chunkspool.request import GenerationRequest, checked_on_active, checked_ttl
+from chunkspool.request import Claim, GenerationRequest, checked_on_active, checked_ttl
 from chunkspool.scripts import Appended, Claimed, Enqueued, OnActive, StopReply
 from chunkspool.settings import Settings
 
@@ -213,7 +214,7 @@ def erase(keys: ChatKeys) -> Operation[None]:
     raise StoreUnavailable(f"chat {keys.chat_id!r} changes faster than it can be erased; stop it first")
 
 
-def claim(keys: ChatKeys, generation_id: str, settings: Settings, wait: float) -> Operation[Claimed]:
+def claim(keys: ChatKeys, generation_id: str, settings: Settings, wait: float) -> Operation[Claim]:
     """Take a generation for one more attempt; wait up to `wait` seconds for another attempt that holds it.
 
     Raises `GenerationNotFound`, or `NotClaimed`.
@@ -227,9 +228,10 @@ def claim(keys: ChatKeys, generation_id: str, settings: Settings, wait: float) -
             lease_ms=round(settings.lease * 1000),
             max_attempts=settings.max_attempts,
             model=settings.model,
+            continues=settings.recovery == "continue",
         )
         if claimed.outcome == "claimed":
-            return claimed
+            return (yield from _prepared(keys, generation_id, settings, claimed))
         if claimed.outcome == "gone":
             raise GenerationNotFound(keys.chat_id, generation_id)
         pause = min(claimed.held_ms / 1000, HELD_POLL)
@@ -237,6 +239,34 @@ def claim(keys: ChatKeys, generation_id: str, settings: Settings, wait: float) -
             raise NotClaimed(generation_id, claimed.outcome)
         yield Pause(pause)
         wait -= pause
+
+
+def _prepared(keys: ChatKeys, generation_id: str, settings: Settings, claimed: Claimed) -> Operation[Claim]:
+    request = GenerationRequest.stored(claimed.request)
+    prefix: str | None = ""
+    if claimed.attempt > 1 and settings.recovery == "continue":
+        prefix = yield from _text_to_continue(keys, generation_id)
+    return Claim(claimed.attempt, request.for_model(prefix or ""), restarts=prefix is None)
+
+
+def _text_to_continue(keys: ChatKeys, generation_id: str) -> Operation[str | None]:
+    """Return what the earlier attempts have said; None if that is not text alone, or not all there."""
+    after: int = yield _after(keys, generation_id)
+    answers: tuple[Answer, ...] = ()
+    while True:
+        try:
+            page: Page = yield page_after(keys, after, PAGE)
+            events = [raw.decoded().event for raw in page.entries]
+        except (CursorExpired, CorruptLog):
+            return None
+        answers = fold((event for event in events if event.generation == generation_id), onto=answers)
+        after += len(events)
+        if after >= page.last or not events:
+            break
+    said = answers[0] if answers else None
+    if said is None or said.tool_calls or (said.reasoning and not said.text):
+        return None
+    return said.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +327,10 @@ def _place(generation_id: str) -> Reads[ChatKeys | None]:
         return ChatKeys(*as_text(replies[0]).split()) if replies[0] else None
 
     return Reads((("GET", place_of(generation_id)),), parse)
+
+
+def _after(keys: ChatKeys, generation_id: str) -> Reads[int]:
+    return Reads((("HGET", keys.gen(generation_id), "after"),), lambda replies: int(replies[0] or 0))
 
 
 def _is_queued(keys: ChatKeys, generation_id: str) -> Reads[bool]:

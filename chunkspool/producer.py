@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ from chunkspool.events import (
     Ending,
     GenerationCompleted,
     GenerationFailed,
+    GenerationStarted,
     GenerationStopped,
     Known,
     ToolCall,
@@ -25,6 +27,7 @@ from chunkspool.events import (
 from chunkspool.flusher import NOT_WRITTEN, Flusher
 from chunkspool.lane import Lane
 from chunkspool.provider import ModelRequest
+from chunkspool.request import Claim
 from chunkspool.scripts import EndState
 from chunkspool.settings import Settings
 
@@ -43,9 +46,9 @@ class Producer:
     it ends also while the model is silent.
     """
 
-    def __init__(self, lane: Lane, flusher: Flusher, settings: Settings, request: ModelRequest) -> None:
+    def __init__(self, lane: Lane, flusher: Flusher, settings: Settings, claim: Claim) -> None:
         """Take over a lane that was just claimed."""
-        self.request = request
+        self.request: ModelRequest = claim.request
         """What the model is asked."""
         self.state = "running"
         """The generation's state; "completed", "stopped" or "failed" after the block."""
@@ -53,6 +56,7 @@ class Producer:
         self._flusher = flusher
         self._settings = settings
         self._finish_reason = "stop"
+        self._restarts = claim.restarts
         self._task: asyncio.Task[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._cancelling = 0
@@ -102,6 +106,12 @@ class Producer:
         """Set the `finish_reason` that `generation.completed` will carry; "stop" unless set."""
         self._finish_reason = reason
 
+    def restart(self) -> None:
+        """Tell readers that what this generation has said so far is void, and begin anew, without a `prefix`."""
+        self.request = replace(self.request, prefix="")
+        model = self.request.model or self._settings.model
+        self._event(GenerationStarted, attempt=self.attempt, model=model)
+
     async def drain(self) -> None:
         """Wait until the buffer has room. Raises what the other methods raise."""
         if self._lane.buffer.full:
@@ -110,7 +120,7 @@ class Producer:
 
     def __enter__(self) -> Self:
         """Begin to write."""
-        self._flusher.open(self._lane)
+        self._open()
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: TracebackType | None) -> bool:
@@ -122,7 +132,7 @@ class Producer:
         """Begin to write, and to cancel this task when the generation is no longer ours."""
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         self._cancelling = self._task.cancelling() if self._task else 0
-        self._flusher.open(self._lane)
+        self._open()
         self._lane.watch(self._interrupted)
         return self
 
@@ -137,6 +147,11 @@ class Producer:
         if ours and cause is not None and not absorbed:
             raise cause
         return absorbed
+
+    def _open(self) -> None:
+        self._flusher.open(self._lane)
+        if self._restarts:
+            self.restart()
 
     def _interrupted(self) -> None:
         """Cancel the task from whichever thread learned of it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
@@ -73,10 +74,22 @@ class GenerationRequest(BaseModel):
             raise InvalidRequest(f"the request has {len(raw)} bytes; max_request_bytes is {limit}")
         return raw
 
-    def for_model(self) -> ModelRequest:
+    def for_model(self, prefix: str = "") -> ModelRequest:
         """Return it as providers get it."""
         messages = tuple(message.model_dump(exclude_unset=True) for message in self.messages)
-        return ModelRequest(messages, self.model, self.params)
+        return ModelRequest(messages, self.model, self.params, prefix)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A generation that was taken for one more attempt.
+
+    `restarts`: readers were told that this attempt continues the earlier one's text, but it cannot.
+    """
+
+    attempt: int
+    request: ModelRequest
+    restarts: bool = False
 
 
 def checked_ttl(ttl: object) -> float:

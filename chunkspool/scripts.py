@@ -114,15 +114,22 @@ def enqueue(
 
 
 def claim(
-    keys: ChatKeys, generation_id: str, *, token: str, lease_ms: int, max_attempts: int, model: str | None
+    keys: ChatKeys,
+    generation_id: str,
+    *,
+    token: str,
+    lease_ms: int,
+    max_attempts: int,
+    model: str | None,
+    continues: bool = False,
 ) -> Call[Claimed]:
     """Take a generation for one more attempt. `model`: which it gets if its request names none.
 
-    `token` is the caller's own: the same call again is the same claim.
+    `token` is the caller's own: the same call again is the same claim. `continues`: an attempt after the first goes
+    on from what the earlier ones have said.
     """
-    mark = 987_654_321  # stands where the script puts the attempt's number and the model
-    started = encode(GenerationStarted(generation=generation_id, attempt=mark, model=str(mark)))
-    before, between, after = re.split(rb'"?%d"?' % mark, started)
+    before, between, after = _started_around(generation_id, continues=False)
+    continuing = _started_around(generation_id, continues=True)[2] if continues else b""
     failed = GenerationFailed(
         generation=generation_id,
         code="too_many_attempts",
@@ -145,8 +152,16 @@ def claim(
             case _:
                 return Claimed("gone")
 
-    args = (generation_id, token, lease_ms, max_attempts, before, between, after, to_json(model), encode(failed))
+    args: tuple[Arg, ...] = (generation_id, token, lease_ms, max_attempts, before, between, after)
+    args += (to_json(model), encode(failed), continuing)
     return Call(load("claim"), keys.writer(generation_id), args, parse)
+
+
+def _started_around(generation_id: str, *, continues: bool) -> list[bytes]:
+    """Return what stands before, between and after the attempt's number and the model, which the script puts in."""
+    mark = 987_654_321
+    started = GenerationStarted(generation=generation_id, attempt=mark, model=str(mark), continues=continues)
+    return re.split(rb'"?%d"?' % mark, encode(started))
 
 
 def append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -32,7 +32,10 @@ class Settings(BaseModel):
     lease: Seconds = Field(5.0, description="seconds that an attempt counts as alive after its last write")
     redelivery: Seconds = Field(8.0, description="seconds after which a dead worker's message is another's (Redis)")
     max_attempts: int = Field(3, ge=1, le=1000, description="attempts before a generation fails for good")
+    recovery: Literal["restart", "continue"] = Field("restart", description="how a further attempt goes on")
     deadline: Seconds = Field(600.0, description="seconds that one attempt may take")
+    first_token_timeout: Seconds = Field(120.0, description="seconds that a model may take to say its first word")
+    idle_timeout: Seconds = Field(60.0, description="seconds that a model may be silent in mid-answer")
 
     flush_interval: Seconds = Field(0.02, description="seconds between two writes of one generation")
     write_timeout: Seconds = Field(30.0, description="seconds that a write may be retried while Redis is away")
