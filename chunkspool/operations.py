@@ -7,6 +7,7 @@ result, and returns the operation's. So the sync and the async face share one lo
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -29,7 +30,7 @@ from chunkspool.errors import (
 from chunkspool.events import Entry, GenerationFailed, encode
 from chunkspool.fold import Answer, fold
 from chunkspool.ids import new_generation_id
-from chunkspool.keys import ChatKeys, checked_id, place_of
+from chunkspool.keys import UNENDED, ChatKeys, checked_id, place_of
 from chunkspool.request import Claim, GenerationRequest, checked_on_active, checked_ttl
 from chunkspool.scripts import Appended, Claimed, Enqueued, OnActive, StopReply
 from chunkspool.settings import Settings
@@ -39,6 +40,8 @@ MAX_LIMIT = 10_000
 """Entries of one `read`: their events are decoded in one go."""
 HELD_POLL = 0.5
 """Seconds between two looks at a generation that another attempt holds: it may end long before its lease does."""
+UNENDED_MS = 86_400_000
+"""A generation that has neither ended nor been found lost within a day is forgotten by the sweep."""
 RACES = 100
 """How often an operation begins again because the chat changed under it. Each time, somebody else got on."""
 
@@ -79,6 +82,8 @@ def enqueue(
     if owner is not None:
         checked_id("owner", owner)
     generation_id = new_generation_id()
+    # Before the generation itself: from its first moment on, a revoke and the sweep can find it.
+    yield _remember_place(keys, generation_id, ttl_ms)
     for _ in range(RACES):
         active: tuple[str, ...] = () if on_active == "allow" else (yield _active(keys))
         made: Enqueued = yield scripts.enqueue(
@@ -94,11 +99,12 @@ def enqueue(
         )
         if made.outcome != "changed":
             break
+    if made.outcome != "created":
+        yield _forget_places(keys, [generation_id])
     if made.outcome in {"busy", "changed"}:
         raise ChatBusy(keys.chat_id, made.active or active)
     generation = Generation(made.generation_id, keys.chat_id, made.after)
     if made.outcome == "created" or (yield _is_queued(keys, generation.id)):
-        yield _remember_place(keys, generation.id, ttl_ms)
         # A repeated request whose generation still waits is published again: the first caller may have died between
         # its two steps, and a second message is harmless (claim).
         yield from _publish(keys, generation.id, request_id)
@@ -194,7 +200,7 @@ def chat_status(keys: ChatKeys) -> Operation[ChatStatus]:
     seen: _Seen = yield _seen(keys)
     if seen.last is None:
         raise ChatNotFound(keys.chat_id)
-    found: list[GenerationStatus | None] = yield _statuses(keys, seen.generations)
+    found: list[GenerationStatus | None] = yield _statuses(keys, seen.generations, seen.now)
     generations = sorted((g for g in found if g), key=lambda g: g.after)
     return ChatStatus(keys.chat_id, seen.first, seen.last, seen.active, tuple(generations), seen.now)
 
@@ -209,7 +215,7 @@ def erase(keys: ChatKeys) -> Operation[None]:
         )
         if done:
             if seen.generations:
-                yield Reads((("DEL", *map(place_of, seen.generations)),), len)
+                yield _forget_places(keys, seen.generations)
             return
     raise StoreUnavailable(f"chat {keys.chat_id!r} changes faster than it can be erased; stop it first")
 
@@ -319,7 +325,26 @@ def _active_of_existing(keys: ChatKeys) -> Reads[tuple[str, ...]]:
 
 
 def _remember_place(keys: ChatKeys, generation_id: str, ttl_ms: int) -> Reads[int]:
-    return Reads((("SET", place_of(generation_id), f"{keys.tenant} {keys.chat_id}", "PX", ttl_ms),), len)
+    now = time.time_ns() // 1_000_000
+    return Reads(
+        (
+            ("SET", place_of(generation_id), f"{keys.tenant} {keys.chat_id}", "PX", ttl_ms),
+            ("ZADD", UNENDED, now, keys.unended(generation_id)),
+            ("ZREMRANGEBYSCORE", UNENDED, "-inf", now - UNENDED_MS),
+            ("PEXPIRE", UNENDED, UNENDED_MS),
+        ),
+        len,
+    )
+
+
+def _forget_places(keys: ChatKeys, generations: Sequence[str]) -> Reads[int]:
+    return Reads(
+        (
+            ("DEL", *map(place_of, generations)),
+            ("ZREM", UNENDED, *map(keys.unended, generations)),
+        ),
+        len,
+    )
 
 
 def _place(generation_id: str) -> Reads[ChatKeys | None]:
@@ -342,21 +367,25 @@ def _request_ids(keys: ChatKeys, generations: Sequence[str]) -> Reads[list[str]]
     return Reads(commands, lambda replies: [as_text(found) for found in replies if found])
 
 
-_FIELDS = ("status", "attempt", "after", "created", "started", "ended", "lease", "stop", "owner")
+_FIELDS = ("status", "attempt", "after", "created", "started", "ended", "lease", "stop", "owner", "lost")
 
 
-def _statuses(keys: ChatKeys, generations: Sequence[str]) -> Reads[list[GenerationStatus | None]]:
+def _statuses(keys: ChatKeys, generations: Sequence[str], now: int) -> Reads[list[GenerationStatus | None]]:
     commands = tuple(("HMGET", keys.gen(one), *_FIELDS) for one in generations)
     return Reads(
-        commands, lambda replies: [_status(one, reply) for one, reply in zip(generations, replies, strict=True)]
+        commands, lambda replies: [_status(one, reply, now) for one, reply in zip(generations, replies, strict=True)]
     )
 
 
-def _status(generation_id: str, fields: Sequence[Any]) -> GenerationStatus | None:
+def _status(generation_id: str, fields: Sequence[Any], now: int) -> GenerationStatus | None:
     if fields[0] is None:
         return None
     state: Any = as_text(fields[0])
     number = [None if value is None else int(value) for value in fields[1:7]]
+    if state == "running" and (number[5] or 0) <= now:
+        state = "stalled"
+    elif fields[9] is not None:
+        state = "lost"
     return GenerationStatus(
         id=generation_id,
         state=state,

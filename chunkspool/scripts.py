@@ -78,6 +78,13 @@ class StopReply:
     status: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class LoseReply:
+    """What `lose` said: "lost" and "stopped" have ended the generation now."""
+
+    outcome: Literal["lost", "stopped", "alive", "ended", "gone"]
+
+
 def enqueue(
     keys: ChatKeys,
     generation_id: str,
@@ -202,6 +209,22 @@ def stop(keys: ChatKeys, generation_id: str, *, by: str, reason: str | None) -> 
 
     event = encode(GenerationStopped(generation=generation_id, by=by, reason=reason))
     return Call(load("stop"), keys.writer(generation_id), (generation_id, event, STOPS), parse)
+
+
+def lose(keys: ChatKeys, generation_id: str, *, silent_ms: int) -> Call[LoseReply]:
+    """End a generation whose message is lost, if it has shown no sign of life for `silent_ms`."""
+    failed = GenerationFailed(
+        generation=generation_id,
+        code="lost",
+        message="The request was lost on its way to a worker.",
+        retryable=True,
+    )
+
+    def parse(reply: list[Any]) -> LoseReply:
+        outcome: Any = as_text(reply[0])
+        return LoseReply(outcome)
+
+    return Call(load("lose"), keys.writer(generation_id), (generation_id, encode(failed), silent_ms), parse)
 
 
 def erase(

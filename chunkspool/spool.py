@@ -26,6 +26,7 @@ from chunkspool.request import GenerationRequest
 from chunkspool.scripts import OnActive
 from chunkspool.settings import Settings
 from chunkspool.store import AsyncStore, Store, connect, connect_async
+from chunkspool.sweep import sweep
 from chunkspool.writer import Writer
 
 if TYPE_CHECKING:  # so that `import chunkspool` does not load Celery
@@ -151,6 +152,14 @@ class Spool:
     def erase(self, chat_id: str) -> None:
         """Remove every key of the chat; live attempts are stopped, readers get `ChatNotFound`. Raises `StoreError`."""
         self._run(operations.erase(self._keys(chat_id)))
+
+    def sweep(self, *, queue_is_empty: bool) -> tuple[str, ...]:
+        """End the generations of all tenants whose messages are lost for good, and return their ids.
+
+        `queue_is_empty`: the broker holds no message of a generation. Any number of processes may call it; within one
+        `sweep_interval` the first of them does the work. Raises `StoreError`.
+        """
+        return self._run(sweep(self.settings, queue_is_empty=queue_is_empty))
 
     @contextmanager
     def produce(self, chat_id: str, generation_id: str, *, wait: float = 0) -> Iterator[Producer]:
@@ -317,6 +326,10 @@ class AsyncSpool:
     async def erase(self, chat_id: str) -> None:
         """Remove every key of the chat. See `Spool.erase`."""
         await self._run(operations.erase(self._keys(chat_id)))
+
+    async def sweep(self, *, queue_is_empty: bool) -> tuple[str, ...]:
+        """End the generations whose messages are lost for good. See `Spool.sweep`."""
+        return await self._run(sweep(self.settings, queue_is_empty=queue_is_empty))
 
     @asynccontextmanager
     async def produce(self, chat_id: str, generation_id: str, *, wait: float = 0) -> AsyncIterator[Producer]:

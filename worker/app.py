@@ -4,9 +4,10 @@ from celery import Celery
 
 from worker import revocation, transport
 from worker.lease import MessageLease
+from worker.sweep import Sweeper
 
 transport.install()
 app = Celery("chunkspool")
 app.config_from_object("celeryconfig")
-app.steps["consumer"].add(MessageLease)
+app.steps["consumer"].update({MessageLease, Sweeper})
 revocation.install()
