@@ -104,7 +104,7 @@ def _reading(chat: RawChat, reading: Reading, generations: Mapping[str, Sequence
 
 
 def _let_go(name: str, reading: Reading, at: int, generations: Mapping[str, Sequence[Line]]) -> Iterator[Violation]:
-    """Demand that a reader who is told that all is said has it all: up to an idle moment, or its generation's ending."""
+    """Demand that a reader who is let go has it all: up to an idle moment, or its generation's ending."""
     if reading.until == "idle":
         seen = {generation: [line for line in lines if line.seq <= at] for generation, lines in generations.items()}
         open_ = [one for one, lines in seen.items() if lines and lines[-1].type not in ENDINGS]
