@@ -13,6 +13,16 @@ BUILT_IN = ("openai_api", "scripted")
 
 def load_provider(settings: Settings) -> Provider:
     """Return the provider that `settings.provider` names; it connects nothing yet. Raises `SettingsError`."""
+    provider = _load(settings)
+    if settings.recovery == "continue" and not getattr(provider, "can_continue", False):
+        raise SettingsError(
+            f"{variable_of('recovery')}='continue': the provider {settings.provider} cannot go on from a text; "
+            f"set it to restart, or let the provider have can_continue = True"
+        )
+    return provider
+
+
+def _load(settings: Settings) -> Provider:
     name = settings.provider
     if name == "openai_api":
         try:

@@ -13,7 +13,7 @@ import httpx2
 import openai
 from openai import AsyncAPIResponse
 
-from chunkspool.errors import ProviderError, SettingsError
+from chunkspool.errors import ContinuationRefused, ProviderError, SettingsError
 from chunkspool.provider import Delta, ModelRequest
 from chunkspool.settings import Settings, variable_of
 from tasks.providers.chat_chunks import Answer
@@ -35,12 +35,16 @@ _KEY = re.compile(r"[!-~]+")
 _CONNECT_SECONDS = 10.0
 _DRAIN_SECONDS = 0.1
 _OURS = frozenset({"messages", "model", "stream"})
+# vLLM's and SGLang's words, which llama.cpp understands, too: the last message is gone on with, not answered.
+_CONTINUING = {"continue_final_message": True, "add_generation_prompt": False}
 _NO_STREAM = frozenset({"application/json", "text/html"})
 _dice = SystemRandom()
 
 
 class OpenAIProvider:
     """Nothing is connected before the first request."""
+
+    can_continue = True
 
     def __init__(self, settings: Settings) -> None:
         """Check the settings. Raises `SettingsError` when they do not say where the models are."""
@@ -84,7 +88,8 @@ class OpenAIProvider:
     def _client(self) -> openai.AsyncOpenAI:
         # Made in the process and loop that use it: connections survive neither a fork nor their loop.
         if self._made is None:
-            silence = self._settings.provider_timeout
+            # The attempt's own clocks run out long before; this one is for a caller that has none.
+            silence = 2 * max(self._settings.first_token_timeout, self._settings.idle_timeout)
             self._made = openai.AsyncOpenAI(
                 api_key=self._key or _NO_KEY,
                 base_url=self._url or OPENAI_URL,
@@ -95,23 +100,34 @@ class OpenAIProvider:
 
     async def _answered(self, request: ModelRequest, opened: AsyncExitStack) -> AsyncAPIResponse[Any]:
         """Send the request; `opened` closes the response, whose body is yet to be read."""
-        params = _checked(request.params)
+        params = _checked(request.params) | (_CONTINUING if request.prefix else {})
         model = request.model or self._settings.model or await self._default_model()
         create = self._client.chat.completions.with_streaming_response.create
-        response = await self._patiently(
+        response = await self._continuing(
+            request,
             lambda: opened.enter_async_context(
                 create(
                     model=model,
-                    messages=list(request.messages),  # type: ignore[arg-type]  # checked when it was enqueued
+                    messages=_messages(request),  # type: ignore[arg-type]  # checked when it was enqueued
                     stream=True,
                     extra_body=params,
                 )
-            )
+            ),
         )
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind in _NO_STREAM:
             raise failure(Code.NOT_A_STREAM, kind)
         return response
+
+    async def _continuing(self, request: ModelRequest, ask: Callable[[], Awaitable[T]]) -> T:
+        """Return what `ask` gives. Raises `ContinuationRefused` where the server knows no prefix."""
+        try:
+            return await self._patiently(ask)
+        except ProviderError as refusal:
+            if not request.prefix or refusal.code != Code.INVALID_REQUEST:
+                raise
+            meaning = refusal
+        raise ContinuationRefused(meaning.code, meaning.message, retryable=meaning.retryable)
 
     async def _default_model(self) -> str:
         """Return the model of a server that was started for it: the first one that it lists."""
@@ -173,6 +189,12 @@ def _first_model(listed: httpx2.Response) -> str | None:
     except (ValueError, LookupError, TypeError):
         # It has none, or has no such list.
         return None
+
+
+def _messages(request: ModelRequest) -> list[Mapping[str, Any]]:
+    """Return the conversation; where there is a prefix, its last message is an answer that has begun."""
+    begun = [{"role": "assistant", "content": request.prefix}] if request.prefix else []
+    return [*request.messages, *begun]
 
 
 def _checked(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -86,16 +86,21 @@ class Params(BaseModel):
 class ScriptedProvider:
     """Deterministic: the same request says the same."""
 
+    can_continue = True
+
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
-        """Run the script. Raises `ProviderError`."""
+        """Run the script, leaving out as much of its text as the prefix has. Raises `ProviderError`."""
         if request.model not in {None, "scripted"}:
             raise ProviderError("model_not_found", f"There is no model {request.model!r}.", retryable=False)
         params = _checked(request.params)
+        known = len(request.prefix)
         for step in _echo(request) if params.script is None else params.script:
             for _ in range(step.repeat):
                 await asyncio.sleep(params.pace)
                 await step.act()
                 delta = step.delta()
+                if isinstance(delta, Text):
+                    delta, known = Text(delta.text[known:]), max(0, known - len(delta.text))
                 if delta is not None:
                     yield delta
 

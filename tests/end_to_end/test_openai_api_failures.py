@@ -108,7 +108,10 @@ def no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def values_for(code: Code) -> dict[str, Any]:
     """Return the settings under which a server fails in this way."""
-    return {"provider_retries": RETRIES, **({"provider_timeout": 0.5} if code is Code.PROVIDER_TIMEOUT else {})}
+    return {
+        "provider_retries": RETRIES,
+        **({"first_token_timeout": 0.25, "idle_timeout": 0.25} if code is Code.PROVIDER_TIMEOUT else {}),
+    }
 
 
 @pytest.mark.parametrize(("code", "answer"), BEFORE_THE_FIRST_CHUNK)
@@ -209,7 +212,7 @@ FAULTS: list[tuple[dict[str, Any], Code]] = [
 async def test_what_llmock_breaks_is_a_failure(llmock_server: LlmockServer, fault: dict[str, Any], code: Code) -> None:
     """Each of the faults of a server that nobody here wrote; half an answer never passes for a whole one."""
     llmock_server.behave({"type": "reply", "text": "one two three four five six"}, fault)
-    async with provider_for(llmock_server.base_url, provider_timeout=1) as provider:
+    async with provider_for(llmock_server.base_url, first_token_timeout=0.5, idle_timeout=0.5) as provider:
         error, before = await failing(provider, asking())
     assert error.code == code
     assert "one two three four five six".startswith(text_of(before))

@@ -18,7 +18,14 @@ KEY = "sk-the-key-of-this-test"
 @asynccontextmanager
 async def provider_for(base_url: str, **values: object) -> AsyncIterator[Provider]:
     """Give a provider that asks the server at `base_url`; `values` are further settings."""
-    settings = {"model": "m", "openai_api_key": KEY, "provider_timeout": 20, **values, "openai_base_url": base_url}
+    settings = {
+        "model": "m",
+        "openai_api_key": KEY,
+        "first_token_timeout": 10,
+        "idle_timeout": 10,
+        **values,
+        "openai_base_url": base_url,
+    }
     provider = OpenAIProvider(Settings.checked(settings))
     try:
         yield provider
