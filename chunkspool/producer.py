@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -142,7 +143,7 @@ class Producer:
         ours = self._absorbed() and isinstance(error, asyncio.CancelledError)
         cause = self._lane.interruption if ours else error
         self._end(cause)
-        await asyncio.wait({asyncio.wrap_future(self._lane.ended)})
+        await self._wait_for_end()
         absorbed = self._left(cause, self._lane.ended.exception())
         if ours and cause is not None and not absorbed:
             raise cause
@@ -153,10 +154,17 @@ class Producer:
         if self._restarts:
             self.restart()
 
+    async def _wait_for_end(self) -> None:
+        ended = asyncio.wrap_future(self._lane.ended)
+        # The lane's error is raised from the lane. This copy's is only taken, else asyncio logs it as one nobody saw.
+        ended.add_done_callback(asyncio.Future.exception)
+        await asyncio.wait({ended})
+
     def _interrupted(self) -> None:
         """Cancel the task from whichever thread learned of it."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._cancel)
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed, and the task went with it
+                self._loop.call_soon_threadsafe(self._cancel)
 
     def _cancel(self) -> None:
         # Once the block is being left there is no model call to close, and the cancellation would hit the ending.

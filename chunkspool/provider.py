@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 ENTRY_POINTS = "chunkspool.providers"
 """Entry-point group: name = provider, value = a callable `(Settings) -> Provider`."""
@@ -65,6 +65,7 @@ class ModelRequest:
     prefix: str = ""
 
 
+@runtime_checkable
 class Provider(Protocol):
     """A model behind a stream. One object serves all generations of a process, on that process's asyncio loop.
 

@@ -68,7 +68,6 @@ class Settings(BaseModel):
     openai_base_url: str | None = Field(None, description="any OpenAI-compatible server; without it, OpenAI's own")
     openai_api_key: SecretStr | None = Field(None, description="the key for that server, if it wants one")
     provider_retries: int = Field(3, ge=0, le=20, description="retries of a busy provider before its first chunk")
-    provider_timeout: Seconds = Field(60.0, description="seconds that a provider may stay silent")
 
     @property
     def broker(self) -> str:

@@ -30,7 +30,11 @@ class Deadlines:
 
     def heard(self) -> None:
         """Note that the model has said something."""
-        self._heard, self._first = self._loop.time(), False
+        self._heard = self._loop.time()
+        if self._first:
+            # From here on another clock counts, which may run out before the timer goes off.
+            self._first = False
+            self._look()
 
     async def __aenter__(self) -> Self:
         """Start the clocks."""
@@ -59,8 +63,10 @@ class Deadlines:
         if self._loop.time() >= due:
             self._out_of_time = error
             self._limit.reschedule(due)
-        else:
-            self._timer = self._loop.call_at(due, self._look)
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(due, self._look)
 
     def _next(self) -> tuple[float, ProviderError]:
         """Return when the first clock runs out, on the loop's clock, and what that means."""
