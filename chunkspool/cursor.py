@@ -120,7 +120,7 @@ class Cursor:
         self._born = ""
         self._keys = keys
         self._idle_ends = until == "idle"
-        self._generation = None if until in {"idle", "forever"} else checked_id("until", until)
+        self._generation = None if until in ("idle", "forever") else checked_id("until", until)
 
     def page(self) -> Reads[Page]:
         """Return the read to make when `behind`."""

@@ -26,12 +26,13 @@ from chunkspool.errors import (
     InvalidInput,
     NotClaimed,
     StoreUnavailable,
+    shown,
 )
 from chunkspool.events import Entry, GenerationFailed, encode
 from chunkspool.fold import Answer, fold
 from chunkspool.ids import new_generation_id
 from chunkspool.keys import UNENDED, ChatKeys, checked_id, place_of
-from chunkspool.request import Claim, GenerationRequest, checked_on_active, checked_ttl
+from chunkspool.request import Claim, GenerationRequest, checked_on_active, checked_reason, checked_ttl, checked_wait
 from chunkspool.scripts import Appended, Claimed, Enqueued, OnActive, StopReply
 from chunkspool.settings import Settings
 
@@ -79,8 +80,9 @@ def enqueue(
     encoded = request.encoded(settings.max_request_bytes)
     ttl_ms = round(checked_ttl(settings.ttl if ttl is None else ttl) * 1000)
     checked_on_active(on_active)
-    if owner is not None:
-        checked_id("owner", owner)
+    for kind, given in (("owner", owner), ("request_id", request_id)):
+        if given is not None:
+            checked_id(kind, given)
     generation_id = new_generation_id()
     # Before the generation itself: from its first moment on, a revoke and the sweep can find it.
     yield _remember_place(keys, generation_id, ttl_ms)
@@ -135,7 +137,7 @@ def read(keys: ChatKeys, after: object, limit: int) -> Operation[list[Entry]]:
     """Return up to `limit` entries after the cursor. Raises `CorruptLog` where the first of them cannot be decoded."""
     cursor = checked_cursor(after)
     if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_LIMIT:
-        raise InvalidInput(f"limit={limit!r}: pass a whole number from 1 to {MAX_LIMIT}")
+        raise InvalidInput(f"limit={shown(limit)}: pass a whole number from 1 to {MAX_LIMIT}")
     page: Page = yield page_after(keys, cursor, limit)
     entries: list[Entry] = []
     for raw in page.entries:
@@ -150,10 +152,11 @@ def read(keys: ChatKeys, after: object, limit: int) -> Operation[list[Entry]]:
 
 def stop(keys: ChatKeys, generation_id: str | None, by: str, reason: str | None) -> Operation[tuple[Stop, ...]]:
     """Stop one generation, or all that are active in the chat."""
+    checked_reason(reason)
     if generation_id is None:
         wanted: tuple[str, ...] = yield _active_of_existing(keys)
     else:
-        wanted = (generation_id,)
+        wanted = (checked_id("generation_id", generation_id),)
     stops = []
     for one in wanted:
         reply: StopReply = yield scripts.stop(keys, one, by=by, reason=reason)
@@ -225,6 +228,8 @@ def claim(keys: ChatKeys, generation_id: str, settings: Settings, wait: float) -
 
     Raises `GenerationNotFound`, or `NotClaimed`.
     """
+    checked_id("generation_id", generation_id)
+    wait = checked_wait(wait)
     token = secrets.token_hex(8)
     while True:
         claimed: Claimed = yield scripts.claim(
