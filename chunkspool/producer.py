@@ -232,7 +232,7 @@ def _explained(error: BaseException) -> tuple[str, str, bool]:
     """Return code, message and retryable. Readers are strangers: of an unknown error they get the type, no more."""
     if isinstance(error, ProviderError):
         return error.code, error.message, error.retryable
-    if isinstance(error, ChunkspoolError):
+    if isinstance(error, ChunkspoolError) and not isinstance(error, InvalidInput):
         return NOT_WRITTEN
     if not isinstance(error, Exception):
         return "cancelled", "The worker gave up on the answer.", True
