@@ -4,9 +4,10 @@ from celery import Celery
 
 from worker import revocation, transport
 from worker.lease import MessageLease
+from worker.solo import CommandsWhileBusy
 
 transport.install()
 app = Celery("chunkspool")
 app.config_from_object("celeryconfig")
-app.steps["consumer"].add(MessageLease)
+app.steps["consumer"].update({MessageLease, CommandsWhileBusy})
 revocation.install()
