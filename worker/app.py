@@ -3,6 +3,7 @@
 from celery import Celery
 
 from worker import revocation, transport
+from worker.children import Children
 from worker.lease import MessageLease
 from worker.solo import CommandsWhileBusy
 from worker.sweep import Sweeper
@@ -10,5 +11,5 @@ from worker.sweep import Sweeper
 transport.install()
 app = Celery("chunkspool")
 app.config_from_object("celeryconfig")
-app.steps["consumer"].update({MessageLease, Sweeper, CommandsWhileBusy})
+app.steps["consumer"].update({MessageLease, Sweeper, CommandsWhileBusy, Children})
 revocation.install()
