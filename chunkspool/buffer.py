@@ -68,8 +68,8 @@ class Buffer:
         """Take a piece of text; return whether none was waiting before."""
         if len(text) > self._max_chars:
             starts = range(0, len(text), self._max_chars)
-            first, *_ = [self.add_text(kind, text[start : start + self._max_chars]) for start in starts]
-            return first
+            was_empty, *_ = [self.add_text(kind, text[start : start + self._max_chars]) for start in starts]
+            return was_empty
         size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
         return self._add(Piece(kind, text, size), size)
 

@@ -168,13 +168,13 @@ def stop(keys: ChatKeys, generation_id: str | None, by: str, reason: str | None)
     return tuple(stops)
 
 
-def stop_revoked(generation_id: str) -> Operation[Stop | None]:
+def revoke(task_id: str) -> Operation[Stop | None]:
     """Stop the generation, in whichever chat it is; None for a task that is no generation (any more)."""
-    keys: ChatKeys | None = yield _place(generation_id)
+    keys: ChatKeys | None = yield _place(task_id)
     if keys is None:
         return None
     try:
-        stops = yield from stop(keys, generation_id, "revoke", None)
+        stops = yield from stop(keys, task_id, "revoke", None)
     except GenerationNotFound:
         return None
     return stops[0]

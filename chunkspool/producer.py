@@ -11,7 +11,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from chunkspool.buffer import Kind
-from chunkspool.errors import ChunkspoolError, InvalidInput, ProviderError, Stopped, StoreUnavailable
+from chunkspool.errors import Fenced, InvalidInput, ProviderError, Stopped, StoreError, StoreUnavailable
 from chunkspool.events import (
     Data,
     Ending,
@@ -37,9 +37,9 @@ class Producer:
     """Says what one attempt of a generation has to say. Make one with `Spool.produce`, in a `with` block.
 
     The methods never wait for Redis: they fill a buffer that the process's flusher empties. Each of them raises
-    `Stopped` after a stop, `Fenced` when a newer attempt has the generation, and `StoreError` when Redis has been away
-    for `write_timeout` seconds. When the buffer is full, a sync block waits for room; an async one is asked to
-    ``await out.drain()``.
+    `Stopped` after a stop, `Fenced` when a newer attempt has the generation or the block was left, and `StoreError`
+    when Redis has been away for `write_timeout` seconds. When the buffer is full, a sync block waits for room; an
+    async one is asked to ``await out.drain()``.
 
     Leaving the block writes exactly one ending: `generation.completed`, `generation.failed` after an exception (it
     propagates), or `generation.stopped` after a stop: as a cancel scope does with its own cancellation, the block keeps
@@ -126,6 +126,7 @@ class Producer:
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: TracebackType | None) -> bool:
         """Write the ending and wait until Redis has it."""
+        self._leaving = True
         self._end(error)
         return self._left(error, self._lane.ended.exception())
 
@@ -179,6 +180,8 @@ class Producer:
     def _check(self) -> None:
         if self._lane.interruption is not None:
             raise self._lane.interruption
+        if self._leaving:
+            raise Fenced(f"generation {self.generation_id}: its block was left, and nothing stands after its ending")
 
     def _say(self, kind: Kind, text: str) -> None:
         if not isinstance(text, str):
@@ -255,7 +258,7 @@ def _explained(error: BaseException) -> tuple[str, str, bool]:
     """Return code, message and retryable. Readers are strangers: of an unknown error they get the type, no more."""
     if isinstance(error, ProviderError):
         return error.code, error.message, error.retryable
-    if isinstance(error, ChunkspoolError):
+    if isinstance(error, StoreError):
         return NOT_WRITTEN
     if not isinstance(error, Exception):
         return "cancelled", "The worker gave up on the answer.", True

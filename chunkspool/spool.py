@@ -137,9 +137,13 @@ class Spool:
         """
         return self._run(operations.stop(self._keys(chat_id), generation_id, "user", reason))
 
-    def stop_revoked(self, generation_id: str) -> Stop | None:
-        """Stop a generation of any tenant whose Celery task is revoked; None if the task is no generation of ours."""
-        return self._run(operations.stop_revoked(generation_id))
+    def revoke(self, task_id: str) -> Stop | None:
+        """Stop a generation by its Celery task's id alone, whoever's it is; None if the task is no generation.
+
+        Celery's own revoke is a message to the workers that are up, and lost without them. This one is kept in Redis:
+        a worker that comes up later skips the task. Raises `InvalidId` or `StoreError`.
+        """
+        return self._run(operations.revoke(task_id))
 
     def status(self, chat_id: str) -> ChatStatus:
         """Say how the chat and its generations stand. Raises `ChatNotFound` or `StoreError`."""
@@ -311,9 +315,9 @@ class AsyncSpool:
         """Stop one generation, or all that are active in the chat. See `Spool.stop`."""
         return await self._run(operations.stop(self._keys(chat_id), generation_id, "user", reason))
 
-    async def stop_revoked(self, generation_id: str) -> Stop | None:
-        """Stop a generation whose Celery task is revoked. See `Spool.stop_revoked`."""
-        return await self._run(operations.stop_revoked(generation_id))
+    async def revoke(self, task_id: str) -> Stop | None:
+        """Stop a generation by its Celery task's id alone. See `Spool.revoke`."""
+        return await self._run(operations.revoke(task_id))
 
     async def status(self, chat_id: str) -> ChatStatus:
         """Say how the chat and its generations stand. Raises `ChatNotFound` or `StoreError`."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 import redis
@@ -88,8 +89,9 @@ class AsyncStore:
 
     async def send(self, call: Call[T] | Reads[T]) -> T:
         """Run `call` and return what it says. Raises `StoreError` or `CorruptLog`."""
-        with translated():
-            reply = await (self._read(call) if isinstance(call, Reads) else self._run(call))
+        async with cancellation_kept():
+            with translated():
+                reply = await (self._read(call) if isinstance(call, Reads) else self._run(call))
         return _parsed(call, reply)
 
     async def _run(self, call: Call[Any]) -> Any:
@@ -139,6 +141,28 @@ def translated() -> Iterator[None]:
         yield
     except (RedisError, OSError) as error:
         raise translate(error) from error
+
+
+@asynccontextmanager
+async def cancellation_kept() -> AsyncIterator[None]:
+    """Raise the cancellation that came inside the block, or just before it, and got lost there.
+
+    redis-py writes through `asyncio.wait_for`, which before Python 3.12 loses one that comes just as it is done.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    if before:
+        await asyncio.sleep(0)  # what is not yet delivered comes here
+    delivered = False
+    try:
+        yield
+    except asyncio.CancelledError:
+        delivered = True
+        raise
+    finally:
+        if task is not None and task.cancelling() > before and not delivered:
+            await asyncio.sleep(0)  # the same: it must not come once more later
+            raise asyncio.CancelledError
 
 
 def translate(error: Exception) -> ChunkspoolError:

@@ -13,6 +13,7 @@ from support.raw_model import Answer, Exchange, RawModel, refusing, silent
 from support.waiting import eventually
 
 from chunkspool import Spool
+from demo.process import CannotStart
 from tasks.providers.failures import Code
 
 # The model's side is what is tested here; the promises are tested on both servers elsewhere.
@@ -81,5 +82,5 @@ def test_secrets_stay_out_of_log_events_and_messages(start_worker: StartWorker, 
 
 def test_a_worker_without_a_model_server_does_not_start(start_worker: StartWorker) -> None:
     """Neither a URL nor a key: the message names both variables."""
-    with pytest.raises(Exception, match="(?s)OPENAI_BASE_URL.*OPENAI_API_KEY"):
+    with pytest.raises(CannotStart, match="(?s)OPENAI_BASE_URL.*OPENAI_API_KEY"):
         start_worker("threads", 1, CHUNKSPOOL_PROVIDER="openai_api", OPENAI_BASE_URL="", OPENAI_API_KEY="")

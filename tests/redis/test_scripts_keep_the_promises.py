@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -52,7 +53,7 @@ class Chat(RuleBasedStateMachine):
         self.history: list[Step] = []
         self.tokens = 0
 
-    @precondition(lambda self: len(self.model.active) < 5)
+    @precondition(lambda self: len(self.model.active) < 4)
     @rule(on_active=ON_ACTIVE, request_id=REQUESTS, stale=st.booleans())
     def enqueue(self, on_active: OnActive, request_id: str | None, stale: bool) -> None:
         """Ask for a generation; what was seen of the chat may be old."""
@@ -86,6 +87,12 @@ class Chat(RuleBasedStateMachine):
         """Write as an attempt, mostly the newest: what follows, some of it again, or after a gap."""
         one = self.one(which, self.running)
         self.take(self.appending(one, older=older == 4, skew=skew if texts else 0, texts=texts, ending=ending))
+
+    @precondition(lambda self: self.running)
+    @rule(which=WHICH)
+    def say(self, which: int) -> None:
+        """Write one more piece of text: what happens most."""
+        self.take(self.appending(self.one(which, self.running)))
 
     @precondition(lambda self: len(self.model.generations) > 3)
     @rule(which=WHICH)
@@ -206,6 +213,7 @@ class Chat(RuleBasedStateMachine):
         return Step(call, lambda chat: chat.append(one, attempt, index, events, ending))
 
 
+@pytest.mark.timeout(300)  # a failure is made small before it is shown
 def test_scripts_keep_the_promises(client: Redis) -> None:
     """Promises 1 to 5 and 10: random histories of one chat, several generations interleaved, every call repeated."""
     run_state_machine_as_test(

@@ -15,7 +15,6 @@ from typing import Any, Self
 from demo.ports import LOOPBACK
 
 _BUFFER = 65_536
-_LINE_END = b"\r\n"
 _HEADERS_END = b"\r\n\r\n"
 
 

@@ -30,7 +30,6 @@ WRONG = {
     "max_request_bytes": ["0", "536870913", "x"],
     "max_event_bytes": ["0", "x"],
     "provider_retries": ["-1", "21", "x"],
-    "provider_timeout": ["0", "x"],
 }
 TEXTS = {"broker_url", "queue", "task", "imports", "provider", "model", "openai_base_url", "openai_api_key"}
 
