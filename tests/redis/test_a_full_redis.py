@@ -94,7 +94,7 @@ def test_what_waits_is_stopped(face: Face, queued: Generation, memory: Memory, c
     """Also by a revoke. It takes a few bytes that were not to be had, and ends what would take many."""
     memory.fill()
     if how == "revoke":
-        assert face.stop_revoked(queued.id).outcome == "stopped"
+        assert face.revoke(queued.id).outcome == "stopped"
     else:
         (stop,) = face.stop(CHAT, queued.id if how == "one" else None)
         assert stop.outcome == "stopped"

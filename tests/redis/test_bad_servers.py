@@ -32,7 +32,7 @@ CALLS: dict[str, Callable[[Face], object]] = {
     "subscribe": lambda face: face.entries(CHAT),
     "stop": lambda face: face.stop(CHAT),
     "stop one": lambda face: face.stop(CHAT, "one"),
-    "revoke": lambda face: face.stop_revoked("one"),
+    "revoke": lambda face: face.revoke("one"),
     "status": lambda face: face.status(CHAT),
     "snapshot": lambda face: face.snapshot(CHAT),
     "erase": lambda face: face.erase(CHAT),

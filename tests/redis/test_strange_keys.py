@@ -27,7 +27,7 @@ CALLS: dict[str, Callable[[Face, str], object]] = {
     "allow": lambda face, _id: face.enqueue(CHAT, "hello", on_active="allow"),
     "repeat": lambda face, _id: face.enqueue(CHAT, "hello", request_id="mine"),
     "stop one": lambda face, one: face.stop(CHAT, one),
-    "revoke": lambda face, one: face.stop_revoked(one),
+    "revoke": lambda face, one: face.revoke(one),
     "produce": lambda face, one: face.produced(CHAT, one, repr),
 }
 EVERY = tuple(name for name in CALLS if name != "repeat")
