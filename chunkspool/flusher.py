@@ -150,7 +150,7 @@ class Flusher:
                 if isinstance(reply, Appended):
                     self._taken(lane, batch, reply, now)
                 else:
-                    self._not_taken(lane, reply)
+                    self._not_taken(lane, batch, reply)
 
     def _append(self, lane: Lane, batch: Batch | None) -> Call[Appended]:
         return scripts.append(
@@ -192,7 +192,8 @@ class Flusher:
     def _taken(self, lane: Lane, batch: Batch | None, reply: Appended, now: float) -> None:
         self._pause, lane.failing_since, lane.sent = FIRST_PAUSE, None, now
         if reply.outcome == "gap":
-            self._begin_anew(lane, reply.first, now)
+            lost = "Redis has lost events that it had acknowledged (an old copy was restored)"
+            self._begin_anew(lane, reply.first, now, StoreUnavailable(lost))
         elif reply.outcome != "ok":
             self._drop(lane, _lost(lane, reply))
         elif batch is not None and batch.ending is not None:
@@ -206,21 +207,26 @@ class Flusher:
                 if lane.buffer.written():
                     self._schedule(lane, now + self._settings.flush_interval)
 
-    def _begin_anew(self, lane: Lane, index: int, now: float) -> None:
-        """End the generation as failed: what Redis has lost of it cannot be written again."""
+    def _begin_anew(self, lane: Lane, index: int, now: float, error: ChunkspoolError) -> None:
+        """End the generation as failed: what is missing of it cannot be written any more."""
         code, message, retryable = NOT_WRITTEN
         failed = GenerationFailed(generation=lane.generation_id, code=code, message=message, retryable=retryable)
         if lane.buffer.restart_at(index, encode(failed)):
             self._schedule(lane, now)
-        lane.interrupt(StoreUnavailable("Redis has lost events that it had acknowledged (an old copy was restored)"))
+        lane.interrupt(error)
 
-    def _not_taken(self, lane: Lane, error: Exception) -> None:
+    def _not_taken(self, lane: Lane, batch: Batch | None, error: Exception) -> None:
         """Keep the batch and try again, unless that cannot help or has been tried for too long."""
         ours = translate(error)
         now = time.monotonic()
         lane.failing_since = now if lane.failing_since is None else lane.failing_since
-        hopeless = not isinstance(ours, StoreUnavailable | StoreFull)
-        if hopeless or now - lane.failing_since >= self._settings.write_timeout:
+        late = now - lane.failing_since >= self._settings.write_timeout
+        if late and isinstance(ours, StoreFull) and batch is not None and lane.interruption is None:
+            # A full Redis takes an ending all the same (append.lua): no reader is left waiting.
+            lane.failing_since = None
+            self._begin_anew(lane, batch.index, now, ours)
+            return
+        if late or not isinstance(ours, StoreUnavailable | StoreFull):
             self._drop(lane, ours)
             return
         self._schedule(lane, now + self._pause)

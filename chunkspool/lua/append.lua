@@ -38,6 +38,7 @@ end
 
 local lease = now + tonumber(ARGV[4])
 if n == 0 then
+  even_if_full(KEYS[6], ttl)
   redis.call('HSET', KEYS[6], 'lease', lease)
   renew()
   return {'ok', 0, 0, asked, status}
@@ -48,6 +49,8 @@ for i = 5 + known + 1 - index + 1, #ARGV do events[#events + 1] = ARGV[i] end
 if ending ~= '' and g[4] then
   ending, events[#events] = 'stopped', g[4]
 end
+if ending ~= '' then sound() end
+if ending ~= '' or g[4] then even_if_full(KEYS[6], ttl) end
 local first, last = write(events, now)
 redis.call('HSET', KEYS[6], 'index', index + n - 1, 'seq', last, 'lease', lease)
 if known == 0 or first ~= tonumber(g[6]) + 1 then

@@ -14,6 +14,7 @@ local status, attempt, ttl = g[1], tonumber(g[2]), tonumber(g[5])
 if not status then return {'gone'} end
 if ENDED[status] then return {'ended', status} end
 if g[6] == ARGV[2] then return {'claimed', attempt, g[7]} end
+sound()
 if g[3] then
   local _, last = append({g[3]}, ttl, now)
   close(KEYS[6], id, 'stopped', ttl, now)
@@ -29,8 +30,7 @@ attempt = attempt + 1
 redis.call('HSET', KEYS[6], 'status', 'running', 'attempt', attempt, 'index', 0, 'seq', 0, 'runs', '',
   'token', ARGV[2], 'lease', now + tonumber(ARGV[3]), 'started', now)
 redis.call('PEXPIRE', KEYS[6], ttl)
-redis.call('ZADD', KEYS[4], now + ttl, id)
-redis.call('PEXPIRE', KEYS[4], ttl)
+remember(id, ttl, now)
 local rest = attempt > 1 and ARGV[10] ~= '' and ARGV[10] or ARGV[7]
 append({ARGV[5] .. attempt .. ARGV[6] .. (g[8] ~= '' and g[8] or ARGV[8]) .. rest}, ttl, now)
 return {'claimed', attempt, g[7]}
