@@ -166,25 +166,24 @@ class Flusher:
     def _send(self, calls: list[Call[Appended]]) -> list[Appended | Exception]:
         """Send all calls in one pipeline; each gets its answer or its own error."""
         replies = self._execute(calls)
-        if any(isinstance(reply, NoScriptError) for reply in replies):
-            # SCRIPT FLUSH, a restart or a failover: teach the server again. What was refused was not executed.
-            try:
-                self._client.script_load(calls[0].script.text)
-            except (RedisError, OSError) as error:
-                return [error] * len(calls)
-            again = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-            for i, reply in zip(again, self._execute([calls[i] for i in again]), strict=True):
+        again = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if again:
+            # SCRIPT FLUSH, a restart or a failover. What was refused was not executed; a whole text cannot be refused.
+            for i, reply in zip(again, self._execute([calls[i] for i in again], whole=True), strict=True):
                 replies[i] = reply
         return [
             reply if isinstance(reply, Exception) else call.parse(reply)
             for call, reply in zip(calls, replies, strict=True)
         ]
 
-    def _execute(self, calls: list[Call[Appended]]) -> list[Any]:
+    def _execute(self, calls: list[Call[Appended]], *, whole: bool = False) -> list[Any]:
         try:
             pipeline = self._client.pipeline(transaction=False)
             for call in calls:
-                pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
+                if whole:
+                    pipeline.eval(call.script.text, len(call.keys), *call.keys, *call.args)
+                else:
+                    pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
             return list(pipeline.execute(raise_on_error=False))
         except (RedisError, OSError) as error:
             return [error] * len(calls)
