@@ -237,7 +237,7 @@ def _lost(lane: Lane, reply: Appended) -> ChunkspoolError:
     if reply.outcome == "fenced":
         return Fenced(f"{name}: attempt {lane.attempt} was replaced by a newer one")
     if reply.outcome == "gone":
-        return Fenced(f"{name} was erased, or it expired")
+        return Fenced(f"{name} is not in Redis any more: it was erased, it expired, or Redis has lost its data")
     if reply.status == "stopped":
         return Stopped(f"{name} was stopped")
     return Fenced(f"{name} has ended: {reply.status}")

@@ -78,6 +78,13 @@ class StopReply:
     status: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class LoseReply:
+    """What `lose` said: "lost" and "stopped" have ended the generation now."""
+
+    outcome: Literal["lost", "stopped", "alive", "ended", "gone"]
+
+
 def enqueue(
     keys: ChatKeys,
     generation_id: str,
@@ -114,15 +121,22 @@ def enqueue(
 
 
 def claim(
-    keys: ChatKeys, generation_id: str, *, token: str, lease_ms: int, max_attempts: int, model: str | None
+    keys: ChatKeys,
+    generation_id: str,
+    *,
+    token: str,
+    lease_ms: int,
+    max_attempts: int,
+    model: str | None,
+    continues: bool = False,
 ) -> Call[Claimed]:
     """Take a generation for one more attempt. `model`: which it gets if its request names none.
 
-    `token` is the caller's own: the same call again is the same claim.
+    `token` is the caller's own: the same call again is the same claim. `continues`: an attempt after the first goes
+    on from what the earlier ones have said.
     """
-    mark = 987_654_321  # stands where the script puts the attempt's number and the model
-    started = encode(GenerationStarted(generation=generation_id, attempt=mark, model=str(mark)))
-    before, between, after = re.split(rb'"?%d"?' % mark, started)
+    before, between, after = _started_around(generation_id, continues=False)
+    continuing = _started_around(generation_id, continues=True)[2] if continues else b""
     failed = GenerationFailed(
         generation=generation_id,
         code="too_many_attempts",
@@ -145,8 +159,16 @@ def claim(
             case _:
                 return Claimed("gone")
 
-    args = (generation_id, token, lease_ms, max_attempts, before, between, after, to_json(model), encode(failed))
+    args: tuple[Arg, ...] = (generation_id, token, lease_ms, max_attempts, before, between, after)
+    args += (to_json(model), encode(failed), continuing)
     return Call(load("claim"), keys.writer(generation_id), args, parse)
+
+
+def _started_around(generation_id: str, *, continues: bool) -> list[bytes]:
+    """Return what stands before, between and after the attempt's number and the model, which the script puts in."""
+    mark = 987_654_321
+    started = GenerationStarted(generation=generation_id, attempt=mark, model=str(mark), continues=continues)
+    return re.split(rb'"?%d"?' % mark, encode(started))
 
 
 def append(
@@ -187,6 +209,22 @@ def stop(keys: ChatKeys, generation_id: str, *, by: str, reason: str | None) -> 
 
     event = encode(GenerationStopped(generation=generation_id, by=by, reason=reason))
     return Call(load("stop"), keys.writer(generation_id), (generation_id, event, STOPS), parse)
+
+
+def lose(keys: ChatKeys, generation_id: str, *, silent_ms: int) -> Call[LoseReply]:
+    """End a generation whose message is lost, if it has shown no sign of life for `silent_ms`."""
+    failed = GenerationFailed(
+        generation=generation_id,
+        code="lost",
+        message="The request was lost on its way to a worker.",
+        retryable=True,
+    )
+
+    def parse(reply: list[Any]) -> LoseReply:
+        outcome: Any = as_text(reply[0])
+        return LoseReply(outcome)
+
+    return Call(load("lose"), keys.writer(generation_id), (generation_id, encode(failed), silent_ms), parse)
 
 
 def erase(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TypeVar
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
 
 import redis
 import redis.asyncio
@@ -74,18 +75,21 @@ class AsyncStore:
 
     async def send(self, call: Call[T] | Reads[T]) -> T:
         """Run `call` and return what it says. Raises `StoreError` or `CorruptLog`."""
-        with translated():
-            if isinstance(call, Reads):
-                pipeline = self.client.pipeline(transaction=True)
-                for command in call.commands:
-                    pipeline.execute_command(*command)
-                reply = await pipeline.execute()
-            else:
-                try:
-                    reply = await self.client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
-                except NoScriptError:
-                    reply = await self.client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
+        async with cancellation_kept():
+            with translated():
+                reply = await self._reply(call)
         return call.parse(reply)
+
+    async def _reply(self, call: Call[T] | Reads[T]) -> Any:
+        if isinstance(call, Reads):
+            pipeline = self.client.pipeline(transaction=True)
+            for command in call.commands:
+                pipeline.execute_command(*command)
+            return await pipeline.execute()
+        try:
+            return await self.client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
+        except NoScriptError:
+            return await self.client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
 
 
 def connect(url: str) -> redis.Redis:
@@ -117,6 +121,28 @@ def translated() -> Iterator[None]:
         yield
     except (RedisError, OSError) as error:
         raise translate(error) from error
+
+
+@asynccontextmanager
+async def cancellation_kept() -> AsyncIterator[None]:
+    """Raise the cancellation that came inside the block, or just before it, and got lost there.
+
+    redis-py writes through `asyncio.wait_for`, which before Python 3.12 loses one that comes just as it is done.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    if before:
+        await asyncio.sleep(0)  # what is not yet delivered comes here
+    delivered = False
+    try:
+        yield
+    except asyncio.CancelledError:
+        delivered = True
+        raise
+    finally:
+        if task is not None and task.cancelling() > before and not delivered:
+            await asyncio.sleep(0)  # the same: it must not come once more later
+            raise asyncio.CancelledError
 
 
 def translate(error: Exception) -> ChunkspoolError:

@@ -34,7 +34,9 @@ def generate(tenant: str, chat_id: str, generation_id: str) -> dict[str, str]:
     spool = runtime.spool.for_tenant(tenant)
     try:
         state = runtime.run(generation.generate(spool, runtime.provider, chat_id, generation_id))
-    except (StoreUnavailable, NotClaimed) as error:
+    except NotClaimed as error:
+        raise Reject(error, requeue=True) from error
+    except StoreUnavailable as error:
         runtime.run(asyncio.sleep(PAUSE))
         raise Reject(error, requeue=True) from error
     return {"chat": chat_id, "state": state}

@@ -2,7 +2,8 @@
 --
 -- KEYS  1 seq    string  the chat's counter; outlives the log by COUNTER_OUTLIVES
 --       2 log    stream  events: id <seq>-0, fields t (Unix ms) and e (JSON)
---       3 head   hash    active = ids of the generations that have not ended, oldest first, separated by spaces
+--       3 head   hash    active = ids of the generations that have not ended, oldest first, separated by spaces;
+--                        born = ms at which seq 1 was written: another one means another log; lives as long as seq
 --       4 gens   zset    generation id -> ms at which its hash expires
 --       5 live   channel frames: "<first seq> <ms>\n<event>\n<event>…"; a KEY because SPUBLISH on Cluster asks for it
 --       6 gen    hash    status, attempt, index, seq, runs, stop, lease, ttl, token, request, model, times
@@ -17,7 +18,7 @@ end
 local function touch(ttl)
   redis.call('PEXPIRE', KEYS[1], ttl + COUNTER_OUTLIVES)
   redis.call('PEXPIRE', KEYS[2], ttl)
-  redis.call('PEXPIRE', KEYS[3], ttl)
+  redis.call('PEXPIRE', KEYS[3], ttl + COUNTER_OUTLIVES)
 end
 
 -- The counter was lost (evicted, deleted by hand) while the log stands: go on after the log, never again at 1.
@@ -27,18 +28,23 @@ local function counter_restored(n)
   return redis.call('INCRBY', KEYS[1], (string.match(newest[1], '^%d+')))
 end
 
--- Appends the events and publishes their frame; returns the first and the last seq.
-local function append(events, ttl, now)
-  local n = #events
+-- Numbers the events, stores them and publishes their frame; returns the first and the last seq. It renews no TTL.
+local function write(events, now)
+  local n, ms = #events, string.format('%.0f', now)
   local last = redis.call('INCRBY', KEYS[1], n)
   if last == n then last = counter_restored(n) end
   local first = last - n + 1
-  local ms = string.format('%.0f', now)
+  if first == 1 then redis.call('HSET', KEYS[3], 'born', ms) end
   for i = 1, n do
     redis.call('XADD', KEYS[2], string.format('%.0f-0', first + i - 1), 't', ms, 'e', events[i])
   end
-  touch(ttl)
   redis.call('PUBLISH', KEYS[5], string.format('%.0f', first) .. ' ' .. ms .. '\n' .. table.concat(events, '\n'))
+  return first, last
+end
+
+local function append(events, ttl, now)
+  local first, last = write(events, now)
+  touch(ttl)
   return first, last
 end
 
