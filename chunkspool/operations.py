@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from chunkspool import scripts
@@ -25,6 +26,8 @@ from chunkspool.errors import (
     GenerationNotFound,
     InvalidInput,
     NotClaimed,
+    StoreFull,
+    StoreRefused,
     StoreUnavailable,
     shown,
 )
@@ -86,31 +89,45 @@ def enqueue(
     generation_id = new_generation_id()
     # Before the generation itself: from its first moment on, a revoke and the sweep can find it.
     yield _remember_place(keys, generation_id, ttl_ms)
-    for _ in range(RACES):
-        active: tuple[str, ...] = () if on_active == "allow" else (yield _active(keys))
-        made: Enqueued = yield scripts.enqueue(
+    try:
+        made: Enqueued = yield from _made(
             keys,
-            generation_id,
-            encoded,
-            model=request.model,
-            active=active,
-            on_active=on_active,
-            ttl_ms=ttl_ms,
-            request_id=request_id,
-            owner=owner,
+            on_active,
+            partial(
+                scripts.enqueue,
+                keys,
+                generation_id,
+                encoded,
+                model=request.model,
+                on_active=on_active,
+                ttl_ms=ttl_ms,
+                request_id=request_id,
+                owner=owner,
+            ),
         )
-        if made.outcome != "changed":
-            break
+    except (ChatBusy, CorruptLog, StoreFull, StoreRefused):
+        yield _forget_places(keys, [generation_id])
+        raise
     if made.outcome != "created":
         yield _forget_places(keys, [generation_id])
-    if made.outcome in {"busy", "changed"}:
-        raise ChatBusy(keys.chat_id, made.active or active)
     generation = Generation(made.generation_id, keys.chat_id, made.after)
     if made.outcome == "created" or (yield _is_queued(keys, generation.id)):
         # A repeated request whose generation still waits is published again: the first caller may have died between
         # its two steps, and a second message is harmless (claim).
         yield from _publish(keys, generation.id, request_id)
     return generation
+
+
+def _made(keys: ChatKeys, on_active: OnActive, call: Callable[..., Call[Enqueued]]) -> Operation[Enqueued]:
+    """Make `call` with the active generations, again whenever these have changed meanwhile. Raises `ChatBusy`."""
+    for _ in range(RACES):
+        active: tuple[str, ...] = () if on_active == "allow" else (yield _active(keys))
+        made: Enqueued = yield call(active=active)
+        if made.outcome != "changed":
+            break
+    if made.outcome in {"busy", "changed"}:
+        raise ChatBusy(keys.chat_id, made.active or active)
+    return made
 
 
 def _publish(keys: ChatKeys, generation_id: str, request_id: str | None) -> Operation[None]:
