@@ -69,6 +69,7 @@ class Running:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            bufsize=0,  # what a buffer here had read already would be missing from `ended`
         )
         assert self.popen.stdout
         assert self.popen.stderr
