@@ -25,6 +25,9 @@ from chunkspool.errors import (
     GenerationNotFound,
     InvalidInput,
     NotClaimed,
+    StoreError,
+    StoreFull,
+    StoreRefused,
     StoreUnavailable,
     shown,
 )
@@ -86,21 +89,25 @@ def enqueue(
     generation_id = new_generation_id()
     # Before the generation itself: from its first moment on, a revoke and the sweep can find it.
     yield _remember_place(keys, generation_id, ttl_ms)
-    for _ in range(RACES):
-        active: tuple[str, ...] = () if on_active == "allow" else (yield _active(keys))
-        made: Enqueued = yield scripts.enqueue(
-            keys,
-            generation_id,
-            encoded,
-            model=request.model,
-            active=active,
-            on_active=on_active,
-            ttl_ms=ttl_ms,
-            request_id=request_id,
-            owner=owner,
-        )
-        if made.outcome != "changed":
-            break
+    try:
+        for _ in range(RACES):
+            active: tuple[str, ...] = () if on_active == "allow" else (yield _active(keys))
+            made: Enqueued = yield scripts.enqueue(
+                keys,
+                generation_id,
+                encoded,
+                model=request.model,
+                active=active,
+                on_active=on_active,
+                ttl_ms=ttl_ms,
+                request_id=request_id,
+                owner=owner,
+            )
+            if made.outcome != "changed":
+                break
+    except (CorruptLog, StoreFull, StoreRefused):
+        yield _forget_places(keys, [generation_id])
+        raise
     if made.outcome != "created":
         yield _forget_places(keys, [generation_id])
     if made.outcome in {"busy", "changed"}:
@@ -116,20 +123,23 @@ def enqueue(
 def _publish(keys: ChatKeys, generation_id: str, request_id: str | None) -> Operation[None]:
     try:
         yield Publish(keys.chat_id, generation_id)
-    except EnqueueFailed:
+    except EnqueueFailed as error:
         failed = GenerationFailed(
             generation=generation_id,
             code="enqueue_failed",
             message="The request could not be handed to a worker.",
             retryable=True,
         )
-        ended: Appended = yield scripts.append(
-            keys, generation_id, attempt=0, index=1, lease_ms=0, events=(encode(failed),), ending="failed"
-        )
-        if ended.outcome == "fenced":
-            return  # the message did arrive: a worker has it
-        if request_id is not None:
-            yield Reads((("DEL", keys.request(request_id)),), len)
+        try:
+            ended: Appended = yield scripts.append(
+                keys, generation_id, attempt=0, index=1, lease_ms=0, events=(encode(failed),), ending="failed"
+            )
+            if ended.outcome == "fenced":
+                return  # the message did arrive: a worker has it
+            if request_id is not None:
+                yield scripts.withdraw(keys, generation_id, request_id)
+        except StoreError as away:
+            error.add_note(f"The generation could not be ended either, and is queued until the sweep ends it: {away}")
         raise
 
 
