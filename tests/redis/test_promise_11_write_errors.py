@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from support.contents import holding
 from support.faces import FACES, Face, face_for
 from support.logs import CHAT, KEYS, ending_of, generation_field, log_of, of_generation, text_of
 from support.proxy import Proxy
@@ -62,8 +63,7 @@ async def test_an_unknown_error_of_a_provider(workers_spool: AsyncSpool, client:
     assert ending["type"] == "generation.failed"
     assert (ending["code"], ending["message"]) == ("internal_error", "The worker failed with RuntimeError.")
     assert ending["retryable"] is False
-    everything = b"".join(client.dump(key) or b"" for key in client.scan_iter())
-    assert SECRET.encode() not in everything
+    assert holding(client, SECRET) == []
 
 
 async def test_a_known_error_of_a_provider(workers_spool: AsyncSpool, client: Redis) -> None:
