@@ -26,6 +26,7 @@ from chunkspool.errors import (
     GenerationNotFound,
     InvalidInput,
     NotClaimed,
+    StoreError,
     StoreFull,
     StoreRefused,
     StoreUnavailable,
@@ -133,20 +134,23 @@ def _made(keys: ChatKeys, on_active: OnActive, call: Callable[..., Call[Enqueued
 def _publish(keys: ChatKeys, generation_id: str, request_id: str | None) -> Operation[None]:
     try:
         yield Publish(keys.chat_id, generation_id)
-    except EnqueueFailed:
+    except EnqueueFailed as error:
         failed = GenerationFailed(
             generation=generation_id,
             code="enqueue_failed",
             message="The request could not be handed to a worker.",
             retryable=True,
         )
-        ended: Appended = yield scripts.append(
-            keys, generation_id, attempt=0, index=1, lease_ms=0, events=(encode(failed),), ending="failed"
-        )
-        if ended.outcome == "fenced":
-            return  # the message did arrive: a worker has it
-        if request_id is not None:
-            yield Reads((("DEL", keys.request(request_id)),), len)
+        try:
+            ended: Appended = yield scripts.append(
+                keys, generation_id, attempt=0, index=1, lease_ms=0, events=(encode(failed),), ending="failed"
+            )
+            if ended.outcome == "fenced":
+                return  # the message did arrive: a worker has it
+            if request_id is not None:
+                yield scripts.withdraw(keys, generation_id, request_id)
+        except StoreError as away:
+            error.add_note(f"The generation could not be ended either, and is queued until the sweep ends it: {away}")
         raise
 
 

@@ -31,7 +31,7 @@ EndState = Literal["completed", "stopped", "failed"]
 def load(name: str) -> Script:
     """Return the script `lua/<name>.lua`, with the prelude in front if it writes events."""
     folder = files("chunkspool") / "lua"
-    parts = [name] if name in {"erase", "reads"} else ["prelude", name]
+    parts = [name] if name in {"erase", "reads", "withdraw"} else ["prelude", name]
     text = "".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
@@ -238,6 +238,11 @@ def erase(
     chat = (keys.seq, keys.log, keys.head, keys.gens, keys.live, keys.readers)
     every = (*chat, *map(keys.gen, generations), *map(keys.request, request_ids))
     return Call(load("erase"), every, (" ".join(active), known, STOPS, *active), lambda r: as_text(r[0]) == "erased")
+
+
+def withdraw(keys: ChatKeys, generation_id: str, request_id: str) -> Call[bool]:
+    """Let the request be made again. Returns False when it has been, meanwhile."""
+    return Call(load("withdraw"), (keys.request(request_id),), (generation_id,), lambda reply: bool(int(reply[0])))
 
 
 def reads(of: Reads[T]) -> Call[T]:
