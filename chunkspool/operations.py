@@ -7,7 +7,7 @@ result, and returns the operation's. So the sync and the async face share one lo
 from __future__ import annotations
 
 import secrets
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from chunkspool.errors import (
     CursorExpired,
     EnqueueFailed,
     GenerationNotFound,
+    HandedOver,
     InvalidInput,
     NotClaimed,
     StoreUnavailable,
@@ -214,13 +215,17 @@ def erase(keys: ChatKeys) -> Operation[None]:
     raise StoreUnavailable(f"chat {keys.chat_id!r} changes faster than it can be erased; stop it first")
 
 
-def claim(keys: ChatKeys, generation_id: str, settings: Settings, wait: float) -> Operation[Claim]:
+def claim(
+    keys: ChatKeys, generation_id: str, settings: Settings, wait: float, *, leaving: Callable[[], bool]
+) -> Operation[Claim]:
     """Take a generation for one more attempt; wait up to `wait` seconds for another attempt that holds it.
 
-    Raises `GenerationNotFound`, or `NotClaimed`.
+    Raises `GenerationNotFound`, `NotClaimed`, or, once this process is `leaving`, `HandedOver`.
     """
     token = secrets.token_hex(8)
     while True:
+        if leaving():
+            raise HandedOver(f"generation {generation_id} is not begun: this process is about to end")
         claimed: Claimed = yield scripts.claim(
             keys,
             generation_id,
