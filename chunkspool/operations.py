@@ -24,6 +24,7 @@ from chunkspool.errors import (
     CursorExpired,
     EnqueueFailed,
     GenerationNotFound,
+    HandedOver,
     InvalidInput,
     NotClaimed,
     StoreError,
@@ -244,15 +245,19 @@ def erase(keys: ChatKeys) -> Operation[None]:
     raise StoreUnavailable(f"chat {keys.chat_id!r} changes faster than it can be erased; stop it first")
 
 
-def claim(keys: ChatKeys, generation_id: str, settings: Settings, wait: float) -> Operation[Claim]:
+def claim(
+    keys: ChatKeys, generation_id: str, settings: Settings, wait: float, *, leaving: Callable[[], bool]
+) -> Operation[Claim]:
     """Take a generation for one more attempt; wait up to `wait` seconds for another attempt that holds it.
 
-    Raises `GenerationNotFound`, or `NotClaimed`.
+    Raises `GenerationNotFound`, `NotClaimed`, or, once this process is `leaving`, `HandedOver`.
     """
     checked_id("generation_id", generation_id)
     wait = checked_wait(wait)
     token = secrets.token_hex(8)
     while True:
+        if leaving():
+            raise HandedOver(f"generation {generation_id} is not begun: this process is about to end")
         claimed: Claimed = yield scripts.claim(
             keys,
             generation_id,
