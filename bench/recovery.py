@@ -98,7 +98,6 @@ def measured(case: Case, runs: int, url: str, folder: Path) -> list[Line]:
     kill = _child_killed if case.pool == "prefork" else _worker_killed
     with Spool.from_settings(Settings.checked({"redis_url": url})) as spool:
         waits = sorted(kill(workers, spool, runs))
-    print(waits)
     detail = f"median {statistics.median(waits):.2f} s, longest of {len(waits)}"
     return [at_most(f"{case.what}, until the reader's next event", waits[-1], case.limit, " s", detail)]
 
