@@ -36,7 +36,7 @@ from chunkspool.errors import (
 from chunkspool.events import Entry, GenerationFailed, encode
 from chunkspool.fold import Answer, fold
 from chunkspool.ids import new_generation_id
-from chunkspool.keys import UNENDED, ChatKeys, checked_id, place_of
+from chunkspool.keys import RESENT, UNENDED, ChatKeys, checked_id, place_of
 from chunkspool.request import Claim, GenerationRequest, checked_on_active, checked_reason, checked_ttl, checked_wait
 from chunkspool.scripts import Appended, Claimed, Enqueued, OnActive, StopReply
 from chunkspool.settings import Settings
@@ -56,6 +56,7 @@ RACES = 100
 class Publish:
     """Hand the generation to a worker. It raises `EnqueueFailed`."""
 
+    tenant: str
     chat_id: str
     generation_id: str
 
@@ -134,7 +135,7 @@ def _made(keys: ChatKeys, on_active: OnActive, call: Callable[..., Call[Enqueued
 
 def _publish(keys: ChatKeys, generation_id: str, request_id: str | None) -> Operation[None]:
     try:
-        yield Publish(keys.chat_id, generation_id)
+        yield Publish(keys.tenant, keys.chat_id, generation_id)
     except EnqueueFailed as error:
         failed = GenerationFailed(
             generation=generation_id,
@@ -373,6 +374,7 @@ def _forget_places(keys: ChatKeys, generations: Sequence[str]) -> Reads[int]:
         (
             ("DEL", *map(place_of, generations)),
             ("ZREM", UNENDED, *map(keys.unended, generations)),
+            ("ZREM", RESENT, *map(keys.unended, generations)),
         ),
         len,
     )

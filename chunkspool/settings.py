@@ -55,7 +55,7 @@ class Settings(BaseModel):
     idle_timeout: Seconds = Field(60.0, description="seconds that a model may be silent in mid-answer")
 
     lost_after: Seconds = Field(300.0, description="seconds without a sign of life after which it is lost")
-    sweep_interval: Seconds = Field(30.0, description="seconds between two looks for what is lost")
+    sweep_interval: Seconds = Field(10.0, description="seconds between two looks for what is lost")
 
     flush_interval: Seconds = Field(0.02, description="seconds between two writes of one generation")
     write_timeout: Seconds = Field(30.0, description="seconds that a write may be retried while Redis is away")

@@ -14,6 +14,7 @@ from end_to_end.chaos.plan import Kind
 from support.nodes import WorkerCommand, WorkerProcess
 
 POOLS = (("threads", 8), ("threads", 8), ("threads", 8), ("prefork", 4))
+READY = " ready."
 PATIENCE = 45.0
 """Seconds that a terminated worker may take: its drain, and then some."""
 
@@ -33,6 +34,13 @@ class Worker:
     def name(self) -> str:
         """Its name, which is also its key at the model server."""
         return self.node.name
+
+    def can(self, kind: Kind) -> bool:
+        """Tell whether this can be done to it now. One that has only just begun does not know SIGTERM yet."""
+        if kind is Kind.KILL_CHILD and not self.prefork:
+            return False
+        ready = kind not in {Kind.KILL_CHILD, Kind.TERMINATE} or READY in self.node.running().tail_of_log(200)
+        return self.state == "up" and ready
 
 
 @dataclass(eq=False)
@@ -58,7 +66,7 @@ class Herd:
 
     def hurt(self, kind: Kind, draw: float, seconds: float) -> bool:
         """Do something to one of those that are up, for so many seconds; return False where there is none."""
-        up = [worker for worker in self.workers if worker.state == "up" and (worker.prefork or kind != Kind.KILL_CHILD)]
+        up = [worker for worker in self.workers if worker.can(kind)]
         if not up:
             return False
         worker = up[int(draw * len(up))]

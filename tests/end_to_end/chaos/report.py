@@ -27,6 +27,10 @@ def show(console: Console, outcome: Outcome) -> None:
         middle = f"{statistics.median(seconds):.2f} s"
         table.add_row(kind, str(done[kind]), str(len(seconds)), middle, f"{seconds[-1]:.2f} s")
     console.print(table)
+    for silence in reversed(verdict.silences):
+        console.print(
+            f"silent for {silence.seconds:.1f} s after {silence.after}: {silence.generation}", highlight=False
+        )
     for violation in verdict.violations:
         console.print(f"[red]✗[/] {escape(str(violation))}", highlight=False)
     colour = "red" if verdict.violations else "green"
