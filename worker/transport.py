@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import uuid
 from contextlib import suppress
 from queue import Empty
 from typing import Any
 
 from celery.worker import state as worker_state
-from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as kombus
 from redis.exceptions import ConnectionError as Unreachable
 
 
 def _ending() -> bool:
     return worker_state.should_stop is not None
+
+
+class Delivery(virtual.Message):
+    """A message as it is delivered this time, with a tag of its own.
+
+    kombu gives a message one for its whole life. A worker that was taken for dead would then, when it wakes up and
+    acknowledges, take the message from the one who has it now: if that one died, it would be lost.
+    """
+
+    def __init__(self, payload: dict[str, Any], channel: Any = None, **options: Any) -> None:
+        """Put the tag into the payload, too, which is what is kept of it until it is acknowledged."""
+        payload["properties"]["delivery_tag"] = uuid.uuid4().hex
+        super().__init__(payload, channel=channel, **options)  # type: ignore[no-untyped-call]
 
 
 class QoS(kombus.QoS):
@@ -32,6 +46,7 @@ class Channel(kombus.Channel):
     """A channel whose connection may have been collected before the channel notices."""
 
     QoS = QoS
+    Message = Delivery
 
     def _basic_cancel(self, consumer_tag: Any) -> Any:
         done = super()._basic_cancel(consumer_tag)  # type: ignore[no-untyped-call]
