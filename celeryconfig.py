@@ -18,6 +18,9 @@ if broker_url.startswith(("redis://", "rediss://")):
         # The look is taken under a lock, which a worker may die with.
         "unacked_mutex_expire": 5,
     }
+else:
+    # RabbitMQ gives the messages of a lost connection back at once. One that is silent is lost after two of these.
+    broker_heartbeat = _settings.redelivery
 task_default_queue = _settings.queue
 imports = ("tasks.generate", "tasks.sweep", *(name.strip() for name in _settings.imports.split(",") if name.strip()))
 
