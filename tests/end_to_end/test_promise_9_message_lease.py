@@ -19,9 +19,7 @@ def test_a_long_answer_is_given_to_nobody_else(
 ) -> None:
     """On threads and on prefork it is delivered once, although it takes longer than a dead worker's would be held."""
     environment = {**asking(paced_model), "CHUNKSPOOL_REDELIVERY": "3"}
-    workers = [
-        start_worker(pool, 2, wait=False, OPENAI_API_KEY=pool, **environment) for pool in ("threads", "prefork")
-    ]
+    workers = [start_worker(pool, 2, wait=False, OPENAI_API_KEY=pool, **environment) for pool in ("threads", "prefork")]
     for worker in workers:
         worker.ready()
     asked = [running(spool, f"chat-{n}", paced(70, 0.1)) for n in range(4)]
