@@ -105,7 +105,7 @@ def test_the_invitation_works_from_a_second_terminal(staying: Demo) -> None:
     """What the demo prints for a second terminal can be typed as it stands."""
     (url,) = re.findall(r"export CHUNKSPOOL_REDIS_URL=(\S+)", staying.said())
     told = subprocess.run(
-        [sys.executable, "-m", "chunkspool.cli", "ask", "my-chat", "Why is the sky blue?"],
+        [sys.executable, "-m", "chunkspool.cli", "ask", "my-chat", "Why is the sky blue?", "--param", "max_tokens=40"],
         env={**os.environ, "CHUNKSPOOL_REDIS_URL": url},
         stdin=subprocess.DEVNULL,
         capture_output=True,
