@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json
@@ -133,24 +132,55 @@ _KNOWN: Final[TypeAdapter[Known]] = TypeAdapter(Annotated[Known, Field(discrimin
 _KNOWN_TYPES: Final = frozenset(model.model_fields["type"].default for model in get_args(Known))
 
 
-@dataclass(frozen=True, slots=True)
 class Entry:
-    """An event as it stands in the log: its seq, when it was written (Unix ms, Redis's clock), and the stored bytes."""
+    """An event as it stands in the log: its seq, when it was written (Unix ms, Redis's clock), and the stored bytes.
 
-    seq: int
-    at: int
-    event: Event
-    raw: bytes
+    A value, though not a frozen dataclass, which would take three times as long to make: do not assign to it. The
+    readers of a chat share its entries. `chunkspool.entries` checks an entry when it is read; the event of a delta is
+    decoded when it is first asked for, so that who passes `raw` on does not pay for it.
+    """
+
+    __slots__ = ("_event", "at", "generation", "raw", "seq", "type")
+
+    def __init__(self, seq: int, at: int, event: Event, raw: bytes) -> None:
+        """Make an entry of a decoded event."""
+        self._set(seq, at, raw, event.type, event.generation, event)
+
+    @classmethod
+    def undecoded(cls, seq: int, at: int, raw: bytes, of_type: str, generation: str) -> Self:
+        """Make an entry whose `raw` is known to be sound."""
+        entry = cls.__new__(cls)
+        entry._set(seq, at, raw, of_type, generation, None)  # noqa: SLF001 - its own
+        return entry
+
+    def _set(self, seq: int, at: int, raw: bytes, of_type: str, generation: str, event: Event | None) -> None:
+        self.seq = seq
+        self.at = at
+        self.raw = raw
+        self.type = of_type
+        self.generation = generation
+        self._event = event
 
     @property
-    def type(self) -> str:
-        """The event's type."""
-        return self.event.type
+    def event(self) -> Event:
+        """The event."""
+        if self._event is None:
+            self._event = decode(self.raw, self.seq)
+        return self._event
 
-    @property
-    def generation(self) -> str:
-        """The id of the event's generation."""
-        return self.event.generation
+    def __eq__(self, other: object) -> bool:
+        """Tell whether both stand at the same place and say the same."""
+        if not isinstance(other, Entry):
+            return NotImplemented
+        return (self.seq, self.at, self.raw) == (other.seq, other.at, other.raw) and self.event == other.event
+
+    def __hash__(self) -> int:
+        """Hash what is compared."""
+        return hash((self.seq, self.at, self.raw))
+
+    def __repr__(self) -> str:
+        """Show all fields."""
+        return f"Entry(seq={self.seq}, at={self.at}, event={self.event!r}, raw={self.raw!r})"
 
 
 def encode(event: Event) -> bytes:

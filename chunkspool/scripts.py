@@ -24,13 +24,14 @@ from chunkspool.keys import STOPS, ChatKeys
 
 OnActive = Literal["reject", "replace", "allow"]
 EndState = Literal["completed", "stopped", "failed"]
+_WITHOUT_PRELUDE = ("erase", "mark_played")
 
 
 @cache
 def load(name: str) -> Script:
-    """Return the script `lua/<name>.lua` with the prelude in front (erase writes no event and needs none)."""
+    """Return the script `lua/<name>.lua` with the prelude in front, unless it writes no event and needs none."""
     folder = files("chunkspool") / "lua"
-    parts = [name] if name == "erase" else ["prelude", name]
+    parts = [name] if name in _WITHOUT_PRELUDE else ["prelude", name]
     text = "".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
@@ -76,6 +77,14 @@ class StopReply:
 
     outcome: Literal["stopped", "stopping", "ended", "gone"]
     status: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What `mark_played` said. `seq` is how far the reader has played; for "ahead", the chat's last seq."""
+
+    outcome: Literal["ok", "ahead", "gone"]
+    seq: int = 0
 
 
 def enqueue(
@@ -187,6 +196,16 @@ def stop(keys: ChatKeys, generation_id: str, *, by: str, reason: str | None) -> 
 
     event = encode(GenerationStopped(generation=generation_id, by=by, reason=reason))
     return Call(load("stop"), keys.writer(generation_id), (generation_id, event, STOPS), parse)
+
+
+def mark_played(keys: ChatKeys, reader: str, seq: int) -> Call[Played]:
+    """Remember how far a reader has played."""
+
+    def parse(reply: list[Any]) -> Played:
+        outcome: Any = as_text(reply[0])
+        return Played(outcome) if outcome == "gone" else Played(outcome, int(reply[1]))
+
+    return Call(load("mark_played"), (keys.seq, keys.readers), (reader, seq), parse)
 
 
 def erase(
