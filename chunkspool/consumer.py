@@ -36,8 +36,7 @@ class AsyncHub:
         self._client = client
         self._tick = recheck / TICKS
         self._lines = Lines()
-        self._store = AsyncStore(client)
-        self._desk = _Desk(self._store)
+        self._desk = _Desk(AsyncStore(client))
         self._stirred = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -109,7 +108,7 @@ class AsyncHub:
             if now() >= next_tick:
                 self._lines.tick()
                 next_tick = now() + self._tick
-            await self._look()
+            await self._look(link)
             last_seen = now() if self._lines else last_seen
             if now() - last_seen >= LINGER:
                 return
@@ -122,11 +121,11 @@ class AsyncHub:
             async with asyncio.timeout_at(moment):
                 await self._stirred.wait()
 
-    async def _look(self) -> None:
+    async def _look(self, link: AsyncLink) -> None:
         """Look at some of the chats that may have said something unheard."""
         looks = self._lines.looks()
         if looks:
-            found = await self._store.send_all([look.reads for look in looks], at_once=False)
+            found = await link.look([look.reads for look in looks])
             for look, seen in zip(looks, found, strict=True):
                 self._lines.looked(look, seen)
 

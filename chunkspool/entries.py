@@ -79,7 +79,7 @@ def items_of_stream(reply: Any) -> tuple[Item, ...]:
 
 def seq_of(entry_id: bytes | str) -> int:
     """Return the seq in a stream entry's id, `<seq>-0`."""
-    return int(entry_id.partition(b"-" if isinstance(entry_id, bytes) else "-")[0])
+    return int(entry_id.partition(b"-")[0] if isinstance(entry_id, bytes) else entry_id.partition("-")[0])
 
 
 def read_frame(data: bytes) -> Frame:

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from chunkspool.calls import Reads
 from chunkspool.errors import ChunkspoolError
 from chunkspool.lines import Lines, Orders
-from chunkspool.store import CONNECT_TIMEOUT, SOCKET_TIMEOUT, Store, translated
+from chunkspool.store import CONNECT_TIMEOUT, SOCKET_TIMEOUT, AsyncStore, Store, translated
 
 T = TypeVar("T")
 CHANNELS = 1000
@@ -41,7 +41,6 @@ class Link:
         with translated():
             connection = pool.connection_class(**options)
             connection.connect()
-        # Connects when first used. The client's own pool may keep others waiting, and the frames with them.
         own_pool = redis.ConnectionPool(connection_class=pool.connection_class, max_connections=1, **options)
         return cls(connection, redis.Redis(connection_pool=own_pool))
 
@@ -67,7 +66,7 @@ class Link:
         _pass_on(reply, lines)
 
     def look(self, reads: Sequence[Reads[T]]) -> list[T | ChunkspoolError]:
-        """Make cheap reads on a connection beside. Needs no lock."""
+        """Make cheap reads on a connection beside, which is opened when first used. Needs no lock."""
         return Store(self._looking).send_all(reads, at_once=False)
 
     def close(self) -> None:
@@ -80,18 +79,23 @@ class Link:
 class AsyncLink:
     """The connection of a hub on an event loop."""
 
-    def __init__(self, connection: Any) -> None:
-        """Own `connection`."""
+    def __init__(self, connection: Any, looking: redis.asyncio.Redis) -> None:
+        """Own `connection` and the client `looking`, which has one connection."""
         self._connection = connection
+        self._looking = looking
 
     @classmethod
     async def opened(cls, client: redis.asyncio.Redis) -> Self:
         """Connect where `client` connects to. Raises `StoreError`."""
         pool = client.connection_pool
+        options = _own(pool.connection_kwargs)
         with translated():
-            connection = pool.connection_class(**_own(pool.connection_kwargs))
+            connection = pool.connection_class(**options)
             await connection.connect()  # type: ignore[no-untyped-call]
-        return cls(connection)
+        # redis-py sets a timer for every reply, which would be half of what a look costs: `look` sets one for all.
+        options["socket_timeout"] = None
+        own_pool = redis.asyncio.ConnectionPool(connection_class=pool.connection_class, max_connections=1, **options)
+        return cls(connection, redis.asyncio.Redis(connection_pool=own_pool))
 
     async def send(self, orders: Orders | None) -> None:
         """Ask for it; the replies come in by `hear`."""
@@ -109,10 +113,21 @@ class AsyncLink:
                     _pass_on(reply, lines)
                 await asyncio.sleep(0)
 
+    async def look(self, reads: Sequence[Reads[T]]) -> list[T | ChunkspoolError]:
+        """Make cheap reads on a connection beside, which is opened when first used."""
+        try:
+            with translated():
+                async with asyncio.timeout(SOCKET_TIMEOUT):
+                    return await AsyncStore(self._looking).send_all(reads, at_once=False)
+        except ChunkspoolError as error:
+            return [error] * len(reads)
+
     async def close(self) -> None:
-        """Free the connection."""
+        """Free the connections."""
         with suppress(RedisError, OSError):
             await self._connection.disconnect(nowait=True)
+        with suppress(RedisError, OSError):
+            await self._looking.connection_pool.disconnect()
 
 
 def _own(options: dict[str, Any]) -> dict[str, Any]:
@@ -142,10 +157,12 @@ def _commands(orders: Orders | None) -> Iterator[tuple[str | bytes, ...]]:
 
 def _pass_on(reply: Any, lines: Lines) -> None:
     lines.alive()
-    match reply:
-        case [b"message", channel, data]:
-            lines.frame(channel, data)
-        case [b"subscribe", channel, _]:
-            lines.subscribed(channel)
-        case [b"unsubscribe", channel, _]:
-            lines.unsubscribed(channel)
+    if not isinstance(reply, list):
+        return
+    kind, channel = reply[0], reply[1]
+    if kind == b"message":
+        lines.frame(channel, reply[2])
+    elif kind == b"subscribe":
+        lines.subscribed(channel)
+    elif kind == b"unsubscribe":
+        lines.unsubscribed(channel)

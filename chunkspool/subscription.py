@@ -132,9 +132,10 @@ class AsyncSubscription:
 class _Bell:
     """An asyncio.Event for one waiter, at a tenth of its memory."""
 
-    __slots__ = ("_waiter",)
+    __slots__ = ("_loop", "_waiter")
 
     def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     def set(self) -> None:
@@ -144,7 +145,9 @@ class _Bell:
     async def wait(self) -> None:
         if self._waiter is not None:
             raise RuntimeError("another task is waiting for the same subscription; give each task its own")
-        self._waiter = asyncio.get_running_loop().create_future()
+        if self._loop is None:  # asking for it is a system call in Python 3.11, and this is done for every event
+            self._loop = asyncio.get_running_loop()
+        self._waiter = self._loop.create_future()
         try:
             await self._waiter
         finally:
