@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
@@ -14,13 +15,11 @@ import redis.asyncio
 from chunkspool.calls import Reads
 from chunkspool.errors import ChunkspoolError, StoreUnavailable
 from chunkspool.lines import TICKS, Lines
-from chunkspool.link import AsyncLink
+from chunkspool.link import AsyncLink, share_of
 from chunkspool.reader import Patience, Reader
 from chunkspool.store import AsyncStore
 
 T = TypeVar("T")
-READS = 4
-"""Connections of the client's pool that all readers together use at a time."""
 BATCH = 16
 """Reads of one round trip."""
 LINGER = 1.0
@@ -35,17 +34,23 @@ class AsyncHub:
         self.read_timeout = read_timeout
         self._client = client
         self._tick = recheck / TICKS
-        self._lines = Lines()
-        self._desk = _Desk(AsyncStore(client))
         self._stirred = asyncio.Event()
+        self._lines = Lines(self._stirred.set)
+        self._desk = _Desk(AsyncStore(client), share_of(client))
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def read(self, reads: Reads[T]) -> T:
         """Make the reads, together with what others read. Raises what they raise, or `StoreError`."""
+        if self._closed:
+            raise self._end(None)
         return await self._desk.read(reads)
 
     def join(self, reader: Reader) -> None:
         """Bring the frames of its chat to `reader`."""
+        if self._closed:
+            reader.fail(self._end(None))
+            return
         self._lines.join(reader)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name="chunkspool-hub")
@@ -62,6 +67,8 @@ class AsyncHub:
 
     async def aclose(self) -> None:
         """Free all connections; `StoreUnavailable` is raised in the readers that are left."""
+        self._closed = True
+        self._stirred.set()
         self._desk.close()
         if self._task is not None:
             self._task.cancel()
@@ -70,7 +77,7 @@ class AsyncHub:
     async def _run(self) -> None:
         try:
             patience = Patience(self.read_timeout)
-            while self._lines:
+            while self._lines and not self._closed:
                 try:
                     await self._follow(patience)
                 except StoreUnavailable as error:
@@ -79,11 +86,14 @@ class AsyncHub:
         except ChunkspoolError as error:
             self._lines.fail(error)
         except BaseException as error:
-            # Its own cancellation, or a fault of ours: in either case nobody may wait for a hub that is gone.
-            self._lines.fail(StoreUnavailable(f"the readers' hub has ended ({type(error).__name__})"))
+            self._lines.fail(self._end(error))
             raise
         finally:
+            self._lines.fail(self._end(None))
             self._lines.lost()
+
+    def _end(self, error: BaseException | None) -> StoreUnavailable:
+        return StoreUnavailable("the spool was closed" if self._closed else f"the readers' hub has ended: {error!r}")
 
     async def _follow(self, patience: Patience) -> None:
         """Serve the readers over one connection; return when the last of them has left."""
@@ -91,30 +101,34 @@ class AsyncHub:
         hearing = asyncio.create_task(link.hear(self._lines), name="chunkspool-hub-hears")
         hearing.add_done_callback(lambda _: self._stirred.set())
         try:
-            patience.renew()
             self._lines.linked()
-            await self._serve(link, hearing)
+            await self._serve(link, hearing, patience)
         finally:
             hearing.cancel()
-            await asyncio.wait([hearing])
-            await link.close()
+            try:
+                await asyncio.wait([hearing])
+            finally:
+                await link.close()
 
-    async def _serve(self, link: AsyncLink, hearing: asyncio.Task[None]) -> None:
+    async def _serve(self, link: AsyncLink, hearing: asyncio.Task[None], patience: Patience) -> None:
         now = asyncio.get_running_loop().time
-        next_tick = last_seen = now()
-        while not hearing.done():
+        next_tick, give_up = now(), math.inf
+        while not (hearing.done() or self._closed):
             self._stirred.clear()
             await link.send(self._lines.orders())
             if now() >= next_tick:
                 self._lines.tick()
                 next_tick = now() + self._tick
             await self._look(link)
-            last_seen = now() if self._lines else last_seen
-            if now() - last_seen >= LINGER:
+            if self._lines.at_rest:
+                patience.renew()
+            give_up = math.inf if self._lines else min(give_up, now() + LINGER)
+            if now() >= give_up:
                 return
             if not self._lines.in_doubt:
-                await self._stirred_until(next_tick)
-        await hearing
+                await self._stirred_until(min(next_tick, give_up))
+        if hearing.done():
+            await hearing
 
     async def _stirred_until(self, moment: float) -> None:
         with suppress(TimeoutError):
@@ -133,15 +147,16 @@ class AsyncHub:
 class _Desk:
     """Where readers leave their reads: what gathers while the connections are busy goes in one round trip."""
 
-    def __init__(self, store: AsyncStore) -> None:
+    def __init__(self, store: AsyncStore, most: int) -> None:
         self._store = store
+        self._most = most
         self._waiting: deque[_Asked] = deque()
         self._workers: set[asyncio.Task[None]] = set()
 
     async def read(self, reads: Reads[T]) -> T:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((reads, answer))
-        if len(self._workers) < READS:
+        if len(self._workers) < self._most:
             worker = asyncio.create_task(self._work(), name="chunkspool-hub-reads")
             self._workers.add(worker)
             worker.add_done_callback(self._workers.discard)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -12,15 +13,14 @@ import redis
 from chunkspool.calls import Reads
 from chunkspool.errors import ChunkspoolError, StoreUnavailable
 from chunkspool.lines import TICKS, Lines
-from chunkspool.link import Link
+from chunkspool.link import Link, share_of
 from chunkspool.reader import Patience, Reader
 from chunkspool.store import Store
 
 T = TypeVar("T")
-READS = 4
-"""Connections of the client's pool that all readers together use at a time."""
 LINGER = 1.0
 """Seconds for which thread and connection are kept when the last reader has left."""
+_CLOSED = "the spool was closed"
 LISTEN_SECONDS = 0.25
 """How long one wait for a message lasts: closing takes no longer."""
 
@@ -42,7 +42,7 @@ class Hub:
     def _begin(self) -> None:
         self._process = os.getpid()
         self._lock = threading.Lock()
-        self._slots = threading.BoundedSemaphore(READS)
+        self._slots = threading.BoundedSemaphore(share_of(self._client))
         self._closing = threading.Event()
         self._lines = Lines()
         self._link: Link | None = None
@@ -57,6 +57,8 @@ class Hub:
 
     def read(self, reads: Reads[T]) -> T:
         """Make the reads when it is their turn. Raises what they raise, or `StoreError`."""
+        if self._closing.is_set():
+            raise StoreUnavailable(_CLOSED)
         if not self._slots.acquire(timeout=self.read_timeout):
             raise StoreUnavailable("Redis is away: the reads of other readers do not come back")
         try:
@@ -114,7 +116,7 @@ class Hub:
         """Decide under the lock, so that who joins either finds a thread that goes on or starts one."""
         with self._lock:
             if self._closing.is_set():
-                self._lines.fail(StoreUnavailable("the spool was closed"))
+                self._lines.fail(StoreUnavailable(_CLOSED))
             if not self._lines:
                 self._thread = None
             return self._thread is not None
@@ -133,33 +135,34 @@ class Hub:
         """Serve the readers over one connection; return when the last of them has left."""
         link = Link.opened(self._client)
         try:
-            patience.renew()
             with self._lock:
                 self._lines.linked()
                 self._link = link
                 self._tell()
-            self._serve(link)
+            self._serve(link, patience)
         finally:
             with self._lock:
                 self._link = None
                 self._lines.lost()
             link.close()
 
-    def _serve(self, link: Link) -> None:
-        next_tick = last_seen = time.monotonic()
+    def _serve(self, link: Link, patience: Patience) -> None:
+        next_tick, give_up = time.monotonic(), math.inf
         while not self._closing.is_set():
             something = link.waits(0 if self._lines.in_doubt else min(self._tick, LISTEN_SECONDS))
             now = time.monotonic()
             with self._lock:
-                if something:
+                if something or link.broken:
                     link.hear(self._lines)
                 if now >= next_tick:
                     self._lines.tick()
                     next_tick = now + self._tick
                 self._tell()
-                last_seen = now if self._lines else last_seen
+                if self._lines.at_rest:
+                    patience.renew()
+                give_up = math.inf if self._lines else min(give_up, now + LINGER)
                 looks = self._lines.looks()
-            if now - last_seen >= LINGER:
+            if now >= give_up:
                 return
             if looks:
                 found = link.look([look.reads for look in looks])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -57,14 +57,15 @@ class Look:
 class Lines:
     """The channels of one connection. A hub tells it what happens and does what it says."""
 
-    def __init__(self) -> None:
-        """Start without readers and without a connection."""
+    def __init__(self, stir: Callable[[], object] = lambda: None) -> None:
+        """Start without readers and without a connection. `stir` is called when a reply brings new orders or looks."""
+        self._stir = stir
         self._by_channel: dict[bytes, Line] = {}
         self._readers = 0
         self._unsettled: dict[Line, None] = {}
         self._doubtful: dict[Line, None] = {}
-        self._postponed: dict[Line, None] = {}
         self._dropped: deque[Reader] = deque()
+        self._unanswered = 0
         self._linked = False
         self._tick = TICKS
         self._round: list[Line] = []
@@ -101,14 +102,13 @@ class Lines:
     def linked(self) -> None:
         """Begin with a new connection."""
         self._linked, self._silent, self._pinging, self._ping_due = True, False, False, False
-        self._tick = TICKS
+        self._unanswered, self._tick = 0, TICKS
 
     def lost(self) -> None:
         """Remember that the connection is gone, and with it all subscriptions."""
         self._linked = False
         self._let_go()
         self._doubtful.clear()
-        self._postponed.clear()
         self._by_channel = {channel: line for channel, line in self._by_channel.items() if line.readers}
         self._unsettled = dict.fromkeys(self._by_channel.values())
         for line in self._unsettled:
@@ -130,6 +130,7 @@ class Lines:
             elif not line.readers and line.state is _State.OFF:
                 del self._by_channel[line.channel]
         self._unsettled.clear()
+        self._unanswered += len(join) + len(leave)
         ping, self._ping_due = self._ping_due, False
         return Orders(tuple(join), tuple(leave), ping)
 
@@ -146,6 +147,7 @@ class Lines:
         """Redis has confirmed. Those who listened on an earlier connection may have missed something: look."""
         line = self._by_channel[channel]
         line.state = _State.ON
+        self._unanswered -= 1
         if not line.readers:
             self._unsettled[line] = None
         for reader in line.readers:
@@ -153,12 +155,15 @@ class Lines:
                 self._doubtful[line] = None
             else:
                 reader.confirm()
+        self._stir()
 
     def unsubscribed(self, channel: bytes) -> None:
         """Redis has confirmed. Somebody may have come meanwhile."""
         line = self._by_channel[channel]
         line.state = _State.OFF
+        self._unanswered -= 1
         self._unsettled[line] = None
+        self._stir()
 
     def alive(self) -> None:
         """Note that something came in on the connection."""
@@ -168,14 +173,17 @@ class Lines:
         """Have the quiet chats of this tick looked at. Raises `StoreUnavailable` if the connection is dead."""
         if self._tick >= TICKS:
             self._begin_round()
-        self._doubtful |= self._postponed
-        self._postponed.clear()
         visited = len(self._round)
         for line in self._round[visited * self._tick // TICKS : visited * (self._tick + 1) // TICKS]:
             if line.readers and line.state is _State.ON and not line.heard:
                 self._doubtful[line] = None
             line.heard = False
         self._tick += 1
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether all is subscribed as it should be, and nobody in doubt: Redis does what it is there for."""
+        return self._linked and not (self._unsettled or self._unanswered or self._doubtful)
 
     @property
     def in_doubt(self) -> bool:
@@ -193,14 +201,14 @@ class Lines:
         return looks
 
     def looked(self, look: Look, seen: Page | Exception) -> None:
-        """Wake those who are behind. An error is theirs to find: their own read runs into it, too. Redis away: later.
+        """Wake those who are behind. An error is theirs to find: their own read runs into it, too.
 
         A frame that came in meanwhile makes the look needless: it fits, or it has shown them that they are behind.
+        Raises `StoreUnavailable` if that is what was seen: the connection then is of no use, either.
         """
-        if look.line.heard:
-            return
         if isinstance(seen, StoreUnavailable):
-            self._postponed[look.line] = None
+            raise seen
+        if look.line.heard:
             return
         for reader in look.readers:
             if isinstance(seen, Exception) or not reader.cursor.agrees(seen):

@@ -20,6 +20,8 @@ from chunkspool.store import CONNECT_TIMEOUT, SOCKET_TIMEOUT, AsyncStore, Store,
 T = TypeVar("T")
 CHANNELS = 1000
 """Channels of one SUBSCRIBE."""
+READS = 4
+"""Connections of the client's pool that all readers of a hub together use at a time."""
 BURST = 100
 """Messages after which an event loop gets its turn, if more are there."""
 
@@ -31,7 +33,7 @@ class Link:
         """Own `connection` and the client `looking`, which has one connection."""
         self._connection = connection
         self._looking = looking
-        self._broken = False
+        self.broken = False  # sending has failed: hear what is wrong
 
     @classmethod
     def opened(cls, client: redis.Redis) -> Self:
@@ -47,10 +49,10 @@ class Link:
     def send(self, orders: Orders | None) -> None:
         """Ask for it; the replies come in by `hear`, and so does the error if it cannot be asked."""
         try:
-            for command in _commands(orders):
+            for command in () if orders is None else _commands(orders):
                 self._connection.send_command(*command, check_health=False)
         except (RedisError, OSError):
-            self._broken = True
+            self.broken = True
 
     def waits(self, seconds: float) -> bool:
         """Wait until something comes in; return whether it has. Needs no lock."""
@@ -60,7 +62,7 @@ class Link:
     def hear(self, lines: Lines) -> None:
         """Pass on one message that has begun to come in. Raises `StoreError` if the connection is lost."""
         with translated():
-            if self._broken:  # redis-py would connect again by itself, without the subscriptions
+            if self.broken:  # redis-py would connect again by itself, without the subscriptions
                 raise ConnectionError("the connection was lost")
             reply = self._connection.read_response(disable_decoding=True, disconnect_on_error=False)
         _pass_on(reply, lines)
@@ -88,20 +90,27 @@ class AsyncLink:
     async def opened(cls, client: redis.asyncio.Redis) -> Self:
         """Connect where `client` connects to. Raises `StoreError`."""
         pool = client.connection_pool
-        options = _own(pool.connection_kwargs)
-        with translated():
-            connection = pool.connection_class(**options)
-            await connection.connect()  # type: ignore[no-untyped-call]
-        # redis-py sets a timer for every reply, which would be half of what a look costs: `look` sets one for all.
-        options["socket_timeout"] = None
+        # Time limits are set here: redis-py's, one for every reply, would be half of what a look costs, and its
+        # wait_for can swallow a cancellation (Python 3.11).
+        options = _own(pool.connection_kwargs) | {"socket_timeout": None}
+        connection: Any = pool.connection_class(**options)
+        try:
+            with translated():
+                async with asyncio.timeout(CONNECT_TIMEOUT + SOCKET_TIMEOUT):
+                    await connection.connect()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
         own_pool = redis.asyncio.ConnectionPool(connection_class=pool.connection_class, max_connections=1, **options)
         return cls(connection, redis.asyncio.Redis(connection_pool=own_pool))
 
     async def send(self, orders: Orders | None) -> None:
         """Ask for it; the replies come in by `hear`."""
-        with translated():
-            for command in _commands(orders):
-                await self._connection.send_command(*command, check_health=False)
+        if orders is not None:
+            with translated():
+                async with asyncio.timeout(SOCKET_TIMEOUT):
+                    for command in _commands(orders):
+                        await self._connection.send_command(*command, check_health=False)
 
     async def hear(self, lines: Lines) -> None:
         """Pass on all that comes in, until the connection is lost: raises `StoreError`."""
@@ -130,8 +139,13 @@ class AsyncLink:
             await self._looking.connection_pool.disconnect()
 
 
+def share_of(client: redis.Redis | redis.asyncio.Redis) -> int:
+    """Return how many of the client's connections its readers may use at a time: never more than half of a pool."""
+    return max(1, min(READS, client.connection_pool.max_connections // 2))
+
+
 def _own(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of the pool's connections as a lasting subscription needs them.
+    """Return the options of the pool's connections as a hub's own need them.
 
     It is no connection of the pool, so nobody can be starved by it. RESP2: each message is a plain list, no push with
     redis-py's handlers around it. Retries are the hub's: it has to know of every loss.
@@ -145,9 +159,7 @@ def _own(options: dict[str, Any]) -> dict[str, Any]:
     return kept | {"protocol": 2}
 
 
-def _commands(orders: Orders | None) -> Iterator[tuple[str | bytes, ...]]:
-    if orders is None:
-        return
+def _commands(orders: Orders) -> Iterator[tuple[str | bytes, ...]]:
     for name, channels in (("SUBSCRIBE", orders.join), ("UNSUBSCRIBE", orders.leave)):
         for i in range(0, len(channels), CHANNELS):
             yield (name, *channels[i : i + CHANNELS])
