@@ -70,10 +70,11 @@ def items_of_stream(reply: Any) -> tuple[Item, ...]:
     """Return the entries of an XRANGE, as Redis sends it or as redis-py's callbacks leave it."""
     items = []
     for entry_id, fields in reply or ():
-        if len(fields) == _FIELDS and isinstance(fields, list) and fields[0] == b"t" and fields[2] == b"e":
-            items.append(item_of(seq_of(entry_id), int(fields[1]), fields[3]))
+        seq = seq_of(entry_id)
+        if _is_usual(fields):
+            items.append(item_of(seq, int(fields[1]), fields[3]))
         else:
-            items.append(_unusual(seq_of(entry_id), fields))
+            items.append(_unusual(seq, fields))
     return tuple(items)
 
 
@@ -93,6 +94,16 @@ def read_frame(data: bytes) -> Frame:
     if first < 1:
         return Frame(0, (), len(data))
     return Frame(first, tuple([item_of(first + i, at, raw) for i, raw in enumerate(events)]), len(data))
+
+
+def _is_usual(fields: Any) -> bool:
+    return (
+        isinstance(fields, list)
+        and len(fields) == _FIELDS
+        and fields[0] == b"t"
+        and fields[2] == b"e"
+        and fields[1].isdigit()
+    )
 
 
 def _unusual(seq: int, fields: Sequence[Any] | dict[Any, Any]) -> Item:

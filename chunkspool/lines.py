@@ -40,9 +40,9 @@ class Line:
 class Orders:
     """What is to be asked of Redis on the hub's connection."""
 
-    join: tuple[bytes, ...]
-    leave: tuple[bytes, ...]
-    ping: bool
+    join: tuple[bytes, ...] = ()
+    leave: tuple[bytes, ...] = ()
+    ping: bool = False
 
 
 @dataclass(frozen=True, slots=True)
