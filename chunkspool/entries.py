@@ -12,7 +12,6 @@ from chunkspool.calls import as_bytes, as_text
 from chunkspool.errors import CorruptLog
 from chunkspool.events import Entry, decode
 
-_FIELDS = len(["t", "ms", "e", "event"])
 _DELTAS = frozenset({"text.delta", "reasoning.delta"})
 
 
@@ -57,7 +56,7 @@ def item_of(seq: int, at: int, raw: bytes) -> Item:
         fields = from_json(raw)
         of_type, generation = fields["type"], fields["generation"]
         if of_type in _DELTAS and isinstance(generation, str) and isinstance(fields["text"], str):
-            return Entry.undecoded(seq, at, raw, of_type, generation)
+            return Entry(seq, at, None, raw, of_type, generation)
     except (ValueError, TypeError, KeyError):
         pass  # decode says what is wrong, or knows better
     try:
@@ -70,11 +69,14 @@ def items_of_stream(reply: Any) -> tuple[Item, ...]:
     """Return the entries of an XRANGE, as Redis sends it or as redis-py's callbacks leave it."""
     items = []
     for entry_id, fields in reply or ():
-        seq = seq_of(entry_id)
-        if _is_usual(fields):
-            items.append(item_of(seq, int(fields[1]), fields[3]))
-        else:
-            items.append(_unusual(seq, fields))
+        try:
+            t, at, e, raw = fields
+            if t == b"t" and e == b"e" and entry_id[-2:] == b"-0" and isinstance(raw, bytes):
+                items.append(item_of(int(entry_id[:-2]), int(at), raw))
+                continue
+        except ValueError:
+            pass  # another number of fields, or a time that is none
+        items.append(_unusual(seq_of(entry_id), fields))
     return tuple(items)
 
 
@@ -94,16 +96,6 @@ def read_frame(data: bytes) -> Frame:
     if first < 1:
         return Frame(0, (), len(data))
     return Frame(first, tuple([item_of(first + i, at, raw) for i, raw in enumerate(events)]), len(data))
-
-
-def _is_usual(fields: Any) -> bool:
-    return (
-        isinstance(fields, list)
-        and len(fields) == _FIELDS
-        and fields[0] == b"t"
-        and fields[2] == b"e"
-        and fields[1].isdigit()
-    )
 
 
 def _unusual(seq: int, fields: Sequence[Any] | dict[Any, Any]) -> Item:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Final, Literal, Self, get_args
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json
@@ -142,23 +142,15 @@ class Entry:
 
     __slots__ = ("_event", "at", "generation", "raw", "seq", "type")
 
-    def __init__(self, seq: int, at: int, event: Event, raw: bytes) -> None:
-        """Make an entry of a decoded event."""
-        self._set(seq, at, raw, event.type, event.generation, event)
-
-    @classmethod
-    def undecoded(cls, seq: int, at: int, raw: bytes, of_type: str, generation: str) -> Self:
-        """Make an entry whose `raw` is known to be sound."""
-        entry = cls.__new__(cls)
-        entry._set(seq, at, raw, of_type, generation, None)  # noqa: SLF001 - its own
-        return entry
-
-    def _set(self, seq: int, at: int, raw: bytes, of_type: str, generation: str, event: Event | None) -> None:
+    def __init__(
+        self, seq: int, at: int, event: Event | None, raw: bytes, of_type: str = "", generation: str = ""
+    ) -> None:
+        """Make an entry. Without `event`, `raw` is known to be sound, of `of_type` and of `generation`."""
         self.seq = seq
         self.at = at
         self.raw = raw
-        self.type = of_type
-        self.generation = generation
+        self.type = of_type if event is None else event.type
+        self.generation = generation if event is None else event.generation
         self._event = event
 
     @property

@@ -110,6 +110,7 @@ class Reader:
     def leave(self) -> None:
         """Be at the end; whoever waits is woken."""
         self.left = True
+        self.ready.clear()
         self.bell.set()
 
     def offer(self, frame: Frame) -> None:
@@ -160,5 +161,7 @@ class Reader:
             return True
         self._held += frame.size
         if self._held > BUFFER_BYTES:
-            self._held = frame.size + sum(len(item.raw) for item in self.ready if not isinstance(item, Unreadable))
+            # A copy: in another thread, somebody may be taking from it.
+            ready = self.ready.copy()
+            self._held = frame.size + sum(len(item.raw) for item in ready if not isinstance(item, Unreadable))
         return self._held <= BUFFER_BYTES and len(self.ready) + len(frame.items) <= BUFFER_EVENTS

@@ -60,7 +60,7 @@ class Store:
                     reply = self.client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
                 except NoScriptError:
                     reply = self.client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
-        return call.parse(reply)
+        return _parsed(call, reply)
 
     def send_all(self, reads: Sequence[Reads[T]], *, at_once: bool) -> list[T | ChunkspoolError]:
         """Make all reads in one round trip; where one fails, its error is returned in its place.
@@ -93,7 +93,7 @@ class AsyncStore:
                     reply = await self.client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
                 except NoScriptError:
                     reply = await self.client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
-        return call.parse(reply)
+        return _parsed(call, reply)
 
     async def send_all(self, reads: Sequence[Reads[T]], *, at_once: bool) -> list[T | ChunkspoolError]:
         """Make all reads in one round trip. See `Store.send_all`."""
@@ -149,10 +149,19 @@ def _told_apart(reads: Sequence[Reads[T]], replies: Sequence[Any]) -> list[T | C
         at += len(one.commands)
         error = next((reply for reply in own if isinstance(reply, Exception)), None)
         try:
-            found.append(one.parse(own) if error is None else translate(error))
+            found.append(_parsed(one, own) if error is None else translate(error))
         except ChunkspoolError as wrong:
             found.append(wrong)
     return found
+
+
+def _parsed(call: Call[T] | Reads[T], reply: Any) -> T:
+    try:
+        return call.parse(reply)
+    except ChunkspoolError:
+        raise
+    except (ValueError, TypeError, LookupError) as error:
+        raise CorruptLog(None, f"another program has written a value there that is not ours ({error})") from None
 
 
 @contextmanager

@@ -24,13 +24,14 @@ class Subscription:
     After a `CorruptLog` the same iterator goes on behind the entry that could not be decoded.
     """
 
-    __slots__ = ("_bell", "_hub", "_reader")
+    __slots__ = ("_bell", "_hub", "_reader", "_ready")
 
     def __init__(self, hub: Hub, cursor: Cursor, start: Reads[int] | None) -> None:
         """`start`, if given, is the read of the cursor to begin after. Nothing is asked of Redis yet."""
         self._hub = hub
         self._bell = threading.Event()
         self._reader = Reader(cursor, self._bell, hub.read_timeout, start)
+        self._ready = self._reader.ready
 
     def __enter__(self) -> Self:
         """Make sure that the chat exists and the cursor is good: what is wrong is raised here."""
@@ -39,8 +40,8 @@ class Subscription:
 
     def __exit__(self, _type: object, _error: object, _traceback: TracebackType | None) -> None:
         """Free what it holds, and be at the end."""
-        self._reader.leave()
         self._hub.leave(self._reader)
+        self._reader.leave()
 
     def __iter__(self) -> Self:
         """Return itself."""
@@ -48,12 +49,12 @@ class Subscription:
 
     def __next__(self) -> Entry:
         """Return the next entry; wait for it where the log has none yet."""
-        reader = self._reader
-        if not reader.ready:
-            drive(reader.refill(), self._do, self._hub.lock)
-        if reader.left or not reader.ready:
-            raise StopIteration
-        return opened(reader.ready.popleft())
+        ready = self._ready
+        if not ready:
+            drive(self._reader.refill(), self._do, self._hub.lock)
+            if not ready:
+                raise StopIteration
+        return opened(ready.popleft())
 
     def __del__(self) -> None:
         """Free what it holds, if it was dropped without leaving its block."""
@@ -80,13 +81,14 @@ class AsyncSubscription:
     After a `CorruptLog` the same iterator goes on behind the entry that could not be decoded.
     """
 
-    __slots__ = ("_bell", "_hub", "_reader")
+    __slots__ = ("_bell", "_hub", "_reader", "_ready")
 
     def __init__(self, hub: AsyncHub, cursor: Cursor, start: Reads[int] | None) -> None:
         """`start`, if given, is the read of the cursor to begin after. Nothing is asked of Redis yet."""
         self._hub = hub
         self._bell = _Bell()
         self._reader = Reader(cursor, self._bell, hub.read_timeout, start)
+        self._ready = self._reader.ready
 
     async def __aenter__(self) -> Self:
         """Make sure that the chat exists and the cursor is good: what is wrong is raised here."""
@@ -95,8 +97,8 @@ class AsyncSubscription:
 
     async def __aexit__(self, _type: object, _error: object, _traceback: TracebackType | None) -> None:
         """Free what it holds, and be at the end."""
-        self._reader.leave()
         self._hub.leave(self._reader)
+        self._reader.leave()
 
     def __aiter__(self) -> Self:
         """Return itself."""
@@ -104,12 +106,12 @@ class AsyncSubscription:
 
     async def __anext__(self) -> Entry:
         """Return the next entry; wait for it where the log has none yet."""
-        reader = self._reader
-        if not reader.ready:
-            await drive_async(reader.refill(), self._do)
-        if reader.left or not reader.ready:
-            raise StopAsyncIteration
-        return opened(reader.ready.popleft())
+        ready = self._ready
+        if not ready:
+            await drive_async(self._reader.refill(), self._do)
+            if not ready:
+                raise StopAsyncIteration
+        return opened(ready.popleft())
 
     def __del__(self) -> None:
         """Free what it holds, if it was dropped without leaving its block."""

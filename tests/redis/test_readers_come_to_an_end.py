@@ -12,6 +12,7 @@ from support.waiting import eventually
 from chunkspool.errors import (
     ChatNotFound,
     ChunkspoolError,
+    CorruptLog,
     CursorAhead,
     CursorExpired,
     GenerationNotFound,
@@ -101,6 +102,29 @@ def test_a_generation_that_vanished_is_noticed(hall: Hall, redis_url: str, talk:
     talk.client.delete(talk.keys.gen(talk.generation))
     follower.wait_for_end()
     assert [type(error) for error in follower.errors] == [GenerationNotFound]
+
+
+@pytest.mark.parametrize("value", ["not a number", ["a", "list"]])
+def test_a_counter_that_another_program_wrote_is_told(hall: Hall, redis_url: str, talk: Talk, value: object) -> None:
+    """Those who read other chats are not concerned, though their reads go together."""
+    other = Talk(talk.client, "other")
+    last = other.end()
+    follower = live(hall, redis_url, talk, recheck=0.2)
+    talk.client.delete(talk.keys.seq)
+    if isinstance(value, str):
+        talk.client.set(talk.keys.seq, value, ex=60)
+    else:
+        talk.client.rpush(talk.keys.seq, *value)
+        talk.client.expire(talk.keys.seq, 60)
+    audience = hall.audience(redis_url)
+    late = [audience.follow(talk.chat_id) for _ in range(3)]
+    others = [audience.follow(other.chat_id) for _ in range(3)]
+    for each in (follower, *late):
+        each.wait_for_end()
+        assert [type(error) for error in each.errors] == [CorruptLog]
+    for each in others:
+        each.wait_for_end()
+        assert each.seqs == list(range(1, last + 1))
 
 
 def test_a_reader_that_was_slow_for_too_long_is_told_what_it_missed(hall: Hall, redis_url: str, talk: Talk) -> None:

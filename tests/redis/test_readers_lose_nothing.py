@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from contextlib import closing
+from typing import Any
 
 import pytest
 from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
 from support.audience import Follower, Hall, subscriptions
 from support.spools import spool_for
 from support.talks import Talk
 from support.waiting import eventually
 
+from chunkspool import AsyncSpool, Spool
 from chunkspool.errors import CorruptLog
 from chunkspool.reader import BUFFER_BYTES, BUFFER_EVENTS
 
@@ -145,3 +150,47 @@ def test_the_iterator_goes_on_behind_a_corrupt_entry(redis_url: str, talk: Talk,
             next(entries)
         assert raised.value.seq == 3
         assert [entry.seq for entry in entries] == [4, 5]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"decode_responses": True},
+        {"protocol": 2},
+        {"protocol": 3, "decode_responses": True},
+        {"socket_timeout": None, "socket_connect_timeout": None, "health_check_interval": 1},
+        {"single_connection_client": True},
+    ],
+)
+def test_any_client_will_do(redis_url: str, talk: Talk, options: dict[str, Any]) -> None:
+    """The hub's connections are of the client's kind, with what a subscription needs."""
+    with Redis.from_url(redis_url, **options) as own, closing(Spool(own)) as spool:
+        seen: list[int] = []
+        thread = threading.Thread(target=lambda: seen.extend(_seqs(spool, talk)), daemon=True)
+        thread.start()
+        eventually(lambda: subscriptions(talk.client) == {talk.keys.live: 1})
+        talk.say("äöü 🌊")
+        talk.end()
+        thread.join(20)
+        assert seen == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("options", [{"decode_responses": True}, {"protocol": 2}, {"socket_timeout": None}])
+async def test_any_asyncio_client_will_do(redis_url: str, talk: Talk, options: dict[str, Any]) -> None:
+    """The same on an event loop."""
+    async with AsyncRedis.from_url(redis_url, **options) as own:
+        spool = AsyncSpool(own)
+        async with spool.subscribe(talk.chat_id) as entries:
+            seen = []
+            async for entry in entries:
+                seen.append(entry.seq)
+                if entry.seq == 2:
+                    asyncio.get_running_loop().call_later(0.1, talk.say, "äöü 🌊")
+                    asyncio.get_running_loop().call_later(0.2, talk.end)
+        await spool.aclose()
+        assert seen == [1, 2, 3, 4]
+
+
+def _seqs(spool: Spool, talk: Talk) -> list[int]:
+    with spool.subscribe(talk.chat_id) as entries:
+        return [entry.seq for entry in entries]
