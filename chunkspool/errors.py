@@ -145,8 +145,9 @@ class CorruptLog(ChunkspoolError):
     """What stands in Redis is not an event that chunkspool wrote. Go on with `after=seq` to read the rest."""
 
     def __init__(self, seq: int | None, why: str) -> None:
-        """`seq` is the undecodable event's, or None when a whole key is of another type."""
+        """`seq` is the undecodable event's, or None when a whole key is of another type; `why` says what is wrong."""
         self.seq = seq
+        self.why = why
         where = "a key of the chat" if seq is None else f"event {seq}"
         super().__init__(f"{where} cannot be read: {why}")
 

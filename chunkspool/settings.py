@@ -60,6 +60,7 @@ class Settings(BaseModel):
     flush_interval: Seconds = Field(0.02, description="seconds between two writes of one generation")
     write_timeout: Seconds = Field(30.0, description="seconds that a write may be retried while Redis is away")
     read_timeout: Seconds = Field(30.0, description="seconds that a reader waits for a Redis that is away")
+    recheck: Seconds = Field(5.0, description="seconds between two looks at a chat that is quiet, for lost frames")
     publish_timeout: Seconds = Field(5.0, description="seconds that the broker has to take a message")
     buffer_bytes: Bytes = Field(4 * 1024 * 1024, description="unwritten bytes that one generation may hold")
     max_request_bytes: Bytes = Field(1024 * 1024, description="size of a prompt or messages, encoded")
