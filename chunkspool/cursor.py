@@ -31,7 +31,7 @@ class Page:
     entries: tuple[Item, ...]
     last: int
     active: tuple[str, ...]
-    born: str
+    born: str = ""
     until_ended: bool = False
 
 
