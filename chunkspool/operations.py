@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from chunkspool import scripts
@@ -23,6 +24,7 @@ from chunkspool.errors import (
     CursorExpired,
     EnqueueFailed,
     GenerationNotFound,
+    HandedOver,
     InvalidInput,
     NotClaimed,
     StoreError,
@@ -34,7 +36,7 @@ from chunkspool.errors import (
 from chunkspool.events import Entry, GenerationFailed, encode
 from chunkspool.fold import Answer, fold
 from chunkspool.ids import new_generation_id
-from chunkspool.keys import UNENDED, ChatKeys, checked_id, place_of
+from chunkspool.keys import RESENT, UNENDED, ChatKeys, checked_id, place_of
 from chunkspool.request import Claim, GenerationRequest, checked_on_active, checked_reason, checked_ttl, checked_wait
 from chunkspool.scripts import Appended, Claimed, Enqueued, OnActive, StopReply
 from chunkspool.settings import Settings
@@ -54,6 +56,7 @@ RACES = 100
 class Publish:
     """Hand the generation to a worker. It raises `EnqueueFailed`."""
 
+    tenant: str
     chat_id: str
     generation_id: str
 
@@ -90,28 +93,26 @@ def enqueue(
     # Before the generation itself: from its first moment on, a revoke and the sweep can find it.
     yield _remember_place(keys, generation_id, ttl_ms)
     try:
-        for _ in range(RACES):
-            active: tuple[str, ...] = () if on_active == "allow" else (yield _active(keys))
-            made: Enqueued = yield scripts.enqueue(
+        made: Enqueued = yield from _made(
+            keys,
+            on_active,
+            partial(
+                scripts.enqueue,
                 keys,
                 generation_id,
                 encoded,
                 model=request.model,
-                active=active,
                 on_active=on_active,
                 ttl_ms=ttl_ms,
                 request_id=request_id,
                 owner=owner,
-            )
-            if made.outcome != "changed":
-                break
-    except (CorruptLog, StoreFull, StoreRefused):
+            ),
+        )
+    except (ChatBusy, CorruptLog, StoreFull, StoreRefused):
         yield _forget_places(keys, [generation_id])
         raise
     if made.outcome != "created":
         yield _forget_places(keys, [generation_id])
-    if made.outcome in {"busy", "changed"}:
-        raise ChatBusy(keys.chat_id, made.active or active)
     generation = Generation(made.generation_id, keys.chat_id, made.after)
     if made.outcome == "created" or (yield _is_queued(keys, generation.id)):
         # A repeated request whose generation still waits is published again: the first caller may have died between
@@ -120,9 +121,21 @@ def enqueue(
     return generation
 
 
+def _made(keys: ChatKeys, on_active: OnActive, call: Callable[..., Call[Enqueued]]) -> Operation[Enqueued]:
+    """Make `call` with the active generations, again whenever these have changed meanwhile. Raises `ChatBusy`."""
+    for _ in range(RACES):
+        active: tuple[str, ...] = () if on_active == "allow" else (yield _active(keys))
+        made: Enqueued = yield call(active=active)
+        if made.outcome != "changed":
+            break
+    if made.outcome in {"busy", "changed"}:
+        raise ChatBusy(keys.chat_id, made.active or active)
+    return made
+
+
 def _publish(keys: ChatKeys, generation_id: str, request_id: str | None) -> Operation[None]:
     try:
-        yield Publish(keys.chat_id, generation_id)
+        yield Publish(keys.tenant, keys.chat_id, generation_id)
     except EnqueueFailed as error:
         failed = GenerationFailed(
             generation=generation_id,
@@ -233,15 +246,19 @@ def erase(keys: ChatKeys) -> Operation[None]:
     raise StoreUnavailable(f"chat {keys.chat_id!r} changes faster than it can be erased; stop it first")
 
 
-def claim(keys: ChatKeys, generation_id: str, settings: Settings, wait: float) -> Operation[Claim]:
+def claim(
+    keys: ChatKeys, generation_id: str, settings: Settings, wait: float, *, leaving: Callable[[], bool]
+) -> Operation[Claim]:
     """Take a generation for one more attempt; wait up to `wait` seconds for another attempt that holds it.
 
-    Raises `GenerationNotFound`, or `NotClaimed`.
+    Raises `GenerationNotFound`, `NotClaimed`, or, once this process is `leaving`, `HandedOver`.
     """
     checked_id("generation_id", generation_id)
     wait = checked_wait(wait)
     token = secrets.token_hex(8)
     while True:
+        if leaving():
+            raise HandedOver(f"generation {generation_id} is not begun: this process is about to end")
         claimed: Claimed = yield scripts.claim(
             keys,
             generation_id,
@@ -357,6 +374,7 @@ def _forget_places(keys: ChatKeys, generations: Sequence[str]) -> Reads[int]:
         (
             ("DEL", *map(place_of, generations)),
             ("ZREM", UNENDED, *map(keys.unended, generations)),
+            ("ZREM", RESENT, *map(keys.unended, generations)),
         ),
         len,
     )

@@ -25,6 +25,8 @@ from chunkspool.keys import STOPS, ChatKeys
 T = TypeVar("T")
 OnActive = Literal["reject", "replace", "allow"]
 EndState = Literal["completed", "stopped", "failed"]
+Last = EndState | Literal["released"]
+"""What the last batch of an attempt is: an ending, or none, and another attempt may go on at once."""
 
 
 @cache
@@ -180,7 +182,7 @@ def append(
     index: int,
     lease_ms: int,
     events: Sequence[bytes] = (),
-    ending: EndState | None = None,
+    ending: Last | None = None,
 ) -> Call[Appended]:
     """Append a batch; `index` numbers its first event within the attempt, from 1. Without events: the heartbeat."""
 

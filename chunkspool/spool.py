@@ -158,10 +158,10 @@ class Spool:
         self._run(operations.erase(self._keys(chat_id)))
 
     def sweep(self, *, queue_is_empty: bool) -> tuple[str, ...]:
-        """End the generations of all tenants whose messages are lost for good, and return their ids.
+        """Send lost messages of all tenants anew; end what stays lost, and return the ids of what has ended.
 
         `queue_is_empty`: the broker holds no message of a generation. Any number of processes may call it; within one
-        `sweep_interval` the first of them does the work. Raises `StoreError`.
+        `sweep_interval` the first of them does the work. Raises `EnqueueFailed` or `StoreError`.
         """
         return self._run(sweep(self.settings, queue_is_empty=queue_is_empty))
 
@@ -173,9 +173,17 @@ class Spool:
         `StoreError`.
         """
         keys = self._keys(chat_id)
-        claimed = self._run(operations.claim(keys, generation_id, self.settings, wait))
+        leaving = self._writer.is_handing_over
+        claimed = self._run(operations.claim(keys, generation_id, self.settings, wait, leaving=leaving))
         with self._writer.producer(keys, generation_id, claimed) as out:
             yield out
+
+    def hand_over(self) -> None:
+        """Free all generations that this process writes for other processes, because it is about to end.
+
+        What was said is written; no ending is. Blocks of `produce` get `HandedOver`, those that begin later as well.
+        """
+        self._writer.hand_over()
 
     def close(self) -> None:
         """End the threads of `produce` and close the connections that this spool made itself."""
@@ -211,7 +219,7 @@ class Spool:
 
     def _do(self, step: Step) -> object:
         if isinstance(step, Publish):
-            _demanded(self._dispatcher).publish(self.settings.tenant, step.chat_id, step.generation_id)
+            _demanded(self._dispatcher).publish(step.tenant, step.chat_id, step.generation_id)
         elif isinstance(step, Pause):
             time.sleep(step.seconds)
         else:
@@ -332,7 +340,7 @@ class AsyncSpool:
         await self._run(operations.erase(self._keys(chat_id)))
 
     async def sweep(self, *, queue_is_empty: bool) -> tuple[str, ...]:
-        """End the generations whose messages are lost for good. See `Spool.sweep`."""
+        """Send lost messages anew and end what stays lost. See `Spool.sweep`."""
         return await self._run(sweep(self.settings, queue_is_empty=queue_is_empty))
 
     @asynccontextmanager
@@ -341,9 +349,15 @@ class AsyncSpool:
         if self._writer is None:
             raise SettingsError("to produce, AsyncSpool needs a sync client too: AsyncSpool(redis, writer=Redis(…))")
         keys = self._keys(chat_id)
-        claimed = await self._run(operations.claim(keys, generation_id, self.settings, wait))
+        leaving = self._writer.is_handing_over
+        claimed = await self._run(operations.claim(keys, generation_id, self.settings, wait, leaving=leaving))
         async with self._writer.producer(keys, generation_id, claimed) as out:
             yield out
+
+    def hand_over(self) -> None:
+        """Free all generations that this process writes, from whichever thread. See `Spool.hand_over`."""
+        if self._writer is not None:
+            self._writer.hand_over()
 
     async def aclose(self) -> None:
         """End the threads of `produce` and close the connections that this spool made itself."""
@@ -384,7 +398,7 @@ class AsyncSpool:
     async def _do(self, step: Step) -> object:
         if isinstance(step, Publish):
             publish = _demanded(self._dispatcher).publish
-            await asyncio.to_thread(publish, self.settings.tenant, step.chat_id, step.generation_id)
+            await asyncio.to_thread(publish, step.tenant, step.chat_id, step.generation_id)
         elif isinstance(step, Pause):
             await asyncio.sleep(step.seconds)
         else:

@@ -133,6 +133,11 @@ FAULTS: list[tuple[str, Rule, Plant]] = [
     ("a reader begins too late", Rule.READER, misread(lambda got: got.pop(0))),
     ("a reader is let go in mid-answer", Rule.READER_LEFT, reading(0, 8, until="idle", over=True)),
     ("a reader is let go before the ending", Rule.READER_LEFT, reading(0, 11, until="restarts", over=True)),
+    (
+        "a reader is let go before all was said",
+        Rule.READER_LEFT,
+        reading(0, 12, until="restarts", over=True, complete=True),
+    ),
     ("a reader gets an error", Rule.READER_ERROR, reading(0, 8, error="CursorExpired")),
 ]
 
