@@ -17,6 +17,7 @@ WRONG = {
     "redelivery": ["0", "x"],
     "max_attempts": ["0", "1001", "2.5", "x"],
     "recovery": ["retry"],
+    "drain_grace": ["-1", "86401", "nan", "x"],
     "deadline": ["0", "x"],
     "first_token_timeout": ["0", "x"],
     "idle_timeout": ["0", "x"],
