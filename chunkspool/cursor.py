@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from chunkspool.calls import Reads, as_text
-from chunkspool.entries import Frame, Item, items_of_stream
+from chunkspool.entries import Frame, Item, items_of_stream, seq_of
 from chunkspool.errors import ChatNotFound, CorruptLog, CursorAhead, CursorExpired, GenerationNotFound, InvalidCursor
 from chunkspool.events import Entry
 from chunkspool.keys import ChatKeys, checked_id
@@ -55,13 +55,26 @@ def page_after(
     log = ("XRANGE", keys.log, f"{after + 1}-0", "+", "COUNT", limit)
 
     def parse(replies: Sequence[Any]) -> Page:
-        page = state.parse(replies)
+        *seen, latest, found = replies
+        page = state.parse((last_seq(seen[0], latest), *seen[1:]))
         if after and another_log(page.born, born):
             raise CursorExpired(after, 1, page.last)
-        entries = _consecutive(items_of_stream(replies[-1]), after, page.last)
+        entries = _consecutive(items_of_stream(found), after, page.last)
         return replace(page, entries=entries)
 
-    return Reads((*state.commands, log), parse)
+    return Reads((*state.commands, newest(keys), log), parse)
+
+
+def newest(keys: ChatKeys) -> tuple[str | int, ...]:
+    """Return the command that reads the log's last entry, for `last_seq`."""
+    return ("XREVRANGE", keys.log, "+", "-", "COUNT", 1)
+
+
+def last_seq(counter: Any, latest: Any) -> int | None:
+    """Return the chat's last seq; where the counter was lost (evicted), the log tells it. None: there is no chat."""
+    if counter is not None:
+        return int(counter)
+    return seq_of(latest[0][0]) if latest else None
 
 
 def another_log(born: str, known: str) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from chunkspool import scripts
 from chunkspool.calls import Call, Reads, as_text
 from chunkspool.chat import ChatStatus, Generation, GenerationStatus, Snapshot, Stop
-from chunkspool.cursor import PAGE, Page, checked_cursor, page_after
+from chunkspool.cursor import PAGE, Page, checked_cursor, last_seq, newest, page_after
 from chunkspool.entries import opened, seq_of
 from chunkspool.errors import (
     ChatBusy,
@@ -200,11 +200,19 @@ def revoke(task_id: str) -> Operation[Stop | None]:
 
 
 def snapshot(keys: ChatKeys) -> Operation[Snapshot]:
-    """Fold what is kept of the chat. An entry that cannot be decoded is passed over."""
+    """Fold what is kept of the chat. An entry that cannot be decoded, or is no longer kept, is passed over."""
     status: ChatStatus = yield from chat_status(keys)
     cursor, answers = status.first - 1, tuple[Answer, ...]()
     while True:
-        page: Page = yield page_after(keys, cursor, PAGE)
+        try:
+            page: Page = yield page_after(keys, cursor, PAGE)
+        except CursorExpired as gap:
+            cursor = gap.first - 1
+            continue
+        except CorruptLog as foreign:
+            if foreign.seq is None:
+                raise
+            return Snapshot(keys.chat_id, answers, cursor, status.active)
         events = []
         for item in page.entries:
             cursor = item.seq
@@ -339,11 +347,12 @@ class _Seen:
 
 def _seen(keys: ChatKeys) -> Reads[_Seen]:
     def parse(replies: Sequence[Any]) -> _Seen:
-        seq, oldest, active, gens, now = replies
-        last = None if seq is None else int(seq)
+        seq, oldest, active, gens, now, latest = replies
+        last = last_seq(seq, latest)
         ids = tuple(as_text(active or "").split())
         known = tuple(map(as_text, gens))
-        first = seq_of(oldest[0][0]) if oldest else (last or 0) + 1
+        nothing_kept = (last or 0) + 1
+        first = min(seq_of(oldest[0][0]), nothing_kept) if oldest else nothing_kept
         ms = int(now[0]) * 1000 + int(now[1]) // 1000
         return _Seen(first, last, ids, tuple(dict.fromkeys((*known, *ids))), len(known), ms)
 
@@ -354,6 +363,7 @@ def _seen(keys: ChatKeys) -> Reads[_Seen]:
             ("HGET", keys.head, "active"),
             ("ZRANGE", keys.gens, 0, -1),
             ("TIME",),
+            newest(keys),
         ),
         parse,
     )
@@ -367,11 +377,11 @@ def _active_of_existing(keys: ChatKeys) -> Reads[tuple[str, ...]]:
     """Return the read of the active generations that raises `ChatNotFound` where there is no chat."""
 
     def parse(replies: Sequence[Any]) -> tuple[str, ...]:
-        if replies[0] is None:
+        if last_seq(replies[0], replies[2]) is None:
             raise ChatNotFound(keys.chat_id)
         return tuple(as_text(replies[1] or "").split())
 
-    return Reads((("GET", keys.seq), ("HGET", keys.head, "active")), parse)
+    return Reads((("GET", keys.seq), ("HGET", keys.head, "active"), newest(keys)), parse)
 
 
 def _remember_place(keys: ChatKeys, generation_id: str, ttl_ms: int) -> Reads[int]:
