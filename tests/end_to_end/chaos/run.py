@@ -29,6 +29,7 @@ PATIENCE = 90.0
 WORKERS = {
     # Three is too few where everything breaks all the time, and each attempt is looked at anyhow.
     "CHUNKSPOOL_MAX_ATTEMPTS": "50",
+    "CHUNKSPOOL_SWEEP_INTERVAL": "3",
 }
 
 
