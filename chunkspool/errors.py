@@ -19,7 +19,8 @@ ChunkspoolError
 │   └── StoreRefused       wrong password, not a Redis, no permission
 ├── Interrupted            a producer must stop writing
 │   ├── Fenced
-│   └── Stopped
+│   ├── Stopped
+│   └── HandedOver
 ├── NotClaimed
 └── ProviderError
     └── ContinuationRefused
@@ -176,6 +177,10 @@ class Fenced(Interrupted):
 
 class Stopped(Interrupted):
     """A user stopped the generation: close the model's connection."""
+
+
+class HandedOver(Interrupted):
+    """Another process goes on with the generation, because this one is about to end: close the model's connection."""
 
 
 class NotClaimed(ChunkspoolError):

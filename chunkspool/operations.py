@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from chunkspool import scripts
@@ -23,8 +24,12 @@ from chunkspool.errors import (
     CursorExpired,
     EnqueueFailed,
     GenerationNotFound,
+    HandedOver,
     InvalidInput,
     NotClaimed,
+    StoreError,
+    StoreFull,
+    StoreRefused,
     StoreUnavailable,
     shown,
 )
@@ -87,25 +92,27 @@ def enqueue(
     generation_id = new_generation_id()
     # Before the generation itself: from its first moment on, a revoke and the sweep can find it.
     yield _remember_place(keys, generation_id, ttl_ms)
-    for _ in range(RACES):
-        active: tuple[str, ...] = () if on_active == "allow" else (yield _active(keys))
-        made: Enqueued = yield scripts.enqueue(
+    try:
+        made: Enqueued = yield from _made(
             keys,
-            generation_id,
-            encoded,
-            model=request.model,
-            active=active,
-            on_active=on_active,
-            ttl_ms=ttl_ms,
-            request_id=request_id,
-            owner=owner,
+            on_active,
+            partial(
+                scripts.enqueue,
+                keys,
+                generation_id,
+                encoded,
+                model=request.model,
+                on_active=on_active,
+                ttl_ms=ttl_ms,
+                request_id=request_id,
+                owner=owner,
+            ),
         )
-        if made.outcome != "changed":
-            break
+    except (ChatBusy, CorruptLog, StoreFull, StoreRefused):
+        yield _forget_places(keys, [generation_id])
+        raise
     if made.outcome != "created":
         yield _forget_places(keys, [generation_id])
-    if made.outcome in {"busy", "changed"}:
-        raise ChatBusy(keys.chat_id, made.active or active)
     generation = Generation(made.generation_id, keys.chat_id, made.after)
     if made.outcome == "created" or (yield _is_queued(keys, generation.id)):
         # A repeated request whose generation still waits is published again: the first caller may have died between
@@ -114,23 +121,38 @@ def enqueue(
     return generation
 
 
+def _made(keys: ChatKeys, on_active: OnActive, call: Callable[..., Call[Enqueued]]) -> Operation[Enqueued]:
+    """Make `call` with the active generations, again whenever these have changed meanwhile. Raises `ChatBusy`."""
+    for _ in range(RACES):
+        active: tuple[str, ...] = () if on_active == "allow" else (yield _active(keys))
+        made: Enqueued = yield call(active=active)
+        if made.outcome != "changed":
+            break
+    if made.outcome in {"busy", "changed"}:
+        raise ChatBusy(keys.chat_id, made.active or active)
+    return made
+
+
 def _publish(keys: ChatKeys, generation_id: str, request_id: str | None) -> Operation[None]:
     try:
         yield Publish(keys.tenant, keys.chat_id, generation_id)
-    except EnqueueFailed:
+    except EnqueueFailed as error:
         failed = GenerationFailed(
             generation=generation_id,
             code="enqueue_failed",
             message="The request could not be handed to a worker.",
             retryable=True,
         )
-        ended: Appended = yield scripts.append(
-            keys, generation_id, attempt=0, index=1, lease_ms=0, events=(encode(failed),), ending="failed"
-        )
-        if ended.outcome == "fenced":
-            return  # the message did arrive: a worker has it
-        if request_id is not None:
-            yield Reads((("DEL", keys.request(request_id)),), len)
+        try:
+            ended: Appended = yield scripts.append(
+                keys, generation_id, attempt=0, index=1, lease_ms=0, events=(encode(failed),), ending="failed"
+            )
+            if ended.outcome == "fenced":
+                return  # the message did arrive: a worker has it
+            if request_id is not None:
+                yield scripts.withdraw(keys, generation_id, request_id)
+        except StoreError as away:
+            error.add_note(f"The generation could not be ended either, and is queued until the sweep ends it: {away}")
         raise
 
 
@@ -224,15 +246,19 @@ def erase(keys: ChatKeys) -> Operation[None]:
     raise StoreUnavailable(f"chat {keys.chat_id!r} changes faster than it can be erased; stop it first")
 
 
-def claim(keys: ChatKeys, generation_id: str, settings: Settings, wait: float) -> Operation[Claim]:
+def claim(
+    keys: ChatKeys, generation_id: str, settings: Settings, wait: float, *, leaving: Callable[[], bool]
+) -> Operation[Claim]:
     """Take a generation for one more attempt; wait up to `wait` seconds for another attempt that holds it.
 
-    Raises `GenerationNotFound`, or `NotClaimed`.
+    Raises `GenerationNotFound`, `NotClaimed`, or, once this process is `leaving`, `HandedOver`.
     """
     checked_id("generation_id", generation_id)
     wait = checked_wait(wait)
     token = secrets.token_hex(8)
     while True:
+        if leaving():
+            raise HandedOver(f"generation {generation_id} is not begun: this process is about to end")
         claimed: Claimed = yield scripts.claim(
             keys,
             generation_id,

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic_core import to_json
 
-from chunkspool.calls import Arg, Call, Script, as_bytes, as_text
+from chunkspool.calls import Arg, Call, Reads, Script, as_bytes, as_text
 from chunkspool.events import (
     GenerationFailed,
     GenerationQueued,
@@ -22,15 +22,18 @@ from chunkspool.events import (
 )
 from chunkspool.keys import STOPS, ChatKeys
 
+T = TypeVar("T")
 OnActive = Literal["reject", "replace", "allow"]
 EndState = Literal["completed", "stopped", "failed"]
+Last = EndState | Literal["released"]
+"""What the last batch of an attempt is: an ending, or none, and another attempt may go on at once."""
 
 
 @cache
 def load(name: str) -> Script:
-    """Return the script `lua/<name>.lua` with the prelude in front (erase writes no event and needs none)."""
+    """Return the script `lua/<name>.lua`, with the prelude in front if it writes events."""
     folder = files("chunkspool") / "lua"
-    parts = [name] if name == "erase" else ["prelude", name]
+    parts = [name] if name in {"erase", "reads", "withdraw"} else ["prelude", name]
     text = "".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
@@ -179,7 +182,7 @@ def append(
     index: int,
     lease_ms: int,
     events: Sequence[bytes] = (),
-    ending: EndState | None = None,
+    ending: Last | None = None,
 ) -> Call[Appended]:
     """Append a batch; `index` numbers its first event within the attempt, from 1. Without events: the heartbeat."""
 
@@ -237,3 +240,17 @@ def erase(
     chat = (keys.seq, keys.log, keys.head, keys.gens, keys.live, keys.readers)
     every = (*chat, *map(keys.gen, generations), *map(keys.request, request_ids))
     return Call(load("erase"), every, (" ".join(active), known, STOPS, *active), lambda r: as_text(r[0]) == "erased")
+
+
+def withdraw(keys: ChatKeys, generation_id: str, request_id: str) -> Call[bool]:
+    """Let the request be made again. Returns False when it has been, meanwhile."""
+    return Call(load("withdraw"), (keys.request(request_id),), (generation_id,), lambda reply: bool(int(reply[0])))
+
+
+def reads(of: Reads[T]) -> Call[T]:
+    """Do by a script what `of` does by MULTI and EXEC. A command's key is its second word; DEL has more, TIME none."""
+    keys = dict.fromkeys(
+        str(key) for command in of.commands for key in (command[1:] if command[0] == "DEL" else command[1:2])
+    )
+    args = (word for command in of.commands for word in (len(command), *command))
+    return Call(load("reads"), tuple(keys), tuple(args), of.parse)

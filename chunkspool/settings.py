@@ -47,6 +47,9 @@ class Settings(BaseModel):
     redelivery: Seconds = Field(8.0, description="seconds after which a dead worker's message is another's (Redis)")
     max_attempts: int = Field(3, ge=1, le=1000, description="attempts before a generation fails for good")
     recovery: Literal["restart", "continue"] = Field("restart", description="how a further attempt goes on")
+    drain_grace: float = Field(
+        25.0, ge=0, le=86_400, description="seconds that a worker's generations have to finish when it is asked to end"
+    )
     deadline: Seconds = Field(600.0, description="seconds that one attempt may take")
     first_token_timeout: Seconds = Field(120.0, description="seconds that a model may take to say its first word")
     idle_timeout: Seconds = Field(60.0, description="seconds that a model may be silent in mid-answer")

@@ -173,9 +173,17 @@ class Spool:
         `StoreError`.
         """
         keys = self._keys(chat_id)
-        claimed = self._run(operations.claim(keys, generation_id, self.settings, wait))
+        leaving = self._writer.is_handing_over
+        claimed = self._run(operations.claim(keys, generation_id, self.settings, wait, leaving=leaving))
         with self._writer.producer(keys, generation_id, claimed) as out:
             yield out
+
+    def hand_over(self) -> None:
+        """Free all generations that this process writes for other processes, because it is about to end.
+
+        What was said is written; no ending is. Blocks of `produce` get `HandedOver`, those that begin later as well.
+        """
+        self._writer.hand_over()
 
     def close(self) -> None:
         """End the threads of `produce` and close the connections that this spool made itself."""
@@ -341,9 +349,15 @@ class AsyncSpool:
         if self._writer is None:
             raise SettingsError("to produce, AsyncSpool needs a sync client too: AsyncSpool(redis, writer=Redis(…))")
         keys = self._keys(chat_id)
-        claimed = await self._run(operations.claim(keys, generation_id, self.settings, wait))
+        leaving = self._writer.is_handing_over
+        claimed = await self._run(operations.claim(keys, generation_id, self.settings, wait, leaving=leaving))
         async with self._writer.producer(keys, generation_id, claimed) as out:
             yield out
+
+    def hand_over(self) -> None:
+        """Free all generations that this process writes, from whichever thread. See `Spool.hand_over`."""
+        if self._writer is not None:
+            self._writer.hand_over()
 
     async def aclose(self) -> None:
         """End the threads of `produce` and close the connections that this spool made itself."""

@@ -9,7 +9,7 @@ import venv
 import zipfile
 from pathlib import Path
 
-SCRIPTS = ("prelude", "enqueue", "claim", "append", "stop", "erase")
+SCRIPTS = ("prelude", "enqueue", "claim", "append", "stop", "erase", "reads", "withdraw")
 TRY = """
 import importlib.util, sys
 from chunkspool import Spool

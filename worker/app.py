@@ -2,7 +2,8 @@
 
 from celery import Celery
 
-from worker import revocation, transport
+from worker import drain, revocation, transport
+from worker.drain import Drain
 from worker.lease import MessageLease
 from worker.solo import CommandsWhileBusy
 from worker.sweep import Sweeper
@@ -11,4 +12,6 @@ transport.install()
 app = Celery("chunkspool")
 app.config_from_object("celeryconfig")
 app.steps["consumer"].update({MessageLease, Sweeper, CommandsWhileBusy})
+app.steps["worker"].add(Drain)
 revocation.install()
+drain.install()

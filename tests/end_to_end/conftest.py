@@ -37,7 +37,9 @@ def start_worker(celery_broker: CeleryTestBroker, tmp_path: Path) -> Iterator[St
     workers: list[CeleryTestWorker] = []
 
     def start(pool: str = "threads", slots: int = 8, *arguments: str, **environment: str) -> CeleryTestWorker:
-        own = {"CHUNKSPOOL_REDIS_URL": url, "CHUNKSPOOL_PROVIDER": "scripted", **environment}
+        # A grace that is shorter than the time after which `teardown` kills.
+        own = {"CHUNKSPOOL_REDIS_URL": url, "CHUNKSPOOL_PROVIDER": "scripted", "CHUNKSPOOL_DRAIN_GRACE": "5"}
+        own.update(environment)
         command = WorkerCommand(f"worker-{len(workers)}", pool, slots, own, arguments)
         worker = CeleryTestWorker(WorkerProcess(command, tmp_path, url), app)
         workers.append(worker)

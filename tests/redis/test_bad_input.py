@@ -190,7 +190,7 @@ def test_a_generation_that_can_be_none_is_not_looked_for(face: Face, client: Red
     """Neither to be written, nor to be revoked."""
     for bad in BAD_IDS:
         demand_refused(client, InvalidId, "generation_id=", partial(face.produced, CHAT, bad, repr))
-        demand_refused(client, InvalidId, "generation_id=", partial(face.stop_revoked, bad))
+        demand_refused(client, InvalidId, "generation_id=", partial(face.revoke, bad))
 
 
 def test_a_cursor_that_is_none(face: Face, client: Redis) -> None:
@@ -247,7 +247,7 @@ def test_a_generation_that_is_not_there(face: Face, client: Redis) -> None:
         lambda: face.produced(CHAT, "unknown", repr),
     ):
         demand_refused(client, GenerationNotFound, "'unknown'", call)
-    assert face.stop_revoked("unknown") is None
+    assert face.revoke("unknown") is None
 
 
 def test_what_is_just_within_the_limits(face: Face) -> None:
