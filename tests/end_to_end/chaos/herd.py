@@ -29,6 +29,8 @@ class Worker:
     """"up", "paused", "ending" (it was asked to end) or "down"."""
     since: int = 0
     next_at: float = 0.0
+    pause: float = 0.0
+    """Seconds that it stays down once it has ended."""
 
     @property
     def name(self) -> str:
@@ -39,7 +41,7 @@ class Worker:
         """Tell whether this can be done to it now. One that has only just begun does not know SIGTERM yet."""
         if kind is Kind.KILL_CHILD and not self.prefork:
             return False
-        ready = kind not in {Kind.KILL_CHILD, Kind.TERMINATE} or READY in self.node.running().tail_of_log(200)
+        ready = kind not in {Kind.KILL_CHILD, Kind.TERMINATE} or READY in self.node.running().tail_of_log(1_000_000)
         return self.state == "up" and ready
 
 
@@ -70,7 +72,7 @@ class Herd:
         if not up:
             return False
         worker = up[int(draw * len(up))]
-        worker.since, worker.next_at = now(), time.monotonic() + seconds
+        worker.since, worker.next_at, worker.pause = now(), time.monotonic() + seconds, seconds
         match kind:
             case Kind.KILL:
                 worker.node.kill()
@@ -123,7 +125,7 @@ class Herd:
             self.deaths.append(Death(worker.name, process.popen.returncode, process.tail_of_log()))
         worker.node.kill()
         process.popen.wait()
-        worker.state = "down"
+        worker.state, worker.next_at = "down", time.monotonic() + worker.pause
 
     def _kill_child(self, worker: Worker, draw: float) -> bool:
         children = psutil.Process(worker.node.running().pid).children()
