@@ -22,6 +22,7 @@ WRONG = {
     "idle_timeout": ["0", "x"],
     "lost_after": ["0", "x"],
     "sweep_interval": ["0", "x"],
+    "drain_grace": ["-1", "x"],
     "flush_interval": ["0", "x"],
     "write_timeout": ["0", "x"],
     "read_timeout": ["0", "x"],
