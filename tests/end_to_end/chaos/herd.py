@@ -13,7 +13,8 @@ from end_to_end.chaos.happened import Death, Fault, now
 from end_to_end.chaos.plan import Kind
 from support.nodes import WorkerCommand, WorkerProcess
 
-POOLS = (("threads", 8), ("threads", 8), ("threads", 8), ("prefork", 4))
+KINDS = (("threads", 8, "restart"), ("threads", 8, "continue"), ("threads", 8, "restart"), ("prefork", 4, "continue"))
+"""Pool, slots, and how its attempts go on from earlier ones."""
 READY = " ready."
 PATIENCE = 45.0
 """Seconds that a terminated worker may take: its drain, and then some."""
@@ -57,9 +58,9 @@ class Herd:
     def start(cls, folder: Path, broker: str, environment: Mapping[str, str]) -> Herd:
         """Start all workers; return when each has answered."""
         workers = []
-        for n, (pool, slots) in enumerate(POOLS):
+        for n, (pool, slots, recovery) in enumerate(KINDS):
             name = f"worker-{n}"
-            own = {**environment, "OPENAI_API_KEY": name}
+            own = {**environment, "OPENAI_API_KEY": name, "CHUNKSPOOL_RECOVERY": recovery}
             command = WorkerCommand(name, pool, slots, own, ("--without-gossip", "--without-mingle"))
             workers.append(Worker(WorkerProcess(command, folder, broker), pool == "prefork"))
         for worker in workers:
