@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.t
 # What a test may need from Debian: the other Redis, in which every promise is tested too.
 DEBIAN_PACKAGES := redis-server
 
-.PHONY: help demo test check wheel fix bench setup-system clean
+.PHONY: help demo test check wheel fix bench recovery chaos setup-system clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -47,6 +47,12 @@ wheel: $(VENV)/ready-test  ## build the wheel and try it in a venv of its own
 
 bench: $(VENV)/ready-test  ## the figures of docs/bench.md, measured here
 	@code=0; for half in append fanout replay; do $(BIN)/python -m bench.$$half $(ARGS) || code=1; done; exit $$code
+
+recovery: $(VENV)/ready-test  ## how long readers wait after a kill -9 of what runs their answer
+	$(BIN)/python -m bench.recovery $(ARGS)
+
+chaos: $(VENV)/ready-test  ## break everything while people use it, then check every promise (ARGS="--seed N" repeats a run)
+	PYTHONPATH=tests:. $(BIN)/python -m end_to_end.chaos $(ARGS)
 
 fix: $(VENV)/ready-test  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
