@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from chunkspool.errors import CorruptLog, InvalidRequest
+from chunkspool.errors import CorruptLog, InvalidRequest, RequestTooLarge
 from chunkspool.provider import ModelRequest
 
 MAX_REASON = 500
@@ -64,13 +64,13 @@ class GenerationRequest(BaseModel):
             raise CorruptLog(None, f"the stored request is not one of ours: {error.errors()[0]['msg']}") from None
 
     def encoded(self, limit: int) -> bytes:
-        """Return the bytes to store. Raises `InvalidRequest` when they are more than `limit`."""
+        """Return the bytes to store. Raises `RequestTooLarge` when they are more than `limit`."""
         try:
             raw = self.model_dump_json(exclude_unset=True).encode()
         except ValueError as error:
             raise InvalidRequest(f"the request is not text that UTF-8 can hold: {error}") from None
         if len(raw) > limit:
-            raise InvalidRequest(f"the request has {len(raw)} bytes; max_request_bytes is {limit}")
+            raise RequestTooLarge(len(raw), limit)
         return raw
 
     def for_model(self) -> ModelRequest:
