@@ -16,6 +16,7 @@ from chunkspool.web import chat_routes, health_routes, problems, usechat_routes
 from chunkspool.web.access import Authorize
 from chunkspool.web.body_limit import BodyLimit
 from chunkspool.web.event_stream import HandOver
+from chunkspool.web.mounting import Mounting
 from chunkspool.web.open_streams import OpenStreams
 from chunkspool.web.site import Site
 
@@ -25,15 +26,17 @@ def create_app(
     authorize: Authorize,
     *,
     tenant_of: Callable[[Request], str] | None = None,
+    mounted_at: str | None = None,
     leaving: Callable[[], bool] | None = None,
     closes_spool: bool = False,
 ) -> FastAPI:
     """Return an app with the routes of docs/web.md.
 
     `authorize` is asked before anything is done in a chat: `SignedTokens(secret)`, `allow_all`, or your own.
-    `tenant_of` gives a request's tenant; without it, all are the spool's own. `leaving` tells whether the server shuts
-    down, so that open streams end and it need not wait for them; uvicorn is asked where it is not given. The spool
-    stays yours to close, unless `closes_spool`: then the app's lifespan does it.
+    `tenant_of` gives a request's tenant; without it, all are the spool's own. `mounted_at` is the path in front of the
+    routes, for a framework that does not tell the app (Litestar). `leaving` tells whether the server shuts down, so
+    that open streams end and it need not wait for them; uvicorn is asked where it is not given. The spool stays yours
+    to close, unless `closes_spool`: then the app's lifespan does it.
     """
     settings = spool.settings
     streams = OpenStreams(settings.heartbeat, leaving)
@@ -71,6 +74,8 @@ def create_app(
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
             expose_headers=["Retry-After", "x-vercel-ai-ui-message-stream"],
         )
+    if mounted_at is not None:
+        app.add_middleware(Mounting, at=mounted_at)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     return app
 

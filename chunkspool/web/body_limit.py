@@ -39,4 +39,5 @@ class BodyLimit:
         await self._app(scope, counted, send)
 
     def _too_large(self) -> HTTPException:
+        # FastAPI lets an HTTPException through where it reads a body; all else is a 400 to it.
         return HTTPException(413, f"a body may have {self._limit} bytes")

@@ -20,6 +20,8 @@ HEARTBEAT = b":\n\n"
 WAITING_BYTES = 128 * 1024
 """What may wait for a slow client; then its subscription waits as well."""
 PAGE = 500
+CANCEL_AGAIN = 0.25
+"""Seconds after which a task that was cancelled and goes on is cancelled again."""
 _HANDED_OVER = "chunkspool.handed_over"
 
 
@@ -91,9 +93,7 @@ class Follower:
             pass  # how some servers say that the client has gone
         finally:
             self._streams.discard(self)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _ended(*tasks)
 
     def beat(self, quiet_since: float) -> None:
         """Send a comment if nothing was sent since `quiet_since`."""
@@ -213,3 +213,14 @@ class Follower:
             pass
         self._gone = True
         self._wake.set()
+
+
+async def _ended(*tasks: asyncio.Task[None]) -> None:
+    """Cancel tasks and wait for their ends."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        # Again, because Python 3.11 loses a cancellation that meets the end of what asyncio.wait_for waits for, and
+        # redis-py sends every command in one.
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN)

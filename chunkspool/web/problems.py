@@ -118,7 +118,7 @@ def _busy(error: ChatBusy) -> Problem:
 
 
 def _too_large(error: RequestTooLarge) -> Problem:
-    return Problem(413, "too-large", "Request too large", str(error), {"limit": error.limit})
+    return Problem(413, "too-large", "Too large", str(error), {"limit": error.limit})
 
 
 def _corrupt(error: CorruptLog) -> Problem:
@@ -135,9 +135,11 @@ def _not_validated(error: RequestValidationError) -> Problem:
 
 
 def _of_http(error: HTTPException) -> Problem:
-    title = HTTPStatus(error.status_code).phrase
+    status = error.status_code
+    known = {one.value: one.phrase for one in HTTPStatus} | {413: "Too large"}
+    title = known.get(status, "Error")
     kind = title.lower().replace(" ", "-")
-    return Problem(error.status_code, kind, title, str(error.detail), headers=dict(error.headers or {}))
+    return Problem(status, kind, title, str(error.detail), headers=dict(error.headers or {}))
 
 
 def _simple(status: int, kind: str, title: str) -> Callable[[Any], Problem]:

@@ -105,4 +105,7 @@ def _encoded(data: bytes) -> str:
 
 
 def _decoded(text: str) -> bytes:
-    return urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+    data = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+    if _encoded(data) != text:  # Python's decoder passes over what it does not know
+        raise ValueError("not canonical")
+    return data

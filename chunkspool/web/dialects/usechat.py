@@ -148,15 +148,17 @@ class UseChat:
         self._put({**start, "messageMetadata": {"generation": self._generation}})
 
     def _started(self, event: GenerationStarted) -> None:
+        told: Part = {"attempt": event.attempt, "model": event.model}
         if event.attempt > 1 and not event.continues:
             self._void()
             self._put({"type": RESTART, "id": f"restart-{event.attempt}", "data": {"attempt": event.attempt}})
+            told["usage"] = None
         if not self._in_step:
             self._settle()
             self._attempt_at = len(self._parts)
             self._put({"type": "start-step"})
             self._in_step = True
-        self._tell({"attempt": event.attempt, "model": event.model})
+        self._tell(told)
 
     def _void(self) -> None:
         """Drop what waits of the earlier attempt; close what the client has of it."""
