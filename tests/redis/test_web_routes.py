@@ -106,8 +106,7 @@ def test_the_snapshot_is_what_a_person_sees_and_where_to_go_on(site: Site, spool
     """Answers, their states, what is active, and the seq to follow after."""
     made = site.ask(CHAT)
     with spool.produce(CHAT, made["generation_id"]) as out:
-        out.text("hello ")
-        out.text("there")
+        out.text("hello there")
         out.tool_call("1", "clock", "{}")
         out.data("colour", ["red"])
         out.usage(1, 2)
