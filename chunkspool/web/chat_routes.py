@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 
 from chunkspool import AsyncSpool
 from chunkspool.chat import Snapshot
+from chunkspool.keys import ID_PATTERN
 from chunkspool.web.bodies import AskBody, Asked, Links, StopBody, StopReply
 from chunkspool.web.cursors import After, LastEventId, cursor_of
 from chunkspool.web.dialects.native import Native
@@ -17,14 +18,16 @@ from chunkspool.web.site import ANYWHERE, ChatId, TheSite, may, problems
 
 router = APIRouter(prefix="/v1/chats/{chat_id}")
 
-IdempotencyKey = Annotated[str | None, Header(description="the same as `request_id` in the body")]
+IdempotencyKey = Annotated[
+    str | None, Header(description="the same as `request_id` in the body", pattern=f'^"?{ID_PATTERN}"?$')
+]
 EVENTS: dict[int | str, dict[str, Any]] = {
     200: {"description": "`id:` seq, `event:` type, `data:` the event", "content": {"text/event-stream": {}}},
     204: {"description": "nothing is active and there is nothing after the cursor: do not come back for now"},
 }
 
 
-@router.post("/generations", status_code=202, responses=problems(400, 409, *ANYWHERE))
+@router.post("/generations", status_code=202, responses=problems(409, *ANYWHERE))
 async def ask(
     request: Request,
     chat_id: ChatId,
@@ -49,7 +52,7 @@ async def ask(
     return Asked(generation_id=made.id, chat_id=chat_id, after=made.after, links=links)
 
 
-@router.get("/events", response_class=Response, responses={**EVENTS, **problems(400, 404, 410, *ANYWHERE)})
+@router.get("/events", response_class=Response, responses={**EVENTS, **problems(404, 410, *ANYWHERE)})
 async def follow(
     chat_id: ChatId,
     site: TheSite,

@@ -79,5 +79,5 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ProblemDocument} for status in statuses}
 
 
-ANYWHERE = (401, 403, 413, 422, 502, 503)
+ANYWHERE = (400, 401, 403, 413, 422, 502, 503)
 """The problems that every route of a chat may have."""

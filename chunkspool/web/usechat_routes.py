@@ -31,6 +31,7 @@ async def send(request: Request, body: UseChatRequest, site: TheSite) -> Respons
             body.id,
             messages=messages,
             model=body.model,
+            params=body.params,
             request_id=_id_or_none(body.fresh_message_id),
             on_active="replace",
         )

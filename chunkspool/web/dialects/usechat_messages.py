@@ -32,6 +32,7 @@ class UseChatRequest(BaseModel):
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
     messageId: Id | None = None  # noqa: N815 - the SDK's own name
     model: str | None = Field(None, min_length=1, max_length=200)
+    params: dict[str, JsonValue] | None = None
 
     @property
     def continues_message(self) -> bool:
