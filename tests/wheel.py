@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 SCRIPTS = ("prelude", "enqueue", "claim", "append", "stop", "erase")
+PAGE = ("index.html", "page.css", "page.js", "icon.svg")
 TRY = """
 import importlib.util, sys
 from chunkspool import Spool
@@ -29,6 +30,7 @@ def main(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in names}
     assert len(tops) == 2, f"only chunkspool and its metadata belong in the wheel: {tops}"
     assert {"chunkspool/py.typed", *(f"chunkspool/lua/{name}.lua" for name in SCRIPTS)} <= set(names)
+    assert {f"chunkspool/web/static/{name}" for name in PAGE} <= set(names)
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
         python = Path(folder) / "bin" / "python"

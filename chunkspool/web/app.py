@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from chunkspool import AsyncSpool
 from chunkspool.web import chat_routes, health_routes, problems, usechat_routes
+from chunkspool.web import page as chat_page
 from chunkspool.web.access import Authorize
 from chunkspool.web.body_limit import BodyLimit
 from chunkspool.web.event_stream import HandOver
@@ -26,6 +27,7 @@ def create_app(
     authorize: Authorize,
     *,
     tenant_of: Callable[[Request], str] | None = None,
+    page: bool = False,
     mounted_at: str | None = None,
     leaving: Callable[[], bool] | None = None,
     closes_spool: bool = False,
@@ -33,10 +35,10 @@ def create_app(
     """Return an app with the routes of docs/web.md.
 
     `authorize` is asked before anything is done in a chat: `SignedTokens(secret)`, `allow_all`, or your own.
-    `tenant_of` gives a request's tenant; without it, all are the spool's own. `mounted_at` is the path in front of the
-    routes, for a framework that does not tell the app (Litestar). `leaving` tells whether the server shuts down, so
-    that open streams end and it need not wait for them; uvicorn is asked where it is not given. The spool stays yours
-    to close, unless `closes_spool`: then the app's lifespan does it.
+    `tenant_of` gives a request's tenant; without it, all are the spool's own. With `page`, the chat page is at `/`.
+    `mounted_at` is the path in front of the routes, for a framework that does not tell the app (Litestar). `leaving`
+    tells whether the server shuts down, so that open streams end and it need not wait for them; uvicorn is asked where
+    it is not given. The spool stays yours to close, unless `closes_spool`: then the app's lifespan does it.
     """
     settings = spool.settings
     streams = OpenStreams(settings.heartbeat, leaving)
@@ -63,6 +65,8 @@ def create_app(
     app.include_router(chat_routes.router, tags=["chats"])
     app.include_router(usechat_routes.router, tags=["useChat"])
     app.include_router(health_routes.router, tags=["health"])
+    if page:
+        chat_page.install(app, settings.flower_url)
     app.add_middleware(HandOver)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]

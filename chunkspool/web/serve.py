@@ -27,7 +27,7 @@ def serve(settings: Settings, host: str, port: int, *, open_access: bool) -> Non
 
 
 async def _serve(settings: Settings, host: str, port: int, authorize: Authorize) -> None:
-    app = create_app(AsyncSpool.from_settings(settings), authorize, closes_spool=True)
+    app = create_app(AsyncSpool.from_settings(settings), authorize, page=True, closes_spool=True)
     config = uvicorn.Config(
         app,
         host=host,
