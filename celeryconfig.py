@@ -17,7 +17,10 @@ if broker_url.startswith(("redis://", "rediss://")):
         "unacked_mutex_expire": 5,
     }
 task_default_queue = _settings.queue
-imports = ("tasks.generate", *(name.strip() for name in _settings.imports.split(",") if name.strip()))
+imports = ("tasks.generate", "tasks.sweep", *(name.strip() for name in _settings.imports.split(",") if name.strip()))
+
+# How often each worker looks for lost generations: worker/sweep.py.
+chunkspool_sweep_interval = _settings.sweep_interval
 
 # A generation is acknowledged when it has ended: a worker that dies leaves it to the next one.
 task_acks_late = True

@@ -91,7 +91,12 @@ class Ground:
         chat = self.queued()
         self.store.send(
             scripts.claim(
-                chat.keys, chat.generation_id, token="bench", lease_ms=LEASE_MS, max_attempts=3, model="a-model"
+                chat.keys,
+                chat.generation_id,
+                token=chat.generation_id,
+                lease_ms=LEASE_MS,
+                max_attempts=3,
+                model="a-model",
             )
         )
         return chat

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bench.ground import Ground
 from bench.report import Line, at_most
 
@@ -15,7 +17,7 @@ def measured(ground: Ground) -> list[Line]:
     event = chat.event
     for _ in range(EVENTS // BATCH):
         ground.store.send(chat.batch((event,) * BATCH))
-    entries = ground.client.xrange(chat.keys.log)
+    entries: Any = ground.client.xrange(chat.keys.log)
     payload = sum(len(fields[b"e"]) for _, fields in entries)
     taken = int(ground.client.memory_usage(chat.keys.log, samples=0) or 0)
     each = f"{taken / len(entries):.0f} B an event of {payload / len(entries):.0f} B"

@@ -57,6 +57,7 @@ class Buffer:
         self._in_flight: Batch | None = None
         self._size = 0
         self._room: Future[None] | None = None
+        self._released = False
 
     @property
     def full(self) -> bool:
@@ -65,6 +66,10 @@ class Buffer:
 
     def add_text(self, kind: Kind, text: str) -> bool:
         """Take a piece of text; return whether none was waiting before."""
+        if len(text) > self._max_chars:
+            starts = range(0, len(text), self._max_chars)
+            was_empty, *_ = [self.add_text(kind, text[start : start + self._max_chars]) for start in starts]
+            return was_empty
         size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
         return self._add(Piece(kind, text, size), size)
 
@@ -82,14 +87,17 @@ class Buffer:
         with self._lock:
             if self._room is None or self._room.done():
                 self._room = Future()
+                # An async producer that is cancelled while it waits must not cancel what the flusher will set.
+                self._room.set_running_or_notify_cancel()
             room = self._room
             self._signal_room()
             return room
 
     def release(self) -> None:
-        """Let a waiting producer go on, room or not."""
+        """From now on no producer waits, room or not."""
         with self._lock:
-            self._signal_room(whatever=True)
+            self._released = True
+            self._signal_room()
 
     def cut(self) -> Batch | None:
         """Return the batch that is under way, else the next one, else None."""
@@ -128,8 +136,8 @@ class Buffer:
             self._size += size
             return was_empty
 
-    def _signal_room(self, *, whatever: bool = False) -> None:
-        free = whatever or self._size <= self._limit // 2
+    def _signal_room(self) -> None:
+        free = self._released or self._size <= self._limit // 2
         if free and self._room is not None and not self._room.done():
             self._room.set_result(None)
 

@@ -19,10 +19,14 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class GenerationStatus:
-    """How one generation stands. Times are Unix ms by Redis's clock; None where it has not happened."""
+    """How one generation stands. Times are Unix ms by Redis's clock; None where it has not happened.
+
+    `state` is "stalled" while a running generation shows no sign of life (its lease has ended and no other attempt has
+    taken it yet), and "lost" when it failed because its message was lost.
+    """
 
     id: str
-    state: State
+    state: State | Literal["stalled", "lost"]
     attempt: int
     after: int
     created: int

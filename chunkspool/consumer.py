@@ -16,7 +16,7 @@ from chunkspool.cursor import Cursor, Raw
 from chunkspool.errors import StoreUnavailable
 from chunkspool.events import Entry
 from chunkspool.keys import ChatKeys
-from chunkspool.store import AsyncStore, Store, translated
+from chunkspool.store import AsyncStore, Store, cancellation_kept, translated
 
 RECHECK = 5.0
 """Seconds of quiet after which the log is read anyhow: a lost last frame costs seconds, not for ever."""
@@ -151,7 +151,8 @@ class AsyncSubscription:
             if self._cursor.done:
                 raise StopAsyncIteration
             try:
-                await self._fill()
+                async with cancellation_kept():
+                    await self._fill()
                 self._patience.renew()
             except StoreUnavailable as error:
                 self._cursor.behind = True

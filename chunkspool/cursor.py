@@ -40,6 +40,7 @@ class Page:
     entries: tuple[Raw, ...]
     last: int
     active: tuple[str, ...]
+    born: str
     until_ended: bool = False
 
 
@@ -50,15 +51,19 @@ def checked_cursor(value: object) -> int:
     raise InvalidCursor(value)
 
 
-def page_after(keys: ChatKeys, after: int, limit: int = PAGE, generation_id: str | None = None) -> Reads[Page]:
+def page_after(
+    keys: ChatKeys, after: int, limit: int = PAGE, generation_id: str | None = None, born: str = ""
+) -> Reads[Page]:
     """Return the read of up to `limit` entries after the cursor `after`, and whether `generation_id` has ended.
 
+    `born` is that of an earlier page, if there was one: where the log is another one by now (Redis has come back
+    empty and the chat was made anew), the cursor has expired whatever its number is.
     It raises `ChatNotFound`, `GenerationNotFound`, `CursorAhead`, `CursorExpired` or `CorruptLog`.
     """
     commands: list[tuple[str | int, ...]] = [
         ("GET", keys.seq),
         ("XRANGE", keys.log, f"{after + 1}-0", "+", "COUNT", limit),
-        ("HGET", keys.head, "active"),
+        ("HMGET", keys.head, "active", "born"),
     ]
     if generation_id is not None:
         commands.append(("HGET", keys.gen(generation_id), "status"))
@@ -68,12 +73,15 @@ def page_after(keys: ChatKeys, after: int, limit: int = PAGE, generation_id: str
             raise ChatNotFound(keys.chat_id)
         entries = tuple(raw_entry(entry_id, fields) for entry_id, fields in replies[1] or ())
         last = int(replies[0])
+        active, its_birth = (as_text(value or "") for value in replies[2])
+        if after and born and its_birth not in {"", born}:
+            raise CursorExpired(after, 1, last)
         ended = False
         if generation_id is not None:
             if replies[3] is None:
                 raise GenerationNotFound(keys.chat_id, generation_id)
             ended = as_text(replies[3]) in _ENDED
-        return Page(_consecutive(entries, after, last), last, tuple(as_text(replies[2] or "").split()), ended)
+        return Page(_consecutive(entries, after, last), last, tuple(active.split()), its_birth, ended)
 
     return Reads(tuple(commands), parse)
 
@@ -109,17 +117,19 @@ class Cursor:
         self.seq = checked_cursor(after)
         self.behind = True
         self.done = False
+        self._born = ""
         self._keys = keys
         self._idle_ends = until == "idle"
-        self._generation = None if until in {"idle", "forever"} else checked_id("until", until)
+        self._generation = None if until in ("idle", "forever") else checked_id("until", until)
 
     def page(self) -> Reads[Page]:
         """Return the read to make when `behind`."""
-        return page_after(self._keys, self.seq, PAGE, self._generation)
+        return page_after(self._keys, self.seq, PAGE, self._generation, self._born)
 
     def take_page(self, page: Page) -> tuple[Raw, ...]:
         """Move over a page; return its entries, up to the one after which the reader is done."""
         entries = self._moved(page.entries)
+        self._born = page.born or self._born
         self.behind = self.seq < page.last and not self.done
         if not self.behind and ((self._idle_ends and not page.active) or page.until_ended):
             self.done = True
@@ -129,7 +139,8 @@ class Cursor:
         """Move over a frame if it follows directly; else (lost, late, or an erase) the log must be read."""
         entries = raw_frame(frame)
         if entries[0].seq != self.seq + 1:
-            self.behind = self.behind or entries[0].seq > self.seq or entries[0].seq == 0
+            # Seq 0 tells of an erase, and 1 may be the beginning of another log.
+            self.behind = self.behind or entries[0].seq > self.seq or entries[0].seq <= 1
             return ()
         moved = self._moved(entries)
         if self._idle_ends and any(_may_end(entry.data) for entry in moved):

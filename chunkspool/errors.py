@@ -23,6 +23,7 @@ ChunkspoolError
 │   └── Stopped
 ├── NotClaimed
 └── ProviderError
+    └── ContinuationRefused
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class InvalidId(InvalidInput):
         self.kind = kind
         self.value = value
         super().__init__(
-            f"{kind}={_short(value)} is not an id: use 1 to 128 characters of A-Z a-z 0-9 _ . : @ ~ + = - "
+            f"{kind}={shown(value)} is not an id: use 1 to 128 characters of A-Z a-z 0-9 _ . : @ ~ + = - "
             f"(a tenant has no colon), the first one a letter, a digit or _"
         )
 
@@ -67,7 +68,7 @@ class RequestTooLarge(InvalidRequest):
         """Both are in bytes, encoded."""
         self.size = size
         self.limit = limit
-        super().__init__(f"the request has {size} bytes; max_request_bytes is {limit}")
+        super().__init__(f"the request has {size} bytes; max_request_bytes is {limit}: shorten it")
 
 
 class InvalidCursor(InvalidInput):
@@ -76,7 +77,7 @@ class InvalidCursor(InvalidInput):
     def __init__(self, value: object) -> None:
         """`value` is what was passed."""
         self.value = value
-        super().__init__(f"cursor {_short(value)}: pass the seq of the last event you have, or 0 for all of them")
+        super().__init__(f"cursor {shown(value)}: pass the seq of the last event you have, or 0 for all of them")
 
 
 class SettingsError(InvalidInput):
@@ -122,7 +123,10 @@ class EnqueueFailed(ChunkspoolError):
         """`generation_id` is the generation that was ended with `generation.failed`."""
         self.chat_id = chat_id
         self.generation_id = generation_id
-        super().__init__(f"generation {generation_id} of chat {chat_id!r} was not handed to a worker: {why}")
+        super().__init__(
+            f"generation {generation_id} of chat {chat_id!r} was not handed to a worker; "
+            f"check the broker, then enqueue again: {why}"
+        )
 
 
 class CursorExpired(ChunkspoolError):
@@ -206,20 +210,30 @@ class ProviderError(ChunkspoolError):
         super().__init__(f"{code}: {message}")
 
 
+class ContinuationRefused(ProviderError):
+    """The model cannot go on from a text that is already there; asked anew, it may answer."""
+
+
 _SHOWN = 60
 
 
-def without_password(url: str) -> str:
-    """Return `url` fit for a message: its password is replaced by ***."""
-    return re.sub(r"(://[^:/@]*:)[^@/]*(@)", r"\1***\2", url)
+def shown(value: object) -> str:
+    """Return `value` as it is quoted in a message: never long, whatever was passed in."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not spell numbers of thousands of digits
+        text = type(value).__name__
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def without_password(text: str) -> str:
+    """Return `text` fit for a message: the passwords of the URLs in it are replaced by ***."""
+    # Up to the last @: a password in which / or @ was left unescaped is one all the same.
+    text = re.sub(r"(://[^:/@\s]*:)\S*(@)", r"\1***\2", text)
+    return re.sub(r"([?&]password=)[^&\s]*", r"\1***", text)
 
 
 def _rebuilt(kind: type[ChunkspoolError], args: tuple[Any, ...], fields: dict[str, Any]) -> ChunkspoolError:
     error = kind.__new__(kind, *args)
     error.__dict__.update(fields)
     return error
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."

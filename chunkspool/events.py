@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError, from_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from chunkspool.errors import CorruptLog
 
@@ -162,7 +162,8 @@ def encode(event: Event) -> bytes:
         return event.model_dump_json().encode()
     except PydanticSerializationError:
         text = json.dumps(event.model_dump(mode="python"), ensure_ascii=False, separators=(",", ":"))
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+        mended = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return to_json(from_json(mended), inf_nan_mode="null")
 
 
 def decode(raw: bytes, seq: int) -> Event:

@@ -150,7 +150,7 @@ class Flusher:
                 if isinstance(reply, Appended):
                     self._taken(lane, batch, reply, now)
                 else:
-                    self._not_taken(lane, reply)
+                    self._not_taken(lane, batch, reply)
 
     def _append(self, lane: Lane, batch: Batch | None) -> Call[Appended]:
         return scripts.append(
@@ -166,25 +166,24 @@ class Flusher:
     def _send(self, calls: list[Call[Appended]]) -> list[Appended | Exception]:
         """Send all calls in one pipeline; each gets its answer or its own error."""
         replies = self._execute(calls)
-        if any(isinstance(reply, NoScriptError) for reply in replies):
-            # SCRIPT FLUSH, a restart or a failover: teach the server again. What was refused was not executed.
-            try:
-                self._client.script_load(calls[0].script.text)
-            except (RedisError, OSError) as error:
-                return [error] * len(calls)
-            again = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-            for i, reply in zip(again, self._execute([calls[i] for i in again]), strict=True):
+        again = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if again:
+            # SCRIPT FLUSH, a restart or a failover. What was refused was not executed; a whole text cannot be refused.
+            for i, reply in zip(again, self._execute([calls[i] for i in again], whole=True), strict=True):
                 replies[i] = reply
         return [
             reply if isinstance(reply, Exception) else call.parse(reply)
             for call, reply in zip(calls, replies, strict=True)
         ]
 
-    def _execute(self, calls: list[Call[Appended]]) -> list[Any]:
+    def _execute(self, calls: list[Call[Appended]], *, whole: bool = False) -> list[Any]:
         try:
             pipeline = self._client.pipeline(transaction=False)
             for call in calls:
-                pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
+                if whole:
+                    pipeline.eval(call.script.text, len(call.keys), *call.keys, *call.args)
+                else:
+                    pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
             return list(pipeline.execute(raise_on_error=False))
         except (RedisError, OSError) as error:
             return [error] * len(calls)
@@ -192,7 +191,8 @@ class Flusher:
     def _taken(self, lane: Lane, batch: Batch | None, reply: Appended, now: float) -> None:
         self._pause, lane.failing_since, lane.sent = FIRST_PAUSE, None, now
         if reply.outcome == "gap":
-            self._begin_anew(lane, reply.first, now)
+            lost = "Redis has lost events that it had acknowledged (an old copy was restored)"
+            self._begin_anew(lane, reply.first, now, StoreUnavailable(lost))
         elif reply.outcome != "ok":
             self._drop(lane, _lost(lane, reply))
         elif batch is not None and batch.ending is not None:
@@ -206,21 +206,26 @@ class Flusher:
                 if lane.buffer.written():
                     self._schedule(lane, now + self._settings.flush_interval)
 
-    def _begin_anew(self, lane: Lane, index: int, now: float) -> None:
-        """End the generation as failed: what Redis has lost of it cannot be written again."""
+    def _begin_anew(self, lane: Lane, index: int, now: float, error: ChunkspoolError) -> None:
+        """End the generation as failed: what is missing of it cannot be written any more."""
         code, message, retryable = NOT_WRITTEN
         failed = GenerationFailed(generation=lane.generation_id, code=code, message=message, retryable=retryable)
         if lane.buffer.restart_at(index, encode(failed)):
             self._schedule(lane, now)
-        lane.interrupt(StoreUnavailable("Redis has lost events that it had acknowledged (an old copy was restored)"))
+        lane.interrupt(error)
 
-    def _not_taken(self, lane: Lane, error: Exception) -> None:
+    def _not_taken(self, lane: Lane, batch: Batch | None, error: Exception) -> None:
         """Keep the batch and try again, unless that cannot help or has been tried for too long."""
         ours = translate(error)
         now = time.monotonic()
         lane.failing_since = now if lane.failing_since is None else lane.failing_since
-        hopeless = not isinstance(ours, StoreUnavailable | StoreFull)
-        if hopeless or now - lane.failing_since >= self._settings.write_timeout:
+        late = now - lane.failing_since >= self._settings.write_timeout
+        if late and isinstance(ours, StoreFull) and batch is not None and lane.interruption is None:
+            # A full Redis takes an ending all the same (append.lua): no reader is left waiting.
+            lane.failing_since = None
+            self._begin_anew(lane, batch.index, now, ours)
+            return
+        if late or not isinstance(ours, StoreUnavailable | StoreFull):
             self._drop(lane, ours)
             return
         self._schedule(lane, now + self._pause)
@@ -237,7 +242,7 @@ def _lost(lane: Lane, reply: Appended) -> ChunkspoolError:
     if reply.outcome == "fenced":
         return Fenced(f"{name}: attempt {lane.attempt} was replaced by a newer one")
     if reply.outcome == "gone":
-        return Fenced(f"{name} was erased, or it expired")
+        return Fenced(f"{name} is not in Redis any more: it was erased, it expired, or Redis has lost its data")
     if reply.status == "stopped":
         return Stopped(f"{name} was stopped")
     return Fenced(f"{name} has ended: {reply.status}")

@@ -10,6 +10,15 @@ from chunkspool.errors import InvalidId
 STOPS = "cs:stops"
 """Channel on which a stop is pushed to the worker processes; a message is the generation's id."""
 
+UNENDED = "cs:{places}:unended"
+"""Sorted set, `<tenant> <chat id> <generation id>` by the ms of its enqueue: what the sweep goes through."""
+
+FRONT = "cs:{places}:front"
+"""String: the enqueue time (ms) of the newest generation that a worker has taken. The queue has come this far."""
+
+SWEEPING = "cs:{places}:sweeping"
+"""String: there while a sweep is under way or was a moment ago."""
+
 PERMANENT: frozenset[str] = frozenset()
 """Keys that may live without a TTL. None so far: promise 10 has no exception yet."""
 
@@ -24,7 +33,7 @@ def place_of(generation_id: str) -> str:
 
     It stands in no chat's hash tag, so no script touches it.
     """
-    return f"cs:place:{checked_id('generation_id', generation_id)}"
+    return f"cs:{{places}}:{checked_id('generation_id', generation_id)}"
 
 
 def checked_id(kind: str, value: object) -> str:
@@ -91,6 +100,10 @@ class ChatKeys:
     def request(self, request_id: str) -> str:
         """Return the key of a string, `<generation id> <after>`: what an enqueue with this request id made."""
         return self._key(f"request:{checked_id('request_id', request_id)}")
+
+    def unended(self, generation_id: str) -> str:
+        """Return the member of `UNENDED` that stands for a generation."""
+        return f"{self.tenant} {self.chat_id} {checked_id('generation_id', generation_id)}"
 
     def writer(self, generation_id: str) -> tuple[str, ...]:
         """Return the KEYS of every script that writes to the log, in the order that `lua/prelude.lua` reads."""

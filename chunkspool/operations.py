@@ -7,6 +7,7 @@ result, and returns the operation's. So the sync and the async face share one lo
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,17 +20,19 @@ from chunkspool.errors import (
     ChatBusy,
     ChatNotFound,
     CorruptLog,
+    CursorExpired,
     EnqueueFailed,
     GenerationNotFound,
     InvalidInput,
     NotClaimed,
     StoreUnavailable,
+    shown,
 )
 from chunkspool.events import Entry, GenerationFailed, encode
 from chunkspool.fold import Answer, fold
 from chunkspool.ids import new_generation_id
-from chunkspool.keys import ChatKeys, checked_id, place_of
-from chunkspool.request import GenerationRequest, checked_on_active, checked_ttl
+from chunkspool.keys import UNENDED, ChatKeys, checked_id, place_of
+from chunkspool.request import Claim, GenerationRequest, checked_on_active, checked_reason, checked_ttl, checked_wait
 from chunkspool.scripts import Appended, Claimed, Enqueued, OnActive, StopReply
 from chunkspool.settings import Settings
 
@@ -38,6 +41,8 @@ MAX_LIMIT = 10_000
 """Entries of one `read`: their events are decoded in one go."""
 HELD_POLL = 0.5
 """Seconds between two looks at a generation that another attempt holds: it may end long before its lease does."""
+UNENDED_MS = 86_400_000
+"""A generation that has neither ended nor been found lost within a day is forgotten by the sweep."""
 RACES = 100
 """How often an operation begins again because the chat changed under it. Each time, somebody else got on."""
 
@@ -75,9 +80,12 @@ def enqueue(
     encoded = request.encoded(settings.max_request_bytes)
     ttl_ms = round(checked_ttl(settings.ttl if ttl is None else ttl) * 1000)
     checked_on_active(on_active)
-    if owner is not None:
-        checked_id("owner", owner)
+    for kind, given in (("owner", owner), ("request_id", request_id)):
+        if given is not None:
+            checked_id(kind, given)
     generation_id = new_generation_id()
+    # Before the generation itself: from its first moment on, a revoke and the sweep can find it.
+    yield _remember_place(keys, generation_id, ttl_ms)
     for _ in range(RACES):
         active: tuple[str, ...] = () if on_active == "allow" else (yield _active(keys))
         made: Enqueued = yield scripts.enqueue(
@@ -93,11 +101,12 @@ def enqueue(
         )
         if made.outcome != "changed":
             break
+    if made.outcome != "created":
+        yield _forget_places(keys, [generation_id])
     if made.outcome in {"busy", "changed"}:
         raise ChatBusy(keys.chat_id, made.active or active)
     generation = Generation(made.generation_id, keys.chat_id, made.after)
     if made.outcome == "created" or (yield _is_queued(keys, generation.id)):
-        yield _remember_place(keys, generation.id, ttl_ms)
         # A repeated request whose generation still waits is published again: the first caller may have died between
         # its two steps, and a second message is harmless (claim).
         yield from _publish(keys, generation.id, request_id)
@@ -128,7 +137,7 @@ def read(keys: ChatKeys, after: object, limit: int) -> Operation[list[Entry]]:
     """Return up to `limit` entries after the cursor. Raises `CorruptLog` where the first of them cannot be decoded."""
     cursor = checked_cursor(after)
     if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_LIMIT:
-        raise InvalidInput(f"limit={limit!r}: pass a whole number from 1 to {MAX_LIMIT}")
+        raise InvalidInput(f"limit={shown(limit)}: pass a whole number from 1 to {MAX_LIMIT}")
     page: Page = yield page_after(keys, cursor, limit)
     entries: list[Entry] = []
     for raw in page.entries:
@@ -143,10 +152,11 @@ def read(keys: ChatKeys, after: object, limit: int) -> Operation[list[Entry]]:
 
 def stop(keys: ChatKeys, generation_id: str | None, by: str, reason: str | None) -> Operation[tuple[Stop, ...]]:
     """Stop one generation, or all that are active in the chat."""
+    checked_reason(reason)
     if generation_id is None:
         wanted: tuple[str, ...] = yield _active_of_existing(keys)
     else:
-        wanted = (generation_id,)
+        wanted = (checked_id("generation_id", generation_id),)
     stops = []
     for one in wanted:
         reply: StopReply = yield scripts.stop(keys, one, by=by, reason=reason)
@@ -158,13 +168,13 @@ def stop(keys: ChatKeys, generation_id: str | None, by: str, reason: str | None)
     return tuple(stops)
 
 
-def stop_revoked(generation_id: str) -> Operation[Stop | None]:
+def revoke(task_id: str) -> Operation[Stop | None]:
     """Stop the generation, in whichever chat it is; None for a task that is no generation (any more)."""
-    keys: ChatKeys | None = yield _place(generation_id)
+    keys: ChatKeys | None = yield _place(task_id)
     if keys is None:
         return None
     try:
-        stops = yield from stop(keys, generation_id, "revoke", None)
+        stops = yield from stop(keys, task_id, "revoke", None)
     except GenerationNotFound:
         return None
     return stops[0]
@@ -193,7 +203,7 @@ def chat_status(keys: ChatKeys) -> Operation[ChatStatus]:
     seen: _Seen = yield _seen(keys)
     if seen.last is None:
         raise ChatNotFound(keys.chat_id)
-    found: list[GenerationStatus | None] = yield _statuses(keys, seen.generations)
+    found: list[GenerationStatus | None] = yield _statuses(keys, seen.generations, seen.now)
     generations = sorted((g for g in found if g), key=lambda g: g.after)
     return ChatStatus(keys.chat_id, seen.first, seen.last, seen.active, tuple(generations), seen.now)
 
@@ -208,16 +218,18 @@ def erase(keys: ChatKeys) -> Operation[None]:
         )
         if done:
             if seen.generations:
-                yield Reads((("DEL", *map(place_of, seen.generations)),), len)
+                yield _forget_places(keys, seen.generations)
             return
     raise StoreUnavailable(f"chat {keys.chat_id!r} changes faster than it can be erased; stop it first")
 
 
-def claim(keys: ChatKeys, generation_id: str, settings: Settings, wait: float) -> Operation[Claimed]:
+def claim(keys: ChatKeys, generation_id: str, settings: Settings, wait: float) -> Operation[Claim]:
     """Take a generation for one more attempt; wait up to `wait` seconds for another attempt that holds it.
 
     Raises `GenerationNotFound`, or `NotClaimed`.
     """
+    checked_id("generation_id", generation_id)
+    wait = checked_wait(wait)
     token = secrets.token_hex(8)
     while True:
         claimed: Claimed = yield scripts.claim(
@@ -227,9 +239,10 @@ def claim(keys: ChatKeys, generation_id: str, settings: Settings, wait: float) -
             lease_ms=round(settings.lease * 1000),
             max_attempts=settings.max_attempts,
             model=settings.model,
+            continues=settings.recovery == "continue",
         )
         if claimed.outcome == "claimed":
-            return claimed
+            return (yield from _prepared(keys, generation_id, settings, claimed))
         if claimed.outcome == "gone":
             raise GenerationNotFound(keys.chat_id, generation_id)
         pause = min(claimed.held_ms / 1000, HELD_POLL)
@@ -237,6 +250,34 @@ def claim(keys: ChatKeys, generation_id: str, settings: Settings, wait: float) -
             raise NotClaimed(generation_id, claimed.outcome)
         yield Pause(pause)
         wait -= pause
+
+
+def _prepared(keys: ChatKeys, generation_id: str, settings: Settings, claimed: Claimed) -> Operation[Claim]:
+    request = GenerationRequest.stored(claimed.request)
+    prefix: str | None = ""
+    if claimed.attempt > 1 and settings.recovery == "continue":
+        prefix = yield from _text_to_continue(keys, generation_id)
+    return Claim(claimed.attempt, request.for_model(prefix or ""), restarts=prefix is None)
+
+
+def _text_to_continue(keys: ChatKeys, generation_id: str) -> Operation[str | None]:
+    """Return what the earlier attempts have said; None if that is not text alone, or not all there."""
+    after: int = yield _after(keys, generation_id)
+    answers: tuple[Answer, ...] = ()
+    while True:
+        try:
+            page: Page = yield page_after(keys, after, PAGE)
+            events = [raw.decoded().event for raw in page.entries]
+        except (CursorExpired, CorruptLog):
+            return None
+        answers = fold((event for event in events if event.generation == generation_id), onto=answers)
+        after += len(events)
+        if after >= page.last or not events:
+            break
+    said = answers[0] if answers else None
+    if said is None or said.tool_calls or (said.reasoning and not said.text):
+        return None
+    return said.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +330,26 @@ def _active_of_existing(keys: ChatKeys) -> Reads[tuple[str, ...]]:
 
 
 def _remember_place(keys: ChatKeys, generation_id: str, ttl_ms: int) -> Reads[int]:
-    return Reads((("SET", place_of(generation_id), f"{keys.tenant} {keys.chat_id}", "PX", ttl_ms),), len)
+    now = time.time_ns() // 1_000_000
+    return Reads(
+        (
+            ("SET", place_of(generation_id), f"{keys.tenant} {keys.chat_id}", "PX", ttl_ms),
+            ("ZADD", UNENDED, now, keys.unended(generation_id)),
+            ("ZREMRANGEBYSCORE", UNENDED, "-inf", now - UNENDED_MS),
+            ("PEXPIRE", UNENDED, UNENDED_MS),
+        ),
+        len,
+    )
+
+
+def _forget_places(keys: ChatKeys, generations: Sequence[str]) -> Reads[int]:
+    return Reads(
+        (
+            ("DEL", *map(place_of, generations)),
+            ("ZREM", UNENDED, *map(keys.unended, generations)),
+        ),
+        len,
+    )
 
 
 def _place(generation_id: str) -> Reads[ChatKeys | None]:
@@ -297,6 +357,10 @@ def _place(generation_id: str) -> Reads[ChatKeys | None]:
         return ChatKeys(*as_text(replies[0]).split()) if replies[0] else None
 
     return Reads((("GET", place_of(generation_id)),), parse)
+
+
+def _after(keys: ChatKeys, generation_id: str) -> Reads[int]:
+    return Reads((("HGET", keys.gen(generation_id), "after"),), lambda replies: int(replies[0] or 0))
 
 
 def _is_queued(keys: ChatKeys, generation_id: str) -> Reads[bool]:
@@ -308,21 +372,25 @@ def _request_ids(keys: ChatKeys, generations: Sequence[str]) -> Reads[list[str]]
     return Reads(commands, lambda replies: [as_text(found) for found in replies if found])
 
 
-_FIELDS = ("status", "attempt", "after", "created", "started", "ended", "lease", "stop", "owner")
+_FIELDS = ("status", "attempt", "after", "created", "started", "ended", "lease", "stop", "owner", "lost")
 
 
-def _statuses(keys: ChatKeys, generations: Sequence[str]) -> Reads[list[GenerationStatus | None]]:
+def _statuses(keys: ChatKeys, generations: Sequence[str], now: int) -> Reads[list[GenerationStatus | None]]:
     commands = tuple(("HMGET", keys.gen(one), *_FIELDS) for one in generations)
     return Reads(
-        commands, lambda replies: [_status(one, reply) for one, reply in zip(generations, replies, strict=True)]
+        commands, lambda replies: [_status(one, reply, now) for one, reply in zip(generations, replies, strict=True)]
     )
 
 
-def _status(generation_id: str, fields: Sequence[Any]) -> GenerationStatus | None:
+def _status(generation_id: str, fields: Sequence[Any], now: int) -> GenerationStatus | None:
     if fields[0] is None:
         return None
     state: Any = as_text(fields[0])
     number = [None if value is None else int(value) for value in fields[1:7]]
+    if state == "running" and (number[5] or 0) <= now:
+        state = "stalled"
+    elif fields[9] is not None:
+        state = "lost"
     return GenerationStatus(
         id=generation_id,
         state=state,

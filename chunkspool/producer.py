@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 from pydantic import ValidationError
 
 from chunkspool.buffer import Kind
-from chunkspool.errors import ChunkspoolError, InvalidInput, ProviderError, Stopped, StoreUnavailable
+from chunkspool.errors import Fenced, InvalidInput, ProviderError, Stopped, StoreError, StoreUnavailable
 from chunkspool.events import (
     Data,
     Ending,
     GenerationCompleted,
     GenerationFailed,
+    GenerationStarted,
     GenerationStopped,
     Known,
     ToolCall,
@@ -25,6 +28,7 @@ from chunkspool.events import (
 from chunkspool.flusher import NOT_WRITTEN, Flusher
 from chunkspool.lane import Lane
 from chunkspool.provider import ModelRequest
+from chunkspool.request import Claim
 from chunkspool.scripts import EndState
 from chunkspool.settings import Settings
 
@@ -33,9 +37,9 @@ class Producer:
     """Says what one attempt of a generation has to say. Make one with `Spool.produce`, in a `with` block.
 
     The methods never wait for Redis: they fill a buffer that the process's flusher empties. Each of them raises
-    `Stopped` after a stop, `Fenced` when a newer attempt has the generation, and `StoreError` when Redis has been away
-    for `write_timeout` seconds. When the buffer is full, a sync block waits for room; an async one is asked to
-    ``await out.drain()``.
+    `Stopped` after a stop, `Fenced` when a newer attempt has the generation or the block was left, and `StoreError`
+    when Redis has been away for `write_timeout` seconds. When the buffer is full, a sync block waits for room; an
+    async one is asked to ``await out.drain()``.
 
     Leaving the block writes exactly one ending: `generation.completed`, `generation.failed` after an exception (it
     propagates), or `generation.stopped` after a stop: as a cancel scope does with its own cancellation, the block keeps
@@ -43,9 +47,9 @@ class Producer:
     it ends also while the model is silent.
     """
 
-    def __init__(self, lane: Lane, flusher: Flusher, settings: Settings, request: ModelRequest) -> None:
+    def __init__(self, lane: Lane, flusher: Flusher, settings: Settings, claim: Claim) -> None:
         """Take over a lane that was just claimed."""
-        self.request = request
+        self.request: ModelRequest = claim.request
         """What the model is asked."""
         self.state = "running"
         """The generation's state; "completed", "stopped" or "failed" after the block."""
@@ -53,6 +57,7 @@ class Producer:
         self._flusher = flusher
         self._settings = settings
         self._finish_reason = "stop"
+        self._restarts = claim.restarts
         self._task: asyncio.Task[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._cancelling = 0
@@ -102,6 +107,12 @@ class Producer:
         """Set the `finish_reason` that `generation.completed` will carry; "stop" unless set."""
         self._finish_reason = reason
 
+    def restart(self) -> None:
+        """Tell readers that what this generation has said so far is void, and begin anew, without a `prefix`."""
+        self.request = replace(self.request, prefix="")
+        model = self.request.model or self._settings.model
+        self._event(GenerationStarted, attempt=self.attempt, model=model)
+
     async def drain(self) -> None:
         """Wait until the buffer has room. Raises what the other methods raise."""
         if self._lane.buffer.full:
@@ -110,11 +121,12 @@ class Producer:
 
     def __enter__(self) -> Self:
         """Begin to write."""
-        self._flusher.open(self._lane)
+        self._open()
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: TracebackType | None) -> bool:
         """Write the ending and wait until Redis has it."""
+        self._leaving = True
         self._end(error)
         return self._left(error, self._lane.ended.exception())
 
@@ -122,7 +134,7 @@ class Producer:
         """Begin to write, and to cancel this task when the generation is no longer ours."""
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         self._cancelling = self._task.cancelling() if self._task else 0
-        self._flusher.open(self._lane)
+        self._open()
         self._lane.watch(self._interrupted)
         return self
 
@@ -132,16 +144,28 @@ class Producer:
         ours = self._absorbed() and isinstance(error, asyncio.CancelledError)
         cause = self._lane.interruption if ours else error
         self._end(cause)
-        await asyncio.wait({asyncio.wrap_future(self._lane.ended)})
+        await self._wait_for_end()
         absorbed = self._left(cause, self._lane.ended.exception())
         if ours and cause is not None and not absorbed:
             raise cause
         return absorbed
 
+    def _open(self) -> None:
+        self._flusher.open(self._lane)
+        if self._restarts:
+            self.restart()
+
+    async def _wait_for_end(self) -> None:
+        ended = asyncio.wrap_future(self._lane.ended)
+        # The lane's error is raised from the lane. This copy's is only taken, else asyncio logs it as one nobody saw.
+        ended.add_done_callback(asyncio.Future.exception)
+        await asyncio.wait({ended})
+
     def _interrupted(self) -> None:
         """Cancel the task from whichever thread learned of it."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._cancel)
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed, and the task went with it
+                self._loop.call_soon_threadsafe(self._cancel)
 
     def _cancel(self) -> None:
         # Once the block is being left there is no model call to close, and the cancellation would hit the ending.
@@ -156,6 +180,8 @@ class Producer:
     def _check(self) -> None:
         if self._lane.interruption is not None:
             raise self._lane.interruption
+        if self._leaving:
+            raise Fenced(f"generation {self.generation_id}: its block was left, and nothing stands after its ending")
 
     def _say(self, kind: Kind, text: str) -> None:
         if not isinstance(text, str):
@@ -232,7 +258,7 @@ def _explained(error: BaseException) -> tuple[str, str, bool]:
     """Return code, message and retryable. Readers are strangers: of an unknown error they get the type, no more."""
     if isinstance(error, ProviderError):
         return error.code, error.message, error.retryable
-    if isinstance(error, ChunkspoolError):
+    if isinstance(error, StoreError):
         return NOT_WRITTEN
     if not isinstance(error, Exception):
         return "cancelled", "The worker gave up on the answer.", True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 ENTRY_POINTS = "chunkspool.providers"
 """Entry-point group: name = provider, value = a callable `(Settings) -> Provider`."""
@@ -53,20 +53,31 @@ Delta = Text | Reasoning | ToolCall | Usage | Finish
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """What the model is asked: `messages` in the chat-completions shape, `params` passed through to the provider."""
+    """What the model is asked: `messages` in the chat-completions shape, `params` passed through to the provider.
+
+    `prefix` is the beginning of the answer, said by an earlier attempt that died: the model is to go on from there.
+    It is empty unless the setting `recovery` is "continue".
+    """
 
     messages: tuple[Mapping[str, Any], ...]
     model: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
+    prefix: str = ""
 
 
+@runtime_checkable
 class Provider(Protocol):
-    """A model behind a stream. One object serves all generations of a process, on that process's asyncio loop."""
+    """A model behind a stream. One object serves all generations of a process, on that process's asyncio loop.
+
+    A provider that can go on from a request's `prefix` has an attribute `can_continue` that is true; the setting
+    `recovery` may be "continue" with such a one only.
+    """
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
-        """Yield the answer; raise `ProviderError` when the model fails.
+        """Yield the answer, or what follows the request's `prefix`; raise `ProviderError` when the model fails.
 
-        Cancelling the task that iterates must close the model's connection.
+        A model that refuses to go on from a prefix raises `ContinuationRefused` before the first delta, and is then
+        asked again without one. Cancelling the task that iterates must close the model's connection.
         """
         ...
 

@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic_core import from_json
 
-from chunkspool.errors import CorruptLog, InvalidRequest, RequestTooLarge
+from chunkspool.errors import CorruptLog, InvalidInput, InvalidRequest, RequestTooLarge, shown
 from chunkspool.provider import ModelRequest
 
 MAX_REASON = 500
 """Characters of a stop's reason: it is an event that every reader gets."""
 MAX_TTL = 31_536_000
+_SHOWN_NAMES = 6
 
 
 class Message(BaseModel):
     """One message in the chat-completions shape; further fields (name, tool_calls, …) go to the model as they are."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
+    __pydantic_extra__: dict[str, JsonValue]
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[dict[str, JsonValue]] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        text = self.content.strip() if isinstance(self.content, str) else self.content
+        if self.role == "user" and not text:
+            raise ValueError("a user's message has no content")
+        return self
 
 
 class GenerationRequest(BaseModel):
     """The request as it is kept in the generation's hash."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     messages: list[Message] = Field(min_length=1)
     model: str | None = Field(None, min_length=1, max_length=200)
@@ -53,7 +64,7 @@ class GenerationRequest(BaseModel):
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
-            raise InvalidRequest("; ".join(_explain(e["loc"], e["msg"]) for e in error.errors()[:5])) from None
+            raise InvalidRequest("; ".join(_explain(e["loc"], e["msg"]) for e in error.errors()[:3])) from None
 
     @classmethod
     def stored(cls, raw: bytes) -> Self:
@@ -64,32 +75,56 @@ class GenerationRequest(BaseModel):
             raise CorruptLog(None, f"the stored request is not one of ours: {error.errors()[0]['msg']}") from None
 
     def encoded(self, limit: int) -> bytes:
-        """Return the bytes to store. Raises `RequestTooLarge` when they are more than `limit`."""
+        """Return the bytes to store. Raises `RequestTooLarge`, or `InvalidRequest` when they are no JSON."""
         try:
             raw = self.model_dump_json(exclude_unset=True).encode()
         except ValueError as error:
             raise InvalidRequest(f"the request is not text that UTF-8 can hold: {error}") from None
         if len(raw) > limit:
             raise RequestTooLarge(len(raw), limit)
+        try:
+            from_json(raw)
+        except ValueError as error:
+            # Better now than in the worker: writing JSON takes depths and numbers that reading it does not.
+            raise InvalidRequest(f"the request is nested too deep, or has too large a number: {error}") from None
         return raw
 
-    def for_model(self) -> ModelRequest:
+    def for_model(self, prefix: str = "") -> ModelRequest:
         """Return it as providers get it."""
         messages = tuple(message.model_dump(exclude_unset=True) for message in self.messages)
-        return ModelRequest(messages, self.model, self.params)
+        return ModelRequest(messages, self.model, self.params, prefix)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A generation that was taken for one more attempt.
+
+    `restarts`: readers were told that this attempt continues the earlier one's text, but it cannot.
+    """
+
+    attempt: int
+    request: ModelRequest
+    restarts: bool = False
 
 
 def checked_ttl(ttl: object) -> float:
     """Return the seconds that a chat is kept. Raises `InvalidRequest`."""
     if isinstance(ttl, int | float) and not isinstance(ttl, bool) and 1 <= ttl <= MAX_TTL:
         return ttl
-    raise InvalidRequest(f"ttl={ttl!r}: pass seconds, from 1 to {MAX_TTL} (a year)")
+    raise InvalidRequest(f"ttl={shown(ttl)}: pass seconds, from 1 to {MAX_TTL} (a year)")
 
 
 def checked_on_active(on_active: object) -> None:
     """Raise `InvalidRequest` for what `enqueue` cannot do when the chat is busy."""
     if on_active not in ("reject", "replace", "allow"):
-        raise InvalidRequest(f'on_active={on_active!r}: pass "reject", "replace" or "allow"')
+        raise InvalidRequest(f'on_active={shown(on_active)}: pass "reject", "replace" or "allow"')
+
+
+def checked_wait(wait: object) -> float:
+    """Return the seconds to wait for another attempt. Raises `InvalidInput`."""
+    if isinstance(wait, int | float) and not isinstance(wait, bool) and wait >= 0:
+        return wait
+    raise InvalidInput(f"wait={shown(wait)}: pass seconds, from 0 up")
 
 
 def checked_reason(reason: object) -> str | None:
@@ -108,4 +143,7 @@ def _checked_prompt(prompt: object) -> str:
 
 
 def _explain(loc: tuple[int | str, ...], message: str) -> str:
-    return f"{'.'.join(map(str, loc)) or 'request'}: {message}"
+    # Unions put their members' types between the names, and what is nested too deep is so at every level.
+    names = [str(part) for part in loc if "[" not in str(part)]
+    where = ".".join(names[:_SHOWN_NAMES]) + (".…" if len(names) > _SHOWN_NAMES else "")
+    return f"{where or 'request'}: {message.removeprefix('Value error, ')}"

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic_core import to_json
 
-from chunkspool.calls import Arg, Call, Script, as_bytes, as_text
+from chunkspool.calls import Arg, Call, Reads, Script, as_bytes, as_text
 from chunkspool.events import (
     GenerationFailed,
     GenerationQueued,
@@ -22,15 +22,16 @@ from chunkspool.events import (
 )
 from chunkspool.keys import STOPS, ChatKeys
 
+T = TypeVar("T")
 OnActive = Literal["reject", "replace", "allow"]
 EndState = Literal["completed", "stopped", "failed"]
 
 
 @cache
 def load(name: str) -> Script:
-    """Return the script `lua/<name>.lua` with the prelude in front (erase writes no event and needs none)."""
+    """Return the script `lua/<name>.lua`, with the prelude in front if it writes events."""
     folder = files("chunkspool") / "lua"
-    parts = [name] if name == "erase" else ["prelude", name]
+    parts = [name] if name in {"erase", "reads"} else ["prelude", name]
     text = "".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
@@ -78,6 +79,13 @@ class StopReply:
     status: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class LoseReply:
+    """What `lose` said: "lost" and "stopped" have ended the generation now."""
+
+    outcome: Literal["lost", "stopped", "alive", "ended", "gone"]
+
+
 def enqueue(
     keys: ChatKeys,
     generation_id: str,
@@ -114,15 +122,22 @@ def enqueue(
 
 
 def claim(
-    keys: ChatKeys, generation_id: str, *, token: str, lease_ms: int, max_attempts: int, model: str | None
+    keys: ChatKeys,
+    generation_id: str,
+    *,
+    token: str,
+    lease_ms: int,
+    max_attempts: int,
+    model: str | None,
+    continues: bool = False,
 ) -> Call[Claimed]:
     """Take a generation for one more attempt. `model`: which it gets if its request names none.
 
-    `token` is the caller's own: the same call again is the same claim.
+    `token` is the caller's own: the same call again is the same claim. `continues`: an attempt after the first goes
+    on from what the earlier ones have said.
     """
-    mark = 987_654_321  # stands where the script puts the attempt's number and the model
-    started = encode(GenerationStarted(generation=generation_id, attempt=mark, model=str(mark)))
-    before, between, after = re.split(rb'"?%d"?' % mark, started)
+    before, between, after = _started_around(generation_id, continues=False)
+    continuing = _started_around(generation_id, continues=True)[2] if continues else b""
     failed = GenerationFailed(
         generation=generation_id,
         code="too_many_attempts",
@@ -145,8 +160,16 @@ def claim(
             case _:
                 return Claimed("gone")
 
-    args = (generation_id, token, lease_ms, max_attempts, before, between, after, to_json(model), encode(failed))
+    args: tuple[Arg, ...] = (generation_id, token, lease_ms, max_attempts, before, between, after)
+    args += (to_json(model), encode(failed), continuing)
     return Call(load("claim"), keys.writer(generation_id), args, parse)
+
+
+def _started_around(generation_id: str, *, continues: bool) -> list[bytes]:
+    """Return what stands before, between and after the attempt's number and the model, which the script puts in."""
+    mark = 987_654_321
+    started = GenerationStarted(generation=generation_id, attempt=mark, model=str(mark), continues=continues)
+    return re.split(rb'"?%d"?' % mark, encode(started))
 
 
 def append(
@@ -189,6 +212,22 @@ def stop(keys: ChatKeys, generation_id: str, *, by: str, reason: str | None) -> 
     return Call(load("stop"), keys.writer(generation_id), (generation_id, event, STOPS), parse)
 
 
+def lose(keys: ChatKeys, generation_id: str, *, silent_ms: int) -> Call[LoseReply]:
+    """End a generation whose message is lost, if it has shown no sign of life for `silent_ms`."""
+    failed = GenerationFailed(
+        generation=generation_id,
+        code="lost",
+        message="The request was lost on its way to a worker.",
+        retryable=True,
+    )
+
+    def parse(reply: list[Any]) -> LoseReply:
+        outcome: Any = as_text(reply[0])
+        return LoseReply(outcome)
+
+    return Call(load("lose"), keys.writer(generation_id), (generation_id, encode(failed), silent_ms), parse)
+
+
 def erase(
     keys: ChatKeys, *, active: Sequence[str], generations: Sequence[str], request_ids: Sequence[str], known: int
 ) -> Call[bool]:
@@ -199,3 +238,12 @@ def erase(
     chat = (keys.seq, keys.log, keys.head, keys.gens, keys.live, keys.readers)
     every = (*chat, *map(keys.gen, generations), *map(keys.request, request_ids))
     return Call(load("erase"), every, (" ".join(active), known, STOPS, *active), lambda r: as_text(r[0]) == "erased")
+
+
+def reads(of: Reads[T]) -> Call[T]:
+    """Do by a script what `of` does by MULTI and EXEC. A command's key is its second word; DEL has more, TIME none."""
+    keys = dict.fromkeys(
+        str(key) for command in of.commands for key in (command[1:] if command[0] == "DEL" else command[1:2])
+    )
+    args = (word for command in of.commands for word in (len(command), *command))
+    return Call(load("reads"), tuple(keys), tuple(args), of.parse)

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Annotated, Self
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from chunkspool.errors import SettingsError
+from chunkspool.errors import InvalidId, SettingsError, shown, without_password
 from chunkspool.keys import checked_id
 
+
+def _redis_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in {"redis", "rediss", "unix"} and parts.port != 0
+    except ValueError:  # its text may have a piece of the password
+        good = False
+    if not good:
+        raise ValueError("write redis://[:password@]host:port/db, a / or @ of the password as %2F or %40")
+    return url
+
+
+RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(ge=1024, le=512 * 1024 * 1024)]
 
@@ -23,17 +37,23 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="where the logs live")
+    redis_url: RedisUrl = Field("redis://127.0.0.1:6379/0", description="where the logs live")
     broker_url: str | None = Field(None, description="Celery's broker; without it, the redis_url")
     tenant: str = Field("default", description="namespace of every key")
-    queue: str = Field("chunkspool", description="name of the Celery queue")
-    task: str = Field("chunkspool.generate", description="name of the Celery task that runs a generation")
+    queue: str = Field("chunkspool", min_length=1, description="name of the Celery queue")
+    task: str = Field("chunkspool.generate", min_length=1, description="name of the Celery task that runs a generation")
 
-    ttl: Seconds = Field(86_400.0, description="seconds that a chat is kept after its last event")
+    ttl: Seconds = Field(86_400.0, ge=1, description="seconds that a chat is kept after its last event")
     lease: Seconds = Field(5.0, description="seconds that an attempt counts as alive after its last write")
     redelivery: Seconds = Field(8.0, description="seconds after which a dead worker's message is another's (Redis)")
     max_attempts: int = Field(3, ge=1, le=1000, description="attempts before a generation fails for good")
+    recovery: Literal["restart", "continue"] = Field("restart", description="how a further attempt goes on")
     deadline: Seconds = Field(600.0, description="seconds that one attempt may take")
+    first_token_timeout: Seconds = Field(120.0, description="seconds that a model may take to say its first word")
+    idle_timeout: Seconds = Field(60.0, description="seconds that a model may be silent in mid-answer")
+
+    lost_after: Seconds = Field(300.0, description="seconds without a sign of life after which it is lost")
+    sweep_interval: Seconds = Field(30.0, description="seconds between two looks for what is lost")
 
     flush_interval: Seconds = Field(0.02, description="seconds between two writes of one generation")
     write_timeout: Seconds = Field(30.0, description="seconds that a write may be retried while Redis is away")
@@ -49,7 +69,6 @@ class Settings(BaseModel):
     openai_base_url: str | None = Field(None, description="any OpenAI-compatible server; without it, OpenAI's own")
     openai_api_key: SecretStr | None = Field(None, description="the key for that server, if it wants one")
     provider_retries: int = Field(3, ge=0, le=20, description="retries of a busy provider before its first chunk")
-    provider_timeout: Seconds = Field(60.0, description="seconds that a provider may stay silent")
 
     token_secret: Annotated[SecretStr, Field(min_length=16)] | None = Field(
         None, description="signs the tokens of the web routes; at least 16 characters"
@@ -83,8 +102,16 @@ class Settings(BaseModel):
             settings = cls.model_validate(values)
         except ValidationError as error:
             raise SettingsError("; ".join(_explain(e["loc"], e["msg"], values) for e in error.errors())) from None
-        checked_id("tenant", settings.tenant)
+        try:
+            checked_id("tenant", settings.tenant)
+        except InvalidId as error:
+            raise SettingsError(f"{variable_of('tenant')}: {error}") from None
         return settings
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Show no passwords: settings end up in logs."""
+        for name, value in super().__repr_args__():
+            yield name, without_password(value) if isinstance(value, str) else value
 
 
 def variable_of(field: str) -> str:
@@ -97,5 +124,5 @@ def _explain(loc: tuple[int | str, ...], message: str, values: Mapping[str, obje
     known = Settings.model_fields.get(field)
     if known is None:
         return f"{field} is not a setting"
-    shown = "***" if any(word in field for word in _SECRETS) else repr(values.get(field))
-    return f"{variable_of(field)}={shown}: {message} ({known.description})"
+    given = "***" if any(word in field for word in _SECRETS) else shown(values.get(field))
+    return f"{variable_of(field)}={given}: {message.removeprefix('Value error, ')} ({known.description})"

@@ -26,6 +26,7 @@ from chunkspool.request import GenerationRequest
 from chunkspool.scripts import OnActive
 from chunkspool.settings import Settings
 from chunkspool.store import AsyncStore, Store, connect, connect_async
+from chunkspool.sweep import sweep
 from chunkspool.writer import Writer
 
 if TYPE_CHECKING:  # so that `import chunkspool` does not load Celery
@@ -136,9 +137,13 @@ class Spool:
         """
         return self._run(operations.stop(self._keys(chat_id), generation_id, "user", reason))
 
-    def stop_revoked(self, generation_id: str) -> Stop | None:
-        """Stop a generation of any tenant whose Celery task is revoked; None if the task is no generation of ours."""
-        return self._run(operations.stop_revoked(generation_id))
+    def revoke(self, task_id: str) -> Stop | None:
+        """Stop a generation by its Celery task's id alone, whoever's it is; None if the task is no generation.
+
+        Celery's own revoke is a message to the workers that are up, and lost without them. This one is kept in Redis:
+        a worker that comes up later skips the task. Raises `InvalidId` or `StoreError`.
+        """
+        return self._run(operations.revoke(task_id))
 
     def status(self, chat_id: str) -> ChatStatus:
         """Say how the chat and its generations stand. Raises `ChatNotFound` or `StoreError`."""
@@ -151,6 +156,14 @@ class Spool:
     def erase(self, chat_id: str) -> None:
         """Remove every key of the chat; live attempts are stopped, readers get `ChatNotFound`. Raises `StoreError`."""
         self._run(operations.erase(self._keys(chat_id)))
+
+    def sweep(self, *, queue_is_empty: bool) -> tuple[str, ...]:
+        """End the generations of all tenants whose messages are lost for good, and return their ids.
+
+        `queue_is_empty`: the broker holds no message of a generation. Any number of processes may call it; within one
+        `sweep_interval` the first of them does the work. Raises `StoreError`.
+        """
+        return self._run(sweep(self.settings, queue_is_empty=queue_is_empty))
 
     @contextmanager
     def produce(self, chat_id: str, generation_id: str, *, wait: float = 0) -> Iterator[Producer]:
@@ -302,9 +315,9 @@ class AsyncSpool:
         """Stop one generation, or all that are active in the chat. See `Spool.stop`."""
         return await self._run(operations.stop(self._keys(chat_id), generation_id, "user", reason))
 
-    async def stop_revoked(self, generation_id: str) -> Stop | None:
-        """Stop a generation whose Celery task is revoked. See `Spool.stop_revoked`."""
-        return await self._run(operations.stop_revoked(generation_id))
+    async def revoke(self, task_id: str) -> Stop | None:
+        """Stop a generation by its Celery task's id alone. See `Spool.revoke`."""
+        return await self._run(operations.revoke(task_id))
 
     async def status(self, chat_id: str) -> ChatStatus:
         """Say how the chat and its generations stand. Raises `ChatNotFound` or `StoreError`."""
@@ -317,6 +330,10 @@ class AsyncSpool:
     async def erase(self, chat_id: str) -> None:
         """Remove every key of the chat. See `Spool.erase`."""
         await self._run(operations.erase(self._keys(chat_id)))
+
+    async def sweep(self, *, queue_is_empty: bool) -> tuple[str, ...]:
+        """End the generations whose messages are lost for good. See `Spool.sweep`."""
+        return await self._run(sweep(self.settings, queue_is_empty=queue_is_empty))
 
     @asynccontextmanager
     async def produce(self, chat_id: str, generation_id: str, *, wait: float = 0) -> AsyncIterator[Producer]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TypeVar
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
 
 import redis
 import redis.asyncio
@@ -12,15 +13,20 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
+    ClusterDownError,
     InvalidResponse,
+    MasterDownError,
     NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
+    ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 from redis.retry import Retry
 
+from chunkspool import scripts
 from chunkspool.calls import Call, Reads
 from chunkspool.errors import (
     ChunkspoolError,
@@ -38,8 +44,9 @@ CONNECT_TIMEOUT = 2.0
 """Seconds to open a connection. A Redis that needs longer is as good as away; what is retried is safe to retry."""
 SOCKET_TIMEOUT = 5.0
 """Seconds for a reply. No call of ours blocks in the server."""
-_PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS", "UNKILLABLE")
-_REFUSED = (AuthenticationError, AuthorizationError, NoPermissionError, InvalidResponse)
+_PASSING = (ClusterDownError, MasterDownError, TryAgainError)
+_PASSING_CODES = ("LOADING", "BUSY", "NOREPLICAS", "UNKILLABLE")
+_REFUSED = (AuthenticationError, AuthorizationError, NoPermissionError)
 
 
 class Store:
@@ -52,17 +59,25 @@ class Store:
     def send(self, call: Call[T] | Reads[T]) -> T:
         """Run `call` and return what it says. Raises `StoreError` or `CorruptLog`."""
         with translated():
-            if isinstance(call, Reads):
-                pipeline = self.client.pipeline(transaction=True)
-                for command in call.commands:
-                    pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-                reply = pipeline.execute()
-            else:
-                try:
-                    reply = self.client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
-                except NoScriptError:
-                    reply = self.client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
-        return call.parse(reply)
+            reply = self._read(call) if isinstance(call, Reads) else self._run(call)
+        return _parsed(call, reply)
+
+    def _run(self, call: Call[Any]) -> Any:
+        try:
+            return self.client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
+        except NoScriptError:
+            return self.client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
+
+    def _read(self, reads: Reads[Any]) -> Any:
+        if len(reads.commands) == 1:
+            return [self.client.execute_command(*reads.commands[0])]  # type: ignore[no-untyped-call]
+        pipeline = self.client.pipeline(transaction=True)
+        for command in reads.commands:
+            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+        try:
+            return pipeline.execute()
+        except OutOfMemoryError:
+            return self._run(scripts.reads(reads))
 
 
 class AsyncStore:
@@ -74,18 +89,27 @@ class AsyncStore:
 
     async def send(self, call: Call[T] | Reads[T]) -> T:
         """Run `call` and return what it says. Raises `StoreError` or `CorruptLog`."""
-        with translated():
-            if isinstance(call, Reads):
-                pipeline = self.client.pipeline(transaction=True)
-                for command in call.commands:
-                    pipeline.execute_command(*command)
-                reply = await pipeline.execute()
-            else:
-                try:
-                    reply = await self.client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
-                except NoScriptError:
-                    reply = await self.client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
-        return call.parse(reply)
+        async with cancellation_kept():
+            with translated():
+                reply = await (self._read(call) if isinstance(call, Reads) else self._run(call))
+        return _parsed(call, reply)
+
+    async def _run(self, call: Call[Any]) -> Any:
+        try:
+            return await self.client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
+        except NoScriptError:
+            return await self.client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
+
+    async def _read(self, reads: Reads[Any]) -> Any:
+        if len(reads.commands) == 1:
+            return [await self.client.execute_command(*reads.commands[0])]  # type: ignore[no-untyped-call]
+        pipeline = self.client.pipeline(transaction=True)
+        for command in reads.commands:
+            pipeline.execute_command(*command)
+        try:
+            return await pipeline.execute()
+        except OutOfMemoryError:
+            return await self._run(scripts.reads(reads))
 
 
 def connect(url: str) -> redis.Redis:
@@ -119,24 +143,65 @@ def translated() -> Iterator[None]:
         raise translate(error) from error
 
 
+@asynccontextmanager
+async def cancellation_kept() -> AsyncIterator[None]:
+    """Raise the cancellation that came inside the block, or just before it, and got lost there.
+
+    redis-py writes through `asyncio.wait_for`, which before Python 3.12 loses one that comes just as it is done.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    if before:
+        await asyncio.sleep(0)  # what is not yet delivered comes here
+    delivered = False
+    try:
+        yield
+    except asyncio.CancelledError:
+        delivered = True
+        raise
+    finally:
+        if task is not None and task.cancelling() > before and not delivered:
+            await asyncio.sleep(0)  # the same: it must not come once more later
+            raise asyncio.CancelledError
+
+
 def translate(error: Exception) -> ChunkspoolError:
     """Return our error for one of redis-py's (or for an operating system's, which it lets through)."""
-    text = str(error)
+    text = str(error) or type(error).__name__
     if isinstance(error, OutOfMemoryError) or "OOM command not allowed" in text:
-        return StoreFull(f"Redis is full, and nothing was written: {text}")
+        return StoreFull(f"Redis is full, and nothing was written; free memory or raise maxmemory: {text}")
+    if isinstance(error, InvalidResponse):
+        return StoreRefused(f"what answers there is not a Redis; check the URL: {text}")
     if isinstance(error, _REFUSED) or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
-        return StoreRefused(f"the server refuses us; check the URL and the password: {text}")
-    if isinstance(error, ResponseError) and not text.startswith(_PASSING):
-        if "WRONGTYPE" in text:
-            return CorruptLog(None, "another program has written a key of another type there (WRONGTYPE)")
-        return StoreRefused(f"the server does not do what chunkspool needs (Redis 6.2 or newer): {text}")
-    return StoreUnavailable(f"Redis is away: {text or type(error).__name__}")
+        return StoreRefused(f"the server refuses us; check the URL, the user and the password: {text}")
+    if isinstance(error, ReadOnlyError):
+        return StoreUnavailable(f"this Redis is a replica, which only the primary writes; try again, or there: {text}")
+    if isinstance(error, ResponseError) and not (isinstance(error, _PASSING) or text.startswith(_PASSING_CODES)):
+        return _refused(text)
+    return StoreUnavailable(f"Redis is away; try again, and check that it runs where the URL says: {text}")
+
+
+def _refused(text: str) -> ChunkspoolError:
+    if "WRONGTYPE" in text:
+        return CorruptLog(None, "another program has written a key of another type there; delete it (WRONGTYPE)")
+    if "not an integer" in text or "XADD" in text or "stream ID" in text:
+        return CorruptLog(None, f"another program has changed the counter or the log: {text}")
+    return StoreRefused(f"the server does not do what chunkspool needs (Redis 6.2 or newer): {text}")
+
+
+def _parsed(call: Call[T] | Reads[T], reply: Any) -> T:
+    try:
+        return call.parse(reply)
+    except ChunkspoolError:
+        raise
+    except (ValueError, TypeError, LookupError) as error:
+        raise CorruptLog(None, f"another program has written there: {error}") from error
 
 
 @contextmanager
 def _url_checked(url: str) -> Iterator[None]:
     try:
         yield
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError):  # whose text may have a piece of the password
         shown = without_password(url)
-        raise SettingsError(f"{shown!r} is not a Redis URL ({error}); write redis://[:password@]host:port/db") from None
+        raise SettingsError(f"{shown!r} is not a Redis URL; write redis://[:password@]host:port/db") from None

@@ -11,8 +11,7 @@ from chunkspool.flusher import Flusher
 from chunkspool.keys import ChatKeys
 from chunkspool.lane import Lane
 from chunkspool.producer import Producer
-from chunkspool.request import GenerationRequest
-from chunkspool.scripts import Claimed
+from chunkspool.request import Claim
 from chunkspool.settings import Settings
 from chunkspool.stop_listener import StopListener
 
@@ -28,10 +27,10 @@ class Writer:
         self._threads: tuple[int, Flusher, StopListener] | None = None
         self._closed = False
 
-    def producer(self, keys: ChatKeys, generation_id: str, claimed: Claimed) -> Producer:
+    def producer(self, keys: ChatKeys, generation_id: str, claim: Claim) -> Producer:
         """Return the producer of a generation that was just claimed."""
-        lane = Lane(keys, generation_id, claimed.attempt, self._settings)
-        return Producer(lane, self._flusher(), self._settings, GenerationRequest.stored(claimed.request).for_model())
+        lane = Lane(keys, generation_id, claim.attempt, self._settings)
+        return Producer(lane, self._flusher(), self._settings, claim)
 
     def close(self) -> None:
         """Write what waits, then end the threads."""

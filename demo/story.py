@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from rich.console import Console
 
 from chunkspool import AsyncSpool, Entry, fold
-from chunkspool.events import GenerationFailed, TextDelta
+from chunkspool.events import GenerationCompleted, GenerationFailed, TextDelta
 
 QUESTION = "Explain in about eight sentences how a lighthouse works, and why ships need it."
 LONG_QUESTION = "Write a very long story about the keeper of a lighthouse."
-LEAVE_AFTER = 12
-STOP_AFTER = 8
+LEAVE_AFTER = 6
+STOP_AFTER = 6
+TRIES = 3
+
+
+Chapter = Callable[[AsyncSpool, Console, str], Awaitable[bool]]
+"""Tells its part; False when the answer was over too soon for it."""
 
 
 class StoryFailed(Exception):
@@ -23,31 +28,45 @@ class StoryFailed(Exception):
 async def tell(spool: AsyncSpool, console: Console) -> None:
     """Tell both chapters in a chat of their own. Raises `StoryFailed`."""
     chat_id = f"demo-{int(time.time())}"
-    await _chapter_of_the_refresh(spool, console, chat_id)
-    await _chapter_of_the_stop(spool, console, chat_id)
-
-
-async def _chapter_of_the_refresh(spool: AsyncSpool, console: Console, chat_id: str) -> None:
     console.rule(f"[bold]1. Ask, leave, come back[/] · chat {chat_id}", align="left")
+    await _tell_until_it_shows(_the_refresh, spool, console, chat_id)
+    console.rule("[bold]2. Stop[/]", align="left")
+    await _tell_until_it_shows(_the_stop, spool, console, chat_id)
+
+
+async def _tell_until_it_shows(chapter: Chapter, spool: AsyncSpool, console: Console, chat_id: str) -> None:
+    """Tell a chapter again while the model says too little: an answer without a middle cannot be left in it."""
+    for _ in range(TRIES):
+        if await chapter(spool, console, chat_id):
+            return
+        console.print("\n[yellow]── the answer was too short to show it; once more ──[/]")
+    raise StoryFailed(f"the model's answers were too short, {TRIES} times")
+
+
+async def _the_refresh(spool: AsyncSpool, console: Console, chat_id: str) -> bool:
     asked = await spool.enqueue(chat_id, QUESTION, params={"max_tokens": 220})
     console.print(f"[dim]enqueue returned generation {asked.id}, cursor {asked.after}[/]\n[bold]you:[/] {QUESTION}")
     first = [entry async for entry in _until_texts(spool, console, chat_id, asked.after, LEAVE_AFTER)]
+    _demand_no_failure(first)
+    if isinstance(first[-1].event, GenerationCompleted):
+        return False
     cut = first[-1].seq
     console.print(f"\n[yellow]── the tab is closed at seq {cut}; the worker writes on ──[/]")
     console.print(f"[green]── a new tab resumes from cursor {cut} ──[/]")
     second = [entry async for entry in _until_texts(spool, console, chat_id, cut, None)]
-    whole = await _whole(spool, chat_id)
-    _demand(not isinstance(whole[-1].event, GenerationFailed), f"the model failed: {whole[-1].raw.decode()}")
+    _demand_no_failure(second)
+    whole = await _whole(spool, chat_id, asked.after)
     _demand([*first, *second] == whole, "both halves together are not the whole log")
-    _demand([entry.seq for entry in whole] == list(range(1, len(whole) + 1)), "the seqs have a hole or a repeat")
+    numbers = list(range(asked.after + 1, asked.after + 1 + len(whole)))
+    _demand([entry.seq for entry in whole] == numbers, "the seqs have a hole or a repeat")
     console.print(
-        f"\n[green]✓[/] {len(first)} + {len(second)} events make the whole log of {len(whole)}: seq 1 to {len(whole)}, "
-        f"no gap, no duplicate; the answer has {len(_answer(whole))} characters\n"
+        f"\n[green]✓[/] {len(first)} + {len(second)} events make the whole log of {len(whole)}: "
+        f"seq {numbers[0]} to {numbers[-1]}, no gap, no duplicate; the answer has {len(_answer(whole))} characters\n"
     )
+    return True
 
 
-async def _chapter_of_the_stop(spool: AsyncSpool, console: Console, chat_id: str) -> None:
-    console.rule("[bold]2. Stop[/]", align="left")
+async def _the_stop(spool: AsyncSpool, console: Console, chat_id: str) -> bool:
     asked = await spool.enqueue(chat_id, LONG_QUESTION)
     console.print(f"[bold]you:[/] {LONG_QUESTION}")
     before = [entry async for entry in _until_texts(spool, console, chat_id, asked.after, STOP_AFTER)]
@@ -55,13 +74,18 @@ async def _chapter_of_the_stop(spool: AsyncSpool, console: Console, chat_id: str
     await spool.stop(chat_id, asked.id, reason="the demo has read enough")
     after = [entry async for entry in _until_texts(spool, console, chat_id, before[-1].seq, None)]
     seconds = time.perf_counter() - began
-    _demand(after[-1].type == "generation.stopped", f"the last event is {after[-1].type}, not generation.stopped")
+    last = [*before, *after][-1]
+    _demand_no_failure([last])
+    if isinstance(last.event, GenerationCompleted):
+        return False
+    _demand(last.type == "generation.stopped", f"the last event is {last.type}, not generation.stopped")
     status = await spool.status(chat_id)
     _demand(not status.active, "a generation is still active after the stop")
     console.print(
         f"\n[green]✓[/] stopped: generation.stopped is the last event, seen by the reader {seconds * 1000:.0f} ms "
         "after the button\n"
     )
+    return True
 
 
 async def _until_texts(
@@ -78,9 +102,9 @@ async def _until_texts(
                 return
 
 
-async def _whole(spool: AsyncSpool, chat_id: str) -> list[Entry]:
+async def _whole(spool: AsyncSpool, chat_id: str, after: int) -> list[Entry]:
     entries: list[Entry] = []
-    while page := await spool.read(chat_id, entries[-1].seq if entries else 0):
+    while page := await spool.read(chat_id, entries[-1].seq if entries else after):
         entries += page
     return entries
 
@@ -92,3 +116,8 @@ def _answer(entries: list[Entry]) -> str:
 def _demand(kept: bool, otherwise: str) -> None:  # noqa: FBT001 - it reads as an assertion does
     if not kept:
         raise StoryFailed(otherwise)
+
+
+def _demand_no_failure(entries: list[Entry]) -> None:
+    last = entries[-1]
+    _demand(not isinstance(last.event, GenerationFailed), f"the model failed: {last.raw.decode()}")

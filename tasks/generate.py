@@ -9,13 +9,13 @@ from celery import shared_task, signals
 from celery.exceptions import Reject
 
 from chunkspool import Settings
-from chunkspool.errors import NotClaimed, ProviderError, SettingsError, StoreUnavailable
+from chunkspool.errors import NotClaimed, ProviderError, SettingsError, StoreFull, StoreUnavailable
 from tasks import generation
 from tasks.providers import load_provider
 from tasks.runtime import PerProcess, Runtime
 
 PAUSE = 1.0
-"""Seconds before a message is given back because Redis is away: without it, message and worker would spin."""
+"""Seconds before a message is given back because Redis is away or full: without it, message and worker would spin."""
 
 _runtime = PerProcess(lambda: Runtime(Settings.from_env()))
 
@@ -34,7 +34,9 @@ def generate(tenant: str, chat_id: str, generation_id: str) -> dict[str, str]:
     spool = runtime.spool.for_tenant(tenant)
     try:
         state = runtime.run(generation.generate(spool, runtime.provider, chat_id, generation_id))
-    except (StoreUnavailable, NotClaimed) as error:
+    except NotClaimed as error:
+        raise Reject(error, requeue=True) from error
+    except (StoreUnavailable, StoreFull) as error:
         runtime.run(asyncio.sleep(PAUSE))
         raise Reject(error, requeue=True) from error
     return {"chat": chat_id, "state": state}

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from typing import assert_never
 
 from chunkspool import AsyncSpool, Producer
-from chunkspool.errors import Fenced, GenerationNotFound, NotClaimed, ProviderError
+from chunkspool.errors import ContinuationRefused, Fenced, GenerationNotFound, NotClaimed
 from chunkspool.provider import Delta, Finish, Provider, Reasoning, Text, ToolCall, Usage
+from tasks.deadlines import Deadlines
+
+PATIENCE = 2
+"""Leases that another attempt is waited for. One that outlives them is alive, and the slot is better used by others."""
 
 
 async def generate(spool: AsyncSpool, provider: Provider, chat_id: str, generation_id: str) -> str:
     """Run one attempt and return how the generation stands: "completed", "stopped", "failed", or why nothing was done.
 
-    While another attempt of it is alive, wait for that one: its worker may be about to die. Raises `ProviderError`
-    (the log has it already), `NotClaimed` when the other attempt outlives the deadline, or `StoreError`.
+    Another attempt that seems alive is waited for: its worker may have died a moment ago. Raises `ProviderError`
+    (the log has it already), `NotClaimed` when the other attempt does live, or `StoreError`.
     """
-    deadline = spool.settings.deadline
     try:
-        async with spool.produce(chat_id, generation_id, wait=deadline) as out, _within(deadline):
-            await pump(provider, out)
+        async with (
+            spool.produce(chat_id, generation_id, wait=PATIENCE * spool.settings.lease) as out,
+            Deadlines(spool.settings) as deadlines,
+        ):
+            await pump(provider, out, deadlines)
     except GenerationNotFound:
         return "gone"
     except Fenced:
@@ -33,10 +37,21 @@ async def generate(spool: AsyncSpool, provider: Provider, chat_id: str, generati
     return out.state
 
 
-async def pump(provider: Provider, out: Producer) -> None:
-    """Write all that the model says."""
+async def pump(provider: Provider, out: Producer, deadlines: Deadlines) -> None:
+    """Write all that the model says; begin anew with one that refuses to continue what was said before."""
+    try:
+        await _stream(provider, out, deadlines)
+    except ContinuationRefused:
+        if not out.request.prefix:
+            raise
+        out.restart()
+        await _stream(provider, out, deadlines)
+
+
+async def _stream(provider: Provider, out: Producer, deadlines: Deadlines) -> None:
     async with aclosing(provider.stream(out.request)) as deltas:
         async for delta in deltas:
+            deadlines.heard()
             write(delta, out)
             await out.drain()
 
@@ -56,16 +71,3 @@ def write(delta: Delta, out: Producer) -> None:
             out.finish(delta.reason)
         case _:
             assert_never(delta)
-
-
-@asynccontextmanager
-async def _within(seconds: float) -> AsyncIterator[None]:
-    """Give the block so many seconds: Celery's own time limits do not hold on threads."""
-    try:
-        async with asyncio.timeout(seconds) as limit:
-            yield
-    except TimeoutError:
-        if not limit.expired():
-            raise
-        message = f"The answer was not complete after {seconds:g} seconds."
-        raise ProviderError("deadline", message, retryable=True) from None

@@ -9,7 +9,7 @@ import venv
 import zipfile
 from pathlib import Path
 
-SCRIPTS = ("prelude", "enqueue", "claim", "append", "stop", "erase")
+SCRIPTS = ("prelude", "enqueue", "claim", "append", "stop", "erase", "reads")
 PAGE = ("index.html", "page.css", "page.js", "icon.svg")
 TRY = """
 import importlib.util, sys
@@ -20,6 +20,7 @@ assert not any(map(importlib.util.find_spec, ("worker", "tasks", "demo", "tests"
 assert all(load(name).text for name in ("enqueue", "claim", "append", "stop", "erase")), "a script is missing"
 with Spool.from_url("redis://127.0.0.1:1/0") as spool:
     assert spool.settings.tenant == "default"
+import kombu.transport.redis  # as the first enqueue does: whatever it needs must have come along
 """
 WITHOUT_EXTRA = "chunkspool's command line needs its extra"
 

@@ -4,9 +4,11 @@ from celery import Celery
 
 from worker import revocation, transport
 from worker.lease import MessageLease
+from worker.solo import CommandsWhileBusy
+from worker.sweep import Sweeper
 
 transport.install()
 app = Celery("chunkspool")
 app.config_from_object("celeryconfig")
-app.steps["consumer"].add(MessageLease)
+app.steps["consumer"].update({MessageLease, Sweeper, CommandsWhileBusy})
 revocation.install()

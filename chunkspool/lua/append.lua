@@ -8,7 +8,7 @@
 --         Where a stop was asked, the ending written is its generation.stopped, whatever the batch says.
 --         {'fenced', attempt} a newer attempt has it | {'ended', status} | {'gone'} | {'gap', index expected}
 local id, attempt, index, n, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), #ARGV - 5, now_ms()
-local g = redis.call('HMGET', KEYS[6], 'status', 'attempt', 'index', 'stop', 'ttl', 'seq')
+local g = redis.call('HMGET', KEYS[6], 'status', 'attempt', 'index', 'stop', 'ttl', 'seq', 'touched')
 local status, known, ttl = g[1], tonumber(g[3]), tonumber(g[5])
 local asked = g[4] and 1 or 0
 if not status then return {'gone'} end
@@ -26,30 +26,43 @@ end
 
 if n > 0 and index + n - 1 <= known then return {'ok', seq_of(index), seq_of(index + n - 1), asked, status} end
 if ENDED[status] then return {'ended', status} end
-if n == 0 then
-  redis.call('HSET', KEYS[6], 'lease', now + tonumber(ARGV[4]))
-  redis.call('PEXPIRE', KEYS[6], ttl)
+if index > known + 1 and n > 0 then return {'gap', known + 1} end
+
+-- TTLs are renewed once in a hundredth of their length: renewed each time they would be half of a call's work.
+local function renew()
+  if now - (tonumber(g[7]) or 0) < ttl / 100 then return end
   touch(ttl)
+  redis.call('PEXPIRE', KEYS[6], ttl)
+  redis.call('HSET', KEYS[6], 'touched', now)
+end
+
+local lease = now + tonumber(ARGV[4])
+if n == 0 then
+  even_if_full(KEYS[6], ttl)
+  redis.call('HSET', KEYS[6], 'lease', lease)
+  renew()
   return {'ok', 0, 0, asked, status}
 end
-if index > known + 1 then return {'gap', known + 1} end
 
 local events, ending = {}, ARGV[5]
 for i = 5 + known + 1 - index + 1, #ARGV do events[#events + 1] = ARGV[i] end
 if ending ~= '' and g[4] then
   ending, events[#events] = 'stopped', g[4]
 end
-local first, last = append(events, ttl, now)
-redis.call('HSET', KEYS[6], 'index', index + n - 1, 'seq', last, 'lease', now + tonumber(ARGV[4]))
+if ending ~= '' then sound() end
+if ending ~= '' or g[4] then even_if_full(KEYS[6], ttl) end
+local first, last = write(events, now)
+redis.call('HSET', KEYS[6], 'index', index + n - 1, 'seq', last, 'lease', lease)
 if known == 0 or first ~= tonumber(g[6]) + 1 then
   local runs = redis.call('HGET', KEYS[6], 'runs')
   redis.call('HSET', KEYS[6], 'runs', runs .. string.format('%.0f:%.0f ', known + 1, first))
 end
 if ending ~= '' then
+  touch(ttl)
   close(KEYS[6], id, ending, ttl, now)
   status = ending
 else
-  redis.call('PEXPIRE', KEYS[6], ttl)
+  renew()
 end
 if index <= known then first = seq_of(index) end
 return {'ok', first, last, asked, status}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.metadata import entry_points
 
 from chunkspool.errors import SettingsError
@@ -14,26 +13,43 @@ BUILT_IN = ("openai_api", "scripted")
 
 def load_provider(settings: Settings) -> Provider:
     """Return the provider that `settings.provider` names; it connects nothing yet. Raises `SettingsError`."""
+    provider = _load(settings)
+    if settings.recovery == "continue" and not getattr(provider, "can_continue", False):
+        raise SettingsError(
+            f"{variable_of('recovery')}='continue': the provider {settings.provider} cannot go on from a text; "
+            f"set it to restart, or let the provider have can_continue = True"
+        )
+    return provider
+
+
+def _load(settings: Settings) -> Provider:
     name = settings.provider
     if name == "openai_api":
-        from tasks.providers.openai_api import OpenAIProvider  # noqa: PLC0415 - the SDK is large; only its users load it
-
+        try:
+            from tasks.providers.openai_api import OpenAIProvider  # noqa: PLC0415 - the SDK is large, not all load it
+        except ModuleNotFoundError as missing:
+            raise SettingsError(f"the provider openai_api needs {missing.name}: pip install '.[worker]'") from missing
         return OpenAIProvider(settings)
     if name == "scripted":
         from tasks.providers.scripted import ScriptedProvider  # noqa: PLC0415 - as above
 
         return ScriptedProvider()
-    return _own(name)(settings)
+    return _own(name, settings)
 
 
-def _own(name: str) -> Callable[[Settings], Provider]:
+def _own(name: str, settings: Settings) -> Provider:
     found = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    setting = f"{variable_of('provider')}={name!r}"
     if name not in found:
         known = ", ".join((*BUILT_IN, *sorted(found)))
-        raise SettingsError(f"{variable_of('provider')}={name!r}: no such provider; there are {known}")
+        raise SettingsError(f"{setting}: no such provider; there are {known}")
     try:
-        make: Callable[[Settings], Provider] = found[name].load()
+        provider = found[name].load()(settings)
+    except SettingsError:
+        raise
     except Exception as error:
-        # Whatever an unknown package raises while it is imported: it is this setting that cannot be used.
-        raise SettingsError(f"{variable_of('provider')}={name!r} cannot be loaded: {error!r}") from error
-    return make
+        # Whatever an unknown package raises: it is this setting that cannot be used.
+        raise SettingsError(f"{setting} cannot be loaded: {error!r}") from error
+    if not isinstance(provider, Provider):
+        raise SettingsError(f"{setting} gives a {type(provider).__name__}, which lacks `stream` or `aclose`")
+    return provider

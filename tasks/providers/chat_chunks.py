@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,12 +12,11 @@ from pydantic_core import from_json, to_json
 
 from chunkspool.errors import ProviderError
 from chunkspool.provider import Delta, Finish, Reasoning, Text, ToolCall, Usage
+from tasks.providers.failures import Code, code_of, failure, shown
 
 DONE = b"[DONE]"
 _NOTHING: dict[str, Any] = {}
-_CODE = re.compile(r"[A-Za-z][\w.-]{0,59}")
-_TOO_MANY_REQUESTS = 429
-_SERVERS_FAULT = 500
+_STATUS = re.compile(r"[45]\d\d")
 
 
 @dataclass(slots=True)
@@ -47,8 +47,8 @@ class Answer:
             self.done = True
             return []
         decoded = _decoded(chunk)
-        if decoded.get("error"):
-            raise _failure(decoded["error"])
+        if error := decoded.get("error"):
+            raise _reported(_object(error))
         if usage := decoded.get("usage"):
             self._usage = _usage(usage)
         return [delta for choice in _objects(decoded.get("choices")) for delta in self._said(choice)]
@@ -56,8 +56,7 @@ class Answer:
     def end(self) -> list[Delta]:
         """Return what can be said only now. Raises `ProviderError` for an answer that broke off."""
         if not self.finished and not self.done:
-            message = "The answer broke off: the model's provider closed the connection too early."
-            raise ProviderError("truncated", message, retryable=True)
+            raise failure(Code.TRUNCATED)
         # Some servers send usage with every chunk, and only the last one counts.
         return [*self._closed_calls(), *([self._usage] if self._usage else [])]
 
@@ -69,7 +68,8 @@ class Answer:
         # Some servers fill both names with the same text.
         if reasoning := _text(delta.get("reasoning_content")) or _text(delta.get("reasoning")):
             said.append(Reasoning(reasoning))
-        if text := _text(delta.get("content")):
+        # A refusal is what the model says instead.
+        if text := _text(delta.get("content")) or _text(delta.get("refusal")):
             said.append(Text(text))
         if calls := delta.get("tool_calls"):
             self._grow(calls)
@@ -106,22 +106,26 @@ def _decoded(chunk: bytes) -> dict[str, Any]:
     try:
         decoded = from_json(chunk)
     except ValueError:
-        decoded = None
+        decoded = _leniently(chunk)
     if not isinstance(decoded, dict):
-        message = "The model's provider sent something that cannot be read."
-        # Neither the chunk nor the decoder's error, which quotes it, are for messages.
-        raise ProviderError("malformed_response", message, retryable=True) from None
+        raise failure(Code.MALFORMED_RESPONSE)
     return decoded
 
 
-def _failure(error: object) -> ProviderError:
-    """Return the error that a server reports in mid-stream; its own words may quote the prompt and are left out."""
-    fields = _object(error)
-    code = fields.get("code")
-    named = next((word for word in (code, fields.get("type")) if isinstance(word, str) and _CODE.fullmatch(word)), "")
-    message = f"The model's provider failed while it answered{f' ({named})' if named else ''}."
-    ours = isinstance(code, int) and code < _SERVERS_FAULT and code != _TOO_MANY_REQUESTS
-    return ProviderError("provider_error", message, retryable=not ours)
+def _leniently(chunk: bytes) -> object:
+    """Decode half a surrogate pair, too: models split a character between tokens."""
+    try:
+        return json.loads(chunk)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _reported(error: Mapping[str, Any]) -> ProviderError:
+    """Return the error that a server reports in mid-stream."""
+    code, kind = error.get("code"), error.get("type")
+    status = int(str(code)) if _STATUS.fullmatch(str(code)) else None
+    details = [f"HTTP {status}"] if status else []
+    return failure(code_of(status, (code, kind)), *details, *shown(code, kind))
 
 
 def _usage(usage: object) -> Usage:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chunkspool.errors import ProviderError
+from tasks.providers.failures import Code, failure
 
-MAX_EVENT = 32 * 1024 * 1024
+MAX_EVENT = 8 * 1024 * 1024
 """Bytes of one event; a server that never ends a line must not fill the worker's memory."""
 
 
 class EventStream:
-    """Fed with bytes as they arrive, however they were cut."""
+    """Fed with bytes as they arrive, however they were cut. What has no empty line behind it is no event."""
 
     def __init__(self) -> None:
         """Nothing was received yet."""
@@ -26,12 +26,7 @@ class EventStream:
         for line in lines:
             yield from self._take(line.removesuffix(b"\r"))
         if self._size + len(self._line) > MAX_EVENT:
-            raise ProviderError("malformed_response", "The model's provider sent an endless line.", retryable=True)
-
-    def end(self) -> Iterator[bytes]:
-        """Yield what stands at the end without the empty line that should follow it: some servers omit it."""
-        yield from self._take(self._line.removesuffix(b"\r"))
-        yield from self._take(b"")
+            raise failure(Code.MALFORMED_RESPONSE, "an endless line")
 
     def _take(self, line: bytes) -> Iterator[bytes]:
         if line.startswith(b"data:"):

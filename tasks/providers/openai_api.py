@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, suppress
 from random import SystemRandom
@@ -12,33 +13,45 @@ import httpx2
 import openai
 from openai import AsyncAPIResponse
 
-from chunkspool.errors import ProviderError, SettingsError
+from chunkspool.errors import ContinuationRefused, ProviderError, SettingsError
 from chunkspool.provider import Delta, ModelRequest
 from chunkspool.settings import Settings, variable_of
 from tasks.providers.chat_chunks import Answer
 from tasks.providers.event_stream import EventStream
-from tasks.providers.openai_failures import cut, failure_of, silent
+from tasks.providers.failures import AGAIN, Code, failure
+from tasks.providers.openai_failures import CALL_ERRORS, READ_ERRORS, of_call, of_read
 
 T = TypeVar("T")
 
+FIRST_PAUSE = 0.5
+"""Seconds between the first two tries, about; each further pause is twice as long."""
 MAX_PAUSE = 30.0
 """Seconds between two tries at most. A provider that asks for more is not waited for."""
-_FIRST_PAUSE = 0.5
-_CONNECT_SECONDS = 10.0
-_DRAIN_SECONDS = 0.1
+OPENAI_URL = "https://api.openai.com/v1"
+"""OpenAI's own server. Said to the SDK, which would take an OPENAI_BASE_URL that is set but empty for a URL."""
 # Servers without keys want none, and the SDK wants one.
 _NO_KEY = "none"
+_KEY = re.compile(r"[!-~]+")
+_CONNECT_SECONDS = 10.0
+_DRAIN_SECONDS = 0.1
 _OURS = frozenset({"messages", "model", "stream"})
+# vLLM's and SGLang's words, which llama.cpp understands, too: the last message is gone on with, not answered.
+_CONTINUING = {"continue_final_message": True, "add_generation_prompt": False}
+_NO_STREAM = frozenset({"application/json", "text/html"})
 _dice = SystemRandom()
 
 
 class OpenAIProvider:
     """Nothing is connected before the first request."""
 
+    can_continue = True
+
     def __init__(self, settings: Settings) -> None:
         """Check the settings. Raises `SettingsError` when they do not say where the models are."""
-        _check(settings)
         self._settings = settings
+        self._key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else ""
+        self._url = settings.openai_base_url
+        _check(self._url, self._key)
         self._made: openai.AsyncOpenAI | None = None
         self._first_model: str | None = None
 
@@ -47,21 +60,17 @@ class OpenAIProvider:
 
         429, 5xx and a failed connection are tried again, but only before the server has begun to answer.
         """
-        answer, events = Answer(), EventStream()
-        async with AsyncExitStack() as stack:
-            response = await self._answered(request, stack)
+        answer = Answer()
+        async with AsyncExitStack() as opened:
+            response = await self._answered(request, opened)
+            events = await opened.enter_async_context(aclosing(_events(response)))
             try:
-                async with aclosing(_received(response)) as received:
-                    async for data in received:
-                        for chunk in events.feed(data):
-                            for delta in answer.feed(chunk):
-                                yield delta
-                        if answer.done:
-                            await _drain(received)
-                            break
-                for chunk in events.end():
-                    for delta in answer.feed(chunk):
+                async for event in events:
+                    for delta in answer.feed(event):
                         yield delta
+                    if answer.done:
+                        await _drain(events)
+                        break
             except ProviderError:
                 # What comes after the model has finished can add nothing to the answer.
                 if not answer.finished:
@@ -79,43 +88,55 @@ class OpenAIProvider:
     def _client(self) -> openai.AsyncOpenAI:
         # Made in the process and loop that use it: connections survive neither a fork nor their loop.
         if self._made is None:
-            key, silence = self._settings.openai_api_key, self._settings.provider_timeout
+            # The attempt's own clocks run out long before; this one is for a caller that has none.
+            silence = 2 * max(self._settings.first_token_timeout, self._settings.idle_timeout)
             self._made = openai.AsyncOpenAI(
-                api_key=(key and key.get_secret_value()) or _NO_KEY,
-                base_url=self._settings.openai_base_url,
+                api_key=self._key or _NO_KEY,
+                base_url=self._url or OPENAI_URL,
                 timeout=openai.Timeout(silence, connect=min(silence, _CONNECT_SECONDS)),
                 max_retries=0,
             )
         return self._made
 
-    async def _answered(self, request: ModelRequest, stack: AsyncExitStack) -> AsyncAPIResponse[Any]:
-        """Send the request; `stack` closes the response, whose body is yet to be read."""
-        params = _checked_params(request.params)
+    async def _answered(self, request: ModelRequest, opened: AsyncExitStack) -> AsyncAPIResponse[Any]:
+        """Send the request; `opened` closes the response, whose body is yet to be read."""
+        params = _checked(request.params) | (_CONTINUING if request.prefix else {})
         model = request.model or self._settings.model or await self._default_model()
         create = self._client.chat.completions.with_streaming_response.create
-        response = await self._patiently(
-            lambda: stack.enter_async_context(
+        response = await self._continuing(
+            request,
+            lambda: opened.enter_async_context(
                 create(
                     model=model,
-                    messages=list(request.messages),  # type: ignore[arg-type]  # checked when it was enqueued
+                    messages=_messages(request),  # type: ignore[arg-type]  # checked when it was enqueued
                     stream=True,
-                    extra_body={"stream_options": {"include_usage": True}, **params},
+                    extra_body=params,
                 )
-            )
+            ),
         )
-        _check_is_stream(response)
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind in _NO_STREAM:
+            raise failure(Code.NOT_A_STREAM, kind)
         return response
+
+    async def _continuing(self, request: ModelRequest, ask: Callable[[], Awaitable[T]]) -> T:
+        """Return what `ask` gives. Raises `ContinuationRefused` where the server knows no prefix."""
+        try:
+            return await self._patiently(ask)
+        except ProviderError as refusal:
+            if not request.prefix or refusal.code != Code.INVALID_REQUEST:
+                raise
+            meaning = refusal
+        raise ContinuationRefused(meaning.code, meaning.message, retryable=meaning.retryable)
 
     async def _default_model(self) -> str:
         """Return the model of a server that was started for it: the first one that it lists."""
-        if self._first_model is None and self._settings.openai_base_url:
+        if self._first_model is None and self._url:
             client = self._client
-            page = await self._patiently(client.models.list)
-            # A server that has none sends null for the list.
-            self._first_model = next((model.id for model in page.data or ()), None)
+            listed = await self._patiently(lambda: client.get("/models", cast_to=httpx2.Response))
+            self._first_model = _first_model(listed)
         if self._first_model is None:
-            message = f"No model was asked for, and {variable_of('model')} names none."
-            raise ProviderError("model_not_found", message, retryable=False)
+            raise failure(Code.MODEL_NOT_FOUND, f"none was asked for, and {variable_of('model')} names none")
         return self._first_model
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
@@ -124,61 +145,82 @@ class OpenAIProvider:
         while True:
             try:
                 return await ask()
-            except openai.OpenAIError as error:
-                failure = failure_of(error)
-                if not failure.again or failure.after > MAX_PAUSE or failures >= self._settings.provider_retries:
-                    # Neither the SDK's error nor its traceback: they quote the server, which may quote the prompt.
-                    raise failure.error from None
-            await asyncio.sleep(max(failure.after, _pause(failures)))
+            except CALL_ERRORS as error:
+                meaning, after = of_call(error)
+            # Out here the SDK's error is not its context: it quotes the server, which may quote the prompt.
+            if meaning.code not in AGAIN or after > MAX_PAUSE or failures >= self._settings.provider_retries:
+                raise meaning
+            await asyncio.sleep(max(after, _pause(failures)))
             failures += 1
 
 
-def _check_is_stream(response: AsyncAPIResponse[Any]) -> None:
-    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind in {"text/html", "application/json"}:
-        message = f"The model's provider did not answer with a stream but with {kind}."
-        raise ProviderError("malformed_response", message, retryable=False)
-
-
-async def _received(response: AsyncAPIResponse[Any]) -> AsyncGenerator[bytes, None]:
-    """Yield what arrives. Raises `ProviderError` when nothing does, or the connection is lost."""
+async def _events(response: AsyncAPIResponse[Any]) -> AsyncGenerator[bytes, None]:
+    """Yield the data of each event. Raises `ProviderError`."""
+    stream = EventStream()
     try:
-        async for data in response.iter_bytes():
-            yield data
-    except httpx2.TimeoutException:
-        raise silent() from None
-    except (httpx2.RequestError, OSError):
-        raise cut() from None
+        async for received in response.iter_bytes():
+            for event in stream.feed(received):
+                yield event
+    except READ_ERRORS as error:
+        meaning = of_read(error)
+    else:
+        return
+    raise meaning
 
 
-async def _drain(received: AsyncIterator[bytes]) -> None:
+async def _drain(events: AsyncIterator[bytes]) -> None:
     """Read the end of the body: only then can the connection serve another request."""
     with suppress(TimeoutError, ProviderError):
         async with asyncio.timeout(_DRAIN_SECONDS):
-            async for _ in received:
+            async for _ in events:
                 pass
 
 
 def _pause(failures: int) -> float:
     """Return the seconds to wait after so many failures before the last one."""
     # Not all at once: what made a provider fail for one has made it fail for all.
-    return min(_FIRST_PAUSE * 2.0**failures, MAX_PAUSE / 2) * _dice.uniform(0.75, 1.25)
+    return min(FIRST_PAUSE * 2.0**failures, MAX_PAUSE / 2) * _dice.uniform(0.75, 1.25)
 
 
-def _checked_params(params: Mapping[str, Any]) -> Mapping[str, Any]:
+def _first_model(listed: httpx2.Response) -> str | None:
+    try:
+        models = listed.json()["data"]
+        return str(models[0]["id"])
+    except (ValueError, LookupError, TypeError):
+        # It has none, or has no such list.
+        return None
+
+
+def _messages(request: ModelRequest) -> list[Mapping[str, Any]]:
+    """Return the conversation; where there is a prefix, its last message is an answer that has begun."""
+    begun = [{"role": "assistant", "content": request.prefix}] if request.prefix else []
+    return [*request.messages, *begun]
+
+
+def _checked(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what goes into the request. A param of None is left out, for servers that refuse what is set here."""
     taken = sorted(_OURS & params.keys())
     if taken:
-        message = f"params may not set {', '.join(taken)}."
-        raise ProviderError("invalid_request", message, retryable=False)
-    return params
+        raise failure(Code.INVALID_REQUEST, f"params may not set {', '.join(taken)}")
+    wanted = {"stream_options": {"include_usage": True}, **params}
+    return {name: value for name, value in wanted.items() if value is not None}
 
 
-def _check(settings: Settings) -> None:
-    url, key = settings.openai_base_url, settings.openai_api_key
-    if not url and not (key and key.get_secret_value()):
+def _check(url: str | None, key: str) -> None:
+    if not url and not key:
         raise SettingsError(
             f"the provider openai_api needs {variable_of('openai_base_url')} (any OpenAI-compatible server), "
             f"{variable_of('openai_api_key')} (OpenAI's own), or both"
         )
-    if url and not url.startswith(("http://", "https://")):
-        raise SettingsError(f"{variable_of('openai_base_url')} must start with http:// or https://")
+    if url and not _is_url(url):
+        raise SettingsError(f"{variable_of('openai_base_url')} must be a URL that starts with http:// or https://")
+    if key and not _KEY.fullmatch(key):
+        raise SettingsError(f"{variable_of('openai_api_key')} has a space, a line break or a letter that no key has")
+
+
+def _is_url(text: str) -> bool:
+    try:
+        url = httpx2.URL(text)
+    except httpx2.InvalidURL:
+        return False
+    return url.scheme in {"http", "https"} and bool(url.host)

@@ -1,100 +1,63 @@
-"""Says what an error of the OpenAI SDK means: for people, for programs, and for whether to ask again."""
+"""Says what an error of the OpenAI SDK means, and how long the provider asks to wait."""
 
 from __future__ import annotations
 
-import re
+import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from http import HTTPStatus
 
 import httpx2
 import openai
 
 from chunkspool.errors import ProviderError
+from tasks.providers.failures import Code, code_of, failure, shown
 
-_TOO_LONG = frozenset({"context_length_exceeded", "exceed_context_size_error"})
-_NO_QUOTA = "insufficient_quota"
-_REFUSED_KEY = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
-_NAME = re.compile(r"[A-Za-z][\w.\[\]-]{0,59}")
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """What went wrong before the first chunk."""
-
-    error: ProviderError
-    again: bool
-    """Whether the same request may be sent once more."""
-    after: float = 0.0
-    """Seconds that the provider asks to wait before that."""
+# The second: the SDK does not translate what happens while it reads the body of a refusal.
+CALL_ERRORS = (openai.OpenAIError, httpx2.RequestError)
+"""What a call that has not begun to answer can raise."""
+READ_ERRORS = (httpx2.RequestError, OSError)
+"""What reading an answer can raise."""
 
 
-def failure_of(error: openai.OpenAIError) -> Failure:
-    """Return what `error`, raised before the first chunk, means."""
+def of_call(error: Exception) -> tuple[ProviderError, float]:
+    """Return what one of `CALL_ERRORS` means, and the seconds after which the provider wants to be asked again."""
     if isinstance(error, openai.APIStatusError):
         return _refusal(error)
-    if isinstance(error, openai.APITimeoutError) and not isinstance(error.__cause__, httpx2.ConnectTimeout):
-        # Not sent again: the provider may still be at work on it, and would then be paid twice.
-        return Failure(silent(), again=False)
-    message = "The model's provider cannot be reached."
-    return Failure(ProviderError("provider_unreachable", message, retryable=True), again=True)
+    timeout = error.__cause__ if isinstance(error, openai.APITimeoutError) else error
+    if isinstance(timeout, httpx2.TimeoutException) and not isinstance(timeout, httpx2.ConnectTimeout):
+        return failure(Code.PROVIDER_TIMEOUT), 0.0
+    return failure(Code.PROVIDER_UNREACHABLE), 0.0
 
 
-def silent() -> ProviderError:
-    """Return the error of a provider that has said nothing for too long."""
-    return ProviderError("provider_timeout", "The model's provider was silent for too long.", retryable=True)
-
-
-def cut() -> ProviderError:
-    """Return the error of a connection that was lost in mid-answer."""
-    message = "The answer broke off: the connection to the model's provider was lost."
-    return ProviderError("truncated", message, retryable=True)
+def of_read(error: Exception) -> ProviderError:
+    """Return what one of `READ_ERRORS` means."""
+    return failure(Code.PROVIDER_TIMEOUT if isinstance(error, httpx2.TimeoutException) else Code.TRUNCATED)
 
 
 def seconds_to_wait(headers: Mapping[str, str], now: float) -> float:
     """Return what Retry-After asks for, as of the Unix time `now`; 0 when it does not ask."""
     given = headers.get("retry-after", "")
     try:
-        return max(0.0, float(given))
+        seconds = float(given)
     except ValueError:
-        pass
+        seconds = _date(given) - now
+    return max(0.0, seconds) if math.isfinite(seconds) else 0.0
+
+
+def _date(given: str) -> float:
     try:
-        return max(0.0, parsedate_to_datetime(given).timestamp() - now)
+        return parsedate_to_datetime(given).timestamp()
     except (ValueError, OverflowError):
         return 0.0
 
 
-def _refusal(error: openai.APIStatusError) -> Failure:
-    status = error.status_code
+def _refusal(error: openai.APIStatusError) -> tuple[ProviderError, float]:
+    code = code_of(error.status_code, (error.code, error.type))
     after = seconds_to_wait(error.response.headers, time.time())
-    if _NO_QUOTA in {error.code, error.type}:
-        return _final("quota_exhausted", "The account at the model's provider has used up its quota.")
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        when = f"in {after:.0f} seconds" if after >= 1 else "in a moment"
-        message = f"The model's provider is busy. Try again {when}."
-        return Failure(ProviderError("rate_limited", message, retryable=True), again=True, after=after)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        message = f"The model's provider does not work at the moment (HTTP {status})."
-        return Failure(ProviderError("provider_unavailable", message, retryable=True), again=True, after=after)
-    return _rejection(error, status)
-
-
-def _rejection(error: openai.APIStatusError, status: int) -> Failure:
-    if not _TOO_LONG.isdisjoint({error.code, error.type}):
-        return _final("context_length_exceeded", "The conversation is longer than the model can take.")
-    if status in _REFUSED_KEY:
-        return _final("authentication", f"The model's provider refuses our key (HTTP {status}).")
-    if status == HTTPStatus.NOT_FOUND:
-        message = "The model's provider does not have the model that was asked for (HTTP 404)."
-        return _final("model_not_found", message)
-    # The server's own words are left out: they may quote the prompt or the key. What it names is safe.
-    names = [name for name in (error.code, error.param) if isinstance(name, str) and _NAME.fullmatch(name)]
-    return _final(
-        "invalid_request", f"The model's provider refused the request ({', '.join([f'HTTP {status}', *names])})."
-    )
-
-
-def _final(code: str, message: str) -> Failure:
-    return Failure(ProviderError(code, message, retryable=False), again=False)
+    details = [f"HTTP {error.status_code}"]
+    if code is Code.INVALID_REQUEST:
+        details += shown(error.code, error.param)
+    if after >= 1:
+        details.append(f"try again in {math.ceil(after)} seconds")
+    return failure(code, *details), after

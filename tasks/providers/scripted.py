@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from chunkspool.errors import ProviderError
 from chunkspool.provider import Delta, Finish, ModelRequest, Reasoning, Text, ToolCall, Usage
@@ -31,7 +31,7 @@ class Call(BaseModel):
 
 
 class Step(BaseModel):
-    """One step of a script: exactly one of its fields, `repeat` times."""
+    """One step of a script: exactly one thing to say or do, `repeat` times."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -45,6 +45,12 @@ class Step(BaseModel):
     fail: Fail | None = None
     crash: bool = False
     repeat: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if len(self.model_fields_set - {"repeat"}) != 1:
+            raise ValueError("a step says or does exactly one thing")
+        return self
 
     def delta(self) -> Delta | None:
         """Return what the step says, if it says anything."""
@@ -80,16 +86,21 @@ class Params(BaseModel):
 class ScriptedProvider:
     """Deterministic: the same request says the same."""
 
+    can_continue = True
+
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
-        """Run the script. Raises `ProviderError`."""
+        """Run the script, leaving out as much of its text as the prefix has. Raises `ProviderError`."""
         if request.model not in {None, "scripted"}:
             raise ProviderError("model_not_found", f"There is no model {request.model!r}.", retryable=False)
         params = _checked(request.params)
-        for step in params.script or _echo(request):
+        known = len(request.prefix)
+        for step in _echo(request) if params.script is None else params.script:
             for _ in range(step.repeat):
                 await asyncio.sleep(params.pace)
                 await step.act()
                 delta = step.delta()
+                if isinstance(delta, Text):
+                    delta, known = Text(delta.text[known:]), max(0, known - len(delta.text))
                 if delta is not None:
                     yield delta
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from celery import Celery
 from pytest_celery import CeleryTestBroker, CeleryTestWorker, RedisTestBroker
+from support.model_servers import LlamaServer, LlmockServer
 from support.nodes import BrokerProcess, WorkerCommand, WorkerProcess
 from support.servers import PrivateServer
 
@@ -60,3 +61,24 @@ def spool(redis_url: str) -> Iterator[Spool]:
     """Give a web app's spool."""
     with Spool.from_settings(Settings.checked({"redis_url": redis_url})) as connected:
         yield connected
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaServer]:
+    """Give a real llama.cpp server with a tiny random model, which all tests share."""
+    with LlamaServer(tmp_path_factory.mktemp("llama")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def llmock_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlmockServer]:
+    """Run one llmock for all tests."""
+    with LlmockServer(tmp_path_factory.mktemp("llmock")) as server:
+        yield server
+
+
+@pytest.fixture
+def llmock_server(llmock_process: LlmockServer) -> LlmockServer:
+    """Give an llmock that has seen no request; its own pytest plugin would run it inside this process."""
+    llmock_process.reset()
+    return llmock_process

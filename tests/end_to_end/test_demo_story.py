@@ -55,7 +55,7 @@ class Demo:
 def staying(tmp_path: Path, model_url: str) -> Iterator[Demo]:
     """Give a demo that has told its story and stays."""
     demo = Demo(tmp_path, model_url)
-    eventually(lambda: "Ctrl-C ends the demo" in demo.said() or demo.popen.poll() is not None, 60)
+    eventually(lambda: "Ctrl-C ends the demo" in demo.said() or demo.popen.poll() is not None, 90)
     assert demo.popen.poll() is None, demo.said()
     yield demo
     if demo.popen.poll() is None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from redis import Redis
 from support.logs import CHAT, KEYS, ending_of, generation_field, log_of, of_generation, text_of, types_of
 from support.proxy import Proxy
-from support.servers import PrivateServer
 from support.spools import async_spool_for, spool_for
 from support.waiting import eventually
 
@@ -26,15 +24,6 @@ PIECES = [f"piece {number}, " for number in range(200)]
 def store(client: Redis) -> Store:
     """Give the door to the scripts."""
     return Store(client)
-
-
-@pytest.fixture
-def proxy(redis_server: PrivateServer, client: Redis) -> Iterator[Proxy]:
-    """Give a proxy in front of an empty server."""
-    for name in ("enqueue", "claim", "append", "stop", "erase"):
-        client.script_load(scripts.load(name).text)  # else the reply that gets lost may be a mere NOSCRIPT
-    with Proxy(redis_server.port) as up:
-        yield up
 
 
 def claimed(store: Store, generation_id: str) -> str:

@@ -31,9 +31,9 @@ class Line:
 
 def log_of(client: Redis, keys: ChatKeys = KEYS) -> list[Line]:
     """Return the whole log; fail unless its seqs are 1, 2, 3 … and the counter stands at the last one."""
-    entries: Any = client.xrange(keys.log)
+    with client.pipeline(transaction=True) as one_moment:
+        entries, counter = one_moment.xrange(keys.log).get(keys.seq).execute()
     assert [entry_id for entry_id, _ in entries] == [b"%d-0" % seq for seq in range(1, len(entries) + 1)]
-    counter: Any = client.get(keys.seq)
     assert int(counter or 0) == len(entries)
     return [Line(int(entry_id.partition(b"-")[0]), json.loads(fields[b"e"])) for entry_id, fields in entries]
 

@@ -25,8 +25,9 @@ from chunkspool.events import (
 WORDS = ("sky", " blue", "\n\n", "data: x", "ß", "🙂", '"', "\\", "\r", "\u2028")
 
 
-def random_log(random: Random, generations: int = 2) -> list[Entry]:
+def random_log(seed: int, generations: int = 2) -> list[Entry]:
     """Return the entries of a chat, numbered from 1."""
+    random = Random(seed)  # noqa: S311 - repeatable, no secret
     threads = [_generation(random, f"g{n}") for n in range(generations)]
     events: list[Event] = []
     while any(threads):

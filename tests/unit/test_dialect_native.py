@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from random import Random
 
 from support.random_logs import entries_of, random_log
 from support.sse import Event, Reader, events_of
@@ -31,7 +30,7 @@ def test_id_event_and_data_are_seq_type_and_the_stored_bytes() -> None:
 def test_every_cut_makes_the_whole() -> None:
     """For 200 random logs and every cut k: the events up to k and those of a resume after k are those of the whole."""
     for seed in range(200):
-        log = random_log(Random(seed))
+        log = random_log(seed)
         whole = events_of(encoded(log))
         assert [(event.id, json.loads(event.data)) for event in whole] == [
             (str(entry.seq), json.loads(entry.raw)) for entry in log
@@ -54,7 +53,7 @@ def test_a_forged_event_cannot_break_out_of_its_line() -> None:
 
 def test_times_are_comments_that_an_event_source_passes_over() -> None:
     """With `times`, a comment before an event says when it was written; the events are the same."""
-    log = random_log(Random(1))
+    log = random_log(1)
     reader = Reader()
     assert list(reader.events(encoded(log, times=True))) == events_of(encoded(log))
     assert reader.comments == [str(entry.at) for entry in log]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from random import Random
 
 import pytest
 from support.random_logs import entries_of, random_log
@@ -49,7 +48,7 @@ def types_of(stream: bytes) -> list[str]:
 def test_every_cut_makes_the_same_message() -> None:
     """For 200 random logs and every cut k: replay up to k and live from there give the message of the whole replay."""
     for seed in range(200):
-        log = random_log(Random(seed))
+        log = random_log(seed)
         whole = UiMessage().take(parts_of(stream_of(log, [])))
         for k in range(len(log) + 1):
             joined = UiMessage().take(parts_of(stream_of(log[:k], log[k:])))
@@ -62,7 +61,7 @@ def test_every_cut_makes_the_same_message() -> None:
 def test_the_message_is_what_fold_says() -> None:
     """Text, reasoning, tools and data that a front end shows are those of the library's own fold."""
     for seed in range(200):
-        log = random_log(Random(seed))
+        log = random_log(seed)
         message = UiMessage().take(parts_of(stream_of([], log)))
         shown = message.visible()
         (answer,) = [answer for answer in fold(entry.event for entry in log) if answer.generation == G]

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 from typing import get_args
 
+import pytest
+
 from chunkspool import events
+from chunkspool.provider import Finish, ModelRequest, Text, Usage
 from chunkspool.settings import Settings, variable_of
+from tasks.providers import load_provider
+from tasks.providers.failures import AGAIN, RETRYABLE, Code
+from tasks.providers.scripted import Step
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -31,3 +39,36 @@ def test_every_event_is_documented_with_its_fields() -> None:
         fields = ", ".join(f"`{name}`" for name in own)
         row = f"| `{model.model_fields['type'].default}` | {fields} |"
         assert row.replace("|  |", "| |") in text
+
+
+def test_every_failure_of_a_provider_is_documented() -> None:
+    """docs/providers.md has one row for each code, and says rightly whether it is retryable and asked again."""
+    table = (DOCS / "providers.md").read_text().partition("### Failures")[2].partition("## scripted")[0]
+    rows = re.findall(r"^\| `(\w+)` \| .+ \| (yes|no) \| (yes|no) \|$", table, re.MULTILINE)
+    answer = {True: "yes", False: "no"}
+    assert rows == [(code.value, answer[code in RETRYABLE], answer[code in AGAIN]) for code in Code]
+
+
+def test_every_step_of_a_script_is_documented_as_it_can_be_written() -> None:
+    """The rows of docs/providers.md are valid steps, and there is one for each kind."""
+    table = (DOCS / "providers.md").read_text().partition("## scripted")[2].partition("## Your own")[0]
+    steps = [Step.model_validate_json(row) for row in re.findall(r"^\| `(\{.+\})` \| .+ \|$", table, re.MULTILINE)]
+    assert {kind for step in steps for kind in step.model_fields_set} == set(Step.model_fields) - {"repeat"}
+
+
+async def test_the_documented_own_provider_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Class and entry point of docs/providers.md, as they stand there, in an installed package."""
+    own = (DOCS / "providers.md").read_text().partition("## Your own")[2]
+    (code,) = re.findall(r"```python\n(.+?)```", own, re.DOTALL)
+    (toml,) = re.findall(r"```toml\n(.+?)```", own, re.DOTALL)
+    ((group, points),) = tomllib.loads(toml)["project"]["entry-points"].items()
+    (tmp_path / "shout.py").write_text(code)
+    info = tmp_path / "shout-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shout\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()))
+    monkeypatch.syspath_prepend(tmp_path)
+    provider = load_provider(Settings.checked({"provider": "shout", "model": "very-loud"}))
+    said = [delta async for delta in provider.stream(ModelRequest(({"role": "user", "content": "good morning"},)))]
+    assert said == [Text("GOOD! "), Text("MORNING! "), Usage(2, 2), Finish("stop")]
+    await provider.aclose()

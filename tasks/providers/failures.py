@@ -1,0 +1,89 @@
+"""The ways in which a model's provider fails: what programs are told, and what people are told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from enum import StrEnum
+from http import HTTPStatus
+
+from chunkspool.errors import ProviderError
+
+
+class Code(StrEnum):
+    """The `code` of `generation.failed`; docs/providers.md has a row for each."""
+
+    RATE_LIMITED = "rate_limited"
+    PROVIDER_UNAVAILABLE = "provider_unavailable"
+    PROVIDER_UNREACHABLE = "provider_unreachable"
+    PROVIDER_TIMEOUT = "provider_timeout"
+    PROVIDER_ERROR = "provider_error"
+    TRUNCATED = "truncated"
+    MALFORMED_RESPONSE = "malformed_response"
+    NOT_A_STREAM = "not_a_stream"
+    AUTHENTICATION = "authentication"
+    QUOTA_EXHAUSTED = "quota_exhausted"
+    MODEL_NOT_FOUND = "model_not_found"
+    CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
+    INVALID_REQUEST = "invalid_request"
+
+
+AGAIN = frozenset({Code.RATE_LIMITED, Code.PROVIDER_UNAVAILABLE, Code.PROVIDER_UNREACHABLE})
+"""The attempt itself asks again after these, as long as the model has said nothing."""
+RETRYABLE = AGAIN | {Code.PROVIDER_TIMEOUT, Code.PROVIDER_ERROR, Code.TRUNCATED, Code.MALFORMED_RESPONSE}
+"""A new generation may fare better."""
+
+_SENTENCES = {
+    Code.RATE_LIMITED: "The model's provider is busy",
+    Code.PROVIDER_UNAVAILABLE: "The model's provider does not work at the moment",
+    Code.PROVIDER_UNREACHABLE: "The model's provider cannot be reached",
+    Code.PROVIDER_TIMEOUT: "The model's provider was silent for too long",
+    Code.PROVIDER_ERROR: "The model's provider failed while it answered",
+    Code.TRUNCATED: "The answer broke off before its end",
+    Code.MALFORMED_RESPONSE: "The model's provider sent something that cannot be read",
+    Code.NOT_A_STREAM: "The model's provider did not answer with a stream",
+    Code.AUTHENTICATION: "The model's provider refuses our key",
+    Code.QUOTA_EXHAUSTED: "The account at the model's provider has used up its quota",
+    Code.MODEL_NOT_FOUND: "The model's provider does not have the model",
+    Code.CONTEXT_LENGTH_EXCEEDED: "The conversation is longer than the model can take",
+    Code.INVALID_REQUEST: "The request to the model was refused",
+}
+# What servers call these, in `code` or `type` of their errors.
+_NAMED = {
+    "insufficient_quota": Code.QUOTA_EXHAUSTED,
+    "context_length_exceeded": Code.CONTEXT_LENGTH_EXCEEDED,
+    "exceed_context_size_error": Code.CONTEXT_LENGTH_EXCEEDED,
+}
+_OF_STATUS: dict[int, Code] = {
+    HTTPStatus.UNAUTHORIZED: Code.AUTHENTICATION,
+    HTTPStatus.PAYMENT_REQUIRED: Code.QUOTA_EXHAUSTED,
+    HTTPStatus.FORBIDDEN: Code.AUTHENTICATION,
+    HTTPStatus.NOT_FOUND: Code.MODEL_NOT_FOUND,
+    HTTPStatus.TOO_MANY_REQUESTS: Code.RATE_LIMITED,
+}
+
+
+_LONGEST = 60
+# No digits and no dashes, which keys have: "invalid_value", "messages[0].role".
+_NAME = re.compile(r"[A-Za-z_]+(?:\[\d+\]|\.[A-Za-z_]+)*")
+
+
+def failure(code: Code, *details: str) -> ProviderError:
+    """Return the error of this kind. `details` are shown to readers."""
+    more = f" ({', '.join(details)})" if details else ""
+    return ProviderError(code.value, f"{_SENTENCES[code]}{more}.", retryable=code in RETRYABLE)
+
+
+def code_of(status: int | None, names: Iterable[object]) -> Code:
+    """Return what an HTTP status means, if there is one, together with the names that a server gives to its error."""
+    named = next((_NAMED[name] for name in names if isinstance(name, str) and name in _NAMED), None)
+    if named or status is None:
+        return named or Code.PROVIDER_ERROR
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return Code.PROVIDER_UNAVAILABLE
+    return _OF_STATUS.get(status, Code.INVALID_REQUEST)
+
+
+def shown(*names: object) -> list[str]:
+    """Return those of a server's names that are names: not its own words, which may quote the prompt or the key."""
+    return [name for name in names if isinstance(name, str) and len(name) <= _LONGEST and _NAME.fullmatch(name)]

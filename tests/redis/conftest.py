@@ -1,0 +1,29 @@
+"""Fixtures of the tests that speak to a real server and start no other process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from redis import Redis
+from support.proxy import Proxy
+from support.servers import PrivateServer
+from support.spools import spool_for
+
+from chunkspool import Spool, scripts
+
+
+@pytest.fixture
+def proxy(redis_server: PrivateServer, client: Redis) -> Iterator[Proxy]:
+    """Give a proxy in front of an empty server."""
+    for name in ("enqueue", "claim", "append", "stop", "erase"):
+        client.script_load(scripts.load(name).text)  # else the reply that gets lost may be a mere NOSCRIPT
+    with Proxy(redis_server.port) as up:
+        yield up
+
+
+@pytest.fixture
+def spool(redis_url: str) -> Iterator[Spool]:
+    """Give a spool on an empty server."""
+    with spool_for(redis_url) as spool:
+        yield spool

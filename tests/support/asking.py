@@ -1,0 +1,61 @@
+"""Ask the OpenAI provider, without a worker."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+from chunkspool.errors import ProviderError
+from chunkspool.provider import Delta, ModelRequest, Provider, Text
+from chunkspool.settings import Settings
+from tasks.providers.openai_api import OpenAIProvider
+
+SECRET = "what-the-user-asked"
+KEY = "sk-the-key-of-this-test"
+
+
+@asynccontextmanager
+async def provider_for(base_url: str, **values: object) -> AsyncIterator[Provider]:
+    """Give a provider that asks the server at `base_url`; `values` are further settings."""
+    settings = {
+        "model": "m",
+        "openai_api_key": KEY,
+        "first_token_timeout": 10,
+        "idle_timeout": 10,
+        **values,
+        "openai_base_url": base_url,
+    }
+    provider = OpenAIProvider(Settings.checked(settings))
+    try:
+        yield provider
+    finally:
+        await provider.aclose()
+
+
+def asking(model: str | None = None, **params: Any) -> ModelRequest:
+    """Return a request."""
+    return ModelRequest(({"role": "user", "content": SECRET},), model, params)
+
+
+async def said(provider: Provider, request: ModelRequest) -> list[Delta]:
+    """Return all that the model says."""
+    async with aclosing(provider.stream(request)) as deltas:
+        return [delta async for delta in deltas]
+
+
+async def failing(provider: Provider, request: ModelRequest) -> tuple[ProviderError, list[Delta]]:
+    """Return the error that the answer ends with, and what was said before."""
+    before: list[Delta] = []
+    try:
+        async with aclosing(provider.stream(request)) as deltas:
+            async for delta in deltas:
+                before.append(delta)  # noqa: PERF401 - it is wanted also when the loop ends with an error
+    except ProviderError as error:
+        return error, before
+    raise AssertionError(f"it did not fail but said {before}")
+
+
+def text_of(deltas: list[Delta]) -> str:
+    """Return the text that was said."""
+    return "".join(delta.text for delta in deltas if isinstance(delta, Text))

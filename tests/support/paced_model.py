@@ -1,0 +1,147 @@
+"""An OpenAI-compatible server that says what it is told to, at the pace it is told, and remembers every call.
+
+`python paced_model.py PORT`. Each piece of text is `<call.piece>`, so that it shows which call it is from. A request
+may hold `paced`: {`pieces`, `pace` (seconds before each piece), `silent_after` (pieces), `refuse_continuing`}; a last
+message of the assistant is text to go on from. `GET /calls` returns all that was asked and sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+LOOPBACK = "127.0.0.1"
+MODEL = "paced"
+STREAM = "200 OK\r\ncontent-type: text/event-stream"
+JSON = "200 OK\r\ncontent-type: application/json"
+BAD = "400 Bad Request\r\ncontent-type: application/json"
+MISSING = "404 Not Found\r\ncontent-type: application/json"
+
+
+@dataclass(slots=True)
+class Call:
+    """One model call. Times are Unix ms."""
+
+    number: int
+    key: str
+    prompt: str
+    prefix: str
+    began: int
+    pieces: list[str] = field(default_factory=list)
+    refused: bool = False
+    finished: int | None = None
+    closed: int | None = None
+    """When the client closed the connection, if it did so before the end."""
+
+    @property
+    def over(self) -> bool:
+        """Whether the connection has ended."""
+        return self.finished is not None or self.closed is not None or self.refused
+
+
+class PacedModel:
+    """The calls so far. A refused one has a number, too."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.calls: list[Call] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the one request of a connection."""
+        try:
+            path, headers, body = await _request(reader)
+            if path == "/v1/chat/completions":
+                await self._complete(headers, json.loads(body), reader, writer)
+            elif path == "/v1/models":
+                await _say(writer, JSON, json.dumps({"object": "list", "data": [{"id": MODEL, "object": "model"}]}))
+            elif path == "/calls":
+                await _say(writer, JSON, json.dumps([asdict(call) for call in self.calls]))
+            else:
+                await _say(writer, MISSING, "{}")
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the client has gone: the call's record says so
+        finally:
+            writer.close()
+
+    async def _complete(
+        self,
+        headers: Mapping[str, str],
+        asked: Mapping[str, Any],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        *_, last = messages = asked["messages"]
+        prefix = str(last["content"]) if last["role"] == "assistant" else ""
+        prompt = next(str(message["content"]) for message in reversed(messages) if message["role"] == "user")
+        key = headers.get("authorization", "").removeprefix("Bearer ")
+        call = Call(len(self.calls) + 1, key, prompt, prefix, _now())
+        self.calls.append(call)
+        paced = asked.get("paced", {})
+        if prefix and paced.get("refuse_continuing"):
+            call.refused = True
+            await _say(writer, BAD, json.dumps({"error": {"message": "no assistant prefill here", "code": 400}}))
+            return
+        speech = asyncio.ensure_future(_speak(call, paced, writer))
+        gone = asyncio.ensure_future(reader.read())
+        await asyncio.wait({speech, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not speech.done() or speech.exception() is not None:
+            call.closed = _now()
+        for task in (speech, gone):
+            task.cancel()
+            with suppress(asyncio.CancelledError, ConnectionError):
+                await task
+
+
+async def _speak(call: Call, paced: Mapping[str, Any], writer: asyncio.StreamWriter) -> None:
+    await _say(writer, STREAM, "")
+    for piece in range(call.prefix.count("<"), paced.get("pieces", 10)):
+        if piece == paced.get("silent_after"):
+            await asyncio.Event().wait()
+        await asyncio.sleep(paced.get("pace", 0))
+        text = f"<{call.number}.{piece}>"
+        # Before it is sent: no client may have what the record has not.
+        call.pieces.append(text)
+        await _chunk(writer, {"choices": [{"index": 0, "delta": {"content": text}}]})
+    await _chunk(writer, {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    call.finished = _now()
+    writer.write(b"data: [DONE]\n\n")
+    await writer.drain()
+
+
+async def _request(reader: asyncio.StreamReader) -> tuple[str, dict[str, str], bytes]:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    first, *lines = head.split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
+    return first.split(" ")[1], headers, await reader.readexactly(int(headers.get("content-length", 0)))
+
+
+async def _say(writer: asyncio.StreamWriter, status: str, body: str) -> None:
+    # The end of the connection is the end of the body.
+    writer.write(f"HTTP/1.1 {status}\r\nconnection: close\r\n\r\n{body}".encode())
+    await writer.drain()
+
+
+async def _chunk(writer: asyncio.StreamWriter, chunk: Mapping[str, Any]) -> None:
+    writer.write(f"data: {json.dumps({'object': 'chat.completion.chunk', 'model': MODEL, **chunk})}\n\n".encode())
+    await writer.drain()
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def main(port: int) -> None:
+    """Serve until the process is ended."""
+    server = await asyncio.start_server(PacedModel().serve, LOOPBACK, port, backlog=512)
+    async with server:
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1])))

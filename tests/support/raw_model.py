@@ -1,0 +1,198 @@
+"""A model server whose every byte is the test's, and which notes who asks and who leaves."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Self
+
+from demo.ports import LOOPBACK
+
+_BUFFER = 65_536
+_HEADERS_END = b"\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request, as it came."""
+
+    at: float
+    """When it was whole, by `time.monotonic()`."""
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+
+class Exchange:
+    """One connection of a client that has sent a request and waits for what the test answers."""
+
+    def __init__(self, connection: socket.socket, note_leaver: Callable[[], None]) -> None:
+        """Take over a connection; `note_leaver` is called when `wait_for_leaver` has seen the client go."""
+        self._connection = connection
+        self._note_leaver = note_leaver
+        self._received = b""
+
+    def send(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        self._connection.sendall(data)
+
+    def send_head(self, status: int = 200, **headers: str) -> None:
+        """Send the status line and headers (`retry_after="1"` for Retry-After); the body comes in chunks by default."""
+        framing = {} if "content_length" in headers else {"transfer_encoding": "chunked"}
+        given = {"content_type": "text/event-stream", **framing, **headers}
+        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in given.items()]
+        self.send("\r\n".join(lines).encode() + _HEADERS_END)
+
+    def send_chunk(self, data: bytes) -> None:
+        """Send a piece of the body; an empty one is its end."""
+        self.send(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def wait_for_leaver(self) -> None:
+        """Wait until the client closes the connection."""
+        with suppress(ConnectionResetError):
+            while self._connection.recv(_BUFFER):
+                pass
+        self._note_leaver()
+
+    def next_request(self) -> Request | None:
+        """Return the next request, or None when the client has left."""
+        while _HEADERS_END not in self._received:
+            if not self._receive():
+                return None
+        head, _, self._received = self._received.partition(_HEADERS_END)
+        first, *lines = head.decode().split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        size = int(headers.get("content-length", 0))
+        while len(self._received) < size:
+            if not self._receive():
+                return None
+        body, self._received = self._received[:size], self._received[size:]
+        return Request(time.monotonic(), first.split(" ")[1], headers, json.loads(body) if body else {})
+
+    def _receive(self) -> bool:
+        data = self._connection.recv(_BUFFER)
+        self._received += data
+        return bool(data)
+
+
+Answer = Callable[[Exchange], bool | None]
+"""Answers one request. What returns True leaves the connection open for the next one."""
+
+
+def streaming(*pieces: bytes) -> Answer:
+    """Answer with a stream, each piece sent for itself, and an orderly end."""
+
+    def answer(exchange: Exchange) -> bool:
+        exchange.send_head()
+        for piece in (*pieces, b""):
+            exchange.send_chunk(piece)
+        return True
+
+    return answer
+
+
+def refusing(status: int, body: object = None, **headers: str) -> Answer:
+    """Answer with an error: `body` as JSON, and further headers."""
+    raw = b"" if body is None else json.dumps(body).encode()
+
+    def answer(exchange: Exchange) -> bool:
+        exchange.send_head(status, content_type="application/json", content_length=str(len(raw)), **headers)
+        exchange.send(raw)
+        return True
+
+    return answer
+
+
+def silent(exchange: Exchange) -> None:
+    """Answer nothing until the client leaves."""
+    exchange.wait_for_leaver()
+
+
+def cutting(exchange: Exchange) -> None:
+    """Close the connection without an answer."""
+
+
+class RawModel:
+    """The n-th request of all gets the n-th answer, the last one for all that follow. Use it as a context manager."""
+
+    def __init__(self, *answers: Answer) -> None:
+        """Nothing listens yet."""
+        self._answers = answers
+        self._lock = threading.Lock()
+        self._requests: list[Request] = []
+        self._connections: set[socket.socket] = set()
+        self._connected = 0
+        self._left = 0
+        self._listener = socket.create_server((LOOPBACK, 0))
+
+    @property
+    def base_url(self) -> str:
+        """What the OpenAI client takes as its base_url."""
+        return f"http://{LOOPBACK}:{self._listener.getsockname()[1]}/v1"
+
+    @property
+    def requests(self) -> list[Request]:
+        """The requests so far."""
+        with self._lock:
+            return list(self._requests)
+
+    @property
+    def connected(self) -> int:
+        """How many connections were made so far."""
+        with self._lock:
+            return self._connected
+
+    @property
+    def left(self) -> int:
+        """How many connections the client has closed under an answer that waited for it."""
+        with self._lock:
+            return self._left
+
+    def __enter__(self) -> Self:
+        """Listen."""
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close everything."""
+        with self._lock:
+            connections = list(self._connections)
+        for one in (self._listener, *connections):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                self._connections.add(connection)
+                self._connected += 1
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        # The client may leave at any moment.
+        with connection, suppress(ConnectionError):
+            exchange = Exchange(connection, self._note_leaver)
+            while (request := exchange.next_request()) is not None:
+                with self._lock:
+                    self._requests.append(request)
+                    answer = self._answers[min(len(self._requests), len(self._answers)) - 1]
+                if not answer(exchange):
+                    break
+        with self._lock:
+            self._connections.discard(connection)
+
+    def _note_leaver(self) -> None:
+        with self._lock:
+            self._left += 1

@@ -1,0 +1,76 @@
+"""An attempt ends in time: as a whole, before its first token, and in its silences."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from chunkspool.errors import ProviderError
+from chunkspool.settings import Settings
+from tasks.deadlines import Deadlines
+
+LONG = 60
+
+
+def settings(**values: float) -> Settings:
+    """Return settings whose clocks run for long, but for those given."""
+    return Settings.checked({"deadline": LONG, "first_token_timeout": LONG, "idle_timeout": LONG, **values})
+
+
+@pytest.mark.parametrize("code", ["deadline", "first_token_timeout", "idle_timeout"])
+async def test_each_clock_has_its_own_code(code: str) -> None:
+    """What is waited for is cancelled, and the error says which clock it was; asking again may help."""
+    cancelled = False
+    with pytest.raises(ProviderError) as raised:
+        async with Deadlines(settings(**{code: 0.02})) as deadlines:
+            if code == "idle_timeout":
+                deadlines.heard()
+            try:
+                await asyncio.sleep(LONG)
+            except asyncio.CancelledError:
+                cancelled = True
+                raise
+    assert cancelled
+    assert (raised.value.code, raised.value.retryable) == (code, True)
+    assert "0.02 seconds" in raised.value.message
+
+
+async def test_a_model_that_speaks_is_not_idle() -> None:
+    """Each delta sets the clock back; only the silence after the last one is too long."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(ProviderError, match="idle_timeout"):
+        async with Deadlines(settings(first_token_timeout=5, idle_timeout=0.2)) as deadlines:
+            for _ in range(10):
+                await asyncio.sleep(0.05)
+                deadlines.heard()
+            await asyncio.sleep(LONG)
+    assert loop.time() - began >= 10 * 0.05 + 0.2
+
+
+async def test_in_time_nothing_happens() -> None:
+    """What the block raises goes its way, and no timer is left to hit what comes after it."""
+    async with Deadlines(settings(deadline=0.05)) as deadlines:
+        deadlines.heard()
+    with pytest.raises(TimeoutError):
+        async with Deadlines(settings(deadline=0.05)):
+            raise TimeoutError
+    await asyncio.sleep(0.1)
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_a_cancellation_from_outside_is_not_taken_for_a_deadline() -> None:
+    """A stop cancels the same task: it must not come out as a time-out."""
+
+    async def attempt() -> None:
+        async with Deadlines(settings()):
+            await asyncio.sleep(LONG)
+
+    task = asyncio.create_task(attempt())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

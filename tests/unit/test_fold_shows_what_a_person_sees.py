@@ -1,0 +1,140 @@
+"""`fold`: whatever events a chat has, and wherever they are cut in two, a person sees the same answers."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chunkspool.events import (
+    Data,
+    Event,
+    GenerationCompleted,
+    GenerationFailed,
+    GenerationQueued,
+    GenerationStarted,
+    GenerationStopped,
+    ReasoningDelta,
+    TextDelta,
+    ToolCall,
+    ToolResult,
+    UnknownEvent,
+    Usage,
+)
+from chunkspool.fold import Answer, Call, fold
+
+G = st.sampled_from(["g", "h", "i"])
+TEXT = st.text("ab", max_size=2)
+EVENTS: st.SearchStrategy[Event] = st.one_of(
+    st.builds(GenerationQueued, generation=G),
+    st.builds(GenerationStarted, generation=G, attempt=st.integers(1, 3), model=TEXT, continues=st.booleans()),
+    st.builds(TextDelta, generation=G, text=TEXT),
+    st.builds(TextDelta, generation=G, text=TEXT),
+    st.builds(ReasoningDelta, generation=G, text=TEXT),
+    st.builds(ToolCall, generation=G, id=TEXT, name=TEXT, arguments=TEXT),
+    st.builds(ToolResult, generation=G, id=TEXT, output=TEXT),
+    st.builds(Data, generation=G, name=TEXT, value=TEXT),
+    st.builds(Usage, generation=G, input_tokens=st.just(1), output_tokens=st.just(2)),
+    st.builds(GenerationCompleted, generation=G, finish_reason=TEXT),
+    st.builds(GenerationStopped, generation=G, by=TEXT, reason=st.none() | TEXT),
+    st.builds(GenerationFailed, generation=G, code=TEXT, message=TEXT),
+    st.builds(UnknownEvent, type=st.just("image.delta"), generation=G),
+)
+
+
+@given(st.lists(EVENTS, max_size=30))
+def test_wherever_it_is_cut_it_folds_to_the_same(events: list[Event]) -> None:
+    """A snapshot, and what follows it, make the whole; also one event at a time."""
+    whole = fold(events)
+    for cut in range(len(events) + 1):
+        assert fold(events[cut:], onto=fold(events[:cut])) == whole
+    answers: tuple[Answer, ...] = ()
+    for event in events:
+        answers = fold([event], onto=answers)
+    assert answers == whole
+
+
+@given(st.lists(EVENTS, max_size=30))
+def test_answers_do_not_mix(events: list[Event]) -> None:
+    """Each generation looks as if it were alone in the chat, and they stand in the order of their beginnings."""
+    order = dict.fromkeys(event.generation for event in events if not isinstance(event, UnknownEvent))
+    assert [answer.generation for answer in fold(events)] == list(order)
+    for answer in fold(events):
+        assert fold(event for event in events if event.generation == answer.generation) == (answer,)
+
+
+def test_a_whole_answer() -> None:
+    """All that one attempt says, in its place."""
+    (answer,) = fold(
+        [
+            GenerationQueued(generation="g"),
+            GenerationStarted(generation="g", attempt=1, model="m"),
+            ReasoningDelta(generation="g", text="h"),
+            ReasoningDelta(generation="g", text="m"),
+            TextDelta(generation="g", text="It is "),
+            ToolCall(generation="g", id="1", name="clock", arguments="{}"),
+            ToolCall(generation="g", id="2", name="clock", arguments="{}"),
+            ToolResult(generation="g", id="2", output={"hour": 12}),
+            TextDelta(generation="g", text="noon."),
+            Data(generation="g", name="colour", value="red"),
+            Usage(generation="g", input_tokens=3, output_tokens=4),
+            GenerationCompleted(generation="g", finish_reason="length"),
+        ]
+    )
+    assert answer == Answer(
+        generation="g",
+        state="completed",
+        attempt=1,
+        model="m",
+        text="It is noon.",
+        reasoning="hm",
+        tool_calls=(Call("1", "clock", "{}"), Call("2", "clock", "{}", {"hour": 12})),
+        data=(("colour", "red"),),
+        usage=Usage(generation="g", input_tokens=3, output_tokens=4),
+        finish_reason="length",
+    )
+
+
+def test_a_new_attempt_voids_what_the_old_one_said() -> None:
+    """All of it: text, thinking, tools, data and usage."""
+    said = [
+        GenerationStarted(generation="g", attempt=1),
+        TextDelta(generation="g", text="old"),
+        ReasoningDelta(generation="g", text="old"),
+        ToolCall(generation="g", id="1", name="old", arguments="{}"),
+        Data(generation="g", name="old", value=1),
+        Usage(generation="g", input_tokens=1, output_tokens=1),
+    ]
+    again = GenerationStarted(generation="g", attempt=2, model="m")
+    assert fold([*said, again]) == (Answer("g", "running", attempt=2, model="m"),)
+    (answer,) = fold([*said, again, TextDelta(generation="g", text="new")])
+    assert answer.text == "new"
+
+
+def test_an_attempt_that_continues_keeps_what_was_said() -> None:
+    """Then the old text and the new one are one answer."""
+    (answer,) = fold(
+        [
+            GenerationStarted(generation="g", attempt=1),
+            TextDelta(generation="g", text="one, "),
+            GenerationStarted(generation="g", attempt=2, continues=True),
+            TextDelta(generation="g", text="two"),
+        ]
+    )
+    assert (answer.text, answer.attempt, answer.state) == ("one, two", 2, "running")
+
+
+def test_how_it_ended() -> None:
+    """State and reason of each ending; the text stays."""
+    text = [GenerationStarted(generation="g", attempt=1), TextDelta(generation="g", text="a")]
+    (stopped,) = fold([*text, GenerationStopped(generation="g", by="user", reason="enough")])
+    assert (stopped.state, stopped.stopped_by, stopped.reason, stopped.text) == ("stopped", "user", "enough", "a")
+    (failed,) = fold([*text, GenerationFailed(generation="g", code="c", message="m")])
+    assert (failed.state, failed.error_code, failed.error, failed.text) == ("failed", "c", "m", "a")
+    assert fold([GenerationQueued(generation="g")]) == (Answer("g", "queued"),)
+    assert fold([]) == ()
+
+
+def test_a_log_whose_beginning_is_gone() -> None:
+    """What is kept is shown."""
+    (answer,) = fold([TextDelta(generation="g", text="the end"), GenerationCompleted(generation="g")])
+    assert (answer.text, answer.state) == ("the end", "completed")

@@ -1,0 +1,141 @@
+"""Settings: read from the environment once, frozen; a wrong value names its variable, and no secret is ever shown."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from chunkspool.errors import SettingsError, without_password
+from chunkspool.settings import Settings, variable_of
+
+SECRET = "hunter2"
+WRONG = {
+    "redis_url": ["http://host", "host:6379", f"redis://:{SECRET}@host:port", f"redis://:{SECRET}/x@host:6379/0"],
+    "tenant": ["a b", "a/b", "a:b", "ü"],
+    "ttl": ["0", "0.5", "-1", "nan", "inf", "a day", "1e99"],
+    "lease": ["0", "-1", "soon"],
+    "redelivery": ["0", "x"],
+    "max_attempts": ["0", "1001", "2.5", "x"],
+    "recovery": ["retry"],
+    "deadline": ["0", "x"],
+    "first_token_timeout": ["0", "x"],
+    "idle_timeout": ["0", "x"],
+    "lost_after": ["0", "x"],
+    "sweep_interval": ["0", "x"],
+    "flush_interval": ["0", "x"],
+    "write_timeout": ["0", "x"],
+    "read_timeout": ["0", "x"],
+    "publish_timeout": ["0", "x"],
+    "buffer_bytes": ["0", "1023", "1e3", "x"],
+    "max_request_bytes": ["0", "536870913", "x"],
+    "max_event_bytes": ["0", "x"],
+    "provider_retries": ["-1", "21", "x"],
+    "token_secret": [SECRET],
+    "max_body_bytes": ["0", "x"],
+    "heartbeat": ["0", "x"],
+    "answer_timeout": ["0", "x"],
+}
+TEXTS = {
+    "broker_url",
+    "queue",
+    "task",
+    "imports",
+    "provider",
+    "model",
+    "openai_base_url",
+    "openai_api_key",
+    "cors_origins",
+    "flower_url",
+}
+
+
+def test_every_setting_is_tried() -> None:
+    """A new one is to be added to WRONG, or to TEXTS if any text will do."""
+    assert set(WRONG) | TEXTS == set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("field", WRONG)
+def test_a_wrong_value_names_its_variable(field: str) -> None:
+    """The message has the variable, what it takes and, unless it may hold a secret, the value."""
+    for value in WRONG[field]:
+        with pytest.raises(SettingsError) as refused:
+            Settings.from_env({variable_of(field): value})
+        message = str(refused.value)
+        assert message.startswith(variable_of(field))
+        assert SECRET not in message
+        assert ("***" if field.endswith(("_url", "_secret")) else repr(value)) in message
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    """Nobody wants to start a worker three times."""
+    with pytest.raises(SettingsError, match="CHUNKSPOOL_TTL=.*CHUNKSPOOL_LEASE=.*") as refused:
+        Settings.from_env({"CHUNKSPOOL_TTL": "x", "CHUNKSPOOL_LEASE": "y", "CHUNKSPOOL_MODEL": "m"})
+    assert "CHUNKSPOOL_MODEL" not in str(refused.value)
+
+
+def test_values_come_from_the_environment() -> None:
+    """Each field has its variable; an empty one counts as unset."""
+    environ = {
+        "CHUNKSPOOL_REDIS_URL": "unix:///run/redis.sock",
+        "CHUNKSPOOL_TTL": "60",
+        "CHUNKSPOOL_TENANT": "acme",
+        "CHUNKSPOOL_LEASE": "",
+        "OPENAI_API_KEY": SECRET,
+        "TTL": "1",
+    }
+    settings = Settings.from_env(environ)
+    assert settings == Settings(redis_url="unix:///run/redis.sock", ttl=60, tenant="acme", openai_api_key=SECRET)
+    assert Settings.from_env({}) == Settings()
+
+
+def test_the_environment_is_the_process_own_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read when asked, not at import."""
+    monkeypatch.setenv("CHUNKSPOOL_QUEUE", "mine")
+    assert Settings.from_env().queue == "mine"
+
+
+def test_the_broker_is_the_redis_unless_it_is_named() -> None:
+    """One URL is enough."""
+    assert Settings(redis_url="redis://one").broker == "redis://one"
+    assert Settings(redis_url="redis://one", broker_url="amqp://two").broker == "amqp://two"
+
+
+def test_settings_are_frozen() -> None:
+    """A process does not change them under another part's feet."""
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().ttl = 5  # type: ignore[misc]
+
+
+def test_a_setting_that_is_none() -> None:
+    """A misspelt keyword is an error, not a default."""
+    with pytest.raises(SettingsError, match="tll is not a setting"):
+        Settings.checked({"tll": 60})
+
+
+def test_no_secret_is_shown() -> None:
+    """Neither by str, nor by repr, nor in a list of settings: they end up in logs."""
+    settings = Settings(
+        redis_url=f"redis://user:{SECRET}@host/0", broker_url=f"amqp://user:{SECRET}@host//", openai_api_key=SECRET
+    )
+    for shown in (str(settings), repr(settings), str([settings]), f"{settings}"):
+        assert SECRET not in shown
+        assert "redis://user:***@host/0" in shown
+    assert settings.redis_url == f"redis://user:{SECRET}@host/0"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:hunter2@host:6379/0", "redis://:***@host:6379/0"),
+        ("redis://user:hunter2@host", "redis://user:***@host"),
+        ("redis://:hunter2/@host", "redis://:***@host"),
+        ("redis://:hunter2@more@host", "redis://:***@host"),
+        ("amqp://a:hunter2@one;amqp://b:hunter2@two", "amqp://a:***@two"),
+        ("redis://host/0?password=hunter2&db=1", "redis://host/0?password=***&db=1"),
+        ("redis://host:6379/0", "redis://host:6379/0"),
+        ("cannot reach redis://u:hunter2@host:1 (away)", "cannot reach redis://u:***@host:1 (away)"),
+    ],
+)
+def test_passwords_are_taken_out_of_urls(url: str, shown: str) -> None:
+    """Also where one was written without escaping, where there are several, and within a longer text."""
+    assert without_password(url) == shown
