@@ -50,6 +50,7 @@ def started(kind: str, port: int, folder: Path) -> Process:
     return process
 
 
+@pytest.mark.parametrize("redis_server", ["redis-server"], indirect=True)
 @pytest.mark.parametrize("kind", ["serve", "mounted"])
 def test_a_shutdown_ends_open_streams_and_their_clients_go_on_elsewhere(
     kind: str, redis_url: str, secret: SignedTokens, tmp_path: Path
