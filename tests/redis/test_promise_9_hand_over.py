@@ -174,7 +174,7 @@ def test_a_release_is_written_once(redis_server: PrivateServer, redis_url: str, 
 
 
 def test_without_redis_the_lease_ends_by_itself(redis_server: PrivateServer, redis_url: str, client: Redis) -> None:
-    """The process tries for write_timeout and may then end; what it could not give up is taken over as after a death."""
+    """The process tries for write_timeout and may then end; what it still holds is taken over as after a death."""
     assert redis_url == redis_server.url
     lease = 1.0
     with Proxy(redis_server.port) as proxy, spool_for(proxy.url, lease=lease, write_timeout=0.5) as leaving:
