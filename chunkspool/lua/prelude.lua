@@ -6,7 +6,8 @@
 --                        born = ms at which seq 1 was written: another one means another log; lives as long as seq
 --       4 gens   zset    generation id -> ms at which its hash expires
 --       5 live   channel frames: "<first seq> <ms>\n<event>\n<event>…"; a KEY because SPUBLISH on Cluster asks for it
---       6 gen    hash    status, attempt, index, seq, runs, stop, lease, ttl, token, request, model, times
+--       6 gen    hash    status, attempt, index, seq, runs, stop, lease, ttl, token, request, model, times;
+--                        released = the last attempt that gave it up, spared = how many attempts have
 local ENDED = {completed = true, stopped = true, failed = true}
 local COUNTER_OUTLIVES = 7 * 86400 * 1000
 
@@ -19,6 +20,21 @@ local function touch(ttl)
   redis.call('PEXPIRE', KEYS[1], ttl + COUNTER_OUTLIVES)
   redis.call('PEXPIRE', KEYS[2], ttl)
   redis.call('PEXPIRE', KEYS[3], ttl + COUNTER_OUTLIVES)
+end
+
+-- Fails where a key of the chat is another program's. Called before the first write: a script is not rolled back.
+local function sound()
+  local seq = redis.call('GET', KEYS[1])
+  local n = tonumber(seq or '0') or -1
+  if n < 0 or n > 2 ^ 53 or (seq and seq ~= string.format('%.0f', n)) then
+    error('WRONGTYPE the counter is not a whole number')
+  end
+  local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+  if seq and newest and tonumber(string.match(newest[1], '^%d+')) > n then
+    error('WRONGTYPE the log is ahead of its counter')
+  end
+  redis.call('HLEN', KEYS[3])
+  redis.call('ZCARD', KEYS[4])
 end
 
 -- The counter was lost (evicted, deleted by hand) while the log stands: go on after the log, never again at 1.
@@ -34,10 +50,15 @@ local function write(events, now)
   local last = redis.call('INCRBY', KEYS[1], n)
   if last == n then last = counter_restored(n) end
   local first = last - n + 1
-  if first == 1 then redis.call('HSET', KEYS[3], 'born', ms) end
   for i = 1, n do
-    redis.call('XADD', KEYS[2], string.format('%.0f-0', first + i - 1), 't', ms, 'e', events[i])
+    local written = redis.pcall('XADD', KEYS[2], string.format('%.0f-0', first + i - 1), 't', ms, 'e', events[i])
+    if type(written) == 'table' and written.err then
+      -- Only the first can fail: the log is not ours, or is ahead of the counter. The seqs are to be given again.
+      redis.call('DECRBY', KEYS[1], n)
+      error(written.err)
+    end
   end
+  if first == 1 then redis.call('HSET', KEYS[3], 'born', ms) end
   redis.call('PUBLISH', KEYS[5], string.format('%.0f', first) .. ' ' .. ms .. '\n' .. table.concat(events, '\n'))
   return first, last
 end
@@ -58,13 +79,23 @@ local function set_active(id, active)
   else redis.call('HDEL', KEYS[3], 'active') end
 end
 
+-- Lists the generation, and keeps the list for as long as any on it: by the list, erase finds them.
+local function remember(id, ttl, now)
+  redis.call('ZADD', KEYS[4], now + ttl, id)
+  if redis.call('PTTL', KEYS[4]) < ttl then redis.call('PEXPIRE', KEYS[4], ttl) end
+end
+
+-- A script whose first write takes no memory may write on while Redis is full: stop, ending and heartbeat must not fail.
+local function even_if_full(gen, ttl)
+  redis.call('PEXPIRE', gen, ttl)
+end
+
 -- The generation's last write: after it, nothing of the generation is appended any more.
 local function close(gen, id, status, ttl, now)
   redis.call('HSET', gen, 'status', status, 'ended', now)
   redis.call('HDEL', gen, 'lease')
   redis.call('PEXPIRE', gen, ttl)
-  redis.call('ZADD', KEYS[4], now + ttl, id)
-  redis.call('PEXPIRE', KEYS[4], ttl)
+  remember(id, ttl, now)
   set_active(id, false)
 end
 
@@ -74,6 +105,8 @@ local function stop(gen, id, event, channel, now)
   local status, ttl = g[1], tonumber(g[3])
   if not status then return {'gone'} end
   if ENDED[status] then return {'ended', status} end
+  sound()
+  even_if_full(gen, ttl)
   if status == 'queued' or (tonumber(g[2]) or 0) <= now then
     local _, last = append({g[4] or event}, ttl, now)
     close(gen, id, 'stopped', ttl, now)

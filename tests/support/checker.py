@@ -92,7 +92,7 @@ def _reading(chat: RawChat, reading: Reading, generations: Mapping[str, Sequence
     name, at = f"{chat.name} {reading.reader}", reading.after
     if reading.error is not None:
         yield Violation(Rule.READER_ERROR, name, seq=at + len(reading.entries), detail=reading.error)
-    log = {entry.seq: entry.data for entry in chat.entries}
+    log = {entry.seq: entry.data for entry in chat.entries if entry.seq is not None}
     for seq, data in reading.entries:
         if seq != at + 1 or log.get(seq) != data:
             detail = f"after {at} it got {seq}" if seq != at + 1 else f"{data[:60]!r} instead of {log.get(seq)!r:.60}"
@@ -100,10 +100,12 @@ def _reading(chat: RawChat, reading: Reading, generations: Mapping[str, Sequence
             return
         at = seq
     if reading.over:
-        yield from _let_go(name, reading, at, generations)
+        yield from _let_go(name, reading, at, generations, max(log, default=0))
 
 
-def _let_go(name: str, reading: Reading, at: int, generations: Mapping[str, Sequence[Line]]) -> Iterator[Violation]:
+def _let_go(
+    name: str, reading: Reading, at: int, generations: Mapping[str, Sequence[Line]], last: int
+) -> Iterator[Violation]:
     """Demand that a reader who is let go has it all: up to an idle moment, or its generation's ending."""
     if reading.until == "idle":
         seen = {generation: [line for line in lines if line.seq <= at] for generation, lines in generations.items()}
@@ -113,3 +115,5 @@ def _let_go(name: str, reading: Reading, at: int, generations: Mapping[str, Sequ
         open_ = [] if ends and ends[0] <= at else [reading.until]
     for generation in open_:
         yield Violation(Rule.READER_LEFT, name, generation, at, "it had not ended there")
+    if reading.complete and at != last:
+        yield Violation(Rule.READER_LEFT, name, seq=at, detail=f"the log goes on to {last}")

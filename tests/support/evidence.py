@@ -45,6 +45,8 @@ class Reading:
     """Whether it ended by itself, not because the reader left."""
     error: str | None = None
     """What was raised, or that it waited for ever."""
+    complete: bool = False
+    """Whether it began when nothing more was going to be asked, and was to get all there is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,10 @@ class SyncFace:
         """Call what `Spool` has."""
         return getattr(self.spool, name)
 
+    def for_tenant(self, tenant: str) -> SyncFace:
+        """Return this face for another tenant; close only the first."""
+        return SyncFace(self.spool.for_tenant(tenant))
+
     def entries(self, chat_id: str, after: int = 0, *, until: str = "idle") -> list[Entry]:
         """Return what a subscription brings until its end."""
         with self.spool.subscribe(chat_id, after, until=until) as entries:
@@ -46,10 +50,10 @@ class SyncFace:
 class AsyncFace:
     """An `AsyncSpool`: each call runs to its end on a loop that stands still between the calls."""
 
-    def __init__(self, make: Callable[[], AsyncSpool]) -> None:
-        """`make` is called on the loop."""
-        self._runner = asyncio.Runner()
-        self.spool = self.run(self._made(make))
+    def __init__(self, spool: AsyncSpool, runner: asyncio.Runner | None = None) -> None:
+        """`spool` stays its owner's to close."""
+        self.spool = spool
+        self._runner = runner or asyncio.Runner()
 
     def run(self, awaitable: Awaitable[Any]) -> Any:
         """Wait for `awaitable` on the loop."""
@@ -58,12 +62,18 @@ class AsyncFace:
     def __getattr__(self, name: str) -> Any:
         """Call what `AsyncSpool` has, and wait for what is to be awaited."""
         method = getattr(self.spool, name)
+        if not callable(method):
+            return method
 
         def call(*args: Any, **keywords: Any) -> Any:
             result = method(*args, **keywords)
             return self.run(result) if isinstance(result, Awaitable) else result
 
         return call
+
+    def for_tenant(self, tenant: str) -> AsyncFace:
+        """Return this face for another tenant; close only the first."""
+        return AsyncFace(self.spool.for_tenant(tenant), self._runner)
 
     def entries(self, chat_id: str, after: int = 0, *, until: str = "idle") -> list[Entry]:
         """Return what a subscription brings until its end."""
@@ -92,10 +102,6 @@ class AsyncFace:
         self._runner.close()
 
     @staticmethod
-    async def _made(make: Callable[[], AsyncSpool]) -> AsyncSpool:
-        return make()
-
-    @staticmethod
     async def _awaited(awaitable: Awaitable[Any]) -> Any:
         return await awaitable
 
@@ -106,9 +112,7 @@ Face = SyncFace | AsyncFace
 @contextmanager
 def face_for(kind: str, url: str, **settings: object) -> Iterator[Face]:
     """Give a spool of the face `kind` with the settings of a test, and close it."""
-    face = (
-        SyncFace(spool_for(url, **settings)) if kind == "sync" else AsyncFace(lambda: async_spool_for(url, **settings))
-    )
+    face = SyncFace(spool_for(url, **settings)) if kind == "sync" else AsyncFace(async_spool_for(url, **settings))
     try:
         yield face
     finally:

@@ -101,7 +101,7 @@ EVIDENCE = Evidence(
     ASKED,
     (
         read(GOOD, 0, 7),
-        read(GOOD, 7, len(EVENTS), until="idle", over=True),
+        read(GOOD, 7, len(EVENTS), until="idle", over=True, complete=True),
         read(GOOD, 3, 12, until="restarts", over=True),
         read(GOOD, 21, 21, until="idle", over=True),
     ),

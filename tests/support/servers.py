@@ -110,6 +110,14 @@ def debian_server(
 
 
 @contextmanager
+def another(server: PrivateServer, folder: Path, *, password: str = "") -> Iterator[PrivateServer]:
+    """Run a further server of the same kind, for a test that would spoil the shared one."""
+    options = _options(appendonly=False, password=password, maxmemory="")
+    with _running(PrivateServer(server.binary, folder, options, password)) as further:
+        yield further
+
+
+@contextmanager
 def _running(server: PrivateServer) -> Iterator[PrivateServer]:
     server.start()
     try:

@@ -133,6 +133,11 @@ FAULTS: list[tuple[str, Rule, Plant]] = [
     ("a reader begins too late", Rule.READER, misread(lambda got: got.pop(0))),
     ("a reader is let go in mid-answer", Rule.READER_LEFT, reading(0, 8, until="idle", over=True)),
     ("a reader is let go before the ending", Rule.READER_LEFT, reading(0, 11, until="restarts", over=True)),
+    (
+        "a reader is let go before all was said",
+        Rule.READER_LEFT,
+        reading(0, 12, until="restarts", over=True, complete=True),
+    ),
     ("a reader gets an error", Rule.READER_ERROR, reading(0, 8, error="CursorExpired")),
 ]
 
@@ -159,5 +164,5 @@ def test_a_fault_in_one_generation_is_not_laid_to_another() -> None:
 
 
 def test_every_rule_has_a_planted_fault() -> None:
-    """No rule stands in the list that was never seen to work."""
-    assert {rule for _, rule, _ in FAULTS} == set(Rule)
+    """No rule stands in the list that was never seen to work (three of them: test_chaos_verdict.py)."""
+    assert {rule for _, rule, _ in FAULTS} == set(Rule) - {Rule.UNCAUSED, Rule.OPEN, Rule.DIED}

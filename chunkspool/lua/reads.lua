@@ -1,0 +1,13 @@
+-- reads.lua: a few reads that see one moment, for a Redis that is full: Redis 7 then refuses whatever MULTI would queue.
+--
+-- KEYS  those of the reads
+-- ARGV  for each read: the number of its words, then its words
+-- Returns the replies, in order
+-- Errors: WRONGTYPE where a key is another program's.
+local replies, i = {}, 1
+while i <= #ARGV do
+  local words = tonumber(ARGV[i])
+  replies[#replies + 1] = redis.call(unpack(ARGV, i + 1, i + words))
+  i = i + words + 1
+end
+return replies

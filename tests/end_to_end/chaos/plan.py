@@ -1,0 +1,111 @@
+"""What a run is going to do, all of it drawn from one seed: who asks and stops when, who reads, what breaks when."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What can break."""
+
+    KILL = "kill -9 of a worker"
+    KILL_CHILD = "kill -9 of a prefork child"
+    PAUSE = "SIGSTOP of a worker"
+    TERMINATE = "SIGTERM of a worker"
+    CUT = "connections cut"
+    RESTART = "Redis restarted"
+
+
+WEIGHTS = {Kind.KILL: 6, Kind.KILL_CHILD: 2, Kind.PAUSE: 4, Kind.TERMINATE: 4, Kind.CUT: 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How large a run is. `seconds` is how long people ask and things break."""
+
+    generations: int
+    chats: int
+    seconds: float
+    restarts: int
+    faults: int
+    readers: int = 3
+    stopped: float = 0.1
+
+
+LONG = Scale(generations=300, chats=60, seconds=130.0, restarts=3, faults=42)
+SHORT = Scale(generations=60, chats=15, seconds=26.0, restarts=1, faults=9)
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationPlan:
+    """One answer: the model says `pieces`, one every `pace` seconds. Times are seconds from the beginning."""
+
+    name: str
+    chat: str
+    at: float
+    pieces: int
+    pace: float
+    stop_after: float | None
+    refuses: bool = False
+    """Whether the model refuses to go on from a text that was begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaultPlan:
+    """One fault. `draw` (0 to 1) says which worker or connections; `seconds`: how long it is paused or down."""
+
+    at: float
+    kind: Kind
+    draw: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run."""
+
+    seed: int
+    scale: Scale
+    generations: tuple[GenerationPlan, ...]
+    faults: tuple[FaultPlan, ...]
+
+    def dice(self, *names: object) -> random.Random:
+        """Return dice of somebody's own, so that nobody's luck depends on who came first."""
+        return random.Random("/".join(map(str, (self.seed, *names))))  # noqa: S311 - a repeatable run, no secret
+
+
+def plan(seed: int, scale: Scale) -> Plan:
+    """Draw a run: the same seed is the same plan."""
+    dice = random.Random(seed)  # noqa: S311 - as above
+    generations = _generations(dice, scale)
+    restarts = [(n + dice.uniform(0.3, 0.9)) / scale.restarts * scale.seconds for n in range(scale.restarts)]
+    faults = [
+        *(_fault(dice, dice.uniform(0.08, 1) * scale.seconds, _kind(dice)) for _ in range(scale.faults)),
+        *(_fault(dice, at, Kind.RESTART) for at in restarts),
+    ]
+    return Plan(seed, scale, generations, tuple(sorted(faults, key=lambda fault: fault.at)))
+
+
+def _generations(dice: random.Random, scale: Scale) -> tuple[GenerationPlan, ...]:
+    # A chat's questions follow one another closely enough that some of its answers overlap.
+    begins = [dice.uniform(0, 0.6) * scale.seconds for _ in range(scale.chats)]
+    stopped = set(dice.sample(range(scale.generations), round(scale.generations * scale.stopped)))
+    made = []
+    for n in range(scale.generations):
+        chat = n % scale.chats
+        at = min(begins[chat] + dice.uniform(0, 0.4) * scale.seconds * (n >= scale.chats), scale.seconds)
+        pieces, pace = dice.randint(15, 50), dice.uniform(0.04, 0.12)
+        stop_after = dice.uniform(0, pieces * pace * 1.2) if n in stopped else None
+        refuses = dice.random() < 0.3
+        made.append(GenerationPlan(f"question-{n}", f"chat-{chat}", at, pieces, pace, stop_after, refuses))
+    return tuple(sorted(made, key=lambda generation: generation.at))
+
+
+def _kind(dice: random.Random) -> Kind:
+    return dice.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+
+
+def _fault(dice: random.Random, at: float, kind: Kind) -> FaultPlan:
+    return FaultPlan(at, kind, dice.random(), dice.uniform(0.5, 9.0 if kind is Kind.PAUSE else 3.0))

@@ -1,0 +1,143 @@
+"""The people of a run: those who ask and stop, and those who read. asyncio, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from end_to_end.chaos.plan import GenerationPlan, Plan
+from end_to_end.chaos.readers import Reader, Topic
+from support.evidence import Reading
+
+from chunkspool import AsyncSpool, Settings
+from chunkspool.errors import EnqueueFailed, StoreError
+
+T = TypeVar("T")
+RETRY = 0.3
+
+
+@dataclass(slots=True)
+class Question:
+    """What became of one planned generation, as its user saw it."""
+
+    plan: GenerationPlan
+    id: str = ""
+    given_up: list[str] = field(default_factory=list)
+    """Generations of which the user was told that they could not be enqueued."""
+    troubled: bool = False
+    """Whether Redis was away while it was enqueued: then it may have failed, and its user asks again."""
+    stop: str = ""
+    """What the stop said: "stopped", "stopping" or "ended"; "" where there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What people saw."""
+
+    questions: tuple[Question, ...]
+    readings: dict[str, tuple[Reading, ...]]
+    hiccups: int
+    """How often somebody had to try again because Redis was away."""
+
+
+class Traffic:
+    """Everybody of one plan."""
+
+    def __init__(self, plan: Plan, settings: Settings) -> None:
+        """Nobody comes yet."""
+        self._plan = plan
+        self._settings = settings
+        self._questions = tuple(Question(generation) for generation in plan.generations)
+        self._readers: list[Reader] = []
+        self._hiccups = 0
+        self._closing = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
+
+    def start(self) -> None:
+        """Let them come."""
+        self._thread.start()
+
+    @property
+    def over(self) -> bool:
+        """Whether everybody has what he came for."""
+        return not self._thread.is_alive()
+
+    def close(self) -> Seen:
+        """Send away whoever still waits, and return what they all saw."""
+        self._closing.set()
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        readings: dict[str, tuple[Reading, ...]] = {}
+        for reader in self._readers:
+            readings[reader.topic.chat] = (*readings.get(reader.topic.chat, ()), *reader.readings)
+        return Seen(self._questions, readings, self._hiccups + sum(reader.hiccups for reader in self._readers))
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._everybody())
+        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+            self._error = error
+
+    async def _everybody(self) -> None:
+        topics = {question.plan.chat: Topic(question.plan.chat) for question in self._questions}
+        async with AsyncExitStack() as spools:
+            users = await spools.enter_async_context(AsyncSpool.from_settings(self._settings))
+            # Each reader of a chat is on a web pod of its own.
+            for number in range(self._plan.scale.readers):
+                pod = await spools.enter_async_context(AsyncSpool.from_settings(self._settings))
+                for chat, topic in topics.items():
+                    name = f"reader-{number}"
+                    self._readers.append(Reader(name, topic, pod, self._plan.dice(chat, name)))
+            tasks = [asyncio.ensure_future(self._ask(users, question, topics)) for question in self._questions]
+            tasks += [asyncio.ensure_future(reader.run()) for reader in self._readers]
+            await self._wait(tasks)
+
+    async def _wait(self, tasks: list[asyncio.Task[None]]) -> None:
+        pending = set(tasks)
+        while pending and not self._closing.is_set():
+            done, pending = await asyncio.wait(pending, timeout=RETRY, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
+        for task in pending:
+            task.cancel()
+        for ending in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(ending, Exception):
+                raise ending
+
+    async def _ask(self, spool: AsyncSpool, question: Question, topics: dict[str, Topic]) -> None:
+        await asyncio.sleep(question.plan.at)
+        topic = topics[question.plan.chat]
+        await self._patiently(lambda: self._enqueue(spool, question), question)
+        topic.exists.set()
+        if all(other.id for other in self._questions if other.plan.chat == topic.chat):
+            topic.all_asked.set()
+        if question.plan.stop_after is not None:
+            await asyncio.sleep(question.plan.stop_after)
+            (stop,) = await self._patiently(lambda: spool.stop(topic.chat, question.id))
+            question.stop = stop.outcome
+
+    async def _enqueue(self, spool: AsyncSpool, question: Question) -> None:
+        asked = question.plan
+        params = {"paced": {"pieces": asked.pieces, "pace": asked.pace, "refuse_continuing": asked.refuses}}
+        generation = await spool.enqueue(
+            asked.chat, asked.name, params=params, request_id=asked.name, on_active="allow"
+        )
+        question.id = generation.id
+
+    async def _patiently(self, do: Callable[[], Awaitable[T]], question: Question | None = None) -> T:
+        """Do it, as often as it takes: a user presses the button again."""
+        while True:
+            try:
+                return await do()
+            except (StoreError, EnqueueFailed) as error:
+                self._hiccups += 1
+                if question is not None:
+                    question.troubled = True
+                    question.given_up += [error.generation_id] if isinstance(error, EnqueueFailed) else []
+                await asyncio.sleep(RETRY)
