@@ -64,6 +64,7 @@ def page_after(
         ("GET", keys.seq),
         ("XRANGE", keys.log, f"{after + 1}-0", "+", "COUNT", limit),
         ("HMGET", keys.head, "active", "born"),
+        ("XLEN", keys.log),
     ]
     if generation_id is not None:
         commands.append(("HGET", keys.gen(generation_id), "status"))
@@ -78,10 +79,12 @@ def page_after(
             raise CursorExpired(after, 1, last)
         ended = False
         if generation_id is not None:
-            if replies[3] is None:
+            if replies[4] is None:
                 raise GenerationNotFound(keys.chat_id, generation_id)
-            ended = as_text(replies[3]) in _ENDED
-        return Page(_consecutive(entries, after, last), last, tuple(active.split()), its_birth, ended)
+            ended = as_text(replies[4]) in _ENDED
+        # Where the log has expired, so have its generations: nobody waits for one that never ran.
+        running = tuple(active.split()) if replies[3] else ()
+        return Page(_consecutive(entries, after, last), last, running, its_birth, ended)
 
     return Reads(tuple(commands), parse)
 
