@@ -7,13 +7,27 @@ from queue import Empty
 from typing import Any
 
 from celery.worker import state as worker_state
-from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as kombus
+from kombu.utils.uuid import uuid
 from redis.exceptions import ConnectionError as Unreachable
 
 
 def _ending() -> bool:
     return worker_state.should_stop is not None
+
+
+class Message(virtual.Message):
+    """A message as one consumer got it, under a tag of its own."""
+
+    def __init__(self, payload: dict[str, Any], channel: Any = None, **options: Any) -> None:
+        """Give it a tag: kombu's comes from whoever sent it, and a redelivered message would have its first one.
+
+        Then a worker that has been away for too long would take the message from the one that has it now, by
+        acknowledging its own; if that other one died, the message would be lost.
+        """
+        payload["properties"]["delivery_tag"] = uuid()
+        super().__init__(payload, channel=channel, **options)  # type: ignore[no-untyped-call]
 
 
 class QoS(kombus.QoS):
@@ -29,8 +43,9 @@ class QoS(kombus.QoS):
 
 
 class Channel(kombus.Channel):
-    """A channel whose connection may have been collected before the channel notices."""
+    """A channel whose messages have one owner, and whose connection may be collected before it notices."""
 
+    Message = Message
     QoS = QoS
 
     def _basic_cancel(self, consumer_tag: Any) -> Any:
