@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from bench import batches, memory, one_call, say, stops
+from bench import batches, memory, one_call, say, sse, stops
 from bench.ground import Ground, prepared
 from bench.report import Line, machine, show
 from demo.process import CannotStart
@@ -19,6 +19,7 @@ FIGURES: dict[str, Callable[[Ground], Sequence[Line]]] = {
     "text": say.measured,
     "memory": memory.measured,
     "stops": stops.measured,
+    "sse": sse.measured,
 }
 
 
