@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.t
 DEBIAN := redis-server:redis-server chromium:chromium node:nodejs npm:npm
 MISSING = $(foreach pair,$(DEBIAN),$(shell command -v $(firstword $(subst :, ,$(pair))) >/dev/null || echo $(lastword $(subst :, ,$(pair)))))
 
-.PHONY: help demo test check wheel fix bench setup-system clean
+.PHONY: help demo test check wheel fix bench recovery chaos setup-system clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -48,7 +48,13 @@ wheel: $(VENV)/ready-test  ## build the wheel and try it in a venv of its own
 	$(BIN)/python tests/wheel.py dist/*.whl
 
 bench: $(VENV)/ready-test  ## the figures of docs/bench.md, measured here
-	$(BIN)/python -m bench.append $(ARGS)
+	@code=0; for half in append fanout replay sse; do $(BIN)/python -m bench.$$half $(ARGS) || code=1; done; exit $$code
+
+recovery: $(VENV)/ready-test  ## how long readers wait after a kill -9 of what runs their answer
+	$(BIN)/python -m bench.recovery $(ARGS)
+
+chaos: $(VENV)/ready-test  ## break everything while people use it, then check every promise (ARGS="--seed N" repeats a run)
+	PYTHONPATH=tests:. $(BIN)/python -m end_to_end.chaos $(ARGS)
 
 fix: $(VENV)/ready-test  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

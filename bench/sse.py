@@ -1,4 +1,7 @@
-"""Figures of the web app: the memory of an idle event stream, and a replay through uvicorn beside `subscribe`."""
+"""`make bench`, the web app: the memory of an idle event stream, and a replay through uvicorn beside `subscribe`.
+
+`python -m bench.sse`; exit code 1 if a figure misses its target.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ import psutil
 
 from bench.ground import Ground, ReadyChat
 from bench.report import Line, at_least, at_most, medians
+from bench.run import Figures, run
 from chunkspool import AsyncSpool
 from chunkspool.settings import Settings, variable_of
 from demo.ports import LOOPBACK, free_port, is_taken
@@ -114,3 +118,9 @@ def _asked(port: int, path: str) -> socket.socket:
     stream = socket.create_connection((LOOPBACK, port))
     stream.sendall(f"GET /v1/chats/{path} HTTP/1.1\r\nHost: {LOOPBACK}:{port}\r\n\r\n".encode())
     return stream
+
+
+FIGURES: Figures = {"sse": measured}
+
+if __name__ == "__main__":
+    sys.exit(run(FIGURES, __doc__))

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from pydantic_core import PydanticSerializationError, to_json
 
 from chunkspool.events import ReasoningDelta, TextDelta, encode
-from chunkspool.scripts import EndState
+from chunkspool.scripts import EndState, Last
 
 Kind = Literal["text", "reasoning"]
 
@@ -37,7 +37,7 @@ class Batch:
 
     index: int
     events: tuple[bytes, ...]
-    ending: EndState | None
+    ending: Last | None
     size: int
 
 
@@ -51,7 +51,7 @@ class Buffer:
         self._max_chars = max(1, (max_event_bytes - 200) // WORST_ESCAPE)
         self._lock = threading.Lock()
         self._pieces: deque[Piece | bytes] = deque()
-        self._ending: tuple[EndState, bytes] | None = None
+        self._ending: tuple[Last, bytes | None] | None = None
         self._failed: bytes | None = None
         self._index = 1
         self._in_flight: Batch | None = None
@@ -81,6 +81,11 @@ class Buffer:
         """Take the ending. It goes out last."""
         with self._lock:
             self._ending = (state, encoded) if self._failed is None else ("failed", self._failed)
+
+    def end_released(self) -> None:
+        """Take note that no more comes and that there is no ending: another attempt goes on."""
+        with self._lock:
+            self._ending = ("released", None) if self._failed is None else ("failed", self._failed)
 
     def room(self) -> Future[None]:
         """Return what is done as soon as half of the buffer is free, or `release` is called."""
@@ -156,9 +161,9 @@ class Buffer:
         ending = None
         if not self._pieces and self._ending is not None:
             ending, encoded = self._ending
-            events.append(encoded)
+            events += [] if encoded is None else [encoded]
             self._ending = None
-        return Batch(self._index, tuple(events), ending, size) if events else None
+        return Batch(self._index, tuple(events), ending, size) if events or ending else None
 
     def _merged(self, piece: Piece) -> tuple[str, int]:
         """Return the text of `piece` and of its neighbours of the same kind, and their bytes."""

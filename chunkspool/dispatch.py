@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chunkspool.errors import EnqueueFailed, without_password
 from chunkspool.settings import Settings
@@ -13,61 +14,83 @@ if TYPE_CHECKING:  # so that `import chunkspool` does not load Celery
 
 RETRY_POLICY = {"max_retries": 1, "interval_start": 0.1, "interval_max": 0.1}
 """One more try for a connection that went stale in the pool; a broker that is away is the caller's to hear of."""
+CONNECTIONS = 10
+"""Messages that are sent at the same time; more of them wait for each other."""
 
 _ONE_AT_A_TIME = threading.Lock()
 """Celery's lazy module cannot stand threads that import from it for the first time at once (ImportError)."""
 
 
 class Dispatcher:
-    """Publishes through the app that was passed in, or through one of its own, made at the first message."""
+    """Publishes through the app that was passed in, or through one of its own, made at the first message.
+
+    Its connections are its own in both cases, and bounded in time: a Celery app waits for ever for a broker that has
+    accepted a connection and then says nothing.
+    """
 
     def __init__(self, settings: Settings, app: Celery | None = None) -> None:
         """Connect nothing yet."""
         self._settings = settings
         self._given = app
-        self._own: Celery | None = None
+        self._made: tuple[int, Celery, Any, Any] | None = None
 
     def publish(self, tenant: str, chat_id: str, generation_id: str) -> None:
         """Send the message; its task id is the generation's id. Raises `EnqueueFailed`."""
         try:
-            self._app().send_task(
-                self._settings.task,
-                args=[tenant, chat_id, generation_id],
-                task_id=generation_id,
-                queue=self._settings.queue,
-                ignore_result=True,
-                serializer="json",
-                retry=True,
-                retry_policy=RETRY_POLICY,
-            )
+            app, producers = self._ready()
+            with producers.acquire(block=True, timeout=self._settings.publish_timeout) as producer:
+                app.send_task(
+                    self._settings.task,
+                    args=[tenant, chat_id, generation_id],
+                    task_id=generation_id,
+                    queue=self._settings.queue,
+                    ignore_result=True,
+                    serializer="json",
+                    retry=True,
+                    retry_policy=RETRY_POLICY,
+                    producer=producer,
+                )
+        except ValueError:
+            # Not its text: of a URL that cannot be parsed it may quote a piece of the password.
+            why = "that is no broker URL; write a / or @ of its password as %2F or %40"
+            raise EnqueueFailed(chat_id, generation_id, why) from None
         except Exception as error:
             # Whatever kept the message from the broker, the caller must hear of it and the generation must end.
             why = without_password(str(error)) or type(error).__name__
             raise EnqueueFailed(chat_id, generation_id, why) from error
 
     def close(self) -> None:
-        """Close the connections of an app of our own."""
-        if self._own is not None:
-            self._own.close()
-            self._own = None
-
-    def _app(self) -> Celery:
-        if self._given is not None:
-            return self._given
+        """Close our connections, and the app if it is our own."""
         with _ONE_AT_A_TIME:
-            if self._own is None:
-                self._own = self._made()
-            return self._own
+            made, self._made = self._made, None
+        if made is None or made[0] != os.getpid():
+            return
+        _, app, connections, producers = made
+        producers.force_close_all()
+        connections.force_close_all()
+        if self._given is None:
+            app.close()
 
-    def _made(self) -> Celery:
+    def _ready(self) -> tuple[Celery, Any]:
+        """Return the app and its producers; a forked child makes its own."""
+        with _ONE_AT_A_TIME:
+            if self._made is None or self._made[0] != os.getpid():
+                app = self._given or self._own()
+                self._made = (os.getpid(), app, *self._pools(app))
+            return self._made[1], self._made[3]
+
+    def _own(self) -> Celery:
         from celery import Celery  # noqa: PLC0415 - here, so that readers never load Celery
 
-        timeout = self._settings.publish_timeout
         app = Celery("chunkspool-client", broker=self._settings.broker, set_as_current=False)
-        app.conf.update(
-            task_serializer="json",
-            accept_content=["json"],
-            broker_connection_timeout=timeout,
-            broker_transport_options={"socket_connect_timeout": timeout / 2, "socket_timeout": timeout},
-        )
+        app.conf.update(task_serializer="json", accept_content=["json"])
         return app
+
+    def _pools(self, app: Celery) -> tuple[Any, Any]:
+        from kombu.pools import ProducerPool  # noqa: PLC0415 - as above
+
+        timeout = self._settings.publish_timeout
+        options = {"socket_connect_timeout": timeout / 2, "socket_timeout": timeout}
+        options |= app.conf.broker_transport_options
+        connections = app.connection_for_write(connect_timeout=timeout, transport_options=options).Pool(CONNECTIONS)
+        return connections, ProducerPool(connections, limit=CONNECTIONS)  # type: ignore[no-untyped-call]

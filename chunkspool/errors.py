@@ -20,7 +20,8 @@ ChunkspoolError
 │   └── StoreRefused       wrong password, not a Redis, no permission
 ├── Interrupted            a producer must stop writing
 │   ├── Fenced
-│   └── Stopped
+│   ├── Stopped
+│   └── HandedOver
 ├── NotClaimed
 └── ProviderError
     └── ContinuationRefused
@@ -155,8 +156,9 @@ class CorruptLog(ChunkspoolError):
     """What stands in Redis is not an event that chunkspool wrote. Go on with `after=seq` to read the rest."""
 
     def __init__(self, seq: int | None, why: str) -> None:
-        """`seq` is the undecodable event's, or None when a whole key is of another type."""
+        """`seq` is the undecodable event's, or None when a whole key is of another type; `why` says what is wrong."""
         self.seq = seq
+        self.why = why
         where = "a key of the chat" if seq is None else f"event {seq}"
         super().__init__(f"{where} cannot be read: {why}")
 
@@ -187,6 +189,10 @@ class Fenced(Interrupted):
 
 class Stopped(Interrupted):
     """A user stopped the generation: close the model's connection."""
+
+
+class HandedOver(Interrupted):
+    """Another process goes on with the generation, because this one is about to end: close the model's connection."""
 
 
 class NotClaimed(ChunkspoolError):

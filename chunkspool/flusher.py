@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError, RedisError
 from chunkspool import scripts
 from chunkspool.buffer import Batch
 from chunkspool.calls import Call
-from chunkspool.errors import ChunkspoolError, Fenced, Stopped, StoreFull, StoreUnavailable
+from chunkspool.errors import ChunkspoolError, Fenced, HandedOver, Stopped, StoreFull, StoreUnavailable
 from chunkspool.events import GenerationFailed, encode
 from chunkspool.lane import Lane
 from chunkspool.scripts import Appended
@@ -47,6 +47,7 @@ class Flusher:
         self._pause = FIRST_PAUSE
         self._thread: threading.Thread | None = None
         self._closing = False
+        self._handing_over = False
 
     def open(self, lane: Lane) -> None:
         """Begin to write for a lane, and to keep its lease alive."""
@@ -59,6 +60,9 @@ class Flusher:
                 self._thread = threading.Thread(target=self._run, name="chunkspool-flusher", daemon=True)
                 self._thread.start()
             self._wake.notify()
+            handing_over = self._handing_over
+        if handing_over:
+            lane.interrupt(_handed_over(lane))
 
     def mark(self, lane: Lane) -> None:
         """Note that the lane has something to write."""
@@ -72,6 +76,14 @@ class Flusher:
             asked = [lane for lane in self._lanes if lane.generation_id == generation_id]
         for lane in asked:
             lane.interrupt(Stopped(f"generation {generation_id} was stopped"))
+
+    def hand_over(self) -> None:
+        """Interrupt all generations that run here, and those that will: this process is about to end."""
+        with self._wake:
+            self._handing_over = True
+            lanes = tuple(self._lanes)
+        for lane in lanes:
+            lane.interrupt(_handed_over(lane))
 
     def beat_now(self) -> None:
         """Send a heartbeat for every lane: a pushed stop may have been missed, and its reply carries the flag."""
@@ -197,7 +209,10 @@ class Flusher:
             self._drop(lane, _lost(lane, reply))
         elif batch is not None and batch.ending is not None:
             self._lanes.discard(lane)
-            lane.end(reply.status)
+            if reply.status == "running":
+                lane.give_up(lane.interruption or _handed_over(lane))
+            else:
+                lane.end(reply.status)
         else:
             if reply.stop_asked:
                 lane.interrupt(Stopped(f"generation {lane.generation_id} was stopped"))
@@ -234,6 +249,10 @@ class Flusher:
     def _drop(self, lane: Lane, error: ChunkspoolError) -> None:
         self._lanes.discard(lane)
         lane.give_up(error)
+
+
+def _handed_over(lane: Lane) -> HandedOver:
+    return HandedOver(f"generation {lane.generation_id} is handed over: this process is about to end")
 
 
 def _lost(lane: Lane, reply: Appended) -> ChunkspoolError:

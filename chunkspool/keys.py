@@ -13,6 +13,9 @@ STOPS = "cs:stops"
 UNENDED = "cs:{places}:unended"
 """Sorted set, `<tenant> <chat id> <generation id>` by the ms of its enqueue: what the sweep goes through."""
 
+RESENT = "cs:{places}:resent"
+"""Sorted set, as `UNENDED`, by the ms at which the sweep has sent the message anew: that one may wait in the queue."""
+
 FRONT = "cs:{places}:front"
 """String: the enqueue time (ms) of the newest generation that a worker has taken. The queue has come this far."""
 

@@ -8,33 +8,41 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from chunkspool import scripts
 from chunkspool.calls import Call, Reads, as_text
 from chunkspool.chat import ChatStatus, Generation, GenerationStatus, Snapshot, Stop
-from chunkspool.cursor import PAGE, Page, checked_cursor, page_after, raw_entry
+from chunkspool.cursor import PAGE, Page, checked_cursor, last_seq, newest, page_after
+from chunkspool.entries import opened, seq_of
 from chunkspool.errors import (
     ChatBusy,
     ChatNotFound,
     CorruptLog,
+    CursorAhead,
     CursorExpired,
     EnqueueFailed,
     GenerationNotFound,
+    HandedOver,
     InvalidInput,
     NotClaimed,
+    StoreError,
+    StoreFull,
+    StoreRefused,
     StoreUnavailable,
     shown,
 )
 from chunkspool.events import Entry, GenerationFailed, encode
 from chunkspool.fold import Answer, fold
 from chunkspool.ids import new_generation_id
-from chunkspool.keys import UNENDED, ChatKeys, checked_id, place_of
+from chunkspool.keys import RESENT, UNENDED, ChatKeys, checked_id, place_of
 from chunkspool.request import Claim, GenerationRequest, checked_on_active, checked_reason, checked_ttl, checked_wait
-from chunkspool.scripts import Appended, Claimed, Enqueued, OnActive, StopReply
+from chunkspool.scripts import Appended, Claimed, Enqueued, OnActive, Played, StopReply
 from chunkspool.settings import Settings
+from chunkspool.steps import Pause
 
 T = TypeVar("T")
 MAX_LIMIT = 10_000
@@ -51,15 +59,9 @@ RACES = 100
 class Publish:
     """Hand the generation to a worker. It raises `EnqueueFailed`."""
 
+    tenant: str
     chat_id: str
     generation_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Wait for so many seconds."""
-
-    seconds: float
 
 
 Step = Call[Any] | Reads[Any] | Publish | Pause
@@ -86,25 +88,27 @@ def enqueue(
     generation_id = new_generation_id()
     # Before the generation itself: from its first moment on, a revoke and the sweep can find it.
     yield _remember_place(keys, generation_id, ttl_ms)
-    for _ in range(RACES):
-        active: tuple[str, ...] = () if on_active == "allow" else (yield _active(keys))
-        made: Enqueued = yield scripts.enqueue(
+    try:
+        made: Enqueued = yield from _made(
             keys,
-            generation_id,
-            encoded,
-            model=request.model,
-            active=active,
-            on_active=on_active,
-            ttl_ms=ttl_ms,
-            request_id=request_id,
-            owner=owner,
+            on_active,
+            partial(
+                scripts.enqueue,
+                keys,
+                generation_id,
+                encoded,
+                model=request.model,
+                on_active=on_active,
+                ttl_ms=ttl_ms,
+                request_id=request_id,
+                owner=owner,
+            ),
         )
-        if made.outcome != "changed":
-            break
+    except (ChatBusy, CorruptLog, StoreFull, StoreRefused):
+        yield _forget_places(keys, [generation_id])
+        raise
     if made.outcome != "created":
         yield _forget_places(keys, [generation_id])
-    if made.outcome in {"busy", "changed"}:
-        raise ChatBusy(keys.chat_id, made.active or active)
     generation = Generation(made.generation_id, keys.chat_id, made.after)
     if made.outcome == "created" or (yield _is_queued(keys, generation.id)):
         # A repeated request whose generation still waits is published again: the first caller may have died between
@@ -113,23 +117,38 @@ def enqueue(
     return generation
 
 
+def _made(keys: ChatKeys, on_active: OnActive, call: Callable[..., Call[Enqueued]]) -> Operation[Enqueued]:
+    """Make `call` with the active generations, again whenever these have changed meanwhile. Raises `ChatBusy`."""
+    for _ in range(RACES):
+        active: tuple[str, ...] = () if on_active == "allow" else (yield _active(keys))
+        made: Enqueued = yield call(active=active)
+        if made.outcome != "changed":
+            break
+    if made.outcome in {"busy", "changed"}:
+        raise ChatBusy(keys.chat_id, made.active or active)
+    return made
+
+
 def _publish(keys: ChatKeys, generation_id: str, request_id: str | None) -> Operation[None]:
     try:
-        yield Publish(keys.chat_id, generation_id)
-    except EnqueueFailed:
+        yield Publish(keys.tenant, keys.chat_id, generation_id)
+    except EnqueueFailed as error:
         failed = GenerationFailed(
             generation=generation_id,
             code="enqueue_failed",
             message="The request could not be handed to a worker.",
             retryable=True,
         )
-        ended: Appended = yield scripts.append(
-            keys, generation_id, attempt=0, index=1, lease_ms=0, events=(encode(failed),), ending="failed"
-        )
-        if ended.outcome == "fenced":
-            return  # the message did arrive: a worker has it
-        if request_id is not None:
-            yield Reads((("DEL", keys.request(request_id)),), len)
+        try:
+            ended: Appended = yield scripts.append(
+                keys, generation_id, attempt=0, index=1, lease_ms=0, events=(encode(failed),), ending="failed"
+            )
+            if ended.outcome == "fenced":
+                return  # the message did arrive: a worker has it
+            if request_id is not None:
+                yield scripts.withdraw(keys, generation_id, request_id)
+        except StoreError as away:
+            error.add_note(f"The generation could not be ended either, and is queued until the sweep ends it: {away}")
         raise
 
 
@@ -140,9 +159,9 @@ def read(keys: ChatKeys, after: object, limit: int) -> Operation[list[Entry]]:
         raise InvalidInput(f"limit={shown(limit)}: pass a whole number from 1 to {MAX_LIMIT}")
     page: Page = yield page_after(keys, cursor, limit)
     entries: list[Entry] = []
-    for raw in page.entries:
+    for item in page.entries:
         try:
-            entries.append(raw.decoded())
+            entries.append(opened(item))
         except CorruptLog:
             if not entries:
                 raise
@@ -181,21 +200,51 @@ def revoke(task_id: str) -> Operation[Stop | None]:
 
 
 def snapshot(keys: ChatKeys) -> Operation[Snapshot]:
-    """Fold what is kept of the chat. An entry that cannot be decoded is passed over."""
+    """Fold what is kept of the chat. An entry that cannot be decoded, or is no longer kept, is passed over."""
     status: ChatStatus = yield from chat_status(keys)
     cursor, answers = status.first - 1, tuple[Answer, ...]()
     while True:
-        page: Page = yield page_after(keys, cursor, PAGE)
+        try:
+            page: Page = yield page_after(keys, cursor, PAGE)
+        except CursorExpired as gap:
+            cursor = gap.first - 1
+            continue
+        except CorruptLog as foreign:
+            if foreign.seq is None:
+                raise
+            return Snapshot(keys.chat_id, answers, cursor, status.active)
         events = []
-        for raw in page.entries:
-            cursor = raw.seq
-            try:
-                events.append(raw.decoded().event)
-            except CorruptLog:
-                continue
+        for item in page.entries:
+            cursor = item.seq
+            if isinstance(item, Entry):
+                events.append(item.event)
         answers = fold(events, onto=answers)
         if cursor >= page.last:
             return Snapshot(keys.chat_id, answers, cursor, page.active)
+
+
+def mark_played(keys: ChatKeys, reader: str, seq: object) -> Operation[int]:
+    """Remember that the reader has played up to `seq`; return how far it has, which is never less than before."""
+    checked_id("reader", reader)
+    wanted = checked_cursor(seq)
+    marked: Played = yield scripts.mark_played(keys, reader, wanted)
+    if marked.outcome == "gone":
+        raise ChatNotFound(keys.chat_id)
+    if marked.outcome == "ahead":
+        raise CursorAhead(wanted, marked.seq)
+    return marked.seq
+
+
+def played(keys: ChatKeys, reader: str) -> Reads[int]:
+    """Return the read of how far the reader has played: 0 if it never said. It raises `ChatNotFound`."""
+    field = checked_id("reader", reader)
+
+    def parse(replies: Sequence[Any]) -> int:
+        if replies[0] is None:
+            raise ChatNotFound(keys.chat_id)
+        return int(replies[1] or 0)
+
+    return Reads((("GET", keys.seq), ("HGET", keys.readers, field)), parse)
 
 
 def chat_status(keys: ChatKeys) -> Operation[ChatStatus]:
@@ -223,15 +272,19 @@ def erase(keys: ChatKeys) -> Operation[None]:
     raise StoreUnavailable(f"chat {keys.chat_id!r} changes faster than it can be erased; stop it first")
 
 
-def claim(keys: ChatKeys, generation_id: str, settings: Settings, wait: float) -> Operation[Claim]:
+def claim(
+    keys: ChatKeys, generation_id: str, settings: Settings, wait: float, *, leaving: Callable[[], bool]
+) -> Operation[Claim]:
     """Take a generation for one more attempt; wait up to `wait` seconds for another attempt that holds it.
 
-    Raises `GenerationNotFound`, or `NotClaimed`.
+    Raises `GenerationNotFound`, `NotClaimed`, or, once this process is `leaving`, `HandedOver`.
     """
     checked_id("generation_id", generation_id)
     wait = checked_wait(wait)
     token = secrets.token_hex(8)
     while True:
+        if leaving():
+            raise HandedOver(f"generation {generation_id} is not begun: this process is about to end")
         claimed: Claimed = yield scripts.claim(
             keys,
             generation_id,
@@ -267,7 +320,7 @@ def _text_to_continue(keys: ChatKeys, generation_id: str) -> Operation[str | Non
     while True:
         try:
             page: Page = yield page_after(keys, after, PAGE)
-            events = [raw.decoded().event for raw in page.entries]
+            events = [opened(item).event for item in page.entries]
         except (CursorExpired, CorruptLog):
             return None
         answers = fold((event for event in events if event.generation == generation_id), onto=answers)
@@ -294,11 +347,12 @@ class _Seen:
 
 def _seen(keys: ChatKeys) -> Reads[_Seen]:
     def parse(replies: Sequence[Any]) -> _Seen:
-        seq, oldest, active, gens, now = replies
-        last = None if seq is None else int(seq)
+        seq, oldest, active, gens, now, latest = replies
+        last = last_seq(seq, latest)
         ids = tuple(as_text(active or "").split())
         known = tuple(map(as_text, gens))
-        first = raw_entry(*oldest[0]).seq if oldest else (last or 0) + 1
+        nothing_kept = (last or 0) + 1
+        first = min(seq_of(oldest[0][0]), nothing_kept) if oldest else nothing_kept
         ms = int(now[0]) * 1000 + int(now[1]) // 1000
         return _Seen(first, last, ids, tuple(dict.fromkeys((*known, *ids))), len(known), ms)
 
@@ -309,6 +363,7 @@ def _seen(keys: ChatKeys) -> Reads[_Seen]:
             ("HGET", keys.head, "active"),
             ("ZRANGE", keys.gens, 0, -1),
             ("TIME",),
+            newest(keys),
         ),
         parse,
     )
@@ -322,11 +377,11 @@ def _active_of_existing(keys: ChatKeys) -> Reads[tuple[str, ...]]:
     """Return the read of the active generations that raises `ChatNotFound` where there is no chat."""
 
     def parse(replies: Sequence[Any]) -> tuple[str, ...]:
-        if replies[0] is None:
+        if last_seq(replies[0], replies[2]) is None:
             raise ChatNotFound(keys.chat_id)
         return tuple(as_text(replies[1] or "").split())
 
-    return Reads((("GET", keys.seq), ("HGET", keys.head, "active")), parse)
+    return Reads((("GET", keys.seq), ("HGET", keys.head, "active"), newest(keys)), parse)
 
 
 def _remember_place(keys: ChatKeys, generation_id: str, ttl_ms: int) -> Reads[int]:
@@ -347,6 +402,7 @@ def _forget_places(keys: ChatKeys, generations: Sequence[str]) -> Reads[int]:
         (
             ("DEL", *map(place_of, generations)),
             ("ZREM", UNENDED, *map(keys.unended, generations)),
+            ("ZREM", RESENT, *map(keys.unended, generations)),
         ),
         len,
     )

@@ -11,7 +11,16 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from chunkspool.buffer import Kind
-from chunkspool.errors import Fenced, InvalidInput, ProviderError, Stopped, StoreError, StoreUnavailable
+from chunkspool.errors import (
+    Fenced,
+    HandedOver,
+    Interrupted,
+    InvalidInput,
+    ProviderError,
+    Stopped,
+    StoreError,
+    StoreUnavailable,
+)
 from chunkspool.events import (
     Data,
     Ending,
@@ -37,14 +46,15 @@ class Producer:
     """Says what one attempt of a generation has to say. Make one with `Spool.produce`, in a `with` block.
 
     The methods never wait for Redis: they fill a buffer that the process's flusher empties. Each of them raises
-    `Stopped` after a stop, `Fenced` when a newer attempt has the generation or the block was left, and `StoreError`
-    when Redis has been away for `write_timeout` seconds. When the buffer is full, a sync block waits for room; an
-    async one is asked to ``await out.drain()``.
+    `Stopped` after a stop, `Fenced` when a newer attempt has the generation or the block was left, `HandedOver` when
+    this process is about to end, and `StoreError` when Redis has been away for `write_timeout` seconds. When the buffer
+    is full, a sync block waits for room; an async one is asked to ``await out.drain()``.
 
     Leaving the block writes exactly one ending: `generation.completed`, `generation.failed` after an exception (it
     propagates), or `generation.stopped` after a stop: as a cancel scope does with its own cancellation, the block keeps
-    `Stopped` to itself. In an async block a stop, a fence and a lost Redis cancel the task inside the block, so that
-    it ends also while the model is silent.
+    `Stopped` to itself. After `HandedOver` it writes none, but frees the generation for the next attempt. In an async
+    block a stop, a fence, a handing over and a lost Redis cancel the task inside the block, so that it ends also while
+    the model is silent.
     """
 
     def __init__(self, lane: Lane, flusher: Flusher, settings: Settings, claim: Claim) -> None:
@@ -153,7 +163,9 @@ class Producer:
     def _open(self) -> None:
         self._flusher.open(self._lane)
         if self._restarts:
-            self.restart()
+            # Whoever is interrupted already hears of it inside the block, which then can be left in order.
+            with suppress(Interrupted):
+                self.restart()
 
     async def _wait_for_end(self) -> None:
         ended = asyncio.wrap_future(self._lane.ended)
@@ -223,14 +235,20 @@ class Producer:
 
     def _end(self, error: BaseException | None) -> None:
         """Hand the ending to the flusher, unless nothing of this attempt can be written any more."""
-        if not self._lane.ended.done():
+        if self._lane.ended.done():
+            return
+        if isinstance(error, HandedOver):
+            self._lane.buffer.end_released()
+        else:
             state, event = _ending(self.generation_id, error, self._finish_reason)
             self._lane.buffer.end(state, encode(event))
-            self._flusher.mark(self._lane)
+        self._flusher.mark(self._lane)
 
     def _left(self, cause: BaseException | None, failure: BaseException | None) -> bool:
         """Note how it ended; raise `failure`, for which no ending could be written; tell whether to keep `cause`."""
-        absorbed = isinstance(cause, Stopped)
+        ended = failure is None or isinstance(failure, Stopped)
+        # What was to be handed over was stopped in the same moment: nothing is left of it to tell.
+        absorbed = isinstance(cause, Stopped) or (ended and isinstance(cause, HandedOver))
         if failure is None:
             self.state = self._lane.ended.result()
             if self.state == "failed" and cause is None and self._lane.interruption is not None:

@@ -48,16 +48,24 @@ class Settings(BaseModel):
     redelivery: Seconds = Field(8.0, description="seconds after which a dead worker's message is another's (Redis)")
     max_attempts: int = Field(3, ge=1, le=1000, description="attempts before a generation fails for good")
     recovery: Literal["restart", "continue"] = Field("restart", description="how a further attempt goes on")
+    drain_grace: float = Field(
+        25.0,
+        ge=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="seconds that a worker's generations have to finish when it is asked to end",
+    )
     deadline: Seconds = Field(600.0, description="seconds that one attempt may take")
     first_token_timeout: Seconds = Field(120.0, description="seconds that a model may take to say its first word")
     idle_timeout: Seconds = Field(60.0, description="seconds that a model may be silent in mid-answer")
 
     lost_after: Seconds = Field(300.0, description="seconds without a sign of life after which it is lost")
-    sweep_interval: Seconds = Field(30.0, description="seconds between two looks for what is lost")
+    sweep_interval: Seconds = Field(10.0, description="seconds between two looks for what is lost")
 
     flush_interval: Seconds = Field(0.02, description="seconds between two writes of one generation")
     write_timeout: Seconds = Field(30.0, description="seconds that a write may be retried while Redis is away")
     read_timeout: Seconds = Field(30.0, description="seconds that a reader waits for a Redis that is away")
+    recheck: Seconds = Field(5.0, description="seconds between two looks at a chat that is quiet, for lost frames")
     publish_timeout: Seconds = Field(5.0, description="seconds that the broker has to take a message")
     buffer_bytes: Bytes = Field(4 * 1024 * 1024, description="unwritten bytes that one generation may hold")
     max_request_bytes: Bytes = Field(1024 * 1024, description="size of a prompt or messages, encoded")

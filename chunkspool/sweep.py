@@ -1,7 +1,9 @@
-"""Finds generations that nobody will ever go on with, and ends them: no reader waits for ever. Without I/O.
+"""Finds generations whose message is lost: it is sent anew, and what stays lost is ended. Without I/O.
 
-A generation is lost when it has shown no sign of life for `lost_after` seconds and no message of it can be left:
-the queue is empty, or workers have taken generations that were enqueued later. A long queue alone loses nothing.
+A message is lost when its generation shows no sign of life and the message can be nowhere: the queue is empty, or
+workers have taken generations that were enqueued later. A long queue alone loses nothing. kombu's Redis transport loses
+the message that a worker has popped and not yet noted when it dies; a broker that loses its data loses all of them.
+A generation that is still without a sign of life after `lost_after` seconds fails: no reader waits for ever.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ from typing import Any
 
 from chunkspool import scripts
 from chunkspool.calls import Reads, as_text
-from chunkspool.keys import FRONT, SWEEPING, UNENDED, ChatKeys
-from chunkspool.operations import UNENDED_MS, Operation
+from chunkspool.keys import FRONT, RESENT, SWEEPING, UNENDED, ChatKeys
+from chunkspool.operations import UNENDED_MS, Operation, Publish
 from chunkspool.scripts import LoseReply
 from chunkspool.settings import Settings
 
@@ -23,7 +25,10 @@ _ENDED = frozenset({"completed", "stopped", "failed"})
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A generation of the index as it stands. Times are Unix ms; `taken`: a worker has had it."""
+    """A generation of the index as it stands. Times are Unix ms; `sent` is that of its newest message.
+
+    `taken`: a worker has had it.
+    """
 
     member: str
     keys: ChatKeys
@@ -31,6 +36,7 @@ class _Candidate:
     status: str
     enqueued: int
     alive_until: int
+    sent: int
     taken: bool
 
     @property
@@ -42,10 +48,20 @@ class _Candidate:
         """Tell whether it has shown no sign of life for so long."""
         return now - self.alive_until >= for_ms
 
+    def passed_over(self, front: int, now: int, for_ms: int) -> bool:
+        """Tell whether its newest message is in no queue that has come to `front`, and in nobody's hands."""
+        since = max(self.sent, self.alive_until)
+        return since < front and now - since >= for_ms
+
 
 def sweep(settings: Settings, *, queue_is_empty: bool) -> Operation[tuple[str, ...]]:
-    """End what is lost and return the ids; do nothing while another process sweeps or has just done so."""
-    silent_ms = round(settings.lost_after * 1000)
+    """Send anew and end what is lost; return the ids of what has ended. Raises `EnqueueFailed`.
+
+    It does nothing while another process sweeps or has just done so.
+    """
+    lost_ms = round(settings.lost_after * 1000)
+    # Until then a message that a dead worker holds comes back by itself.
+    resend_ms = min(lost_ms, round((settings.redelivery + settings.lease) * 1000))
     if not (yield _begun(settings)):
         return ()
     lost: list[str] = []
@@ -56,10 +72,13 @@ def sweep(settings: Settings, *, queue_is_empty: bool) -> Operation[tuple[str, .
         front = max([seen.front, *(one.enqueued for one in seen.candidates if one.taken)])
         over = [one.member for one in seen.candidates if one.ended]
         for one in seen.candidates:
-            passed_over = queue_is_empty or one.alive_until < front
-            if one.ended or not passed_over or not one.silent(seen.now, silent_ms):
+            if one.ended or not one.passed_over(seen.now + 1 if queue_is_empty else front, seen.now, resend_ms):
                 continue
-            reply: LoseReply = yield scripts.lose(one.keys, one.generation_id, silent_ms=silent_ms)
+            if not one.silent(seen.now, lost_ms):
+                yield Publish(one.keys.tenant, one.keys.chat_id, one.generation_id)
+                yield _resent(one.member, seen.now)
+                continue
+            reply: LoseReply = yield scripts.lose(one.keys, one.generation_id, silent_ms=lost_ms)
             if reply.outcome == "lost":
                 lost.append(one.generation_id)
             if reply.outcome != "alive":
@@ -97,20 +116,34 @@ def _looked_up(members: Sequence[tuple[str, int]]) -> Reads[_Seen]:
 
     def parse(replies: Sequence[Any]) -> _Seen:
         ms = int(replies[0][0]) * 1000 + int(replies[0][1]) // 1000
-        candidates = tuple(_candidate(*one, fields) for one, fields in zip(found, replies[2:], strict=True))
-        return _Seen(candidates, int(replies[1] or 0), ms)
+        pairs = zip(found, replies[2::2], replies[3::2], strict=True)
+        return _Seen(tuple(_candidate(*one, *state) for one, *state in pairs), int(replies[1] or 0), ms)
 
-    states = (("HMGET", keys.gen(one), "status", "created", "lease", "started") for _, _, keys, one in found)
+    states = (
+        read
+        for member, _, keys, one in found
+        for read in (
+            ("HMGET", keys.gen(one), "status", "created", "lease", "started"),
+            ("ZSCORE", RESENT, member),
+        )
+    )
     return Reads((("TIME",), ("GET", FRONT), *states), parse)
 
 
-def _candidate(member: str, scored: int, keys: ChatKeys, generation_id: str, fields: Sequence[Any]) -> _Candidate:
+def _resent(member: str, now: int) -> Reads[int]:
+    return Reads((("ZADD", RESENT, now, member), ("PEXPIRE", RESENT, UNENDED_MS)), len)
+
+
+def _candidate(
+    member: str, scored: int, keys: ChatKeys, generation_id: str, fields: Sequence[Any], resent: Any
+) -> _Candidate:
     status, created, lease, started = fields
     # The score is by the clock of whoever enqueued; what Redis's own clock says goes before.
     enqueued = int(created or scored)
     alive_until = max(enqueued, int(lease or 0))
+    sent = max(enqueued, int(float(resent or 0)))
     return _Candidate(
-        member, keys, generation_id, as_text(status or ""), enqueued, alive_until, taken=started is not None
+        member, keys, generation_id, as_text(status or ""), enqueued, alive_until, sent, taken=started is not None
     )
 
 
@@ -123,5 +156,5 @@ def _noted(front: int, over: Sequence[str]) -> Reads[int]:
     """Return the step that remembers how far the queue has come, and forgets what is over."""
     commands: list[tuple[str | int, ...]] = [("SET", FRONT, front, "PX", UNENDED_MS), ("PEXPIRE", UNENDED, UNENDED_MS)]
     if over:
-        commands.append(("ZREM", UNENDED, *over))
+        commands += [("ZREM", UNENDED, *over), ("ZREM", RESENT, *over)]
     return Reads(tuple(commands), len)

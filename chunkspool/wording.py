@@ -127,10 +127,8 @@ def _row(generation: GenerationStatus, now: int) -> str:
     end = generation.ended or now
     took = "-" if generation.started is None else duration(end - generation.started)
     age = duration(now - generation.created)
-    return _ROW.format(generation.id, _state(generation, now), generation.attempt, generation.after, age, took)
+    return _ROW.format(generation.id, _state(generation), generation.attempt, generation.after, age, took)
 
 
-def _state(generation: GenerationStatus, now: int) -> str:
-    if generation.state == "running" and (generation.lease_until or now) < now:
-        return "lease ended"
+def _state(generation: GenerationStatus) -> str:
     return "stopping" if generation.state == "running" and generation.stop_asked else generation.state

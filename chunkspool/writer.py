@@ -26,11 +26,24 @@ class Writer:
         self._lock = threading.Lock()
         self._threads: tuple[int, Flusher, StopListener] | None = None
         self._closed = False
+        self._handing_over = False
 
     def producer(self, keys: ChatKeys, generation_id: str, claim: Claim) -> Producer:
         """Return the producer of a generation that was just claimed."""
         lane = Lane(keys, generation_id, claim.attempt, self._settings)
         return Producer(lane, self._flusher(), self._settings, claim)
+
+    def hand_over(self) -> None:
+        """Make all producers of this process leave without an ending, those to come as well."""
+        with self._lock:
+            self._handing_over = True
+            threads = self._threads
+        if threads is not None and threads[0] == os.getpid():
+            threads[1].hand_over()
+
+    def is_handing_over(self) -> bool:
+        """Tell whether nothing more is to be claimed here."""
+        return self._handing_over
 
     def close(self) -> None:
         """Write what waits, then end the threads."""
@@ -50,4 +63,6 @@ class Writer:
                 listener = StopListener(self._client, flusher)
                 listener.start()
                 self._threads = (os.getpid(), flusher, listener)
+                if self._handing_over:
+                    flusher.hand_over()
             return self._threads[1]

@@ -9,7 +9,7 @@ from celery import shared_task, signals
 from celery.exceptions import Reject
 
 from chunkspool import Settings
-from chunkspool.errors import NotClaimed, ProviderError, SettingsError, StoreFull, StoreUnavailable
+from chunkspool.errors import HandedOver, NotClaimed, ProviderError, SettingsError, StoreFull, StoreUnavailable
 from tasks import generation
 from tasks.providers import load_provider
 from tasks.runtime import PerProcess, Runtime
@@ -20,6 +20,11 @@ PAUSE = 1.0
 _runtime = PerProcess(lambda: Runtime(Settings.from_env()))
 
 
+def hand_over() -> None:
+    """Let other workers go on with the generations of this process. The worker asks for it before it ends."""
+    _runtime.hand_over()
+
+
 @shared_task(
     name="chunkspool.generate",
     acks_late=True,
@@ -27,6 +32,7 @@ _runtime = PerProcess(lambda: Runtime(Settings.from_env()))
     ignore_result=True,
     # The log has it, and Celery need not print a traceback of it.
     throws=(ProviderError,),
+    hand_over=staticmethod(hand_over),
 )
 def generate(tenant: str, chat_id: str, generation_id: str) -> dict[str, str]:
     """Run one attempt at a generation. What it returns is for Flower's eyes only."""
@@ -34,8 +40,9 @@ def generate(tenant: str, chat_id: str, generation_id: str) -> dict[str, str]:
     spool = runtime.spool.for_tenant(tenant)
     try:
         state = runtime.run(generation.generate(spool, runtime.provider, chat_id, generation_id))
-    except NotClaimed as error:
-        raise Reject(error, requeue=True) from error
+    except (NotClaimed, HandedOver) as error:
+        # Celery logs it with its causes: what it says is enough.
+        raise Reject(error, requeue=True) from None
     except (StoreUnavailable, StoreFull) as error:
         runtime.run(asyncio.sleep(PAUSE))
         raise Reject(error, requeue=True) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import threading
 from collections.abc import Callable, Coroutine
@@ -13,6 +14,9 @@ from chunkspool.provider import Provider
 from tasks.providers import load_provider
 
 T = TypeVar("T")
+
+LAST_WORDS = 5.0
+"""Seconds that a process which was told to exit takes to hand over: it is not to be killed for it."""
 
 
 class Runtime:
@@ -27,13 +31,24 @@ class Runtime:
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run `coroutine` on the loop and wait for it. Whatever interrupts the waiting thread cancels it."""
+        """Run `coroutine` on the loop and wait for it. Whatever interrupts the waiting thread cancels it.
+
+        `SystemExit`, which SIGTERM is to a child of the prefork pool, hands over what is run here instead.
+        """
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
+        except SystemExit:
+            self.hand_over()
+            concurrent.futures.wait([future], LAST_WORDS)
+            raise
         except BaseException:
             future.cancel()
             raise
+
+    def hand_over(self) -> None:
+        """Let other processes go on with what is run here, from now on."""
+        self.spool.hand_over()
 
     def close(self) -> None:
         """Free all connections and end the loop."""
@@ -52,13 +67,24 @@ class PerProcess:
         self._make = make
         self._lock = threading.Lock()
         self._made: tuple[int, Runtime] | None = None
+        self._handing_over = False
 
     def get(self) -> Runtime:
         """Return this process's runtime."""
         with self._lock:
             if self._made is None or self._made[0] != os.getpid():
                 self._made = (os.getpid(), self._make())
+                if self._handing_over:
+                    self._made[1].hand_over()
             return self._made[1]
+
+    def hand_over(self) -> None:
+        """Let other processes go on with what this one runs, and with what it would still begin."""
+        with self._lock:
+            self._handing_over = True
+            made = self._made
+        if made is not None and made[0] == os.getpid():
+            made[1].hand_over()
 
     def close(self) -> None:
         """Close this process's runtime, if it has one."""

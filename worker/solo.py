@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 from typing import Any
 
 from celery import bootsteps
 from celery.concurrency.solo import TaskPool
-from celery.exceptions import WorkerShutdown
 from celery.utils.log import get_logger
 from celery.worker.consumer.control import Control
 from celery.worker.pidbox import Pidbox
@@ -67,13 +64,6 @@ class ThreadedPidbox(Pidbox):
     def reset(self) -> None:
         """Connect anew, which Celery asks for after an error."""
         self._again = True
-
-    def on_message(self, body: Any, message: Any) -> None:
-        """Carry out a command. A shutdown is the main thread's business: it gets the signal that means the same."""
-        try:
-            super().on_message(body, message)
-        except WorkerShutdown:
-            os.kill(os.getpid(), signal.SIGTERM)
 
     def _run(self, consumer: Any, over: threading.Event) -> None:
         while not over.is_set():

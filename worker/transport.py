@@ -1,16 +1,65 @@
-"""kombu's Redis transport, without the error that ends a worker when its broker restarts."""
+"""kombu's Redis transport, fit for workers that live through a restart of Redis and end without delaying a message."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+from queue import Empty
 from typing import Any
 
-from kombu.transport import TRANSPORT_ALIASES
+from celery.worker import state as worker_state
+from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as kombus
+from kombu.utils.uuid import uuid
 from redis.exceptions import ConnectionError as Unreachable
 
 
+def _ending() -> bool:
+    return worker_state.should_stop is not None
+
+
+class Message(virtual.Message):
+    """A message as one consumer got it, under a tag of its own."""
+
+    def __init__(self, payload: dict[str, Any], channel: Any = None, **options: Any) -> None:
+        """Give it a tag: kombu's comes from whoever sent it, and a redelivered message would have its first one.
+
+        Then a worker that has been away for too long would take the message from the one that has it now, by
+        acknowledging its own; if that other one died, the message would be lost.
+        """
+        payload["properties"]["delivery_tag"] = uuid()
+        super().__init__(payload, channel=channel, **options)  # type: ignore[no-untyped-call]
+
+
+class QoS(kombus.QoS):
+    """Keeps the books of a channel's messages."""
+
+    def can_consume(self) -> bool:
+        """Take nothing more once the worker is to end: it would wait there for as long as the others take."""
+        return not _ending() and bool(super().can_consume())  # type: ignore[no-untyped-call]
+
+    def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's signature
+        """Give a message back; by a worker that ends, to the front of the queue: it has waited its time already."""
+        super().restore_by_tag(tag, client, leftmost=leftmost and not _ending())  # type: ignore[no-untyped-call]
+
+
 class Channel(kombus.Channel):
-    """A channel whose connection may have been collected before the channel notices."""
+    """A channel whose messages have one owner, and whose connection may be collected before it notices."""
+
+    Message = Message
+    QoS = QoS
+
+    def _basic_cancel(self, consumer_tag: Any) -> Any:
+        done = super()._basic_cancel(consumer_tag)  # type: ignore[no-untyped-call]
+        if _ending() and self._in_poll and not self.active_queues:
+            self._give_back_what_comes()
+        return done
+
+    def _give_back_what_comes(self) -> None:
+        # Redis still answers the BRPOP that is under way, perhaps with a message. kombu reads that only when the
+        # channel is closed, after the last task. Without a consumer, what is read goes back to the queue.
+        if self.client.connection.can_read(self.brpop_timeout + 1):
+            with suppress(Empty):
+                self._brpop_read()  # type: ignore[no-untyped-call]
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 - kombu's signature
         # kombu 5.7 reads the host's name off a connection that a restart of Redis has already taken away. The

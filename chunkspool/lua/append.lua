@@ -2,10 +2,12 @@
 --
 -- KEYS  1-6 as in prelude.lua
 -- ARGV  1 generation id   2 attempt   3 index of the first event (1, 2, … per attempt)   4 lease ms
---       5 ending: '' | completed | stopped | failed (the last event then is that ending)   6… events, JSON
+--       5 ending: '' | completed | stopped | failed (the last event then is that ending)
+--         | released: none, the attempt gives the generation up, and the next claim need not wait for its lease
+--       6… events, JSON
 -- Returns {'ok', first seq, last seq, stop asked 0|1, status}: a batch that is already there returns its old seqs;
 --         of one that overlaps, only the new events are written. A heartbeat returns seqs 0, 0.
---         Where a stop was asked, the ending written is its generation.stopped, whatever the batch says.
+--         Where a stop was asked, the ending written is its generation.stopped, also instead of a release.
 --         {'fenced', attempt} a newer attempt has it | {'ended', status} | {'gone'} | {'gap', index expected}
 local id, attempt, index, n, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), #ARGV - 5, now_ms()
 local g = redis.call('HMGET', KEYS[6], 'status', 'attempt', 'index', 'stop', 'ttl', 'seq', 'touched')
@@ -26,7 +28,7 @@ end
 
 if n > 0 and index + n - 1 <= known then return {'ok', seq_of(index), seq_of(index + n - 1), asked, status} end
 if ENDED[status] then return {'ended', status} end
-if index > known + 1 and n > 0 then return {'gap', known + 1} end
+if index > known + 1 then return {'gap', known + 1} end
 
 -- TTLs are renewed once in a hundredth of their length: renewed each time they would be half of a call's work.
 local function renew()
@@ -36,21 +38,24 @@ local function renew()
   redis.call('HSET', KEYS[6], 'touched', now)
 end
 
-local lease = now + tonumber(ARGV[4])
-if n == 0 then
-  even_if_full(KEYS[6], ttl)
+local events, ending, lease, released = {}, ARGV[5], now + tonumber(ARGV[4]), false
+for i = 5 + known + 1 - index + 1, #ARGV do events[#events + 1] = ARGV[i] end
+if ending == 'released' then
+  if g[4] then events[#events + 1] = g[4]
+  else ending, lease, released = '', now, true end
+end
+if ending ~= '' and g[4] then
+  ending, events[#events] = 'stopped', g[4]
+end
+if ending ~= '' then sound() end
+if ending ~= '' or g[4] or released or #events == 0 then even_if_full(KEYS[6], ttl) end
+if released then redis.call('HSET', KEYS[6], 'released', attempt) end
+if #events == 0 then
   redis.call('HSET', KEYS[6], 'lease', lease)
   renew()
   return {'ok', 0, 0, asked, status}
 end
 
-local events, ending = {}, ARGV[5]
-for i = 5 + known + 1 - index + 1, #ARGV do events[#events + 1] = ARGV[i] end
-if ending ~= '' and g[4] then
-  ending, events[#events] = 'stopped', g[4]
-end
-if ending ~= '' then sound() end
-if ending ~= '' or g[4] then even_if_full(KEYS[6], ttl) end
 local first, last = write(events, now)
 redis.call('HSET', KEYS[6], 'index', index + n - 1, 'seq', last, 'lease', lease)
 if known == 0 or first ~= tonumber(g[6]) + 1 then

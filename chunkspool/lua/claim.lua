@@ -8,8 +8,10 @@
 --       10 instead of 7 for an attempt that continues an earlier one's text, or '': none does
 -- Returns {'claimed', attempt, request JSON} | {'held', ms until the lease ends} | {'stopped', seq}
 --         {'failed', seq}: too many attempts      | {'ended', status}             | {'gone'}
+-- An attempt that released the generation (append.lua) does not count towards the attempts: nothing went wrong with it.
 local id, now = ARGV[1], now_ms()
-local g = redis.call('HMGET', KEYS[6], 'status', 'attempt', 'stop', 'lease', 'ttl', 'token', 'request', 'model')
+local g = redis.call('HMGET', KEYS[6], 'status', 'attempt', 'stop', 'lease', 'ttl', 'token', 'request', 'model',
+  'released', 'spared')
 local status, attempt, ttl = g[1], tonumber(g[2]), tonumber(g[5])
 if not status then return {'gone'} end
 if ENDED[status] then return {'ended', status} end
@@ -21,14 +23,15 @@ if g[3] then
   return {'stopped', last}
 end
 if g[4] and tonumber(g[4]) > now then return {'held', tonumber(g[4]) - now} end
-if attempt >= tonumber(ARGV[4]) then
+local spared = (tonumber(g[10]) or 0) + (tonumber(g[9]) == attempt and 1 or 0)
+if attempt - spared >= tonumber(ARGV[4]) then
   local _, last = append({ARGV[9]}, ttl, now)
   close(KEYS[6], id, 'failed', ttl, now)
   return {'failed', last}
 end
 attempt = attempt + 1
 redis.call('HSET', KEYS[6], 'status', 'running', 'attempt', attempt, 'index', 0, 'seq', 0, 'runs', '',
-  'token', ARGV[2], 'lease', now + tonumber(ARGV[3]), 'started', now)
+  'token', ARGV[2], 'lease', now + tonumber(ARGV[3]), 'started', now, 'spared', spared)
 redis.call('PEXPIRE', KEYS[6], ttl)
 remember(id, ttl, now)
 local rest = attempt > 1 and ARGV[10] ~= '' and ARGV[10] or ARGV[7]

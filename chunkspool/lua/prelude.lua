@@ -6,7 +6,8 @@
 --                        born = ms at which seq 1 was written: another one means another log; lives as long as seq
 --       4 gens   zset    generation id -> ms at which its hash expires
 --       5 live   channel frames: "<first seq> <ms>\n<event>\n<event>…"; a KEY because SPUBLISH on Cluster asks for it
---       6 gen    hash    status, attempt, index, seq, runs, stop, lease, ttl, token, request, model, times
+--       6 gen    hash    status, attempt, index, seq, runs, stop, lease, ttl, token, request, model, times;
+--                        released = the last attempt that gave it up, spared = how many attempts have
 local ENDED = {completed = true, stopped = true, failed = true}
 local COUNTER_OUTLIVES = 7 * 86400 * 1000
 

@@ -35,7 +35,7 @@ def test_redis_that_is_away_is_one(arguments: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("url", "own", "words"),
     [
-        ("http://somebody:secret@127.0.0.1/0", {}, "is not a Redis URL"),
+        ("http://somebody:secret@127.0.0.1/0", {}, "CHUNKSPOOL_REDIS_URL=***: write redis://"),
         (NOBODY, {"CHUNKSPOOL_TTL": "abc"}, "CHUNKSPOOL_TTL='abc'"),
         (NOBODY, {"CHUNKSPOOL_TENANT": "a/b"}, "tenant='a/b' is not an id"),
     ],

@@ -15,7 +15,7 @@ def test_ask_tail_and_stop(celery_worker: CeleryTestWorker, redis_url: str) -> N
     """The worker's words reach both readers as they come; a stop ends all three with their codes."""
     assert celery_worker.ready()
     with Running(redis_url, "ask", CHAT, QUESTION, "--param", "pace=0.02") as ask:
-        assert ask.stdout.read(9) == b"You said:"
+        assert b"".join(ask.stdout.read(1) for _ in "You said:") == b"You said:"
         with Running(redis_url, "tail", CHAT, "--json", "-f") as tail:
             lines = [tail.stdout.readline() for _ in range(20)]
             stop = run(redis_url, "stop", CHAT, "--reason", "read enough")

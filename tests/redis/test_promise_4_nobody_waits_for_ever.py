@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -11,7 +13,7 @@ from support.spools import claim_and_die, spool_for
 from support.waiting import eventually
 
 from chunkspool import Spool
-from chunkspool.keys import UNENDED
+from chunkspool.keys import RESENT, SWEEPING, UNENDED
 
 LOST_AFTER = 0.3
 
@@ -102,6 +104,45 @@ def test_what_has_ended_or_gone_leaves_the_index(spool: Spool, client: Redis) ->
     spool.erase("erased")
     eventually(lambda: spool.sweep(queue_is_empty=True) or client.zcard(UNENDED) == 0)
     assert client.zcard(UNENDED) == 0
+
+
+def messages(client: Redis) -> list[str]:
+    """Return the messages that wait in the broker's queue, newest first."""
+    waiting: Any = client.lrange("chunkspool", 0, -1)
+    return [json.dumps(json.loads(message)["headers"]) for message in waiting]
+
+
+def test_a_lost_message_is_sent_anew(redis_url: str, client: Redis) -> None:
+    """Long before its generation would be given up: a worker died when it had just popped it. Once is enough."""
+    with spool_for(redis_url, lease=0.1, redelivery=0.1, sweep_interval=0.001) as spool:
+        for tenant in ("one", "two"):
+            asked = spool.for_tenant(tenant).enqueue(CHAT, "x")
+            client.delete("chunkspool")
+            eventually(lambda: spool.sweep(queue_is_empty=True) or messages(client))
+            (message,) = messages(client)
+            assert asked.id in message
+            assert tenant in message
+            assert client.zcard(RESENT) == 1
+            assert spool.for_tenant(tenant).status(CHAT).active == (asked.id,)
+            with spool.for_tenant(tenant).produce(CHAT, asked.id):
+                pass
+            eventually(lambda: spool.sweep(queue_is_empty=False) or not client.zcard(RESENT))
+
+
+def test_a_message_that_was_sent_anew_may_wait_in_the_queue(redis_url: str, client: Redis) -> None:
+    """It stands behind all that was enqueued before; until the queue has come that far, it is not lost again."""
+    with spool_for(redis_url, lease=0.1, redelivery=0.1, sweep_interval=0.001) as spool:
+        lost = spool.enqueue("lost", "x")
+        client.delete("chunkspool")
+        taken = spool.enqueue(CHAT, "y")
+        claim_and_die(client, taken.id, lease=60)
+        eventually(lambda: spool.sweep(queue_is_empty=False) or len(messages(client)) > 1)
+        eventually(lambda: age_of_newest(spool, "lost") > 0.5)
+        for _ in range(5):
+            assert eventually(lambda: not client.exists(SWEEPING))
+            spool.sweep(queue_is_empty=False)
+        newest, _ = messages(client)
+        assert lost.id in newest
 
 
 def test_of_many_processes_one_sweeps(redis_url: str) -> None:

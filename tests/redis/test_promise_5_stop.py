@@ -226,7 +226,7 @@ def test_what_is_not_there_cannot_be_stopped(spool: Spool) -> None:
     spool.enqueue(CHAT, "x")
     with pytest.raises(GenerationNotFound):
         spool.stop(CHAT, "nothing")
-    assert spool.stop_revoked("nothing") is None
+    assert spool.revoke("nothing") is None
 
 
 def test_an_enqueue_that_replaces_stops_what_is_active(spool: Spool, client: Redis) -> None:
@@ -245,11 +245,11 @@ def test_a_revoke_is_a_stop(spool: Spool, client: Redis) -> None:
     """By the task's id alone, whichever chat and tenant it is of; who asked first is named."""
     other = spool.for_tenant("other")
     queued = other.enqueue("chat-of-other", "x")
-    assert spool.stop_revoked(queued.id) == Stop(queued.id, "stopped")
+    assert spool.revoke(queued.id) == Stop(queued.id, "stopped")
     assert other.snapshot("chat-of-other").answers[0].stopped_by == "revoke"
     running = spool.enqueue(CHAT, "x")
     with spool.produce(CHAT, running.id) as out:
-        assert spool.stop_revoked(running.id) == Stop(running.id, "stopping")
+        assert spool.revoke(running.id) == Stop(running.id, "stopping")
         spool.stop(CHAT, running.id, reason="me, too")
         eventually(lambda: out.text("more"))
     demand_stopped(client, running.id, by="revoke")

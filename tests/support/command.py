@@ -27,7 +27,9 @@ _SECONDS = 60.0
 
 def environment(url: str, own: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment of a command that uses the Redis at `url`."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CHUNKSPOOL_", "OPENAI_"))}
+    # Python's own variables could hide what is to be shown: that output is flushed, whatever its encoding.
+    strangers = ("CHUNKSPOOL_", "OPENAI_", "PYTHON")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(strangers)}
     return {**kept, "COLUMNS": "200", "CHUNKSPOOL_REDIS_URL": url, **(own or {})}
 
 
@@ -69,6 +71,7 @@ class Running:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            bufsize=0,  # what a buffer here had read already would be missing from `ended`
         )
         assert self.popen.stdout
         assert self.popen.stderr

@@ -1,8 +1,20 @@
-"""All that a server holds, to be compared before and after."""
+"""All that a server holds: to be compared before and after, or to be searched."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from redis import Redis
+
+_READ: dict[bytes, Callable[[Redis, bytes], Any]] = {
+    b"string": lambda client, key: client.get(key),
+    b"hash": lambda client, key: client.hgetall(key),
+    b"list": lambda client, key: client.lrange(key, 0, -1),
+    b"set": lambda client, key: client.smembers(key),
+    b"zset": lambda client, key: client.zrange(key, 0, -1),
+    b"stream": lambda client, key: client.xrange(key),
+}
 
 
 def contents_of(client: Redis) -> dict[bytes, bytes]:
@@ -13,3 +25,13 @@ def contents_of(client: Redis) -> dict[bytes, bytes]:
 def keys_of(client: Redis) -> list[str]:
     """Return the names of the project's keys, sorted."""
     return sorted(key.decode() for key in client.scan_iter(match="cs:*", count=1000))
+
+
+def holding(client: Redis, text: str) -> list[str]:
+    """Return the names of all keys, whosever they are, that have `text` in their name or anywhere in their value."""
+    found = [
+        key.decode()
+        for key in client.scan_iter(count=1000)
+        if text in key.decode() or text in str(_READ[client.type(key)](client, key))
+    ]
+    return sorted(found)

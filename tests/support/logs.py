@@ -13,6 +13,8 @@ from chunkspool.keys import ChatKeys
 
 CHAT = "chat"
 KEYS = ChatKeys("default", CHAT)
+# A script, and no MULTI: a full Redis 7 would refuse that.
+ONE_MOMENT = "return {redis.call('XRANGE', KEYS[1], '-', '+'), redis.call('GET', KEYS[2])}"
 ENDINGS = frozenset({"generation.completed", "generation.stopped", "generation.failed"})
 
 
@@ -31,11 +33,12 @@ class Line:
 
 def log_of(client: Redis, keys: ChatKeys = KEYS) -> list[Line]:
     """Return the whole log; fail unless its seqs are 1, 2, 3 … and the counter stands at the last one."""
-    with client.pipeline(transaction=True) as one_moment:
-        entries, counter = one_moment.xrange(keys.log).get(keys.seq).execute()
+    found: Any = client.eval(ONE_MOMENT, 2, keys.log, keys.seq)
+    entries, counter = found
     assert [entry_id for entry_id, _ in entries] == [b"%d-0" % seq for seq in range(1, len(entries) + 1)]
     assert int(counter or 0) == len(entries)
-    return [Line(int(entry_id.partition(b"-")[0]), json.loads(fields[b"e"])) for entry_id, fields in entries]
+    events = [dict(zip(fields[::2], fields[1::2], strict=True))[b"e"] for _, fields in entries]
+    return [Line(seq, json.loads(event)) for seq, event in enumerate(events, 1)]
 
 
 def of_generation(log: Sequence[Line], generation_id: str) -> list[Line]:

@@ -1,76 +1,69 @@
-"""Make logs as workers write them, at random: attempts that die, several generations at once, every kind of event."""
+"""Write a chat as people and models do: several generations at once, of all kinds of events and endings."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from random import Random
+from typing import Any
 
-from chunkspool import Entry
-from chunkspool.events import (
-    Data,
-    Event,
-    GenerationCompleted,
-    GenerationFailed,
-    GenerationQueued,
-    GenerationStarted,
-    GenerationStopped,
-    ReasoningDelta,
-    TextDelta,
-    ToolCall,
-    ToolResult,
-    UnknownEvent,
-    Usage,
-    encode,
-)
+from redis import Redis
+from support.logs import CHAT, KEYS
 
-WORDS = ("sky", " blue", "\n\n", "data: x", "ß", "🙂", '"', "\\", "\r", "\u2028")
+from chunkspool import Producer, Spool
+from chunkspool.errors import Interrupted
 
+Place = tuple[int, bytes]
+"""An entry's seq and its stored bytes."""
 
-def random_log(seed: int, generations: int = 2) -> list[Entry]:
-    """Return the entries of a chat, numbered from 1."""
-    random = Random(seed)  # noqa: S311 - repeatable, no secret
-    threads = [_generation(random, f"g{n}") for n in range(generations)]
-    events: list[Event] = []
-    while any(threads):
-        events.append(random.choice([thread for thread in threads if thread]).pop(0))
-    return entries_of(events)
+SAYINGS: list[Callable[[Producer, str], None]] = [
+    lambda out, piece: out.text(piece),
+    lambda out, piece: out.text(piece * 50),
+    lambda out, piece: out.reasoning(piece),
+    lambda out, piece: out.tool_call(piece, "clock", "{}"),
+    lambda out, piece: out.tool_result(piece, {"hour": [12, piece]}),
+    lambda out, piece: out.data("mark", piece),
+    lambda out, piece: out.usage(len(piece), 2),
+]
+PIECES = ("a", "two\nlines", "é", "😀 ", '"quoted" \\ "generation.completed"', "\0")
 
 
-def entries_of(events: list[Event]) -> list[Entry]:
-    """Return events as entries from seq 1."""
-    return [Entry(seq, 1000 + seq, event, encode(event)) for seq, event in enumerate(events, start=1)]
+class Failure(Exception):
+    """What a model's code raises now and then."""
 
 
-def _generation(random: Random, name: str) -> list[Event]:
-    events: list[Event] = [GenerationQueued(generation=name)]
-    if random.random() < 0.1:
-        return [*events, GenerationStopped(generation=name, by="user", reason=None)]
-    for attempt in range(1, random.choice((2, 2, 3, 4))):
-        continues = attempt > 1 and random.random() < 0.3
-        events.append(GenerationStarted(generation=name, attempt=attempt, model="m", continues=continues))
-        events += _said(random, name, attempt if continues else 1)
-    endings: list[Event] = [
-        GenerationCompleted(generation=name, finish_reason=random.choice(("stop", "length", "strange"))),
-        GenerationStopped(generation=name, by="user", reason=random.choice((None, "enough"))),
-        GenerationFailed(generation=name, code="server_error", message="The model failed.", retryable=True),
-    ]
-    return [*events, random.choice(endings)]
+def seeded(seed: int) -> Random:
+    """Return chance that can be had again."""
+    return Random(seed)  # noqa: S311 - no secret is made of it
 
 
-def _said(random: Random, name: str, attempt: int) -> list[Event]:
-    said: list[Event] = []
-    for number in range(random.randrange(8)):
-        call = f"call-{attempt}-{number}"  # an attempt that begins anew may well use the same ids
-        choices: list[list[Event]] = [
-            [TextDelta(generation=name, text=random.choice(WORDS)) for _ in range(random.randrange(1, 5))],
-            [ReasoningDelta(generation=name, text=random.choice(WORDS))],
-            [
-                ToolCall(generation=name, id=call, name="clock", arguments=random.choice(("{}", '{"a":1}', "{broken"))),
-                ToolResult(generation=name, id=call, output={"hour": number}),
-            ],
-            [ToolResult(generation=name, id="nobody's", output=1)],
-            [Data(generation=name, name="colour", value=["red", number])],
-            [Usage(generation=name, input_tokens=3, output_tokens=number)],
-            [UnknownEvent(type="from.tomorrow", generation=name)],
-        ]
-        said += random.choices(choices, weights=(6, 3, 2, 1, 2, 1, 1))[0]
-    return said
+def write_random_chat(spool: Spool, random: Random) -> list[str]:
+    """Write some generations that interleave; return their ids. At most four of them are active at a time."""
+    return [one for _ in range(random.randint(1, 3)) for one in _write_together(spool, random)]
+
+
+def say_something(out: Producer, random: Random) -> None:
+    """Say one thing."""
+    random.choice(SAYINGS)(out, random.choice(PIECES))
+
+
+def _write_together(spool: Spool, random: Random) -> list[str]:
+    ids = [spool.enqueue(CHAT, "x", on_active="allow").id for _ in range(random.randint(1, 4))]
+    with suppress(Failure), ExitStack() as blocks:
+        outs = [blocks.enter_context(spool.produce(CHAT, one)) for one in ids if random.random() < 0.8]
+        for _ in range(random.randint(0, 12)):
+            if outs:
+                with suppress(Interrupted):
+                    say_something(random.choice(outs), random)
+            if random.random() < 0.1:
+                spool.stop(CHAT, random.choice(ids), reason=random.choice(PIECES))
+            if random.random() < 0.05:
+                raise Failure
+    spool.stop(CHAT)
+    return ids
+
+
+def stored(client: Redis) -> list[Place]:
+    """Return the whole log as it stands in Redis, read by no code of the library."""
+    entries: Any = client.xrange(KEYS.log)
+    return [(int(entry_id.partition(b"-")[0]), fields[b"e"]) for entry_id, fields in entries]

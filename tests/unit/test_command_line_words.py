@@ -132,7 +132,7 @@ def test_times_are_told_in_their_largest_unit(ms: int, words: str) -> None:
 
 
 def test_a_status_tells_what_a_running_generation_is_about() -> None:
-    """Stopping and a lease that has ended are told apart from running."""
+    """Stopping and stalled are told apart from running."""
 
     def generation(name: str, state: str, **fields: object) -> GenerationStatus:
         blank = {"started": None, "ended": None, "lease_until": None, "stop_asked": False, "owner": None}
@@ -144,11 +144,11 @@ def test_a_status_tells_what_a_running_generation_is_about() -> None:
         generation("b", "completed", started=2000, ended=2500),
         generation("c", "running", started=2000, lease_until=9000),
         generation("d", "running", started=2000, lease_until=9000, stop_asked=True),
-        generation("e", "running", started=2000, lease_until=3000),
+        generation("e", "stalled", started=2000, lease_until=3000),
     )
     first, _, *rows = status_lines(ChatStatus("chat", 3, 57, ("a", "c", "d", "e"), generations, 4000))
     assert first == "chat chat: seq 3 to 57 is kept, 4 active"
-    assert [row.split()[1] for row in rows] == ["queued", "completed", "running", "stopping", "lease"]
+    assert [row.split()[1] for row in rows] == ["queued", "completed", "running", "stopping", "stalled"]
     assert [row.rsplit("  ", 1)[1].strip() for row in rows] == ["-", "500 ms", "2.0 s", "2.0 s", "2.0 s"]
     assert "nothing up to 57 is kept" in status_lines(ChatStatus("chat", 58, 57, (), (), 4000))[0]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from support.random_logs import entries_of, random_log
+from support.made_up_logs import entries_of, random_log
 from support.sse import Event, Reader, events_of
 
 from chunkspool import Entry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from support.random_logs import entries_of, random_log
+from support.made_up_logs import entries_of, random_log
 from support.sse import events_of
 from support.ui_message import UiMessage, parts_of
 

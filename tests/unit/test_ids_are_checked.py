@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
-
 import pytest
 
 from chunkspool.errors import InvalidId
 from chunkspool.ids import new_generation_id
-from chunkspool.keys import ChatKeys, checked_id
+from chunkspool.keys import checked_id
 
 BAD = ["", "a{b", "a}b", "a/b", "a b", "tab\t", "nul\0", "new\n", "ü", "-x", ".x", "x" * 129, None, 7, b"bytes"]
 
@@ -32,18 +30,3 @@ def test_a_tenant_cannot_reach_into_another_tenants_keys() -> None:
     """A tenant has no colon: cs:<tenant>:owner:<owner> has no braces to keep them apart."""
     with pytest.raises(InvalidId):
         checked_id("tenant", "a:owner")
-
-
-def test_all_keys_of_a_chat_share_one_hash_tag() -> None:
-    """One script may touch them all on Redis Cluster."""
-    keys = ChatKeys("t", "c")
-    every = [*keys.writer("g"), keys.readers, keys.request("r")]
-    assert {key[key.index("{") : key.index("}") + 1] for key in every} == {"{t/c}"}
-
-
-def test_generation_ids_sort_by_time() -> None:
-    """A generation's id is a UUIDv7."""
-    made = [uuid.UUID(new_generation_id()) for _ in range(1000)]
-    assert len(set(made)) == 1000
-    assert {(u.version, u.variant) for u in made} == {(7, uuid.RFC_4122)}
-    assert [u.int >> 80 for u in made] == sorted(u.int >> 80 for u in made)

@@ -164,5 +164,5 @@ def test_a_fault_in_one_generation_is_not_laid_to_another() -> None:
 
 
 def test_every_rule_has_a_planted_fault() -> None:
-    """No rule stands in the list that was never seen to work."""
-    assert {rule for _, rule, _ in FAULTS} == set(Rule)
+    """No rule stands in the list that was never seen to work (three of them: test_chaos_verdict.py)."""
+    assert {rule for _, rule, _ in FAULTS} == set(Rule) - {Rule.UNCAUSED, Rule.OPEN, Rule.DIED}

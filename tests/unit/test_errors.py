@@ -1,0 +1,99 @@
+"""Errors: one family, listed where it is defined, fit for a process pool, and one message each that says what to do."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import re
+from typing import Any
+
+import pytest
+
+from chunkspool import errors
+from chunkspool.errors import ChunkspoolError, shown
+
+MADE: dict[str, ChunkspoolError] = {
+    "InvalidId": errors.InvalidId("chat_id", "a/b"),
+    "RequestTooLarge": errors.RequestTooLarge(20, 10),
+    "InvalidCursor": errors.InvalidCursor(-1),
+    "ChatNotFound": errors.ChatNotFound("chat"),
+    "GenerationNotFound": errors.GenerationNotFound("chat", "one"),
+    "ChatBusy": errors.ChatBusy("chat", ("one", "two")),
+    "EnqueueFailed": errors.EnqueueFailed("chat", "one", "away"),
+    "CursorExpired": errors.CursorExpired(3, 7, 9),
+    "CursorAhead": errors.CursorAhead(9, 3),
+    "CorruptLog": errors.CorruptLog(7, "it is not JSON"),
+    "NotClaimed": errors.NotClaimed("one", "held"),
+    "ProviderError": errors.ProviderError("rate_limit", "Too busy.", retryable=True),
+    "ContinuationRefused": errors.ContinuationRefused("refused", "It cannot.", retryable=False),
+}
+"""Those that are made from more than a message."""
+
+
+def family(parent: type[ChunkspoolError] = ChunkspoolError) -> list[type[ChunkspoolError]]:
+    """Return `parent` and all that are derived from it, each behind its parent, in the order of their definition."""
+    return [parent, *(one for child in parent.__subclasses__() for one in family(child))]
+
+
+def tree() -> dict[str, str | None]:
+    """Return the names in the tree that the module's docstring draws, each with its parent's."""
+    path: list[str] = []
+    parents: dict[str, str | None] = {}
+    drawn = (errors.__doc__ or "").partition("\n\n")[2]
+    for branch, name in re.findall(r"^([│├└─ ]*)(\w+)", drawn, re.MULTILINE):
+        depth = len(branch) // 4
+        path[depth:] = [name]
+        parents[name] = path[depth - 1] if depth else None
+    return parents
+
+
+def test_the_tree_in_the_docstring_is_the_tree() -> None:
+    """Every error is drawn under its parent, and nothing is drawn that is not there."""
+    real = {kind.__name__: kind.__mro__[1].__name__ for kind in family()[1:]}
+    assert tree() == {"ChunkspoolError": None} | real
+
+
+def test_every_error_is_defined_there_and_says_what_it_means() -> None:
+    """One module to import them from, and a docstring each."""
+    for kind in family():
+        assert getattr(errors, kind.__name__) is kind
+        assert inspect.getdoc(kind), kind
+        assert "__doc__" in vars(kind), kind
+
+
+@pytest.mark.parametrize("kind", family(), ids=lambda kind: kind.__name__)
+def test_errors_can_be_pickled(kind: type[ChunkspoolError]) -> None:
+    """Process pools and Celery do it: type, message and fields come back."""
+    error = MADE[kind.__name__] if kind.__name__ in MADE else kind("a message")
+    error.add_note("a note")
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        back: Any = pickle.loads(pickle.dumps(error, protocol))  # noqa: S301 - our own
+        assert type(back) is kind
+        assert (str(back), back.args, vars(back)) == (str(error), error.args, vars(error))
+
+
+def test_messages_tell_what_is_and_what_to_do() -> None:
+    """For people: the ids they know, and the way on."""
+    said = {name: str(error) for name, error in MADE.items()}
+    assert "'a/b' is not an id: use 1 to 128 characters" in said["InvalidId"]
+    assert "pass the seq of the last event you have" in said["InvalidCursor"]
+    assert "'chat' does not exist" in said["ChatNotFound"]
+    assert "busy with generation one, two: wait for it, or enqueue with on_active=" in said["ChatBusy"]
+    assert "check the broker, then enqueue again: away" in said["EnqueueFailed"]
+    assert "kept are 7 to 9; go on from cursor 6" in said["CursorExpired"]
+    assert "nothing up to 9 is kept; go on from cursor 9" in str(errors.CursorExpired(3, 10, 9))
+    assert "whose last seq is 3; start again from 0" in said["CursorAhead"]
+    assert "event 7 cannot be read: it is not JSON" in said["CorruptLog"]
+    assert "a key of the chat cannot be read" in str(errors.CorruptLog(None, "why"))
+
+
+def test_wrong_input_is_a_value_error() -> None:
+    """So that who knows nothing of chunkspool can catch it."""
+    for kind in family(errors.InvalidInput):
+        assert issubclass(kind, ValueError)
+
+
+def test_what_is_quoted_is_short() -> None:
+    """Whatever was passed in."""
+    for value in ("x" * 10_000, 10**5000, b"x" * 10_000, ["x" * 100] * 100):
+        assert len(shown(value)) <= 60
