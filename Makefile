@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
-# What a test may need from Debian: the other Redis, in which every promise is tested too.
-DEBIAN_PACKAGES := redis-server
+# What a test may need from Debian, as command:package: the other Redis, in which every promise is tested too, a browser
+# for the page, Node.js for the AI SDK's client.
+DEBIAN := redis-server:redis-server chromium:chromium node:nodejs npm:npm
+MISSING = $(foreach pair,$(DEBIAN),$(shell command -v $(firstword $(subst :, ,$(pair))) >/dev/null || echo $(lastword $(subst :, ,$(pair)))))
 
 .PHONY: help demo test check wheel fix bench recovery chaos setup-system clean
 
@@ -46,7 +48,7 @@ wheel: $(VENV)/ready-test  ## build the wheel and try it in a venv of its own
 	$(BIN)/python tests/wheel.py dist/*.whl
 
 bench: $(VENV)/ready-test  ## the figures of docs/bench.md, measured here
-	$(BIN)/python -m bench.append $(ARGS)
+	@code=0; for half in append fanout replay; do $(BIN)/python -m bench.$$half $(ARGS) || code=1; done; exit $$code
 
 recovery: $(VENV)/ready-test  ## how long readers wait after a kill -9 of what runs their answer
 	$(BIN)/python -m bench.recovery $(ARGS)
@@ -59,10 +61,10 @@ fix: $(VENV)/ready-test  ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 setup-system:  ## the Debian packages that tests can use (needs root or sudo)
-	@if command -v redis-server >/dev/null; then echo "redis-server is there"; \
-	elif ! command -v apt-get >/dev/null; then echo "no apt-get here: install by hand: $(DEBIAN_PACKAGES)"; exit 1; \
+	@if [ -z "$(strip $(MISSING))" ]; then echo "all of it is there"; \
+	elif ! command -v apt-get >/dev/null; then echo "no apt-get here: install by hand: $(MISSING)"; exit 1; \
 	else SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
-	  $$SUDO apt-get update -q && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(DEBIAN_PACKAGES); fi
+	  $$SUDO apt-get update -q && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(MISSING); fi
 
 clean:  ## remove everything that make made
 	rm -rf $(VENV) .demo dist build

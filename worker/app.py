@@ -3,6 +3,7 @@
 from celery import Celery
 
 from worker import drain, revocation, transport
+from worker.children import Children
 from worker.drain import Drain
 from worker.lease import MessageLease
 from worker.solo import CommandsWhileBusy
@@ -11,7 +12,7 @@ from worker.sweep import Sweeper
 transport.install()
 app = Celery("chunkspool")
 app.config_from_object("celeryconfig")
-app.steps["consumer"].update({MessageLease, Sweeper, CommandsWhileBusy})
+app.steps["consumer"].update({MessageLease, Sweeper, CommandsWhileBusy, Children})
 app.steps["worker"].add(Drain)
 revocation.install()
 drain.install()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from celery import Celery
 from pytest_celery import CeleryTestBroker, CeleryTestWorker, RedisTestBroker
+from support.model_process import ModelProcess
 from support.model_servers import LlamaServer, LlmockServer
 from support.nodes import BrokerProcess, WorkerCommand, WorkerProcess
 from support.servers import PrivateServer
@@ -31,22 +34,30 @@ def celery_backend_cluster() -> None:
 
 @pytest.fixture
 def start_worker(celery_broker: CeleryTestBroker, tmp_path: Path) -> Iterator[StartWorker]:
-    """Give a function that starts a worker and returns when it answers; all are ended after the test."""
+    """Give a function that starts a worker; all are ended after the test.
+
+    It returns when the worker answers, or with `wait=False` at once: several that are waited for afterwards (`ready`)
+    start side by side.
+    """
     url = celery_broker.config()["url"]
     app = Celery("tests", broker=url, set_as_current=False)
     workers: list[CeleryTestWorker] = []
 
-    def start(pool: str = "threads", slots: int = 8, *arguments: str, **environment: str) -> CeleryTestWorker:
+    def start(
+        pool: str = "threads", slots: int = 8, *arguments: str, wait: bool = True, **environment: str
+    ) -> CeleryTestWorker:
         # A grace that is shorter than the time after which `teardown` kills.
         own = {"CHUNKSPOOL_REDIS_URL": url, "CHUNKSPOOL_PROVIDER": "scripted", "CHUNKSPOOL_DRAIN_GRACE": "5"}
         own.update(environment)
         command = WorkerCommand(f"worker-{len(workers)}", pool, slots, own, arguments)
         worker = CeleryTestWorker(WorkerProcess(command, tmp_path, url), app)
         workers.append(worker)
-        assert worker.ready()
+        assert not wait or worker.ready()
         return worker
 
     yield start
+    for worker in workers:
+        worker.container.ask_to_end()
     for worker in workers:
         worker.teardown()
     app.close()
@@ -63,6 +74,21 @@ def spool(redis_url: str) -> Iterator[Spool]:
     """Give a web app's spool."""
     with Spool.from_settings(Settings.checked({"redis_url": redis_url})) as connected:
         yield connected
+
+
+@pytest.fixture
+def readers() -> Iterator[ThreadPoolExecutor]:
+    """Give threads to read in."""
+    with ThreadPoolExecutor(64) as pool:
+        yield pool
+
+
+@pytest.fixture
+def paced_model(tmp_path: Path) -> Iterator[ModelProcess]:
+    """Give a model server that says what it is told to, at the pace it is told, and remembers every call."""
+    model = ModelProcess.start(sys.executable, tmp_path)
+    yield model
+    model.stop()
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,6 @@ from typing import Any
 from celery import Celery
 from pytest_celery import CeleryTestContainer
 from support.servers import PrivateServer
-from support.waiting import eventually
 
 from demo.process import Process
 
@@ -144,11 +145,17 @@ class WorkerProcess(CeleryTestContainer):
         environment = {**os.environ, "PYTHONPATH": path, **self.worker.environment}
         self.process = Process.start(self.name, self.worker.line(), self.folder, env=environment, cwd=PROJECT)
 
+    def ask_to_end(self) -> None:
+        """Send SIGTERM to its main process, and return at once."""
+        self.running().popen.terminate()
+
     def teardown(self) -> None:
-        """End it in order, so that an orderly end is tested every time."""
+        """Wait for the end that it was asked for, so that an orderly end is tested every time; see to it at last."""
         process = self.running()
-        process.terminate()
-        eventually(lambda: not process.alive)
+        with suppress(subprocess.TimeoutExpired):
+            process.popen.wait(10)
+        if process.alive:
+            process.kill()
 
 
 def _number(name: str | int) -> signal.Signals:

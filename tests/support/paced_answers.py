@@ -1,0 +1,86 @@
+"""Ask the paced model through workers, and judge by the checker what became of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Any
+
+from redis import Redis
+from support.checker import check
+from support.evidence import Asked, Evidence, Reading
+from support.logs import Line, log_of, of_generation
+from support.model_process import ModelProcess, sent
+from support.paced_model import Call
+from support.raw_log import raw_chat
+from support.waiting import eventually
+
+from chunkspool import Generation, Spool
+from chunkspool.keys import ChatKeys
+
+
+def paced(pieces: int = 10, pace: float = 0.05, **more: Any) -> dict[str, Any]:
+    """Return params for the paced model: so many pieces, each after so many seconds."""
+    return {"paced": {"pieces": pieces, "pace": pace, **more}}
+
+
+def ask(spool: Spool, chat_id: str, params: dict[str, Any]) -> Generation:
+    """Enqueue a generation; the chat's id is its prompt, by which `calls_of` finds the calls."""
+    return spool.enqueue(chat_id, chat_id, params=params)
+
+
+def running(spool: Spool, chat_id: str, params: dict[str, Any], *, deltas: int = 1) -> Generation:
+    """Start a generation; return when so much of its text is there."""
+    asked = ask(spool, chat_id, params)
+    with spool.subscribe(chat_id, asked.after) as entries:
+        said = (entry for entry in entries if entry.type == "text.delta")
+        assert len(list(islice(said, deltas))) == deltas
+    return asked
+
+
+def calls_of(model: ModelProcess, chat_id: str) -> list[Call]:
+    """Return the model calls of a chat, refused ones left out."""
+    return [call for call in model.calls() if call.prompt == chat_id and not call.refused]
+
+
+def starts_of(client: Redis, asked: Generation) -> list[dict[str, Any]]:
+    """Return the `generation.started` events so far."""
+    return [line.event for line in lines_of(client, asked) if line.type == "generation.started"]
+
+
+def lines_of(client: Redis, asked: Generation) -> list[Line]:
+    """Return the log of the generation so far."""
+    return of_generation(log_of(client, ChatKeys("default", asked.chat_id)), asked.id)
+
+
+def attempt_begun(client: Redis, asked: Generation, attempt: int, timeout: float = 30) -> dict[str, Any]:
+    """Wait for the attempt of that number; return its `generation.started`."""
+    starts = eventually(lambda: [one for one in starts_of(client, asked) if one["attempt"] == attempt], timeout)
+    return starts[0]
+
+
+def reading(readers: ThreadPoolExecutor, spool: Spool, asked: Generation) -> Future[Reading]:
+    """Read the generation from its beginning, in a thread, until its ending."""
+    connected = threading.Event()
+
+    def read() -> Reading:
+        got: list[tuple[int, bytes]] = []
+        with spool.subscribe(asked.chat_id, asked.after, until=asked.id) as entries:
+            connected.set()
+            got.extend((entry.seq, entry.raw) for entry in entries)
+        return Reading("reader", asked.after, tuple(got), until=asked.id, over=True)
+
+    future = readers.submit(read)
+    assert connected.wait(30)
+    return future
+
+
+def demand_promises(
+    client: Redis, model: ModelProcess, asked: Generation, *readings: Reading, may_fail: Sequence[str] = ()
+) -> None:
+    """Fail unless the chat keeps every promise that the checker knows of."""
+    calls = tuple(sent(call) for call in calls_of(model, asked.chat_id))
+    known = Asked(asked.id, calls, may_fail=frozenset(may_fail))
+    assert not check(raw_chat(client, asked.chat_id), Evidence((known,), readings))
