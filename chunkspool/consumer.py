@@ -69,7 +69,7 @@ class AsyncHub:
         """Free all connections; `StoreUnavailable` is raised in the readers that are left."""
         self._closed = True
         self._stirred.set()
-        self._desk.close()
+        await self._desk.aclose()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -165,9 +165,13 @@ class _Desk:
             raise found
         return found  # type: ignore[no-any-return]
 
-    def close(self) -> None:
-        for worker in self._workers:
+    async def aclose(self) -> None:
+        """Return when no worker holds a connection any more: one that is yet connecting would never be closed."""
+        workers = tuple(self._workers)
+        for worker in workers:
             worker.cancel()
+        if workers:
+            await asyncio.wait(workers)
 
     async def _work(self) -> None:
         while self._waiting:
