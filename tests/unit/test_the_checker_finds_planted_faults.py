@@ -159,7 +159,7 @@ def test_a_planted_fault_is_found_and_named(rule: Rule, plant: Plant) -> None:
 
 def test_a_fault_in_one_generation_is_not_laid_to_another() -> None:
     """Where generations are interleaved, the violation names the one that is wrong."""
-    chat, evidence = events(lambda log: log.insert(8, delta("restarts", 1, 2)))()
+    chat, evidence = events(lambda log: log.__setitem__(10, delta("restarts", 1, 2)))()
     assert {violation.generation for violation in check(chat, evidence)} == {"restarts"}
 
 
