@@ -174,6 +174,7 @@ def test_what_was_passed_in_stays_its_owners(redis_url: str, client: Redis) -> N
             made = spool.enqueue(CHAT, "hello")
             with spool.produce(CHAT, made.id) as out:
                 out.text("hi")
+        eventually(lambda: subscriptions(client) == [])
         assert own.ping()
         with app.connection_for_write() as connection:
             app.send_task("own.task", queue="others", connection=connection)
