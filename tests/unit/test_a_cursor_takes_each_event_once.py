@@ -179,6 +179,27 @@ def following(until: str) -> Reader:
     return reader
 
 
+def test_a_frame_that_does_not_follow_sends_to_the_log() -> None:
+    """The one before it was lost: the reader knows at once."""
+    reader = following("forever")
+    reader.chat.say(1, lost=True)
+    reader.chat.say(1)
+    reader.hear()
+    assert (reader.taken, reader.cursor.behind) == ([], True)
+    reader.read()
+    assert (reader.taken, reader.cursor.behind) == ([2, 3], False)
+
+
+def test_a_frame_that_comes_while_the_log_is_read_is_not_forgotten() -> None:
+    """The page may have been read before it: the log is read once more."""
+    reader = following("forever")
+    reader.cursor.doubt()
+    reader.read(late=True)
+    assert (reader.taken, reader.cursor.behind) == ([], True)
+    reader.read()
+    assert (reader.taken, reader.cursor.behind) == ([2], False)
+
+
 def test_idle_waits_for_the_last_of_several() -> None:
     """After each ending the chat is asked whether something else is active."""
     reader = following("idle")
