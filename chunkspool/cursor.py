@@ -15,7 +15,7 @@ from chunkspool.keys import ChatKeys, checked_id
 PAGE = 500
 """Entries of one read: large enough that a replay is not round trips, small enough for a reader's memory."""
 FIRST_PAGE = 50
-"""Entries of a reader's first read, which shows how large its chat's events are."""
+"""Entries of the first read of those that catch up, which shows how large the chat's events are."""
 PAGE_BYTES = 64 * 1024
 """Bytes that a page is meant to hold; where the events are large, a page has fewer of them."""
 MAX_SEQ = 2**53
@@ -54,7 +54,7 @@ def page_after(keys: ChatKeys, after: int, limit: int = PAGE, generation_id: str
         entries = _consecutive(items_of_stream(replies[-1]), after, page.last)
         return Page(entries, page.last, page.active, page.until_ended)
 
-    return Reads((*state.commands, log), parse)
+    return Reads((*state.commands, log), parse, limit)
 
 
 def _state(keys: ChatKeys, generation_id: str | None) -> Reads[Page]:
@@ -115,10 +115,9 @@ class Cursor:
 
     def take_page(self, page: Page) -> tuple[Item, ...]:
         """Move over a page; return its entries, up to the one after which the reader is done."""
-        if page.entries:
-            self._limit = _next_limit(page.entries)
         entries = self._moved(page.entries)
         self.behind = self.seq < max(page.last, self._known) and not self.done
+        self._limit = _next_limit(entries) if self.behind and entries else FIRST_PAGE
         if not self.behind and self._is_end(page):
             self.done = True
         return entries
