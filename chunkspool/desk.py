@@ -63,12 +63,13 @@ class Desk:
 
     async def _read_all(self, batch: list[_Asked]) -> None:
         try:
-            found = await self._store.send_all([reads for reads, _ in batch], at_once=True)
-        except BaseException as error:
-            # Its own cancellation, or a fault of ours: in either case nobody may wait for a worker that is gone.
-            _answer(batch, StoreUnavailable(f"the readers' hub has ended ({error!r})"))
-            self._answer_all(StoreUnavailable(f"the readers' hub has ended ({error!r})"))
+            found: Sequence[Any] = await self._store.send_all([reads for reads, _ in batch], at_once=True)
+        except asyncio.CancelledError:
+            _answer(batch, StoreUnavailable("the spool was closed"))
+            self._answer_all(StoreUnavailable("the spool was closed"))
             raise
+        except Exception as error:  # noqa: BLE001 - a fault of ours: it is raised where the chat is read
+            found = [error] * len(batch)
         for asked, one in zip(batch, found, strict=True):
             _answer([asked], one)
         if isinstance(found[0], StoreUnavailable):
