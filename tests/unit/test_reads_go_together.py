@@ -14,7 +14,7 @@ from chunkspool.calls import Reads
 from chunkspool.desk import BATCH_ENTRIES, BATCH_READS, Desk
 from chunkspool.errors import ChatNotFound, ChunkspoolError, StoreUnavailable
 
-PATIENCE = 30.0
+PATIENCE = 20.0
 
 
 def reads(number: int, entries: int = 0) -> Reads[int]:
@@ -73,8 +73,9 @@ async def test_a_batch_brings_only_so_many_entries() -> None:
     ]
 
 
-@pytest.mark.parametrize("most", [1, 2, 4])
-async def test_no_read_is_forgotten(most: int) -> None:
+@pytest.mark.parametrize("readers", [1, 2, 8])
+@pytest.mark.parametrize("most", [1, 4])
+async def test_no_read_is_forgotten(most: int, readers: int) -> None:
     """Whatever the moment at which it comes, also that at which the workers find nothing more to do."""
     desk, chance = Desk(Store(), most), random.Random(7)  # noqa: S311 - no secret
 
@@ -85,7 +86,7 @@ async def test_no_read_is_forgotten(most: int) -> None:
             assert await desk.read(reads(number)) == number
 
     async with asyncio.timeout(PATIENCE):
-        await asyncio.gather(*(reader() for _ in range(8)))
+        await asyncio.gather(*(reader() for _ in range(readers)))
 
 
 async def test_those_who_have_left_are_left_out() -> None:
