@@ -84,7 +84,11 @@ def another_log(born: str, known: str) -> bool:
 
 def _state(keys: ChatKeys, generation_id: str | None) -> Reads[Page]:
     """Return the read of a page without entries."""
-    commands: tuple[tuple[str, ...], ...] = (("GET", keys.seq), ("HMGET", keys.head, "active", "born"))
+    commands: tuple[tuple[str, ...], ...] = (
+        ("GET", keys.seq),
+        ("HMGET", keys.head, "active", "born"),
+        ("EXISTS", keys.log),
+    )
     if generation_id is not None:
         commands += (("HGET", keys.gen(generation_id), "status"),)
 
@@ -94,10 +98,12 @@ def _state(keys: ChatKeys, generation_id: str | None) -> Reads[Page]:
         active, born = (as_text(value or "") for value in replies[1])
         ended = False
         if generation_id is not None:
-            if replies[2] is None:
+            if replies[3] is None:
                 raise GenerationNotFound(keys.chat_id, generation_id)
-            ended = as_text(replies[2]) in _ENDED
-        return Page((), int(replies[0]), tuple(active.split()), born, ended)
+            ended = as_text(replies[3]) in _ENDED
+        # Where the log has expired, so have its generations: nobody waits for one that never ran.
+        running = tuple(active.split()) if replies[2] else ()
+        return Page((), int(replies[0]), running, born, ended)
 
     return Reads(commands, parse)
 

@@ -254,7 +254,8 @@ def chat_status(keys: ChatKeys) -> Operation[ChatStatus]:
         raise ChatNotFound(keys.chat_id)
     found: list[GenerationStatus | None] = yield _statuses(keys, seen.generations, seen.now)
     generations = sorted((g for g in found if g), key=lambda g: g.after)
-    return ChatStatus(keys.chat_id, seen.first, seen.last, seen.active, tuple(generations), seen.now)
+    active = seen.active if seen.first <= seen.last else ()  # see page_after
+    return ChatStatus(keys.chat_id, seen.first, seen.last, active, tuple(generations), seen.now)
 
 
 def erase(keys: ChatKeys) -> Operation[None]:

@@ -102,8 +102,8 @@ class Spool:
 
         Pass either a `prompt` (one user message) or `messages` (chat-completions shape). `params` go to the provider as
         they are. The same `request_id` again returns the same generation. `on_active` says what happens while another
-        generation is active in the chat. `ttl`: seconds that the chat is kept after its last event. `owner`: whose it
-        is.
+        generation is active in the chat. `ttl`: seconds that the chat is kept after its last event; of its generations
+        the one with the longest counts. `owner`: whose it is.
 
         Raises `InvalidRequest`, `InvalidId`, `ChatBusy`, `EnqueueFailed` or `StoreError`.
         """

@@ -70,7 +70,7 @@ async def follow(
         if not waiting and not follow and not (await spool.status(chat_id)).active:
             return Response(status_code=204)
     until = "forever" if follow else "idle"
-    return EventStream(Followed(spool, chat_id, cursor, until), Native(times=times), site.streams)
+    return EventStream(Followed(spool, chat_id, cursor, until), Native(times=times), site)
 
 
 @router.post("/stop", status_code=202, responses=problems(404, *ANYWHERE))

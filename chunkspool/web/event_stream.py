@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from starlette.responses import Response
@@ -13,8 +14,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from chunkspool import AsyncSpool, Entry
 from chunkspool.errors import CorruptLog, StoreUnavailable
 from chunkspool.web.dialects import Encoder
-from chunkspool.web.open_streams import OpenStreams
 from chunkspool.web.problems import Problem, problem_of
+from chunkspool.web.site import Site
 
 HEARTBEAT = b":\n\n"
 WAITING_BYTES = 128 * 1024
@@ -39,10 +40,10 @@ class Followed:
 class EventStream(Response):
     """What a route returns. It is sent when the frames of router and validation are gone: thousands stay open."""
 
-    def __init__(self, followed: Followed, encoder: Encoder, streams: OpenStreams) -> None:
+    def __init__(self, followed: Followed, encoder: Encoder, site: Site) -> None:
         """Nothing is subscribed yet."""
         super().__init__()
-        self._follower = Follower(followed, encoder, streams)
+        self._follower = Follower(followed, encoder, site)
 
     async def __call__(self, scope: Scope, _receive: Receive, _send: Send) -> None:
         """Hand over to `HandOver`, which must be among the app's middleware."""
@@ -72,11 +73,11 @@ class HandOver:
 class Follower:
     """One client's stream: a task reads the chat, one waits for the client to go, and the caller's own sends."""
 
-    def __init__(self, followed: Followed, encoder: Encoder, streams: OpenStreams) -> None:
+    def __init__(self, followed: Followed, encoder: Encoder, site: Site) -> None:
         """Nothing runs yet."""
         self._followed = followed
         self._encoder = encoder
-        self._streams = streams
+        self._site = site
         self._wake = asyncio.Event()
         self._room: asyncio.Event | None = None
         self._problem: Problem | None = None
@@ -86,13 +87,13 @@ class Follower:
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send all of it; when this returns, nothing is held any more."""
         tasks = asyncio.create_task(self._follow()), asyncio.create_task(self._listen(receive))
-        self._streams.add(self)
+        self._site.streams.add(self)
         try:
             await self._send(scope, receive, send)
         except OSError:
             pass  # how some servers say that the client has gone
         finally:
-            self._streams.discard(self)
+            self._site.streams.discard(self)
             await _ended(*tasks)
 
     def beat(self, quiet_since: float) -> None:
@@ -156,7 +157,8 @@ class Follower:
         of, after = self._followed, self._followed.after
         while not self._encoder.done:
             try:
-                page = await of.spool.read(of.chat_id, after, PAGE)
+                async with self._site.in_time():
+                    page = await of.spool.read(of.chat_id, after, PAGE)
             except CorruptLog as error:
                 after = self._passed_over(error)
                 continue
@@ -169,17 +171,13 @@ class Follower:
 
     async def _subscribed(self, after: int) -> None:
         of = self._followed
-        patience = of.spool.settings.answer_timeout
-        subscription = of.spool.subscribe(of.chat_id, after, until=of.until)
-        try:
-            async with asyncio.timeout(patience) as limit, subscription as entries:
-                limit.reschedule(None)
-                self._opened = True
-                self._wake.set()
-                while not await self._added(entries):
-                    pass
-        except TimeoutError:
-            raise StoreUnavailable(f"no subscription within {patience:g} seconds") from None
+        async with AsyncExitStack() as stack:
+            async with self._site.in_time():
+                entries = await stack.enter_async_context(of.spool.subscribe(of.chat_id, after, until=of.until))
+            self._opened = True
+            self._wake.set()
+            while not await self._added(entries):
+                pass
 
     async def _added(self, entries: AsyncIterator[Entry]) -> bool:
         """Add all that comes; return False where an entry could not be decoded: the iterator goes on behind it."""

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import Depends, Path, Request
@@ -20,6 +20,9 @@ from chunkspool.web.open_streams import OpenStreams
 from chunkspool.web.problems import ProblemDocument
 
 ChatId = Annotated[str, Path(pattern=f"^{ID_PATTERN}$", max_length=MAX_ID_LENGTH, description="the chat's id")]
+AT_ONCE = 64
+"""Requests that may talk to Redis at once; the others wait for their turn. redis-py refuses the 101st connection, and
+after a deploy all readers come back at once: an EventSource that is answered 503 never tries again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class Site:
     authorize: Authorize
     tenant_of: Callable[[Request], str] | None
     streams: OpenStreams
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     @property
     def settings(self) -> Settings:
@@ -47,10 +51,10 @@ class Site:
 
     @asynccontextmanager
     async def in_time(self) -> AsyncIterator[None]:
-        """Give the block `answer_timeout` seconds: a Redis that hangs is as good as away. Raises `StoreUnavailable`."""
+        """Give the block a turn with Redis, and `answer_timeout` seconds in all. Raises `StoreUnavailable`."""
         seconds = self.settings.answer_timeout
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds), self.turns:
                 yield
         except TimeoutError:
             raise StoreUnavailable(f"no answer within {seconds:g} seconds") from None

@@ -36,7 +36,7 @@ async def send(request: Request, body: UseChatRequest, site: TheSite) -> Respons
             on_active="replace",
         )
     encoder = UseChat(made.id, continues_message=body.continues_message)
-    return EventStream(Followed(spool, body.id, made.after, made.id), encoder, site.streams)
+    return EventStream(Followed(spool, body.id, made.after, made.id), encoder, site)
 
 
 @router.get("/{chat_id}/stream", response_class=Response, responses={**EVENTS, **problems(410, *ANYWHERE)})
@@ -52,7 +52,7 @@ async def resume(chat_id: ChatId, site: TheSite, spool: Annotated[AsyncSpool, ma
         return Response(status_code=204)
     newest = active[-1]
     followed = Followed(spool, chat_id, newest.after, newest.id, merged=True)
-    return EventStream(followed, UseChat(newest.id), site.streams)
+    return EventStream(followed, UseChat(newest.id), site)
 
 
 @router.post("/{chat_id}/stop", status_code=202, responses=problems(404, *ANYWHERE))

@@ -116,7 +116,7 @@ def test_the_invitation_works_from_a_second_terminal(staying: Demo) -> None:
         expect(screen.get_by_role("link", name="Flower")).to_be_visible()
     (url,) = re.findall(r"export CHUNKSPOOL_REDIS_URL=(\S+)", staying.said())
     told = subprocess.run(
-        [sys.executable, "-m", "chunkspool.cli", "ask", "my-chat", "Why is the sky blue?"],
+        [sys.executable, "-m", "chunkspool.cli", "ask", "my-chat", "Why is the sky blue?", "--param", "max_tokens=40"],
         env={**os.environ, "CHUNKSPOOL_REDIS_URL": url},
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from redis import Redis
 from support.logs import CHAT, KEYS, log_of
@@ -210,6 +212,20 @@ def test_unknown_generations_cannot_be_stopped(site: Site) -> None:
     assert problem(site.client.post(stop, json={"generation_id": "nobody"}))["type"].endswith("generation-not-found")
     for body in ({"generation_id": "a b"}, {"reason": "x" * 501}, {"now": True}):
         assert site.client.post(stop, json=body).status_code == 422
+
+
+def test_a_crowd_waits_for_its_turn(site: Site) -> None:
+    """Three hundred requests at once, as after a deploy: more than redis-py has connections, and nobody is refused."""
+    site.ask(CHAT)
+
+    async def crowd() -> list[int]:
+        async with httpx.AsyncClient(
+            base_url=site.url, timeout=30, limits=httpx.Limits(max_connections=None)
+        ) as client:
+            replies = await asyncio.gather(*(client.get(f"/v1/chats/{CHAT}") for _ in range(300)))
+            return [reply.status_code for reply in replies]
+
+    assert set(asyncio.run(crowd())) == {200}
 
 
 def test_health_and_readiness(site: Site) -> None:

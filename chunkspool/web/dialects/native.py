@@ -31,7 +31,7 @@ class Native:
 
     def add(self, entry: Entry) -> None:
         """Take an entry of the chat."""
-        kind = entry.event.type
+        kind = entry.type
         name = self._names.get(kind) or self._name_of(kind)
         raw = entry.raw
         if b"\n" in raw or b"\r" in raw:
