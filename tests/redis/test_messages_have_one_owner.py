@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from threading import Barrier
 
 import pytest
 from kombu import Connection
@@ -29,6 +31,12 @@ def channels(redis_url: str) -> Iterator[tuple[transport.Channel, transport.Chan
 def get(channel: transport.Channel) -> transport.Message:
     """Take the message, as a worker does."""
     return eventually(lambda: channel.basic_get(QUEUE))
+
+
+def give_back(channel: transport.Channel, tag: str, start: Barrier) -> None:
+    """Give a message back when all are ready to."""
+    start.wait(10)
+    channel.qos.restore_by_tag(tag)
 
 
 def test_a_late_acknowledgement_takes_nothing_from_the_new_owner(
@@ -63,3 +71,18 @@ def test_the_newest_of_several_owners_has_it(
     assert client.hkeys("unacked") == [held[-1].delivery_tag.encode()]
     assert client.llen(QUEUE) == 0
     held[-1].ack()
+
+
+def test_a_message_is_given_back_once_however_many_try(
+    channels: tuple[transport.Channel, transport.Channel], client: Redis
+) -> None:
+    """The lock under which workers look for messages of the dead saves work, no more: it may expire early."""
+    one, _ = channels
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(20):
+            tag = get(one).delivery_tag
+            start = Barrier(2)
+            for both in [pool.submit(give_back, channel, tag, start) for channel in channels]:
+                both.result(10)
+            assert client.llen(QUEUE) == 1
+            assert client.hlen("unacked") == 0

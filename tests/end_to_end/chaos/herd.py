@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import psutil
 from end_to_end.chaos.happened import Death, Fault, now
@@ -26,10 +27,11 @@ class Worker:
 
     node: WorkerProcess
     prefork: bool
-    state: str = "up"
-    """"up", "paused", "ending" (it was asked to end) or "down"."""
+    state: Literal["up", "paused", "ending", "down"] = "up"
     since: int = 0
+    """When the last thing was done to it, in Unix ms."""
     next_at: float = 0.0
+    """When the next thing is due, by the monotonic clock."""
     pause: float = 0.0
     """Seconds that it stays down once it has ended."""
 
@@ -56,16 +58,19 @@ class Herd:
 
     @classmethod
     def start(cls, folder: Path, broker: str, environment: Mapping[str, str]) -> Herd:
-        """Start all workers; return when each has answered."""
+        """Start all workers; `wait` for them."""
         workers = []
         for n, (pool, slots, recovery) in enumerate(KINDS):
             name = f"worker-{n}"
             own = {**environment, "OPENAI_API_KEY": name, "CHUNKSPOOL_RECOVERY": recovery}
             command = WorkerCommand(name, pool, slots, own, ("--without-gossip", "--without-mingle"))
             workers.append(Worker(WorkerProcess(command, folder, broker), pool == "prefork"))
-        for worker in workers:
-            worker.node.ready()
         return cls(workers)
+
+    def wait(self) -> None:
+        """Wait until each has answered."""
+        for worker in self.workers:
+            worker.node.ready()
 
     def hurt(self, kind: Kind, draw: float, seconds: float) -> bool:
         """Do something to one of those that are up, for so many seconds; return False where there is none."""

@@ -137,6 +137,7 @@ def _up(binary: Binary, folder: Path) -> Iterator[tuple[PrivateServer, ModelProc
         }
         herd = Herd.start(folder, server.url, environment)
         started.callback(herd.end)
+        herd.wait()
         yield server, model, herd
 
 
