@@ -128,7 +128,7 @@ async def test_closing_lets_nobody_wait() -> None:
     desk = Desk(Store(turns=1_000_000), 1)
     asked = [asyncio.create_task(desk.read(reads(1))) for _ in range(2 * BATCH_READS)]
     await asyncio.sleep(0.01)
-    desk.close()
+    await desk.aclose()
     async with asyncio.timeout(PATIENCE):
         errors = await asyncio.gather(*asked, return_exceptions=True)
     assert {type(error) for error in errors} == {StoreUnavailable}
