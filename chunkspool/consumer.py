@@ -1,199 +1,140 @@
-"""Subscriptions: replay a chat's log from a cursor, then follow it live. One Redis connection each."""
+"""The hub: all readers of an event loop on one subscribed connection, and a few of the pool for what they read."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import deque
-from types import TracebackType
-from typing import Any, Self
+import math
+from contextlib import suppress
+from typing import TypeVar
 
-import redis
 import redis.asyncio
 
-from chunkspool.calls import as_bytes
-from chunkspool.cursor import Cursor, Raw
-from chunkspool.errors import StoreUnavailable
-from chunkspool.events import Entry
-from chunkspool.keys import ChatKeys
-from chunkspool.store import AsyncStore, Store, cancellation_kept, translated
+from chunkspool.calls import Reads
+from chunkspool.desk import Desk
+from chunkspool.errors import ChunkspoolError, StoreUnavailable
+from chunkspool.lines import TICKS, Lines
+from chunkspool.link import AsyncLink, share_of
+from chunkspool.reader import Patience, Reader
+from chunkspool.store import AsyncStore
 
-RECHECK = 5.0
-"""Seconds of quiet after which the log is read anyhow: a lost last frame costs seconds, not for ever."""
-
-
-class Patience:
-    """How long a reader puts up with a Redis that is away."""
-
-    def __init__(self, limit: float) -> None:
-        """`limit` is in seconds."""
-        self._limit = limit
-        self._since: float | None = None
-        self._pause = 0.05
-
-    def pause_after(self, error: StoreUnavailable) -> float:
-        """Return the seconds to wait before trying again; raise `error` when patience has run out."""
-        now = time.monotonic()
-        self._since = now if self._since is None else self._since
-        if now - self._since >= self._limit:
-            raise error
-        self._pause = min(self._pause * 2, 1.0)
-        return self._pause
-
-    def renew(self) -> None:
-        """Redis has answered."""
-        self._since, self._pause = None, 0.05
+T = TypeVar("T")
+LINGER = 1.0
+"""Seconds for which the connection is kept when the last reader has left."""
 
 
-class Subscription:
-    """An iterator of `Entry`. Use it in a `with` block: leaving the block frees its connection.
+class AsyncHub:
+    """The readers' side of one client. Its task runs while there are readers."""
 
-    After a `CorruptLog` the same iterator goes on behind the entry that could not be decoded.
-    """
+    def __init__(self, client: redis.asyncio.Redis, *, read_timeout: float, recheck: float) -> None:
+        """`client` stays its owner's to close. Both times are in seconds; see `Settings`."""
+        self.read_timeout = read_timeout
+        self._client = client
+        self._tick = recheck / TICKS
+        self._stirred = asyncio.Event()
+        self._lines = Lines(self._stirred.set)
+        self._desk = Desk(AsyncStore(client), share_of(client))
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
-    def __init__(self, client: redis.Redis, keys: ChatKeys, cursor: Cursor, read_timeout: float) -> None:
-        """Connect only when the block is entered."""
-        self._store = Store(client)
-        self._keys = keys
-        self._cursor = cursor
-        self._patience = Patience(read_timeout)
-        self._ready: deque[Raw] = deque()
-        self._pubsub: redis.client.PubSub | None = None
+    async def read(self, reads: Reads[T]) -> T:
+        """Make the reads, together with what others read. Raises what they raise, or `StoreError`."""
+        if self._closed:
+            raise self._end(None)
+        return await self._desk.read(reads)
 
-    def __enter__(self) -> Self:
-        """Make sure that the chat exists and the cursor is good: what is wrong is raised here."""
-        self._fill_from_page()
-        return self
-
-    def __exit__(self, _type: object, _error: object, _traceback: TracebackType | None) -> None:
-        """Free the connection."""
-        if self._pubsub is not None:
-            self._pubsub.close()
-            self._pubsub = None
-
-    def __iter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __next__(self) -> Entry:
-        """Return the next entry; wait for it where the log has none yet."""
-        while not self._ready:
-            if self._cursor.done:
-                raise StopIteration
-            try:
-                self._fill()
-                self._patience.renew()
-            except StoreUnavailable as error:
-                self._cursor.behind = True
-                time.sleep(self._patience.pause_after(error))
-        return self._ready.popleft().decoded()
-
-    def _fill(self) -> None:
-        if self._pubsub is None:
-            self._subscribe()
-        if self._cursor.behind:
-            self._fill_from_page()
+    def join(self, reader: Reader) -> None:
+        """Bring the frames of its chat to `reader`."""
+        if self._closed:
+            reader.fail(self._end(None))
             return
-        with translated():
-            message = self._pubsub.get_message(timeout=RECHECK) if self._pubsub else None
-        self._ready.extend(_entries_of(message, self._cursor))
+        self._lines.join(reader)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name="chunkspool-hub")
+        self._stirred.set()
 
-    def _fill_from_page(self) -> None:
-        self._ready.extend(self._cursor.take_page(self._store.send(self._cursor.page())))
+    def leave(self, reader: Reader) -> None:
+        """Free what `reader` held."""
+        self._lines.leave(reader)
+        self._stirred.set()
 
-    def _subscribe(self) -> None:
-        """Subscribe and wait until Redis says so: only then does a read of the log miss nothing."""
-        pubsub = self._store.client.pubsub()  # type: ignore[no-untyped-call]
+    def drop(self, reader: Reader) -> None:
+        """Free what `reader` held, some ticks later. The garbage collector may call it, in any thread."""
+        self._lines.drop(reader)
+
+    async def aclose(self) -> None:
+        """Free all connections; `StoreUnavailable` is raised in the readers that are left."""
+        self._closed = True
+        self._stirred.set()
+        await self._desk.aclose()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
         try:
-            with translated():
-                pubsub.subscribe(self._keys.live)
-                _confirmed(pubsub.get_message(timeout=RECHECK))
-        except BaseException:
-            pubsub.close()
+            patience = Patience(self.read_timeout)
+            while self._lines and not self._closed:
+                try:
+                    await self._follow(patience)
+                except StoreUnavailable as error:
+                    self._lines.lost()
+                    await asyncio.sleep(patience.pause_after(error))
+        except ChunkspoolError as error:
+            self._lines.fail(error)
+        except BaseException as error:
+            self._lines.fail(self._end(error))
             raise
-        self._pubsub = pubsub
-        self._cursor.behind = True
+        finally:
+            self._lines.fail(self._end(None))
+            self._lines.lost()
 
+    def _end(self, error: BaseException | None) -> StoreUnavailable:
+        return StoreUnavailable("the spool was closed" if self._closed else f"the readers' hub has ended: {error!r}")
 
-class AsyncSubscription:
-    """An async iterator of `Entry`. Use it in an `async with` block: leaving the block frees its connection.
-
-    After a `CorruptLog` the same iterator goes on behind the entry that could not be decoded.
-    """
-
-    def __init__(self, client: redis.asyncio.Redis, keys: ChatKeys, cursor: Cursor, read_timeout: float) -> None:
-        """Connect only when the block is entered."""
-        self._store = AsyncStore(client)
-        self._keys = keys
-        self._cursor = cursor
-        self._patience = Patience(read_timeout)
-        self._ready: deque[Raw] = deque()
-        self._pubsub: redis.asyncio.client.PubSub | None = None
-
-    async def __aenter__(self) -> Self:
-        """Make sure that the chat exists and the cursor is good: what is wrong is raised here."""
-        await self._fill_from_page()
-        return self
-
-    async def __aexit__(self, _type: object, _error: object, _traceback: TracebackType | None) -> None:
-        """Free the connection."""
-        if self._pubsub is not None:
-            await self._pubsub.aclose()  # type: ignore[no-untyped-call]
-            self._pubsub = None
-
-    def __aiter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    async def __anext__(self) -> Entry:
-        """Return the next entry; wait for it where the log has none yet."""
-        while not self._ready:
-            if self._cursor.done:
-                raise StopAsyncIteration
+    async def _follow(self, patience: Patience) -> None:
+        """Serve the readers over one connection; return when the last of them has left."""
+        link = await AsyncLink.opened(self._client)
+        hearing = asyncio.create_task(link.hear(self._lines), name="chunkspool-hub-hears")
+        hearing.add_done_callback(lambda _: self._stirred.set())
+        try:
+            self._lines.linked()
+            await self._serve(link, hearing, patience)
+        finally:
+            hearing.cancel()
             try:
-                async with cancellation_kept():
-                    await self._fill()
-                self._patience.renew()
-            except StoreUnavailable as error:
-                self._cursor.behind = True
-                await asyncio.sleep(self._patience.pause_after(error))
-        return self._ready.popleft().decoded()
+                await asyncio.wait([hearing])
+            finally:
+                await link.close()
 
-    async def _fill(self) -> None:
-        if self._pubsub is None:
-            await self._subscribe()
-        if self._cursor.behind:
-            await self._fill_from_page()
-            return
-        with translated():
-            message = await self._pubsub.get_message(timeout=RECHECK) if self._pubsub else None
-        self._ready.extend(_entries_of(message, self._cursor))
+    async def _serve(self, link: AsyncLink, hearing: asyncio.Task[None], patience: Patience) -> None:
+        now = asyncio.get_running_loop().time
+        next_tick, give_up = now(), math.inf
+        while not (hearing.done() or self._closed):
+            self._stirred.clear()
+            await link.send(self._lines.orders())
+            if now() >= next_tick:
+                self._lines.tick()
+                next_tick = now() + self._tick
+            await self._look(link)
+            if self._lines.at_rest:
+                patience.renew()
+            give_up = math.inf if self._lines else min(give_up, now() + LINGER)
+            if now() >= give_up:
+                return
+            if not self._lines.in_doubt:
+                await self._stirred_until(min(next_tick, give_up))
+        if hearing.done():
+            await hearing
 
-    async def _fill_from_page(self) -> None:
-        self._ready.extend(self._cursor.take_page(await self._store.send(self._cursor.page())))
+    async def _stirred_until(self, moment: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(moment):
+                await self._stirred.wait()
 
-    async def _subscribe(self) -> None:
-        """Subscribe and wait until Redis says so: only then does a read of the log miss nothing."""
-        pubsub = self._store.client.pubsub()
-        try:
-            with translated():
-                await pubsub.subscribe(self._keys.live)
-                _confirmed(await pubsub.get_message(timeout=RECHECK))
-        except BaseException:
-            await pubsub.aclose()  # type: ignore[no-untyped-call]
-            raise
-        self._pubsub = pubsub
-        self._cursor.behind = True
-
-
-def _confirmed(message: Any) -> None:
-    if message is None:
-        raise StoreUnavailable("Redis is away: no answer to SUBSCRIBE")
-
-
-def _entries_of(message: Any, cursor: Cursor) -> tuple[Raw, ...]:
-    """Return what a message of the pub/sub connection brings; quiet, or a resubscription, means: read the log."""
-    if message is None or message["type"] != "message":
-        cursor.behind = True
-        return ()
-    return cursor.take_frame(as_bytes(message["data"]))
+    async def _look(self, link: AsyncLink) -> None:
+        """Look at some of the chats that may have said something unheard."""
+        looks = self._lines.looks()
+        if looks:
+            found = await link.look([look.reads for look in looks])
+            for look, seen in zip(looks, found, strict=True):
+                self._lines.looked(look, seen)

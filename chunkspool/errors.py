@@ -4,6 +4,7 @@ ChunkspoolError
 ├── InvalidInput (ValueError)
 │   ├── InvalidId
 │   ├── InvalidRequest
+│   │   └── RequestTooLarge
 │   ├── InvalidCursor
 │   └── SettingsError
 ├── ChatNotFound
@@ -59,6 +60,16 @@ class InvalidId(InvalidInput):
 
 class InvalidRequest(InvalidInput):
     """A prompt, messages, a model or params that no generation can be made from."""
+
+
+class RequestTooLarge(InvalidRequest):
+    """The prompt or the messages are more than `max_request_bytes`."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        """Both are in bytes, encoded."""
+        self.size = size
+        self.limit = limit
+        super().__init__(f"the request has {size} bytes; max_request_bytes is {limit}: shorten it")
 
 
 class InvalidCursor(InvalidInput):
@@ -145,8 +156,9 @@ class CorruptLog(ChunkspoolError):
     """What stands in Redis is not an event that chunkspool wrote. Go on with `after=seq` to read the rest."""
 
     def __init__(self, seq: int | None, why: str) -> None:
-        """`seq` is the undecodable event's, or None when a whole key is of another type."""
+        """`seq` is the undecodable event's, or None when a whole key is of another type; `why` says what is wrong."""
         self.seq = seq
+        self.why = why
         where = "a key of the chat" if seq is None else f"event {seq}"
         super().__init__(f"{where} cannot be read: {why}")
 

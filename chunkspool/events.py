@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Annotated, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
@@ -133,24 +132,47 @@ _KNOWN: Final[TypeAdapter[Known]] = TypeAdapter(Annotated[Known, Field(discrimin
 _KNOWN_TYPES: Final = frozenset(model.model_fields["type"].default for model in get_args(Known))
 
 
-@dataclass(frozen=True, slots=True)
 class Entry:
-    """An event as it stands in the log: its seq, when it was written (Unix ms, Redis's clock), and the stored bytes."""
+    """An event as it stands in the log: its seq, when it was written (Unix ms, Redis's clock), and the stored bytes.
 
-    seq: int
-    at: int
-    event: Event
-    raw: bytes
+    A value, though not a frozen dataclass, which would take three times as long to make: do not assign to it. The
+    readers of a chat share its entries. `chunkspool.entries` checks an entry when it is read; the event of a delta is
+    decoded when it is first asked for, so that who passes `raw` on does not pay for it.
+    """
+
+    __slots__ = ("_event", "at", "generation", "raw", "seq", "type")
+
+    def __init__(
+        self, seq: int, at: int, event: Event | None, raw: bytes, of_type: str = "", generation: str = ""
+    ) -> None:
+        """Make an entry. Without `event`, `raw` is known to be sound, of `of_type` and of `generation`."""
+        self.seq = seq
+        self.at = at
+        self.raw = raw
+        self.type = of_type if event is None else event.type
+        self.generation = generation if event is None else event.generation
+        self._event = event
 
     @property
-    def type(self) -> str:
-        """The event's type."""
-        return self.event.type
+    def event(self) -> Event:
+        """The event."""
+        if self._event is None:
+            self._event = decode(self.raw, self.seq)
+        return self._event
 
-    @property
-    def generation(self) -> str:
-        """The id of the event's generation."""
-        return self.event.generation
+    def __eq__(self, other: object) -> bool:
+        """Tell whether both stand at the same place and say the same."""
+        if not isinstance(other, Entry):
+            return NotImplemented
+        return (self.seq, self.at, self.raw) == (other.seq, other.at, other.raw) and self.event == other.event
+
+    def __hash__(self) -> int:
+        """Hash what is compared."""
+        return hash((self.seq, self.at, self.raw))
+
+    def __repr__(self) -> str:
+        """Show all fields."""
+        return f"Entry(seq={self.seq}, at={self.at}, event={self.event!r}, raw={self.raw!r})"
 
 
 def encode(event: Event) -> bytes:

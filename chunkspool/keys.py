@@ -26,7 +26,8 @@ PERMANENT: frozenset[str] = frozenset()
 """Keys that may live without a TTL. None so far: promise 10 has no exception yet."""
 
 MAX_ID_LENGTH = 128
-_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@~+=-]{0,127}")
+ID_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9_.:@~+=-]{0,127}"
+_ID = re.compile(ID_PATTERN)
 _TENANT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@~+=-]{0,127}")
 
 

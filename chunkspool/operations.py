@@ -16,11 +16,13 @@ from typing import Any, TypeVar
 from chunkspool import scripts
 from chunkspool.calls import Call, Reads, as_text
 from chunkspool.chat import ChatStatus, Generation, GenerationStatus, Snapshot, Stop
-from chunkspool.cursor import PAGE, Page, checked_cursor, page_after, raw_entry
+from chunkspool.cursor import PAGE, Page, checked_cursor, last_seq, newest, page_after
+from chunkspool.entries import opened, seq_of
 from chunkspool.errors import (
     ChatBusy,
     ChatNotFound,
     CorruptLog,
+    CursorAhead,
     CursorExpired,
     EnqueueFailed,
     GenerationNotFound,
@@ -38,8 +40,9 @@ from chunkspool.fold import Answer, fold
 from chunkspool.ids import new_generation_id
 from chunkspool.keys import RESENT, UNENDED, ChatKeys, checked_id, place_of
 from chunkspool.request import Claim, GenerationRequest, checked_on_active, checked_reason, checked_ttl, checked_wait
-from chunkspool.scripts import Appended, Claimed, Enqueued, OnActive, StopReply
+from chunkspool.scripts import Appended, Claimed, Enqueued, OnActive, Played, StopReply
 from chunkspool.settings import Settings
+from chunkspool.steps import Pause
 
 T = TypeVar("T")
 MAX_LIMIT = 10_000
@@ -59,13 +62,6 @@ class Publish:
     tenant: str
     chat_id: str
     generation_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Wait for so many seconds."""
-
-    seconds: float
 
 
 Step = Call[Any] | Reads[Any] | Publish | Pause
@@ -163,9 +159,9 @@ def read(keys: ChatKeys, after: object, limit: int) -> Operation[list[Entry]]:
         raise InvalidInput(f"limit={shown(limit)}: pass a whole number from 1 to {MAX_LIMIT}")
     page: Page = yield page_after(keys, cursor, limit)
     entries: list[Entry] = []
-    for raw in page.entries:
+    for item in page.entries:
         try:
-            entries.append(raw.decoded())
+            entries.append(opened(item))
         except CorruptLog:
             if not entries:
                 raise
@@ -204,21 +200,51 @@ def revoke(task_id: str) -> Operation[Stop | None]:
 
 
 def snapshot(keys: ChatKeys) -> Operation[Snapshot]:
-    """Fold what is kept of the chat. An entry that cannot be decoded is passed over."""
+    """Fold what is kept of the chat. An entry that cannot be decoded, or is no longer kept, is passed over."""
     status: ChatStatus = yield from chat_status(keys)
     cursor, answers = status.first - 1, tuple[Answer, ...]()
     while True:
-        page: Page = yield page_after(keys, cursor, PAGE)
+        try:
+            page: Page = yield page_after(keys, cursor, PAGE)
+        except CursorExpired as gap:
+            cursor = gap.first - 1
+            continue
+        except CorruptLog as foreign:
+            if foreign.seq is None:
+                raise
+            return Snapshot(keys.chat_id, answers, cursor, status.active)
         events = []
-        for raw in page.entries:
-            cursor = raw.seq
-            try:
-                events.append(raw.decoded().event)
-            except CorruptLog:
-                continue
+        for item in page.entries:
+            cursor = item.seq
+            if isinstance(item, Entry):
+                events.append(item.event)
         answers = fold(events, onto=answers)
         if cursor >= page.last:
             return Snapshot(keys.chat_id, answers, cursor, page.active)
+
+
+def mark_played(keys: ChatKeys, reader: str, seq: object) -> Operation[int]:
+    """Remember that the reader has played up to `seq`; return how far it has, which is never less than before."""
+    checked_id("reader", reader)
+    wanted = checked_cursor(seq)
+    marked: Played = yield scripts.mark_played(keys, reader, wanted)
+    if marked.outcome == "gone":
+        raise ChatNotFound(keys.chat_id)
+    if marked.outcome == "ahead":
+        raise CursorAhead(wanted, marked.seq)
+    return marked.seq
+
+
+def played(keys: ChatKeys, reader: str) -> Reads[int]:
+    """Return the read of how far the reader has played: 0 if it never said. It raises `ChatNotFound`."""
+    field = checked_id("reader", reader)
+
+    def parse(replies: Sequence[Any]) -> int:
+        if replies[0] is None:
+            raise ChatNotFound(keys.chat_id)
+        return int(replies[1] or 0)
+
+    return Reads((("GET", keys.seq), ("HGET", keys.readers, field)), parse)
 
 
 def chat_status(keys: ChatKeys) -> Operation[ChatStatus]:
@@ -228,7 +254,8 @@ def chat_status(keys: ChatKeys) -> Operation[ChatStatus]:
         raise ChatNotFound(keys.chat_id)
     found: list[GenerationStatus | None] = yield _statuses(keys, seen.generations, seen.now)
     generations = sorted((g for g in found if g), key=lambda g: g.after)
-    return ChatStatus(keys.chat_id, seen.first, seen.last, seen.active, tuple(generations), seen.now)
+    active = seen.active if seen.first <= seen.last else ()  # see page_after
+    return ChatStatus(keys.chat_id, seen.first, seen.last, active, tuple(generations), seen.now)
 
 
 def erase(keys: ChatKeys) -> Operation[None]:
@@ -294,7 +321,7 @@ def _text_to_continue(keys: ChatKeys, generation_id: str) -> Operation[str | Non
     while True:
         try:
             page: Page = yield page_after(keys, after, PAGE)
-            events = [raw.decoded().event for raw in page.entries]
+            events = [opened(item).event for item in page.entries]
         except (CursorExpired, CorruptLog):
             return None
         answers = fold((event for event in events if event.generation == generation_id), onto=answers)
@@ -321,11 +348,12 @@ class _Seen:
 
 def _seen(keys: ChatKeys) -> Reads[_Seen]:
     def parse(replies: Sequence[Any]) -> _Seen:
-        seq, oldest, active, gens, now = replies
-        last = None if seq is None else int(seq)
+        seq, oldest, active, gens, now, latest = replies
+        last = last_seq(seq, latest)
         ids = tuple(as_text(active or "").split())
         known = tuple(map(as_text, gens))
-        first = raw_entry(*oldest[0]).seq if oldest else (last or 0) + 1
+        nothing_kept = (last or 0) + 1
+        first = min(seq_of(oldest[0][0]), nothing_kept) if oldest else nothing_kept
         ms = int(now[0]) * 1000 + int(now[1]) // 1000
         return _Seen(first, last, ids, tuple(dict.fromkeys((*known, *ids))), len(known), ms)
 
@@ -336,6 +364,7 @@ def _seen(keys: ChatKeys) -> Reads[_Seen]:
             ("HGET", keys.head, "active"),
             ("ZRANGE", keys.gens, 0, -1),
             ("TIME",),
+            newest(keys),
         ),
         parse,
     )
@@ -349,11 +378,11 @@ def _active_of_existing(keys: ChatKeys) -> Reads[tuple[str, ...]]:
     """Return the read of the active generations that raises `ChatNotFound` where there is no chat."""
 
     def parse(replies: Sequence[Any]) -> tuple[str, ...]:
-        if replies[0] is None:
+        if last_seq(replies[0], replies[2]) is None:
             raise ChatNotFound(keys.chat_id)
         return tuple(as_text(replies[1] or "").split())
 
-    return Reads((("GET", keys.seq), ("HGET", keys.head, "active")), parse)
+    return Reads((("GET", keys.seq), ("HGET", keys.head, "active"), newest(keys)), parse)
 
 
 def _remember_place(keys: ChatKeys, generation_id: str, ttl_ms: int) -> Reads[int]:

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic_core import from_json
 
-from chunkspool.errors import CorruptLog, InvalidInput, InvalidRequest, shown
+from chunkspool.errors import CorruptLog, InvalidInput, InvalidRequest, RequestTooLarge, shown
 from chunkspool.provider import ModelRequest
 
 MAX_REASON = 500
@@ -75,13 +75,13 @@ class GenerationRequest(BaseModel):
             raise CorruptLog(None, f"the stored request is not one of ours: {error.errors()[0]['msg']}") from None
 
     def encoded(self, limit: int) -> bytes:
-        """Return the bytes to store. Raises `InvalidRequest` when they are more than `limit`, or no JSON."""
+        """Return the bytes to store. Raises `RequestTooLarge`, or `InvalidRequest` when they are no JSON."""
         try:
             raw = self.model_dump_json(exclude_unset=True).encode()
         except ValueError as error:
             raise InvalidRequest(f"the request is not text that UTF-8 can hold: {error}") from None
         if len(raw) > limit:
-            raise InvalidRequest(f"the request has {len(raw)} bytes; max_request_bytes is {limit}: shorten it")
+            raise RequestTooLarge(len(raw), limit)
         try:
             from_json(raw)
         except ValueError as error:

@@ -27,13 +27,14 @@ OnActive = Literal["reject", "replace", "allow"]
 EndState = Literal["completed", "stopped", "failed"]
 Last = EndState | Literal["released"]
 """What the last batch of an attempt is: an ending, or none, and another attempt may go on at once."""
+_WITHOUT_PRELUDE = frozenset({"erase", "mark_played", "reads", "withdraw"})
 
 
 @cache
 def load(name: str) -> Script:
-    """Return the script `lua/<name>.lua`, with the prelude in front if it writes events."""
+    """Return the script `lua/<name>.lua` with the prelude in front, unless it writes no event and needs none."""
     folder = files("chunkspool") / "lua"
-    parts = [name] if name in {"erase", "reads", "withdraw"} else ["prelude", name]
+    parts = [name] if name in _WITHOUT_PRELUDE else ["prelude", name]
     text = "".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
@@ -86,6 +87,14 @@ class LoseReply:
     """What `lose` said: "lost" and "stopped" have ended the generation now."""
 
     outcome: Literal["lost", "stopped", "alive", "ended", "gone"]
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What `mark_played` said. `seq` is how far the reader has played; for "ahead", the chat's last seq."""
+
+    outcome: Literal["ok", "ahead", "gone"]
+    seq: int = 0
 
 
 def enqueue(
@@ -228,6 +237,16 @@ def lose(keys: ChatKeys, generation_id: str, *, silent_ms: int) -> Call[LoseRepl
         return LoseReply(outcome)
 
     return Call(load("lose"), keys.writer(generation_id), (generation_id, encode(failed), silent_ms), parse)
+
+
+def mark_played(keys: ChatKeys, reader: str, seq: int) -> Call[Played]:
+    """Remember how far a reader has played."""
+
+    def parse(reply: list[Any]) -> Played:
+        outcome: Any = as_text(reply[0])
+        return Played(outcome) if outcome == "gone" else Played(outcome, int(reply[1]))
+
+    return Call(load("mark_played"), (keys.seq, keys.readers), (reader, seq), parse)
 
 
 def erase(

@@ -28,6 +28,7 @@ RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(ge=1024, le=512 * 1024 * 1024)]
 
+_SECRETS = ("key", "url", "secret")
 _OTHER_NAMES = {"openai_base_url": "OPENAI_BASE_URL", "openai_api_key": "OPENAI_API_KEY"}
 
 
@@ -48,7 +49,11 @@ class Settings(BaseModel):
     max_attempts: int = Field(3, ge=1, le=1000, description="attempts before a generation fails for good")
     recovery: Literal["restart", "continue"] = Field("restart", description="how a further attempt goes on")
     drain_grace: float = Field(
-        25.0, ge=0, le=86_400, description="seconds that a worker's generations have to finish when it is asked to end"
+        25.0,
+        ge=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="seconds that a worker's generations have to finish when it is asked to end",
     )
     deadline: Seconds = Field(600.0, description="seconds that one attempt may take")
     first_token_timeout: Seconds = Field(120.0, description="seconds that a model may take to say its first word")
@@ -60,6 +65,7 @@ class Settings(BaseModel):
     flush_interval: Seconds = Field(0.02, description="seconds between two writes of one generation")
     write_timeout: Seconds = Field(30.0, description="seconds that a write may be retried while Redis is away")
     read_timeout: Seconds = Field(30.0, description="seconds that a reader waits for a Redis that is away")
+    recheck: Seconds = Field(5.0, description="seconds between two looks at a chat that is quiet, for lost frames")
     publish_timeout: Seconds = Field(5.0, description="seconds that the broker has to take a message")
     buffer_bytes: Bytes = Field(4 * 1024 * 1024, description="unwritten bytes that one generation may hold")
     max_request_bytes: Bytes = Field(1024 * 1024, description="size of a prompt or messages, encoded")
@@ -71,6 +77,15 @@ class Settings(BaseModel):
     openai_base_url: str | None = Field(None, description="any OpenAI-compatible server; without it, OpenAI's own")
     openai_api_key: SecretStr | None = Field(None, description="the key for that server, if it wants one")
     provider_retries: int = Field(3, ge=0, le=20, description="retries of a busy provider before its first chunk")
+
+    token_secret: Annotated[SecretStr, Field(min_length=16)] | None = Field(
+        None, description="signs the tokens of the web routes; at least 16 characters"
+    )
+    cors_origins: str = Field("", description="origins whose pages may use the web routes, separated by commas")
+    max_body_bytes: Bytes = Field(2 * 1024 * 1024, description="size of a request's body to the web routes")
+    heartbeat: Seconds = Field(15.0, description="seconds of quiet after which an event stream sends a comment")
+    answer_timeout: Seconds = Field(10.0, description="seconds after which a web route answers 503")
+    flower_url: str | None = Field(None, description="where the page's link to Flower leads")
 
     @property
     def broker(self) -> str:
@@ -117,5 +132,5 @@ def _explain(loc: tuple[int | str, ...], message: str, values: Mapping[str, obje
     known = Settings.model_fields.get(field)
     if known is None:
         return f"{field} is not a setting"
-    given = "***" if "key" in field or "url" in field else shown(values.get(field))
+    given = "***" if any(word in field for word in _SECRETS) else shown(values.get(field))
     return f"{variable_of(field)}={given}: {message.removeprefix('Value error, ')} ({known.description})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -13,19 +14,23 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from chunkspool import operations
+from chunkspool.calls import Reads
 from chunkspool.chat import ChatStatus, Generation, Snapshot, Stop
-from chunkspool.consumer import AsyncSubscription, Subscription
+from chunkspool.consumer import AsyncHub
+from chunkspool.consumer_thread import Hub
 from chunkspool.cursor import Cursor
 from chunkspool.dispatch import Dispatcher
-from chunkspool.errors import ChunkspoolError, SettingsError
+from chunkspool.errors import SettingsError, StoreUnavailable
 from chunkspool.events import Entry
 from chunkspool.keys import ChatKeys, checked_id
-from chunkspool.operations import Operation, Pause, Publish, Step
+from chunkspool.operations import Operation, Publish, Step
 from chunkspool.producer import Producer
 from chunkspool.request import GenerationRequest
 from chunkspool.scripts import OnActive
 from chunkspool.settings import Settings
+from chunkspool.steps import Pause, drive, drive_async
 from chunkspool.store import AsyncStore, Store, connect, connect_async
+from chunkspool.subscription import AsyncSubscription, Subscription
 from chunkspool.sweep import sweep
 from chunkspool.writer import Writer
 
@@ -55,6 +60,8 @@ class Spool:
         self._store = Store(redis)
         self._dispatcher = Dispatcher(self.settings, celery_app) if celery_app or settings else None
         self._writer = Writer(redis, self.settings)
+        self._hub = Hub(redis, read_timeout=self.settings.read_timeout, recheck=self.settings.recheck)
+        self._closed = threading.Event()
         self._owns_client = False
 
     @classmethod
@@ -97,8 +104,8 @@ class Spool:
 
         Pass either a `prompt` (one user message) or `messages` (chat-completions shape). `params` go to the provider as
         they are. The same `request_id` again returns the same generation. `on_active` says what happens while another
-        generation is active in the chat. `ttl`: seconds that the chat is kept after its last event. `owner`: whose it
-        is.
+        generation is active in the chat. `ttl`: seconds that the chat is kept after its last event; of its generations
+        the one with the longest counts. `owner`: whose it is.
 
         Raises `InvalidRequest`, `InvalidId`, `ChatBusy`, `EnqueueFailed` or `StoreError`.
         """
@@ -116,19 +123,34 @@ class Spool:
             )
         )
 
-    def subscribe(self, chat_id: str, after: int = 0, *, until: str = "idle") -> Subscription:
+    def subscribe(
+        self, chat_id: str, after: int | None = None, *, reader: str | None = None, until: str = "idle"
+    ) -> Subscription:
         """Replay what comes after the cursor `after`, then follow; to be used in a `with` block.
 
-        `until`: "idle" (until nothing is active in the chat), "forever", or a generation's id (until its ending).
+        Without `after` it begins where `reader` left off (see `mark_played`), or at the chat's first event. `until`:
+        "idle" (until nothing is active in the chat), "forever", or a generation's id (until its ending).
         Raises `InvalidCursor` and `InvalidId` here; entering the block or iterating raises `ChatNotFound`,
         `GenerationNotFound`, `CursorExpired`, `CursorAhead`, `CorruptLog` or `StoreError`.
         """
         keys = self._keys(chat_id)
-        return Subscription(self._store.client, keys, Cursor(keys, after, until), self.settings.read_timeout)
+        cursor = Cursor(keys, 0 if after is None else after, until)
+        return Subscription(self._hub, cursor, _start(keys, after, reader))
 
     def read(self, chat_id: str, after: int = 0, limit: int = 500) -> list[Entry]:
         """Return up to `limit` entries after the cursor `after`, without waiting. Raises what `subscribe` does."""
         return self._run(operations.read(self._keys(chat_id), after, limit))
+
+    def mark_played(self, chat_id: str, reader: str, seq: int) -> int:
+        """Remember that `reader` has played the chat up to `seq`; return how far it has: it never goes back.
+
+        Raises `InvalidId`, `InvalidCursor`, `ChatNotFound`, `CursorAhead` (there is no such seq yet) or `StoreError`.
+        """
+        return self._run(operations.mark_played(self._keys(chat_id), reader, seq))
+
+    def played(self, chat_id: str, reader: str) -> int:
+        """Return the seq up to which `reader` has played, 0 if it never said. Raises `ChatNotFound` or `StoreError`."""
+        return self._store.send(operations.played(self._keys(chat_id), reader))
 
     def stop(self, chat_id: str, generation_id: str | None = None, *, reason: str | None = None) -> tuple[Stop, ...]:
         """Stop one generation, or all that are active in the chat; once more is no error.
@@ -186,7 +208,12 @@ class Spool:
         self._writer.hand_over()
 
     def close(self) -> None:
-        """End the threads of `produce` and close the connections that this spool made itself."""
+        """End the readers and the threads of `produce`, and close the connections that this spool made itself.
+
+        Whatever is called later raises `StoreUnavailable`.
+        """
+        self._closed.set()
+        self._hub.close()
         self._writer.close()
         if self._dispatcher is not None:
             self._dispatcher.close()
@@ -205,19 +232,10 @@ class Spool:
         return ChatKeys(self.settings.tenant, chat_id)
 
     def _run(self, operation: Operation[T]) -> T:
-        try:
-            step = next(operation)
-            while True:
-                try:
-                    result = self._do(step)
-                except ChunkspoolError as error:
-                    step = operation.throw(error)
-                else:
-                    step = operation.send(result)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
+        return drive(operation, self._do)
 
     def _do(self, step: Step) -> object:
+        _demand_open(self._closed)
         if isinstance(step, Publish):
             _demanded(self._dispatcher).publish(step.tenant, step.chat_id, step.generation_id)
         elif isinstance(step, Pause):
@@ -247,6 +265,8 @@ class AsyncSpool:
         self._store = AsyncStore(redis)
         self._dispatcher = Dispatcher(self.settings, celery_app) if celery_app or settings else None
         self._writer = None if writer is None else Writer(writer, self.settings)
+        self._hub = AsyncHub(redis, read_timeout=self.settings.read_timeout, recheck=self.settings.recheck)
+        self._closed = threading.Event()
         self._own_clients: tuple[AsyncRedis, Redis] | None = None
         self._enqueuing: set[asyncio.Task[Any]] = set()
 
@@ -308,14 +328,25 @@ class AsyncSpool:
         task.add_done_callback(self._enqueuing.discard)
         return await asyncio.shield(task)
 
-    def subscribe(self, chat_id: str, after: int = 0, *, until: str = "idle") -> AsyncSubscription:
+    def subscribe(
+        self, chat_id: str, after: int | None = None, *, reader: str | None = None, until: str = "idle"
+    ) -> AsyncSubscription:
         """Replay what comes after the cursor `after`, then follow; in an `async with` block. See `Spool.subscribe`."""
         keys = self._keys(chat_id)
-        return AsyncSubscription(self._store.client, keys, Cursor(keys, after, until), self.settings.read_timeout)
+        cursor = Cursor(keys, 0 if after is None else after, until)
+        return AsyncSubscription(self._hub, cursor, _start(keys, after, reader))
 
     async def read(self, chat_id: str, after: int = 0, limit: int = 500) -> list[Entry]:
         """Return up to `limit` entries after the cursor `after`, without waiting. Raises what `subscribe` does."""
         return await self._run(operations.read(self._keys(chat_id), after, limit))
+
+    async def mark_played(self, chat_id: str, reader: str, seq: int) -> int:
+        """Remember that `reader` has played the chat up to `seq`. See `Spool.mark_played`."""
+        return await self._run(operations.mark_played(self._keys(chat_id), reader, seq))
+
+    async def played(self, chat_id: str, reader: str) -> int:
+        """Return the seq up to which `reader` has played. See `Spool.played`."""
+        return await self._store.send(operations.played(self._keys(chat_id), reader))
 
     async def stop(
         self, chat_id: str, generation_id: str | None = None, *, reason: str | None = None
@@ -360,9 +391,14 @@ class AsyncSpool:
             self._writer.hand_over()
 
     async def aclose(self) -> None:
-        """End the threads of `produce` and close the connections that this spool made itself."""
+        """End the readers and the threads of `produce`, and close the connections that this spool made itself.
+
+        Whatever is called later raises `StoreUnavailable`.
+        """
         if self._enqueuing:
             await asyncio.wait(self._enqueuing)
+        self._closed.set()
+        await self._hub.aclose()
         if self._writer is not None:
             await asyncio.to_thread(self._writer.close)
         if self._dispatcher is not None:
@@ -383,19 +419,10 @@ class AsyncSpool:
         return ChatKeys(self.settings.tenant, chat_id)
 
     async def _run(self, operation: Operation[T]) -> T:
-        try:
-            step = next(operation)
-            while True:
-                try:
-                    result = await self._do(step)
-                except ChunkspoolError as error:
-                    step = operation.throw(error)
-                else:
-                    step = operation.send(result)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
+        return await drive_async(operation, self._do)
 
     async def _do(self, step: Step) -> object:
+        _demand_open(self._closed)
         if isinstance(step, Publish):
             publish = _demanded(self._dispatcher).publish
             await asyncio.to_thread(publish, step.tenant, step.chat_id, step.generation_id)
@@ -408,6 +435,19 @@ class AsyncSpool:
 
 def _settings(redis_url: str, broker_url: str | None, tenant: str) -> Settings:
     return Settings.checked({"redis_url": redis_url, "broker_url": broker_url, "tenant": tenant})
+
+
+def _start(keys: ChatKeys, after: int | None, reader: str | None) -> Reads[int] | None:
+    """Return the read of the cursor to begin after, where it is not given."""
+    if reader is None:
+        return None
+    start = operations.played(keys, reader)
+    return start if after is None else None
+
+
+def _demand_open(closed: threading.Event) -> None:
+    if closed.is_set():
+        raise StoreUnavailable("the spool was closed")
 
 
 def _demanded(dispatcher: Dispatcher | None) -> Dispatcher:

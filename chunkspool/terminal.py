@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import stat
 import sys
@@ -164,12 +165,27 @@ def answer_to(question: str) -> str | None:
     try:
         sys.stderr.write(question)
         sys.stderr.flush()
-        line = sys.stdin.readline()
+        line = _typed_line()
     finally:
         signal.signal(signal.SIGINT, handler)
         if not line.endswith("\n"):
             sys.stderr.write("\n")
     return line.strip() if line else None
+
+
+def _typed_line() -> str:
+    """Wait for a line. A signal that comes just before a read begins would not end it: the wake-up pipe does."""
+    awake, waker = os.pipe()
+    os.set_blocking(waker, False)
+    before = signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    try:
+        while sys.stdin not in select.select([sys.stdin, awake], [], [])[0]:
+            os.read(awake, 1)
+        return sys.stdin.readline()
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(awake)
+        os.close(waker)
 
 
 @asynccontextmanager

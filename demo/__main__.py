@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from chunkspool import AsyncSpool, ChunkspoolError
-from demo import stack, story
+from demo import browser, stack, story
 from demo.process import CannotStart
 
 
@@ -59,6 +59,9 @@ async def _tell(up: stack.Stack, console: Console) -> None:
 def _invite(up: stack.Stack, console: Console) -> None:
     cli = Path(sys.executable).with_name("chunkspool")
     console.rule("[bold]3. Your turn[/]", align="left")
+    opened = browser.show(up.web_url)
+    console.print("The page is open in your browser:" if opened else "Open the page, ask, and reload it in mid-answer:")
+    console.print(f"  {up.web_url}", highlight=False)
     console.print("Flower shows every generation as a task:")
     console.print(f"  {up.flower_url}/tasks", highlight=False)
     console.print("From a second terminal:")

@@ -1,4 +1,4 @@
-"""Put the demo together: a Redis, a model, a Celery worker and Flower, each a process of its own."""
+"""Put the demo together: a Redis, a model, a Celery worker, Flower and the web app, each a process of its own."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from demo.process import Process
 from demo.redis_server import RedisServer
 
 FLOWER_PORT = 5555
+WEB_PORT = 8000
 SLOTS = 8
 _READY_SECONDS = 60.0
 _PROJECT = Path(__file__).resolve().parent.parent
@@ -33,6 +34,7 @@ class Stack:
     redis: str
     model: str
     flower_url: str
+    web_url: str
     worker: Process
 
 
@@ -46,18 +48,24 @@ def running(folder: Path, say: Callable[[str], None]) -> Iterator[Stack]:
         say(f"model    {model.model or 'yours'}, {model.base_url}")
         environment = _environment(redis, model)
         settings = Settings.from_env(environment)
-        flower_port = free_port() if is_taken(FLOWER_PORT) else FLOWER_PORT
         node = f"demo-{os.getpid()}@localhost"
-        worker = _start(started, "worker", folder, environment, "worker", "-P", "threads", "-c", str(SLOTS), "-n", node)
-        flower = _start(
-            started, "flower", folder, environment, "flower", f"--address={LOOPBACK}", f"--port={flower_port}"
-        )
+        pool = ("worker", "-P", "threads", "-c", str(SLOTS), "-n", node, "--loglevel=INFO")
+        worker = _start(started, "worker", folder, environment, *_CELERY, *pool)
+        flower_port = _port(FLOWER_PORT)
+        flower_url = f"http://{LOOPBACK}:{flower_port}"
+        listening = ("flower", f"--address={LOOPBACK}", f"--port={flower_port}", "--loglevel=INFO")
+        flower = _start(started, "flower", folder, environment, *_CELERY, *listening)
+        web_port = _port(WEB_PORT)
+        shown = {**environment, variable_of("flower_url"): flower_url}
+        web = _start(started, "web", folder, shown, sys.executable, "-m", "demo.web", str(web_port))
         worker.wait_until(lambda: _pongs(settings.broker, node), _READY_SECONDS)
         say(f"worker   celery -A worker.app worker -P threads -c {SLOTS}")
-        flower.wait_until(lambda: _answers(flower_port), _READY_SECONDS)
-        url = f"http://{LOOPBACK}:{flower_port}"
-        say(f"flower   {url}")
-        yield Stack(settings, redis.url, model.base_url, url, worker)
+        flower.wait_until(lambda: _answers(flower_port, "/healthcheck"), _READY_SECONDS)
+        say(f"flower   {flower_url}")
+        web.wait_until(lambda: _answers(web_port, "/readyz"), _READY_SECONDS)
+        web_url = f"http://{LOOPBACK}:{web_port}/"
+        say(f"web      {web_url}")
+        yield Stack(settings, redis.url, model.base_url, flower_url, web_url, worker)
 
 
 def _environment(redis: RedisServer, model: ModelServer) -> dict[str, str]:
@@ -68,9 +76,13 @@ def _environment(redis: RedisServer, model: ModelServer) -> dict[str, str]:
     return {**os.environ, **own}
 
 
-def _start(started: ExitStack, name: str, folder: Path, environment: dict[str, str], *arguments: str) -> Process:
+def _port(wanted: int) -> int:
+    return free_port() if is_taken(wanted) else wanted
+
+
+def _start(started: ExitStack, name: str, folder: Path, environment: dict[str, str], *command: str) -> Process:
     logs = (folder / "logs").absolute()
-    process = Process.start(name, (*_CELERY, *arguments, "--loglevel=INFO"), logs, env=environment, cwd=_PROJECT)
+    process = Process.start(name, command, logs, env=environment, cwd=_PROJECT)
     started.callback(process.terminate)
     return process
 
@@ -80,10 +92,10 @@ def _pongs(broker: str, node: str) -> bool:
         return bool(app.control.ping(destination=[node], timeout=0.5))
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, path: str) -> bool:
     connection = http.client.HTTPConnection(LOOPBACK, port, timeout=2)
     try:
-        connection.request("GET", "/healthcheck")
+        connection.request("GET", path)
         return connection.getresponse().status == http.client.OK
     except (OSError, http.client.HTTPException):
         return False

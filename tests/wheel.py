@@ -9,7 +9,11 @@ import venv
 import zipfile
 from pathlib import Path
 
-SCRIPTS = ("prelude", "enqueue", "claim", "append", "stop", "erase", "reads", "withdraw")
+LIBRARY = Path(__file__).parents[1] / "chunkspool"
+DATA = [
+    "py.typed",
+    *(str(path.relative_to(LIBRARY)) for folder in ("lua", "web/static") for path in (LIBRARY / folder).iterdir()),
+]
 TRY = """
 import importlib.util, sys
 from chunkspool import Spool
@@ -29,7 +33,8 @@ def main(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert len(tops) == 2, f"only chunkspool and its metadata belong in the wheel: {tops}"
-    assert {"chunkspool/py.typed", *(f"chunkspool/lua/{name}.lua" for name in SCRIPTS)} <= set(names)
+    missing = {f"chunkspool/{name}" for name in DATA} - set(names)
+    assert not missing, f"the wheel lacks {missing}"
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
         python = Path(folder) / "bin" / "python"

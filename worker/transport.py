@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from contextlib import suppress
 from queue import Empty
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from celery.worker import state as worker_state
 from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as kombus
+from kombu.utils.uuid import uuid
 from redis.exceptions import ConnectionError as Unreachable
 
 
@@ -17,16 +17,16 @@ def _ending() -> bool:
     return worker_state.should_stop is not None
 
 
-class Delivery(virtual.Message):
-    """A message as it is delivered this time, with a tag of its own.
-
-    kombu gives a message one for its whole life. A worker that was taken for dead would then, when it wakes up and
-    acknowledges, take the message from the one who has it now: if that one died, it would be lost.
-    """
+class Message(virtual.Message):
+    """A message as one consumer got it, under a tag of its own."""
 
     def __init__(self, payload: dict[str, Any], channel: Any = None, **options: Any) -> None:
-        """Put the tag into the payload, too, which is what is kept of it until it is acknowledged."""
-        payload["properties"]["delivery_tag"] = uuid.uuid4().hex
+        """Give it a tag: kombu's comes from whoever sent it, and a redelivered message would have its first one.
+
+        Then a worker that has been away for too long would take the message from the one that has it now, by
+        acknowledging its own; if that other one died, the message would be lost.
+        """
+        payload["properties"]["delivery_tag"] = uuid()
         super().__init__(payload, channel=channel, **options)  # type: ignore[no-untyped-call]
 
 
@@ -43,10 +43,10 @@ class QoS(kombus.QoS):
 
 
 class Channel(kombus.Channel):
-    """A channel whose connection may have been collected before the channel notices."""
+    """A channel whose messages have one owner, and whose connection may be collected before it notices."""
 
+    Message = Message
     QoS = QoS
-    Message = Delivery
 
     def _basic_cancel(self, consumer_tag: Any) -> Any:
         done = super()._basic_cancel(consumer_tag)  # type: ignore[no-untyped-call]

@@ -48,7 +48,7 @@ if ending ~= '' and g[4] then
   ending, events[#events] = 'stopped', g[4]
 end
 if ending ~= '' then sound() end
-if ending ~= '' or g[4] or #events == 0 then even_if_full(KEYS[6], ttl) end
+if ending ~= '' or g[4] or released or #events == 0 then even_if_full(KEYS[6], ttl) end
 if released then redis.call('HSET', KEYS[6], 'released', attempt) end
 if #events == 0 then
   redis.call('HSET', KEYS[6], 'lease', lease)

@@ -16,10 +16,15 @@ local function now_ms()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
+-- Of a chat's generations the one with the longest ttl counts: another one must not take the log from under it.
+local function keep(key, ttl)
+  if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, ttl) end
+end
+
 local function touch(ttl)
-  redis.call('PEXPIRE', KEYS[1], ttl + COUNTER_OUTLIVES)
-  redis.call('PEXPIRE', KEYS[2], ttl)
-  redis.call('PEXPIRE', KEYS[3], ttl + COUNTER_OUTLIVES)
+  keep(KEYS[1], ttl + COUNTER_OUTLIVES)
+  keep(KEYS[2], ttl)
+  keep(KEYS[3], ttl + COUNTER_OUTLIVES)
 end
 
 -- Fails where a key of the chat is another program's. Called before the first write: a script is not rolled back.
@@ -79,10 +84,10 @@ local function set_active(id, active)
   else redis.call('HDEL', KEYS[3], 'active') end
 end
 
--- Lists the generation, and keeps the list for as long as any on it: by the list, erase finds them.
+-- Lists the generation: by the list, erase finds it.
 local function remember(id, ttl, now)
   redis.call('ZADD', KEYS[4], now + ttl, id)
-  if redis.call('PTTL', KEYS[4]) < ttl then redis.call('PEXPIRE', KEYS[4], ttl) end
+  keep(KEYS[4], ttl)
 end
 
 -- A script whose first write takes no memory may write on while Redis is full: stop, ending and heartbeat must not fail.

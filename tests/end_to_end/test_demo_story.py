@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from playwright.sync_api import expect
+from support.browser import chromium
 from support.model_servers import LlamaServer
 from support.nodes import PROJECT
 from support.waiting import eventually
@@ -90,22 +92,31 @@ def test_a_step_that_fails_is_the_exit_code(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_stays_behind(staying: Demo, number: signal.Signals) -> None:
     """Ctrl-C, a kill and even a kill -9 of the demo end every process that it has started; Flower's port is free."""
-    (flower_port,) = re.findall(r"flower +http://127.0.0.1:(\d+)", staying.said())
+    ports = re.findall(r"(?:flower|web) +http://127.0.0.1:(\d+)", staying.said())
+    assert len(ports) == 2
     children = staying.children()
-    assert len(children) >= 3
+    assert len(children) >= 4
     staying.popen.send_signal(number)
     code = staying.popen.wait(30)
     assert code == (-signal.SIGKILL if number == signal.SIGKILL else 0)
     for child in children:
         eventually(lambda child=child: gone(child))
-    assert not is_taken(int(flower_port))
+    assert not any(is_taken(int(port)) for port in ports)
 
 
 def test_the_invitation_works_from_a_second_terminal(staying: Demo) -> None:
-    """What the demo prints for a second terminal can be typed as it stands."""
+    """What the demo prints for a second terminal can be typed as it stands, and the page shows what it does."""
+    (page,) = re.findall(r"web +(http://\S+)", staying.said())
+    (story,) = re.findall(r"chat (demo-\d+)", staying.said())
+    with chromium() as browser:
+        screen = browser.new_page()
+        screen.goto(f"{page}#chat={story}")
+        expect(screen.locator(".answer .text").first).to_have_text(re.compile(r"\S"))
+        expect(screen.locator(".facts").last).to_contain_text("the demo has read enough")
+        expect(screen.get_by_role("link", name="Flower")).to_be_visible()
     (url,) = re.findall(r"export CHUNKSPOOL_REDIS_URL=(\S+)", staying.said())
     told = subprocess.run(
-        [sys.executable, "-m", "chunkspool.cli", "ask", "my-chat", "Why is the sky blue?"],
+        [sys.executable, "-m", "chunkspool.cli", "ask", "my-chat", "Why is the sky blue?", "--param", "max_tokens=40"],
         env={**os.environ, "CHUNKSPOOL_REDIS_URL": url},
         stdin=subprocess.DEVNULL,
         capture_output=True,

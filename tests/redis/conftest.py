@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from redis import Redis
+from support.audience import FACES, Hall
 from support.proxy import Proxy
 from support.servers import PrivateServer
 from support.spools import spool_for
@@ -27,3 +28,10 @@ def spool(redis_url: str) -> Iterator[Spool]:
     """Give a spool on an empty server."""
     with spool_for(redis_url) as spool:
         yield spool
+
+
+@pytest.fixture(params=FACES)
+def hall(request: pytest.FixtureRequest) -> Iterator[Hall]:
+    """Give a place for readers; every test that asks for it runs for both faces."""
+    with Hall(request.param) as opened:
+        yield opened

@@ -173,8 +173,8 @@ async def test_a_silent_async_block_is_cancelled(proxy: Proxy, client: Redis, fa
             async with spool.produce(CHAT, made.id) as out:
                 out.text("said")
                 await asyncio.to_thread(eventually, lambda: generation_field(client, made.id, "index") == b"1")
-                await asyncio.to_thread(fault, proxy, client, made.id)
                 try:
+                    await asyncio.to_thread(fault, proxy, client, made.id)
                     await asyncio.sleep(60)
                 except asyncio.CancelledError:
                     closed.append(fault)

@@ -11,15 +11,14 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from support.logs import CHAT, KEYS, ending_of, log_of, text_of, types_of
-from support.spools import async_spool_for, claim_and_die, spool_for
+from support.logs import CHAT, ending_of, log_of, text_of, types_of
+from support.spools import append_by_hand, async_spool_for, claim_and_die, spool_for
 from support.waiting import eventually
 
-from chunkspool import AsyncSpool, Spool, scripts
+from chunkspool import AsyncSpool, Event, Spool
 from chunkspool.errors import Fenced, InvalidInput, NotClaimed, ProviderError, StoreUnavailable
-from chunkspool.events import GenerationCompleted, TextDelta, encode
+from chunkspool.events import GenerationCompleted, TextDelta
 from chunkspool.scripts import Appended
-from chunkspool.store import Store
 
 ROUNDS = 30
 
@@ -170,12 +169,10 @@ def test_nothing_stands_after_the_ending(spool: Spool, client: Redis) -> None:
 
 def said_by_hand(client: Redis, generation_id: str, index: int, text: str, *, complete: bool = False) -> Appended:
     """Append as attempt 1, as a worker does that was thought to be dead."""
-    events = [encode(TextDelta(generation=generation_id, text=text))]
+    events: list[Event] = [TextDelta(generation=generation_id, text=text)]
     if complete:
-        events.append(encode(GenerationCompleted(generation=generation_id)))
-    ending = "completed" if complete else None
-    call = scripts.append(KEYS, generation_id, attempt=1, index=index, lease_ms=400, events=events, ending=ending)
-    return Store(client).send(call)
+        events.append(GenerationCompleted(generation=generation_id))
+    return append_by_hand(client, generation_id, index, *events, ending="completed" if complete else None, lease=0.4)
 
 
 def at_once(*calls: Callable[[], Any]) -> list[Any]:

@@ -173,6 +173,31 @@ def test_a_release_is_written_once(redis_server: PrivateServer, redis_url: str, 
     assert text_of(log_of(client), asked.id) == "half whole"
 
 
+def test_without_redis_the_lease_ends_by_itself(redis_server: PrivateServer, redis_url: str, client: Redis) -> None:
+    """The process tries for write_timeout and may then end; what it still holds is taken over as after a death."""
+    assert redis_url == redis_server.url
+    lease = 1.0
+    with Proxy(redis_server.port) as proxy, spool_for(proxy.url, lease=lease, write_timeout=0.5) as leaving:
+
+        def attempt() -> None:
+            with leaving.produce(CHAT, asked.id) as out:
+                out.text("written ")
+                eventually(lambda: generation_field(client, asked.id, "index") == b"1")
+                proxy.refuse()
+                leaving.hand_over()
+                out.text("this is not said any more")
+
+        with spool_for(redis_url, lease=lease) as spool:
+            asked = spool.enqueue(CHAT, "hello")
+            with pytest.raises(HandedOver) as told:
+                attempt()
+            with spool.produce(CHAT, asked.id, wait=10) as out:
+                out.text("whole")
+    assert "Redis is away" in str(told.value.__notes__)
+    assert out.attempt == 2
+    assert text_of(log_of(client), asked.id) == "written whole"
+
+
 def test_a_stop_ends_a_generation_that_is_between_two_attempts(redis_url: str, client: Redis, spool: Spool) -> None:
     """There is no worker to ask: it ends at once, and no later attempt begins."""
     asked = spool.enqueue(CHAT, "hello")

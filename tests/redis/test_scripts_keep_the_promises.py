@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +21,7 @@ from chunkspool import scripts
 from chunkspool.calls import Call
 from chunkspool.ids import new_generation_id
 from chunkspool.keys import ChatKeys
-from chunkspool.scripts import EndState, OnActive
+from chunkspool.scripts import Last, OnActive
 from chunkspool.store import Store
 
 KEYS = ChatKeys("default", "chat")
@@ -29,7 +30,12 @@ WHICH = st.integers(0, 5)
 SKEW = st.sampled_from([0, 0, 0, -2, -1, 1])
 REQUESTS = st.sampled_from([None, None, "r1", "r2"])
 ON_ACTIVE: st.SearchStrategy[OnActive] = st.sampled_from(["reject", "replace", "allow", "allow"])
-ENDINGS: st.SearchStrategy[EndState | None] = st.sampled_from([None, None, None, "completed", "stopped", "failed"])
+ENDINGS: st.SearchStrategy[Last | None] = st.sampled_from(
+    [None, None, None, None, "released", "completed", "stopped", "failed"]
+)
+BUDGET = 10.0
+"""Seconds after which no more histories are begun; there are `CHUNK` at least."""
+CHUNK = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,7 @@ class Chat(RuleBasedStateMachine):
         self.model = PromisedChat()
         self.history: list[Step] = []
         self.tokens = 0
+        self.seen = 0
 
     @precondition(lambda self: len(self.model.active) < 4)
     @rule(on_active=ON_ACTIVE, request_id=REQUESTS, stale=st.booleans())
@@ -72,18 +79,26 @@ class Chat(RuleBasedStateMachine):
         self.take(Step(call, lambda chat: chat.enqueue(one, request_id, request, on_active, seen)))
 
     @precondition(lambda self: self.model.active)
-    @rule(which=WHICH, dead=st.booleans())
-    def claim(self, which: int, dead: bool) -> None:
+    @rule(which=WHICH, dead=st.booleans(), continues=st.booleans())
+    def claim(self, which: int, dead: bool, continues: bool) -> None:
         """Get the message, as a worker does; the worker that had it before may be dead."""
         one, token = self.one(which, self.model.active), self.new_token()
         if dead:
             self.lease_ends(one)
-        claim = {"token": token, "lease_ms": LEASE_MS, "max_attempts": MAX_ATTEMPTS, "model": None}
-        self.take(Step(scripts.claim(KEYS, one, **claim), lambda chat: chat.claim(one, token)))
+        call = scripts.claim(
+            KEYS,
+            one,
+            token=token,
+            lease_ms=LEASE_MS,
+            max_attempts=MAX_ATTEMPTS,
+            model=None,
+            continues=continues,
+        )
+        self.take(Step(call, lambda chat: chat.claim(one, token, continues=continues)))
 
     @precondition(lambda self: self.running)
     @rule(which=WHICH, older=st.integers(0, 4), skew=SKEW, texts=st.integers(0, 3), ending=ENDINGS)
-    def append(self, which: int, older: int, skew: int, texts: int, ending: EndState | None) -> None:
+    def append(self, which: int, older: int, skew: int, texts: int, ending: Last | None) -> None:
         """Write as an attempt, mostly the newest: what follows, some of it again, or after a gap."""
         one = self.one(which, self.running)
         self.take(self.appending(one, older=older == 4, skew=skew if texts else 0, texts=texts, ending=ending))
@@ -100,9 +115,23 @@ class Chat(RuleBasedStateMachine):
         """End what could not be sent, or so it seems: a worker may have it, and it may have ended."""
         self.take(self.appending(self.one(which), attempt=0, texts=0, ending="failed"))
 
+    @precondition(lambda self: self.model.requests)
+    @rule(which=WHICH)
+    def withdraw(self, which: int) -> None:
+        """Let a request be made again, as is done where its message could not be sent."""
+        request_id, one = list(self.model.requests.items())[which % len(self.model.requests)]
+        self.take(Step(scripts.withdraw(KEYS, one, request_id), lambda chat: chat.withdraw(one, request_id)))
+
+    @precondition(lambda self: len(self.model.generations) > 3)
+    @rule(which=WHICH)
+    def lose(self, which: int) -> None:
+        """Give a generation up whose message is nowhere."""
+        one = self.one(which)
+        self.take(Step(scripts.lose(KEYS, one, silent_ms=0), lambda chat: chat.lose(one)))
+
     @precondition(lambda self: self.running)
     @rule(plan=st.lists(st.tuples(WHICH, st.integers(0, 2), ENDINGS), min_size=2, max_size=4))
-    def append_many(self, plan: list[tuple[int, int, EndState | None]]) -> None:
+    def append_many(self, plan: list[tuple[int, int, Last | None]]) -> None:
         """Write for several generations in one pipeline, as a flusher does."""
         running = self.running
         steps = [self.appending(self.one(which, running), texts=texts, ending=ending) for which, texts, ending in plan]
@@ -144,20 +173,34 @@ class Chat(RuleBasedStateMachine):
 
     @invariant()
     def the_log_is_what_was_promised(self) -> None:
-        """Seqs 1 to n, each event in its place, and the active generations in their order."""
-        chat = raw_chat(self.client, KEYS.chat_id)
-        assert [entry.id for entry in chat.entries] == [f"{seq + 1}-0" for seq in range(len(self.model.log))]
-        for promised, entry in zip(self.model.log, chat.entries, strict=True):
-            assert agrees(promised, entry.data), f"{entry} instead of {promised}"
-        active: Any = self.client.hget(KEYS.head, "active")
+        """Look at what is new: it stands in its place, nothing else does, and the active generations are in order."""
+        promised = self.model.log
+        seen = min(self.seen, len(promised))
+        length, added, active = self.now(f"{seen + 1}-0")
+        assert length == len(promised)
+        assert [entry_id.decode() for entry_id, _ in added] == [f"{seq + 1}-0" for seq in range(seen, len(promised))]
+        for event, (_, fields) in zip(promised[seen:], added, strict=True):
+            assert agrees(event, fields[b"e"]), f"{fields} instead of {event}"
         assert (active or b"").decode().split() == self.model.active
+        self.seen = len(promised)
 
     def teardown(self) -> None:
-        """End what is left, then let the checker of raw logs judge it all."""
+        """Look at the whole log once more; end what is left, then let the checker of raw logs judge it all."""
+        self.seen = 0
+        self.the_log_is_what_was_promised()
         for one in tuple(self.model.active):
             self.client.hdel(KEYS.gen(one), "lease")
             self.store.send(scripts.stop(KEYS, one, by="user", reason=None))
         assert check(raw_chat(self.client, KEYS.chat_id)) == []
+
+    def now(self, first: str) -> tuple[int, list[Any], Any]:
+        """Return the log's length, its entries from an id on, and what is active."""
+        pipeline = self.client.pipeline()
+        pipeline.xlen(KEYS.log)
+        pipeline.xrange(KEYS.log, first)
+        pipeline.hget(KEYS.head, "active")
+        length, added, active = pipeline.execute()
+        return length, added, active
 
     def take(self, step: Step) -> None:
         """Send a call for the first time."""
@@ -200,14 +243,15 @@ class Chat(RuleBasedStateMachine):
         older: bool = False,
         skew: int = 0,
         texts: int = 1,
-        ending: EndState | None = None,
+        ending: Last | None = None,
     ) -> Step:
         """Return an append that begins `skew` events after the one that is next."""
         generation = self.model.generations[one]
         attempt = generation.attempt - older if attempt is None else attempt
         index = 1 if attempt == 0 else max(1, len(generation.seqs) + 1 + skew)
         said = [{"type": "text.delta", "text": f"{attempt}.{index + n}"} for n in range(texts)]
-        events = [*said, {"type": f"generation.{ending}", "by": "producer"}] if ending else said
+        ends = ending not in {None, "released"}
+        events = [*said, {"type": f"generation.{ending}", "by": "producer"}] if ends else said
         encoded = [json.dumps({"generation": one, **event}).encode() for event in events]
         call = scripts.append(KEYS, one, attempt=attempt, index=index, lease_ms=LEASE_MS, events=encoded, ending=ending)
         return Step(call, lambda chat: chat.append(one, attempt, index, events, ending))
@@ -215,16 +259,18 @@ class Chat(RuleBasedStateMachine):
 
 @pytest.mark.timeout(300)  # a failure is made small before it is shown
 def test_scripts_keep_the_promises(client: Redis) -> None:
-    """Promises 1 to 5 and 10: random histories of one chat, several generations interleaved, every call repeated."""
-    run_state_machine_as_test(
-        lambda: Chat(client),
-        settings=settings(
-            max_examples=200,
-            stateful_step_count=60,
-            deadline=None,
-            database=None,
-            print_blob=True,
-            phases=(Phase.explicit, Phase.generate, Phase.target, Phase.shrink),
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    """Promises 1 to 5: random histories of one chat, several generations interleaved, every call repeated."""
+    began = time.monotonic()
+    while time.monotonic() - began < BUDGET:
+        run_state_machine_as_test(
+            lambda: Chat(client),
+            settings=settings(
+                max_examples=CHUNK,
+                stateful_step_count=60,
+                deadline=None,
+                database=None,
+                print_blob=True,
+                phases=(Phase.explicit, Phase.generate, Phase.target, Phase.shrink),
+                suppress_health_check=list(HealthCheck),
+            ),
+        )

@@ -136,7 +136,10 @@ class Terminal:
 
     def ended(self) -> int:
         """Wait for its end; return its code."""
-        code = self.popen.wait(_SECONDS)
+        try:
+            code = self.popen.wait(_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it did not end:\n{self.seen}") from None
         os.close(self._theirs)
         self._theirs = -1
         self._reader.join(_SECONDS)

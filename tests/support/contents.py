@@ -14,6 +14,7 @@ _READ: dict[bytes, Callable[[Redis, bytes], Any]] = {
     b"set": lambda client, key: client.smembers(key),
     b"zset": lambda client, key: client.zrange(key, 0, -1),
     b"stream": lambda client, key: client.xrange(key),
+    b"none": lambda _client, _key: "",  # it has expired since it was listed
 }
 
 

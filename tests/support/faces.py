@@ -25,6 +25,10 @@ class SyncFace:
         """Call what `Spool` has."""
         return getattr(self.spool, name)
 
+    def for_tenant(self, tenant: str) -> SyncFace:
+        """Return this face for another tenant; close only the first."""
+        return SyncFace(self.spool.for_tenant(tenant))
+
     def entries(self, chat_id: str, after: int = 0, *, until: str = "idle") -> list[Entry]:
         """Return what a subscription brings until its end."""
         with self.spool.subscribe(chat_id, after, until=until) as entries:
@@ -46,10 +50,10 @@ class SyncFace:
 class AsyncFace:
     """An `AsyncSpool`: each call runs to its end on a loop that stands still between the calls."""
 
-    def __init__(self, spool: AsyncSpool) -> None:
+    def __init__(self, spool: AsyncSpool, runner: asyncio.Runner | None = None) -> None:
         """`spool` stays its owner's to close."""
         self.spool = spool
-        self._runner = asyncio.Runner()
+        self._runner = runner or asyncio.Runner()
 
     def run(self, awaitable: Awaitable[Any]) -> Any:
         """Wait for `awaitable` on the loop."""
@@ -66,6 +70,10 @@ class AsyncFace:
             return self.run(result) if isinstance(result, Awaitable) else result
 
         return call
+
+    def for_tenant(self, tenant: str) -> AsyncFace:
+        """Return this face for another tenant; close only the first."""
+        return AsyncFace(self.spool.for_tenant(tenant), self._runner)
 
     def entries(self, chat_id: str, after: int = 0, *, until: str = "idle") -> list[Entry]:
         """Return what a subscription brings until its end."""

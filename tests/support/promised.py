@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from chunkspool.scripts import Appended, Claimed, EndState, Enqueued, OnActive, StopReply
+from chunkspool.scripts import Appended, Claimed, EndState, Enqueued, Last, LoseReply, OnActive, StopReply
 
 MAX_ATTEMPTS = 3
 ENDED = frozenset({"completed", "stopped", "failed"})
@@ -26,6 +26,10 @@ class Promised:
     alive: bool = False
     seqs: list[int] = field(default_factory=list)
     stop: dict[str, Any] | None = None
+    released: int = 0
+    """The attempt that gave it up, if one did."""
+    spared: int = 0
+    """Attempts that do not count, because they were given up in order."""
 
 
 @dataclass(slots=True)
@@ -59,7 +63,7 @@ class PromisedChat:
         self._say("generation.queued", one)
         return Enqueued("created", one, self.generations[one].after)
 
-    def claim(self, one: str, token: str) -> Claimed:  # noqa: PLR0911 - one return an answer is what it is for
+    def claim(self, one: str, token: str, *, continues: bool) -> Claimed:
         """Give the generation to a new attempt, unless it has ended, was stopped, or its attempt is alive."""
         gen = self.generations.get(one)
         if gen is None:
@@ -68,20 +72,10 @@ class PromisedChat:
             return Claimed("ended", status=gen.status)
         if token == gen.token:
             return Claimed("claimed", gen.attempt, gen.request)
-        if gen.stop is not None:
-            self._end(one, "stopped", gen.stop)
-            return Claimed("stopped", status="stopped")
-        if gen.alive:
-            return Claimed("held")
-        if gen.attempt == MAX_ATTEMPTS:
-            self._end(one, "failed", {"type": "generation.failed", "code": "too_many_attempts"})
-            return Claimed("failed", status="failed")
-        gen.status, gen.attempt, gen.token, gen.alive, gen.seqs = "running", gen.attempt + 1, token, True, []
-        self._say("generation.started", one, attempt=gen.attempt)
-        return Claimed("claimed", gen.attempt, gen.request)
+        return self._claim(one, gen, token, continues=continues)
 
     def append(
-        self, one: str, attempt: int, index: int, events: Sequence[dict[str, Any]], ending: EndState | None
+        self, one: str, attempt: int, index: int, events: Sequence[dict[str, Any]], ending: Last | None
     ) -> Appended:
         """Write what is new of a batch of the newest attempt; what is old keeps its seqs."""
         gen = self.generations.get(one)
@@ -93,11 +87,14 @@ class PromisedChat:
         old = bool(events) and last <= len(gen.seqs)
         if not old and gen.status in ENDED:
             return Appended("ended", status=gen.status)
-        if not old and events and index > len(gen.seqs) + 1:
+        if not old and index > len(gen.seqs) + 1:
             return Appended("gap", first=len(gen.seqs) + 1)
         if not old:
             self._write(one, gen, events[len(gen.seqs) + 1 - index :], ending)
         seqs = (gen.seqs[index - 1], gen.seqs[last - 1]) if events else (0, 0)
+        if not old and ending == "released" and gen.status == "stopped":
+            # The stop's event follows what the attempt had to say.
+            seqs = (seqs[0] or len(self.log), len(self.log))
         return Appended("ok", *seqs, stop_asked=gen.stop is not None, status=gen.status)
 
     def stop(self, one: str, by: str, reason: str | None) -> StopReply:
@@ -114,6 +111,25 @@ class PromisedChat:
         self._end(one, "stopped", gen.stop or event)
         return StopReply("stopped")
 
+    def lose(self, one: str) -> LoseReply:
+        """End a generation that no live attempt holds, because its message is nowhere."""
+        gen = self.generations.get(one)
+        if gen is None:
+            return LoseReply("gone")
+        if gen.status in ENDED:
+            return LoseReply("ended")
+        if gen.alive:
+            return LoseReply("alive")
+        if gen.stop is not None:
+            self._end(one, "stopped", gen.stop)
+            return LoseReply("stopped")
+        self._end(one, "failed", {"type": "generation.failed", "code": "lost"})
+        return LoseReply("lost")
+
+    def withdraw(self, one: str, request_id: str) -> bool:
+        """Let a request be made again, unless it has been."""
+        return self.requests.get(request_id) == one and self.requests.pop(request_id) == one
+
     def erase(self, seen: Sequence[str], known: int) -> bool:
         """Forget everything, if it is what the caller has seen."""
         if list(seen) != self.active or known != len(self.generations):
@@ -121,13 +137,33 @@ class PromisedChat:
         self.log, self.generations, self.requests, self.active = [], {}, {}, []
         return True
 
-    def _write(self, one: str, gen: Promised, new: Sequence[dict[str, Any]], ending: EndState | None) -> None:
-        gen.alive = True
-        for event in new[:-1] if ending else new:
+    def _claim(self, one: str, gen: Promised, token: str, *, continues: bool) -> Claimed:
+        if gen.stop is not None:
+            self._end(one, "stopped", gen.stop)
+            return Claimed("stopped", status="stopped")
+        if gen.alive:
+            return Claimed("held")
+        spared = gen.spared + (gen.released == gen.attempt > 0)
+        if gen.attempt - spared == MAX_ATTEMPTS:
+            self._end(one, "failed", {"type": "generation.failed", "code": "too_many_attempts"})
+            return Claimed("failed", status="failed")
+        gen.status, gen.attempt, gen.token, gen.alive = "running", gen.attempt + 1, token, True
+        gen.seqs, gen.spared = [], spared
+        self._say("generation.started", one, attempt=gen.attempt, continues=continues and gen.attempt > 1)
+        return Claimed("claimed", gen.attempt, gen.request)
+
+    def _write(self, one: str, gen: Promised, new: Sequence[dict[str, Any]], ending: Last | None) -> None:
+        ends = ending in ENDED
+        for event in new[:-1] if ends else new:
             gen.seqs.append(self._add(one, event))
-        if ending and gen.stop is not None:
+        gen.alive = ending != "released"
+        if ending == "released" and gen.stop is None:
+            gen.released = gen.attempt
+        elif ending == "released":
+            self._end(one, "stopped", gen.stop)
+        elif ends and gen.stop is not None:
             gen.seqs.append(self._end(one, "stopped", gen.stop))
-        elif ending:
+        elif ends:
             gen.seqs.append(self._end(one, ending, new[-1]))
 
     def _end(self, one: str, how: EndState, event: dict[str, Any]) -> int:

@@ -76,7 +76,7 @@ ASKED = (
         (
             Sent(2, said(2, 0, 1), whole=False),
             Sent(4, said(4, 0, 1, 2), prefix=said(2, 0), whole=False),
-            Sent(5, said(5, 0, 1)),
+            Sent(5, said(5, 0, 1), began=1550),
         ),
     ),
     Asked("stops", (Sent(6, said(6, 0, 1), whole=False),), frozenset({"user"}), stop_accepted=True),

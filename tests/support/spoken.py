@@ -15,7 +15,7 @@ CLOCK_MS = 5
 
 @dataclass(slots=True)
 class Section:
-    """What was said after one `generation.started`; `at` is when that was, in Unix ms."""
+    """What was said after one `generation.started`; `at` is when its attempt began, in Unix ms."""
 
     seq: int
     at: int
@@ -34,8 +34,11 @@ def sections_of(lines: Sequence[Line]) -> list[Section]:
     sections: list[Section] = []
     for line in lines:
         if line.type == "generation.started":
-            event = line.event
-            sections.append(Section(line.seq, line.at, event["attempt"], bool(event.get("continues"))))
+            attempt, continues = line.event["attempt"], bool(line.event.get("continues"))
+            # One that falls back says so while it asks its model anew.
+            fell_back = bool(sections) and sections[-1].attempt == attempt
+            at = sections[-1].at if fell_back else line.at
+            sections.append(Section(line.seq, at, attempt, continues))
         elif line.type == "text.delta" and sections:
             sections[-1].deltas.append(str(line.event["text"]))
     return sections

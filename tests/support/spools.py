@@ -8,7 +8,9 @@ from redis import Redis
 from support.logs import KEYS
 
 from chunkspool import AsyncSpool, Settings, Spool, scripts
+from chunkspool.events import Event, encode
 from chunkspool.keys import ChatKeys
+from chunkspool.scripts import Appended, EndState
 from chunkspool.store import Store
 
 
@@ -40,3 +42,22 @@ def claim_and_die(client: Redis, generation_id: str, lease: float, keys: ChatKey
     claimed = Store(client).send(claim)
     assert claimed.outcome == "claimed"
     return claimed.attempt
+
+
+def append_by_hand(
+    client: Redis,
+    generation_id: str,
+    index: int,
+    *events: Event,
+    ending: EndState | None = None,
+    attempt: int = 1,
+    lease: float = 60.0,
+    keys: ChatKeys = KEYS,
+) -> Appended:
+    """Append a batch without a producer: at once, also as an attempt that was thought to be dead."""
+    encoded = [encode(event) for event in events]
+    lease_ms = round(lease * 1000)
+    call = scripts.append(
+        keys, generation_id, attempt=attempt, index=index, lease_ms=lease_ms, events=encoded, ending=ending
+    )
+    return Store(client).send(call)

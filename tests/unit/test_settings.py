@@ -17,11 +17,13 @@ WRONG = {
     "redelivery": ["0", "x"],
     "max_attempts": ["0", "1001", "2.5", "x"],
     "recovery": ["retry"],
+    "drain_grace": ["-1", "86401", "nan", "x"],
     "deadline": ["0", "x"],
     "first_token_timeout": ["0", "x"],
     "idle_timeout": ["0", "x"],
     "lost_after": ["0", "x"],
     "sweep_interval": ["0", "x"],
+    "recheck": ["0", "x"],
     "flush_interval": ["0", "x"],
     "write_timeout": ["0", "x"],
     "read_timeout": ["0", "x"],
@@ -30,8 +32,23 @@ WRONG = {
     "max_request_bytes": ["0", "536870913", "x"],
     "max_event_bytes": ["0", "x"],
     "provider_retries": ["-1", "21", "x"],
+    "token_secret": [SECRET],
+    "max_body_bytes": ["0", "x"],
+    "heartbeat": ["0", "x"],
+    "answer_timeout": ["0", "x"],
 }
-TEXTS = {"broker_url", "queue", "task", "imports", "provider", "model", "openai_base_url", "openai_api_key"}
+TEXTS = {
+    "broker_url",
+    "queue",
+    "task",
+    "imports",
+    "provider",
+    "model",
+    "openai_base_url",
+    "openai_api_key",
+    "cors_origins",
+    "flower_url",
+}
 
 
 def test_every_setting_is_tried() -> None:
@@ -48,7 +65,7 @@ def test_a_wrong_value_names_its_variable(field: str) -> None:
         message = str(refused.value)
         assert message.startswith(variable_of(field))
         assert SECRET not in message
-        assert ("***" if field.endswith("_url") else repr(value)) in message
+        assert ("***" if field.endswith(("_url", "_secret")) else repr(value)) in message
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:

@@ -159,10 +159,10 @@ def test_a_planted_fault_is_found_and_named(rule: Rule, plant: Plant) -> None:
 
 def test_a_fault_in_one_generation_is_not_laid_to_another() -> None:
     """Where generations are interleaved, the violation names the one that is wrong."""
-    chat, evidence = events(lambda log: log.insert(8, delta("restarts", 1, 2)))()
+    chat, evidence = events(lambda log: log.__setitem__(10, delta("restarts", 1, 2)))()
     assert {violation.generation for violation in check(chat, evidence)} == {"restarts"}
 
 
 def test_every_rule_has_a_planted_fault() -> None:
-    """No rule stands in the list that was never seen to work."""
-    assert {rule for _, rule, _ in FAULTS} == set(Rule)
+    """No rule stands in the list that was never seen to work (three of them: test_chaos_verdict.py)."""
+    assert {rule for _, rule, _ in FAULTS} == set(Rule) - {Rule.UNCAUSED, Rule.OPEN, Rule.DIED}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from celery.exceptions import Reject
 
-from chunkspool.errors import NotClaimed, ProviderError, StoreFull, StoreUnavailable
+from chunkspool.errors import HandedOver, NotClaimed, ProviderError, StoreFull, StoreUnavailable
 from tasks import generate as shell
 
 
@@ -36,15 +36,16 @@ def run_with(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     shell.generate.run("tenant", "chat", "generation")
 
 
-@pytest.mark.parametrize("error", [StoreUnavailable("away"), StoreFull("full"), NotClaimed("generation", "held")])
-def test_a_redis_that_does_not_take_it_and_a_rival_are_waited_for(
-    monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    """Away, full, or held by another attempt: the message is requeued."""
+ERRORS = [StoreUnavailable("away"), StoreFull("full"), NotClaimed("generation", "held"), HandedOver("leaving")]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_what_cannot_be_run_now_is_given_back(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Redis away or full, another attempt alive, this process about to end: the message is requeued."""
     with pytest.raises(Reject) as rejected:
         run_with(monkeypatch, error)
     assert rejected.value.requeue is True
-    assert rejected.value.__cause__ is error
+    assert rejected.value.reason is error
 
 
 def test_a_failed_generation_is_done_with(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,13 +7,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import psutil
 from end_to_end.chaos.happened import Death, Fault, now
 from end_to_end.chaos.plan import Kind
 from support.nodes import WorkerCommand, WorkerProcess
 
-POOLS = (("threads", 8), ("threads", 8), ("threads", 8), ("prefork", 4))
+KINDS = (("threads", 8, "restart"), ("threads", 8, "continue"), ("threads", 8, "restart"), ("prefork", 4, "continue"))
+"""Pool, slots, and how its attempts go on from earlier ones."""
 READY = " ready."
 PATIENCE = 45.0
 """Seconds that a terminated worker may take: its drain, and then some."""
@@ -25,10 +27,13 @@ class Worker:
 
     node: WorkerProcess
     prefork: bool
-    state: str = "up"
-    """"up", "paused", "ending" (it was asked to end) or "down"."""
+    state: Literal["up", "paused", "ending", "down"] = "up"
     since: int = 0
+    """When the last thing was done to it, in Unix ms."""
     next_at: float = 0.0
+    """When the next thing is due, by the monotonic clock."""
+    pause: float = 0.0
+    """Seconds that it stays down once it has ended."""
 
     @property
     def name(self) -> str:
@@ -39,7 +44,7 @@ class Worker:
         """Tell whether this can be done to it now. One that has only just begun does not know SIGTERM yet."""
         if kind is Kind.KILL_CHILD and not self.prefork:
             return False
-        ready = kind not in {Kind.KILL_CHILD, Kind.TERMINATE} or READY in self.node.running().tail_of_log(200)
+        ready = kind not in {Kind.KILL_CHILD, Kind.TERMINATE} or READY in self.node.running().tail_of_log(1_000_000)
         return self.state == "up" and ready
 
 
@@ -53,16 +58,19 @@ class Herd:
 
     @classmethod
     def start(cls, folder: Path, broker: str, environment: Mapping[str, str]) -> Herd:
-        """Start all workers; return when each has answered."""
+        """Start all workers; `wait` for them."""
         workers = []
-        for n, (pool, slots) in enumerate(POOLS):
+        for n, (pool, slots, recovery) in enumerate(KINDS):
             name = f"worker-{n}"
-            own = {**environment, "OPENAI_API_KEY": name}
+            own = {**environment, "OPENAI_API_KEY": name, "CHUNKSPOOL_RECOVERY": recovery}
             command = WorkerCommand(name, pool, slots, own, ("--without-gossip", "--without-mingle"))
             workers.append(Worker(WorkerProcess(command, folder, broker), pool == "prefork"))
-        for worker in workers:
-            worker.node.ready()
         return cls(workers)
+
+    def wait(self) -> None:
+        """Wait until each has answered."""
+        for worker in self.workers:
+            worker.node.ready()
 
     def hurt(self, kind: Kind, draw: float, seconds: float) -> bool:
         """Do something to one of those that are up, for so many seconds; return False where there is none."""
@@ -70,7 +78,7 @@ class Herd:
         if not up:
             return False
         worker = up[int(draw * len(up))]
-        worker.since, worker.next_at = now(), time.monotonic() + seconds
+        worker.since, worker.next_at, worker.pause = now(), time.monotonic() + seconds, seconds
         match kind:
             case Kind.KILL:
                 worker.node.kill()
@@ -123,7 +131,7 @@ class Herd:
             self.deaths.append(Death(worker.name, process.popen.returncode, process.tail_of_log()))
         worker.node.kill()
         process.popen.wait()
-        worker.state = "down"
+        worker.state, worker.next_at = "down", time.monotonic() + worker.pause
 
     def _kill_child(self, worker: Worker, draw: float) -> bool:
         children = psutil.Process(worker.node.running().pid).children()

@@ -48,6 +48,8 @@ class GenerationPlan:
     pieces: int
     pace: float
     stop_after: float | None
+    refuses: bool = False
+    """Whether the model refuses to go on from a text that was begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,8 @@ def _generations(dice: random.Random, scale: Scale) -> tuple[GenerationPlan, ...
         at = min(begins[chat] + dice.uniform(0, 0.4) * scale.seconds * (n >= scale.chats), scale.seconds)
         pieces, pace = dice.randint(15, 50), dice.uniform(0.04, 0.12)
         stop_after = dice.uniform(0, pieces * pace * 1.2) if n in stopped else None
-        made.append(GenerationPlan(f"question-{n}", f"chat-{chat}", at, pieces, pace, stop_after))
+        refuses = dice.random() < 0.3
+        made.append(GenerationPlan(f"question-{n}", f"chat-{chat}", at, pieces, pace, stop_after, refuses))
     return tuple(sorted(made, key=lambda generation: generation.at))
 
 

@@ -40,6 +40,8 @@ def show(console: Console, outcome: Outcome) -> None:
 def _lines(outcome: Outcome) -> list[tuple[str, str]]:
     verdict, done = outcome.verdict, Counter(fault.kind for fault in outcome.faults)
     endings = ", ".join(f"{n} {kind.removeprefix('generation.')}" for kind, n in sorted(verdict.endings.items()))
+    ends = sorted((fault.over - fault.began) / 1000 for fault in outcome.faults if fault.kind is Kind.TERMINATE)
+    ended = f"median {statistics.median(ends):.1f} s, longest {ends[-1]:.1f} s" if ends else "none"
     return [
         ("generations", f"{verdict.generations} in {outcome.plan.scale.chats} chats: {endings}"),
         (
@@ -47,6 +49,7 @@ def _lines(outcome: Outcome) -> list[tuple[str, str]]:
             f"{verdict.attempts}, {verdict.restarted} generations more than one; {outcome.model_calls} model calls",
         ),
         ("faults", ", ".join(f"{kind}: {done[kind]}" for kind in Kind if done[kind])),
+        ("SIGTERM", f"until the worker had ended: {ended}"),
         ("stops", str(outcome.stops)),
         (
             "readers",

@@ -29,6 +29,7 @@ PATIENCE = 90.0
 WORKERS = {
     # Three is too few where everything breaks all the time, and each attempt is looked at anyhow.
     "CHUNKSPOOL_MAX_ATTEMPTS": "50",
+    "CHUNKSPOOL_SWEEP_INTERVAL": "3",
 }
 
 
@@ -65,20 +66,21 @@ class Stage:
         """Break it now; return False if there is nothing to break at the moment."""
         match fault.kind:
             case Kind.RESTART:
-                self._restart(hard=fault.draw < 0.5)
+                self._restart(fault.seconds, hard=fault.draw < 0.5)
             case Kind.CUT:
                 self._cut(random.Random(fault.draw))  # noqa: S311 - a repeatable run, no secret
             case _:
                 return self._herd.hurt(fault.kind, fault.draw, fault.seconds)
         return True
 
-    def _restart(self, *, hard: bool) -> None:
+    def _restart(self, seconds: float, *, hard: bool) -> None:
         began = now()
         if hard:
             self._server.kill()
         else:
             self._server.stop()
         self._own.append(Fault(Kind.RESTART, "", began, now()))
+        time.sleep(seconds)
         self._server.start()
 
     def _cut(self, dice: random.Random) -> None:
@@ -135,6 +137,7 @@ def _up(binary: Binary, folder: Path) -> Iterator[tuple[PrivateServer, ModelProc
         }
         herd = Herd.start(folder, server.url, environment)
         started.callback(herd.end)
+        herd.wait()
         yield server, model, herd
 
 

@@ -124,7 +124,7 @@ class Traffic:
 
     async def _enqueue(self, spool: AsyncSpool, question: Question) -> None:
         asked = question.plan
-        params = {"paced": {"pieces": asked.pieces, "pace": asked.pace}}
+        params = {"paced": {"pieces": asked.pieces, "pace": asked.pace, "refuse_continuing": asked.refuses}}
         generation = await spool.enqueue(
             asked.chat, asked.name, params=params, request_id=asked.name, on_active="allow"
         )

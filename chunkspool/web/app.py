@@ -1,0 +1,96 @@
+"""The ASGI app: mount it in FastAPI, Starlette, Litestar or Django, or run it with `chunkspool serve`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from starlette.middleware.cors import CORSMiddleware
+
+from chunkspool import AsyncSpool
+from chunkspool.web import chat_routes, health_routes, problems, usechat_routes
+from chunkspool.web import page as chat_page
+from chunkspool.web.access import Authorize
+from chunkspool.web.body_limit import BodyLimit
+from chunkspool.web.event_stream import HandOver
+from chunkspool.web.mounting import Mounting
+from chunkspool.web.open_streams import OpenStreams
+from chunkspool.web.site import Site
+
+
+def create_app(
+    spool: AsyncSpool,
+    authorize: Authorize,
+    *,
+    tenant_of: Callable[[Request], str] | None = None,
+    page: bool = False,
+    mounted_at: str | None = None,
+    leaving: Callable[[], bool] | None = None,
+    closes_spool: bool = False,
+) -> FastAPI:
+    """Return an app with the routes of docs/web.md.
+
+    `authorize` is asked before anything is done in a chat: `SignedTokens(secret)`, `allow_all`, or your own.
+    `tenant_of` gives a request's tenant; without it, all are the spool's own. With `page`, the chat page is at `/`.
+    `mounted_at` is the path in front of the routes, for a framework that does not tell the app (Litestar). `leaving`
+    tells whether the server shuts down, so that open streams end and it need not wait for them; uvicorn is asked where
+    it is not given. The spool stays yours to close, unless `closes_spool`: then the app's lifespan does it.
+    """
+    settings = spool.settings
+    streams = OpenStreams(settings.heartbeat, leaving)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        streams.end()
+        if closes_spool:
+            await spool.aclose()
+
+    app = FastAPI(
+        title="chunkspool",
+        version=version("chunkspool"),
+        summary="Durable, resumable LLM streams",
+        # FastAPI's pages for them fetch scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    app.state.site = Site(spool, authorize, tenant_of, streams)
+    problems.install(app)
+    app.include_router(chat_routes.router, tags=["chats"])
+    app.include_router(usechat_routes.router, tags=["useChat"])
+    app.include_router(health_routes.router, tags=["health"])
+    if page:
+        chat_page.install(app, settings.flower_url)
+    app.add_middleware(HandOver)
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
+            expose_headers=["Retry-After", "x-vercel-ai-ui-message-stream"],
+        )
+    if mounted_at is not None:
+        app.add_middleware(Mounting, at=mounted_at)
+    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
+    return app
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document: FastAPI's, with the media type that problems really have."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+        for operation in (operation for path in document["paths"].values() for operation in path.values()):
+            for status, reply in operation["responses"].items():
+                if status >= "400" and "content" in reply:
+                    reply["content"] = {problems.MEDIA_TYPE: reply["content"]["application/json"]}
+        app.openapi_schema = document
+    return app.openapi_schema

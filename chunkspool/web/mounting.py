@@ -1,0 +1,21 @@
+"""Make up for a framework that does not tell an app where it is mounted, as ASGI asks for."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+
+class Mounting:
+    """ASGI middleware, the outermost: it says so in the scope. Litestar also ends every path with a slash."""
+
+    def __init__(self, app: ASGIApp, at: str) -> None:
+        """`at` is the path in front of the routes."""
+        self._app = app
+        self._at = at.rstrip("/")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        if scope["type"] == "http":
+            path = self._at + scope["path"].rstrip("/")
+            scope = {**scope, "root_path": self._at, "path": path}
+        await self._app(scope, receive, send)

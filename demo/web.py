@@ -1,0 +1,12 @@
+"""The demo's web app: the routes and the page, open to all who can reach the loopback address."""
+
+from __future__ import annotations
+
+import sys
+
+from chunkspool import Settings
+from chunkspool.web.serve import serve
+from demo.ports import LOOPBACK
+
+if __name__ == "__main__":
+    serve(Settings.from_env(), LOOPBACK, int(sys.argv[1]), open_access=True)

@@ -1,0 +1,88 @@
+"""A message that was redelivered belongs to whoever has it now: the broker's part of promises 3 and 9."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from threading import Barrier
+
+import pytest
+from kombu import Connection
+from redis import Redis
+from support.waiting import eventually
+
+from worker import transport
+
+QUEUE = "chunkspool"
+
+
+@pytest.fixture
+def channels(redis_url: str) -> Iterator[tuple[transport.Channel, transport.Channel]]:
+    """Give the channels of two workers, with a message in the queue."""
+    with ExitStack() as open_:
+        workers = [open_.enter_context(Connection(redis_url, transport=transport.Transport)) for _ in range(2)]
+        one, other = (worker.default_channel for worker in workers)
+        with Connection(redis_url) as sender, sender.SimpleQueue(QUEUE) as queue:
+            queue.put({"n": 1})
+        yield one, other
+
+
+def get(channel: transport.Channel) -> transport.Message:
+    """Take the message, as a worker does."""
+    return eventually(lambda: channel.basic_get(QUEUE))
+
+
+def give_back(channel: transport.Channel, tag: str, start: Barrier) -> None:
+    """Give a message back when all are ready to."""
+    start.wait(10)
+    channel.qos.restore_by_tag(tag)
+
+
+def test_a_late_acknowledgement_takes_nothing_from_the_new_owner(
+    channels: tuple[transport.Channel, transport.Channel], client: Redis
+) -> None:
+    """A worker was away for so long that its message went to another one; what it does with its own is its own."""
+    late, owner = channels
+    first = get(late)
+    owner.qos.restore_by_tag(first.delivery_tag)  # what the look for messages of the dead does
+    second = get(owner)
+    assert second.headers == {**first.headers, "redelivered": True}
+    first.ack()
+    assert client.hkeys("unacked") == [second.delivery_tag.encode()]
+    late.qos.restore_by_tag(first.delivery_tag)
+    assert client.llen(QUEUE) == 0
+    second.ack()
+    assert (client.hlen("unacked"), client.zcard("unacked_index")) == (0, 0)
+
+
+def test_the_newest_of_several_owners_has_it(
+    channels: tuple[transport.Channel, transport.Channel], client: Redis
+) -> None:
+    """However often it changes hands, it is there once."""
+    one, other = channels
+    held = [get(one)]
+    for channel in (other, one, other):
+        channel.qos.restore_by_tag(held[-1].delivery_tag)
+        held.append(get(channel))
+    assert len({message.delivery_tag for message in held}) == 4
+    for message in held[:-1]:
+        message.reject(requeue=True)
+    assert client.hkeys("unacked") == [held[-1].delivery_tag.encode()]
+    assert client.llen(QUEUE) == 0
+    held[-1].ack()
+
+
+def test_a_message_is_given_back_once_however_many_try(
+    channels: tuple[transport.Channel, transport.Channel], client: Redis
+) -> None:
+    """The lock under which workers look for messages of the dead saves work, no more: it may expire early."""
+    one, _ = channels
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(20):
+            tag = get(one).delivery_tag
+            start = Barrier(2)
+            for both in [pool.submit(give_back, channel, tag, start) for channel in channels]:
+                both.result(10)
+            assert client.llen(QUEUE) == 1
+            assert client.hlen("unacked") == 0

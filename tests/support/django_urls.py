@@ -1,0 +1,14 @@
+"""The URLs of the Django project beside which the web routes are mounted."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+
+
+def hello(_request: HttpRequest) -> HttpResponse:
+    """Say where one is."""
+    return HttpResponse("hello from Django")
+
+
+urlpatterns = [path("hello", hello)]

@@ -1,0 +1,76 @@
+"""Make logs as workers write them, at random: attempts that die, several generations at once, every kind of event."""
+
+from __future__ import annotations
+
+from random import Random
+
+from chunkspool import Entry
+from chunkspool.events import (
+    Data,
+    Event,
+    GenerationCompleted,
+    GenerationFailed,
+    GenerationQueued,
+    GenerationStarted,
+    GenerationStopped,
+    ReasoningDelta,
+    TextDelta,
+    ToolCall,
+    ToolResult,
+    UnknownEvent,
+    Usage,
+    encode,
+)
+
+WORDS = ("sky", " blue", "\n\n", "data: x", "ß", "🙂", '"', "\\", "\r", "\u2028")
+
+
+def random_log(seed: int, generations: int = 2) -> list[Entry]:
+    """Return the entries of a chat, numbered from 1."""
+    random = Random(seed)  # noqa: S311 - repeatable, no secret
+    threads = [_generation(random, f"g{n}") for n in range(generations)]
+    events: list[Event] = []
+    while any(threads):
+        events.append(random.choice([thread for thread in threads if thread]).pop(0))
+    return entries_of(events)
+
+
+def entries_of(events: list[Event]) -> list[Entry]:
+    """Return events as entries from seq 1."""
+    return [Entry(seq, 1000 + seq, event, encode(event)) for seq, event in enumerate(events, start=1)]
+
+
+def _generation(random: Random, name: str) -> list[Event]:
+    events: list[Event] = [GenerationQueued(generation=name)]
+    if random.random() < 0.1:
+        return [*events, GenerationStopped(generation=name, by="user", reason=None)]
+    for attempt in range(1, random.choice((2, 2, 3, 4))):
+        continues = attempt > 1 and random.random() < 0.3
+        events.append(GenerationStarted(generation=name, attempt=attempt, model="m", continues=continues))
+        events += _said(random, name, attempt if continues else 1)
+    endings: list[Event] = [
+        GenerationCompleted(generation=name, finish_reason=random.choice(("stop", "length", "strange"))),
+        GenerationStopped(generation=name, by="user", reason=random.choice((None, "enough"))),
+        GenerationFailed(generation=name, code="server_error", message="The model failed.", retryable=True),
+    ]
+    return [*events, random.choice(endings)]
+
+
+def _said(random: Random, name: str, attempt: int) -> list[Event]:
+    said: list[Event] = []
+    for number in range(random.randrange(8)):
+        call = f"call-{attempt}-{number}"  # an attempt that begins anew may well use the same ids
+        choices: list[list[Event]] = [
+            [TextDelta(generation=name, text=random.choice(WORDS)) for _ in range(random.randrange(1, 5))],
+            [ReasoningDelta(generation=name, text=random.choice(WORDS))],
+            [
+                ToolCall(generation=name, id=call, name="clock", arguments=random.choice(("{}", '{"a":1}', "{broken"))),
+                ToolResult(generation=name, id=call, output={"hour": number}),
+            ],
+            [ToolResult(generation=name, id="nobody's", output=1)],
+            [Data(generation=name, name="colour", value=["red", number])],
+            [Usage(generation=name, input_tokens=3, output_tokens=number)],
+            [UnknownEvent(type="from.tomorrow", generation=name)],
+        ]
+        said += random.choices(choices, weights=(6, 3, 2, 1, 2, 1, 1))[0]
+    return said

@@ -1,0 +1,54 @@
+"""Read server-sent events as the specification says, by no code of the library."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of a stream."""
+
+    id: str
+    name: str
+    data: str
+
+
+@dataclass(slots=True)
+class Reader:
+    """Takes the stream in any pieces, gives the events that are whole."""
+
+    rest: bytes = b""
+    last_id: str = ""
+    retry: int | None = None
+    comments: list[str] = field(default_factory=list)
+
+    def events(self, piece: bytes) -> Iterator[Event]:
+        """Return the events that `piece` completes."""
+        self.rest += piece
+        *blocks, self.rest = re.split(rb"\n\n", self.rest)
+        for block in blocks:
+            name, data = "message", list[str]()
+            for line in re.split(r"\r\n|\r|\n", block.decode()):
+                kind, _, value = line.partition(":")
+                value = value.removeprefix(" ")
+                match kind:
+                    case "":
+                        self.comments.append(value)
+                    case "id":
+                        self.last_id = value
+                    case "event":
+                        name = value
+                    case "data":
+                        data.append(value)
+                    case "retry":
+                        self.retry = int(value)
+            if data:
+                yield Event(self.last_id, name, "\n".join(data))
+
+
+def events_of(stream: bytes) -> list[Event]:
+    """Return all events of a stream."""
+    return list(Reader().events(stream))

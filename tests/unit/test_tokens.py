@@ -1,0 +1,131 @@
+"""Signed tokens: good for one chat, for some actions, for some time, and for nothing else (promise 12)."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+
+from chunkspool.errors import InvalidInput, SettingsError
+from chunkspool.web import AccessDenied, Action, SignedTokens
+
+SECRET = "a secret of enough characters"
+NOW = 1_000_000.0
+
+
+def tokens(secret: str = SECRET, now: float = NOW) -> SignedTokens:
+    """Return a checker whose clock stands."""
+    return SignedTokens(secret, clock=lambda: now)
+
+
+def request(authorization: str | None = None, query: str = "") -> Request:
+    """Return a request that carries a token, or does not."""
+    headers = [] if authorization is None else [(b"authorization", authorization.encode())]
+    return Request({"type": "http", "method": "GET", "headers": headers, "query_string": query.encode()})
+
+
+def test_a_token_is_good_for_its_chat_and_actions() -> None:
+    """Another chat, another action, another tenant: no."""
+    signed = tokens()
+    asked = request(f"Bearer {signed.issue('c1', ['ask', 'read'])}")
+    answers = [
+        signed(asked, tenant, chat, action)
+        for tenant, chat, action in [
+            ("default", "c1", "ask"),
+            ("default", "c1", "read"),
+            ("default", "c1", "erase"),
+            ("default", "c2", "read"),
+            ("other", "c1", "read"),
+        ]
+    ]
+    assert answers == [True, True, False, False, False]
+
+
+def test_a_star_is_any_chat_of_the_tenant() -> None:
+    """For a back office, say."""
+    signed = tokens()
+    asked = request(f"bearer {signed.issue('*', ['erase'], tenant='t')}")
+    assert signed(asked, "t", "whatever", "erase")
+    assert not signed(asked, "default", "whatever", "erase")
+
+
+def test_the_query_is_for_event_sources_and_the_header_wins() -> None:
+    """A browser's EventSource can set no header."""
+    signed = tokens()
+    good, other = signed.issue("c1", ["read"]), signed.issue("c2", ["read"])
+    assert signed(request(query=f"token={good}"), "default", "c1", "read")
+    assert not signed(request(f"Bearer {other}", f"token={good}"), "default", "c1", "read")
+
+
+def test_a_token_expires() -> None:
+    """After its seconds it is a stranger's."""
+    token = tokens().issue("c1", seconds=60)
+    assert tokens(now=NOW + 59)(request(f"Bearer {token}"), "default", "c1", "read")
+    with pytest.raises(AccessDenied, match="expired"):
+        tokens(now=NOW + 60)(request(f"Bearer {token}"), "default", "c1", "read")
+
+
+def test_every_single_changed_character_is_noticed() -> None:
+    """There is no bit of a token that does not count."""
+    token = tokens().issue("c1", ["read"])
+    for i, old in enumerate(token):
+        forged = f"{token[:i]}{'A' if old != 'A' else 'Q'}{token[i + 1 :]}"
+        with pytest.raises(AccessDenied):
+            tokens()(request(f"Bearer {forged}"), "default", "c1", "read")
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "Basic YTpi",
+        "Bearer x",
+        "Bearer v1.x.y",
+        "Bearer ..",
+        "Bearer ü.ü.ü",
+        "Bearer v1.=.=",
+    ],
+)
+def test_no_token_and_nonsense_are_refused(authorization: str | None) -> None:
+    """A stranger gets AccessDenied, never another error."""
+    with pytest.raises(AccessDenied):
+        tokens()(request(authorization), "default", "c1", "read")
+
+
+def test_a_payload_that_was_signed_with_another_secret_is_refused() -> None:
+    """Whoever does not know the secret can make no token, not even one without an expiry."""
+    token = SignedTokens("another secret, just as long").issue("c1", ["read"])
+    with pytest.raises(AccessDenied):
+        tokens()(request(f"Bearer {token}"), "default", "c1", "read")
+    _, payload, _ = token.split(".")
+    grant: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    assert set(grant) == {"tenant", "chat", "actions", "expires"}
+
+
+@pytest.mark.parametrize(
+    ("chat", "actions", "seconds"),
+    [
+        ("a{b", ["read"], 60),
+        ("c1", ["write"], 60),
+        ("c1", "read", 60),
+        ("c1", ["read"], 0),
+        ("c1", ["read"], float("inf")),
+    ],
+)
+def test_a_token_that_makes_no_sense_is_not_issued(chat: str, actions: Sequence[Action], seconds: float) -> None:
+    """Wrong chat ids, unknown actions, and tokens for ever."""
+    with pytest.raises(InvalidInput):
+        tokens().issue(chat, actions, seconds=seconds)
+
+
+def test_a_secret_that_can_be_guessed_is_refused() -> None:
+    """Sixteen characters are the least."""
+    with pytest.raises(SettingsError):
+        SignedTokens("short")
