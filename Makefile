@@ -6,9 +6,11 @@ ARGS ?=
 # Tests mostly wait for other processes; so many of them run at a time.
 JOBS ?= 4
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+# The one on PATH is a wrapper, and on root's PATH only.
+RABBITMQ := /usr/lib/rabbitmq/bin/rabbitmq-server
 # What a test may need from Debian, as command:package: the other Redis, in which every promise is tested too, a browser
-# for the page, Node.js for the AI SDK's client.
-DEBIAN := redis-server:redis-server chromium:chromium node:nodejs npm:npm
+# for the page, Node.js for the AI SDK's client, another broker.
+DEBIAN := redis-server:redis-server chromium:chromium node:nodejs npm:npm $(RABBITMQ):rabbitmq-server
 MISSING = $(foreach pair,$(DEBIAN),$(shell command -v $(firstword $(subst :, ,$(pair))) >/dev/null || echo $(lastword $(subst :, ,$(pair)))))
 
 .PHONY: help demo test check wheel fix bench recovery chaos setup-system clean
