@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Tests mostly wait for other processes; so many of them run at a time.
+JOBS ?= 4
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 # What a test may need from Debian, as command:package: the other Redis, in which every promise is tested too, a browser
 # for the page, Node.js for the AI SDK's client.
@@ -34,7 +36,7 @@ demo: $(VENV)/ready-demo  ## the whole thing on this machine: Redis, a real mode
 	@$(BIN)/python -m demo $(ARGS)
 
 test: $(VENV)/ready-test  ## all tests; those that need a Debian package say so where it is missing
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 check: $(VENV)/ready-test wheel  ## ruff, mypy, import-linter, the built wheel
 	$(BIN)/ruff check .

@@ -6,6 +6,8 @@ _settings = Settings.from_env()
 
 broker_url = _settings.broker
 broker_connection_retry_on_startup = True
+# For as long as it takes: by default a worker ends after a hundred tries.
+broker_connection_max_retries = None
 if broker_url.startswith(("redis://", "rediss://")):
     broker_transport_options = {
         # A dead worker's message is another's after so long, seen by a look every second (kombu's defaults: an hour,

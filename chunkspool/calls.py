@@ -31,10 +31,14 @@ class Call(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Reads(Generic[T]):
-    """Commands that run as one MULTI/EXEC, so that they see one moment, and how to read their replies."""
+    """Commands that run as one MULTI/EXEC, so that they see one moment, and how to read their replies.
+
+    `entries`: how many entries of a log they may bring.
+    """
 
     commands: tuple[tuple[Arg, ...], ...]
     parse: Callable[[Sequence[Any]], T]
+    entries: int = 0
 
 
 def as_text(value: Any) -> str:

@@ -11,11 +11,12 @@ from typing import Annotated, Any, NoReturn
 import typer
 from pydantic_core import to_json
 
-from chunkspool.errors import ChunkspoolError, InvalidCursor, InvalidInput
+from chunkspool.errors import ChunkspoolError, InvalidCursor, InvalidInput, SettingsError
 from chunkspool.exit_codes import ExitCode, code_of_error
 from chunkspool.following import Follower
 from chunkspool.following import ask as ask_and_follow
 from chunkspool.scripts import OnActive
+from chunkspool.settings import Settings
 from chunkspool.spool import AsyncSpool
 from chunkspool.terminal import (
     JsonLines,
@@ -149,15 +150,68 @@ def erase(
     _run(work)
 
 
+@app.command()
+def serve(
+    *,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8000,
+    open_access: Annotated[bool, typer.Option("--open", help="Let everybody read, ask, stop and erase.")] = False,
+) -> None:
+    """Run the web routes and the chat page. It needs the extra "web", and a token secret unless --open is given."""
+
+    def work() -> ExitCode:
+        from chunkspool.web.serve import serve as run  # noqa: PLC0415 - only here is the extra needed
+
+        run(Settings.from_env(), host, port, open_access=open_access)
+        return ExitCode.DONE
+
+    _end(_with_web(work))
+
+
+@app.command()
+def token(
+    chat: Annotated[str, typer.Argument(metavar="CHAT", show_default=False, help='The chat\'s id, or "*" for any.')],
+    *,
+    action: Annotated[list[str] | None, typer.Option(help="ask, read, stop or erase; may be repeated.")] = None,
+    seconds: Annotated[float, typer.Option(help="How long the token is good for.")] = 3600.0,
+) -> None:
+    """Print a token for the web routes, signed with the token secret."""
+
+    def work() -> ExitCode:
+        from chunkspool.web.tokens import SignedTokens  # noqa: PLC0415 - as above
+
+        settings = Settings.from_env()
+        actions: Any = action or ("ask", "read", "stop")  # checked by what issues it
+        _say(SignedTokens.from_settings(settings).issue(chat, actions, seconds=seconds, tenant=settings.tenant))
+        return ExitCode.DONE
+
+    _end(_with_web(work))
+
+
+def _with_web(work: Callable[[], ExitCode]) -> Callable[[], ExitCode]:
+    def checked() -> ExitCode:
+        try:
+            return work()
+        except ModuleNotFoundError as missing:
+            raise SettingsError(f"this needs {missing.name}: pip install 'chunkspool[cli,web]'") from missing
+
+    return checked
+
+
 def _run(work: Callable[[AsyncSpool], Awaitable[ExitCode]]) -> NoReturn:
-    """Do `work` with the environment's spool; end the command with its code, and with one line if it went wrong."""
+    """Do `work` with the environment's spool, and end the command."""
 
     async def connected() -> ExitCode:
         async with AsyncSpool.from_env() as spool:
             return await work(spool)
 
+    _end(lambda: asyncio.run(connected()))
+
+
+def _end(work: Callable[[], ExitCode]) -> NoReturn:
+    """Do `work`; end the command with its code, and with one line if it went wrong."""
     try:
-        code = asyncio.run(connected())
+        code = work()
     except ChunkspoolError as error:
         complain(str(error))
         code = code_of_error(error)

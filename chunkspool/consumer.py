@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
-from collections.abc import Iterable
 from contextlib import suppress
-from copy import copy
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import redis.asyncio
 
 from chunkspool.calls import Reads
+from chunkspool.desk import Desk
 from chunkspool.errors import ChunkspoolError, StoreUnavailable
 from chunkspool.lines import TICKS, Lines
 from chunkspool.link import AsyncLink, share_of
@@ -20,8 +18,6 @@ from chunkspool.reader import Patience, Reader
 from chunkspool.store import AsyncStore
 
 T = TypeVar("T")
-BATCH = 16
-"""Reads of one round trip."""
 LINGER = 1.0
 """Seconds for which the connection is kept when the last reader has left."""
 
@@ -36,7 +32,7 @@ class AsyncHub:
         self._tick = recheck / TICKS
         self._stirred = asyncio.Event()
         self._lines = Lines(self._stirred.set)
-        self._desk = _Desk(AsyncStore(client), share_of(client))
+        self._desk = Desk(AsyncStore(client), share_of(client))
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -69,7 +65,7 @@ class AsyncHub:
         """Free all connections; `StoreUnavailable` is raised in the readers that are left."""
         self._closed = True
         self._stirred.set()
-        self._desk.close()
+        await self._desk.aclose()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -142,57 +138,3 @@ class AsyncHub:
             found = await link.look([look.reads for look in looks])
             for look, seen in zip(looks, found, strict=True):
                 self._lines.looked(look, seen)
-
-
-class _Desk:
-    """Where readers leave their reads: what gathers while the connections are busy goes in one round trip."""
-
-    def __init__(self, store: AsyncStore, most: int) -> None:
-        self._store = store
-        self._most = most
-        self._waiting: deque[_Asked] = deque()
-        self._workers: set[asyncio.Task[None]] = set()
-
-    async def read(self, reads: Reads[T]) -> T:
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append((reads, answer))
-        if len(self._workers) < self._most:
-            worker = asyncio.create_task(self._work(), name="chunkspool-hub-reads")
-            self._workers.add(worker)
-            worker.add_done_callback(self._workers.discard)
-        found = await answer
-        if isinstance(found, Exception):
-            raise found
-        return found  # type: ignore[no-any-return]
-
-    def close(self) -> None:
-        for worker in self._workers:
-            worker.cancel()
-
-    async def _work(self) -> None:
-        while self._waiting:
-            taken = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-            batch = [asked for asked in taken if not asked[1].done()]
-            if not batch:
-                continue
-            try:
-                found = await self._store.send_all([reads for reads, _ in batch], at_once=True)
-            except BaseException as error:
-                _answer(batch + list(self._waiting), StoreUnavailable(f"the readers' hub has ended ({error!r})"))
-                self._waiting.clear()
-                raise
-            for asked, one in zip(batch, found, strict=True):
-                _answer([asked], one)
-            if isinstance(found[0], StoreUnavailable):
-                # Those behind would fare no better, only learn it later.
-                _answer(self._waiting, found[0])
-                self._waiting.clear()
-
-
-_Asked = tuple[Reads[Any], asyncio.Future[Any]]
-
-
-def _answer(those: Iterable[_Asked], found: Any) -> None:
-    for _, answer in those:
-        if not answer.done():
-            answer.set_result(copy(found) if isinstance(found, Exception) else found)

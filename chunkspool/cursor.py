@@ -15,7 +15,7 @@ from chunkspool.keys import ChatKeys, checked_id
 PAGE = 500
 """Entries of one read: large enough that a replay is not round trips, small enough for a reader's memory."""
 FIRST_PAGE = 50
-"""Entries of a reader's first read, which shows how large its chat's events are."""
+"""Entries of the first read of those that catch up, which shows how large the chat's events are."""
 PAGE_BYTES = 64 * 1024
 """Bytes that a page is meant to hold; where the events are large, a page has fewer of them."""
 MAX_SEQ = 2**53
@@ -62,7 +62,7 @@ def page_after(
         entries = _consecutive(items_of_stream(found), after, page.last)
         return replace(page, entries=entries)
 
-    return Reads((*state.commands, newest(keys), log), parse)
+    return Reads((*state.commands, newest(keys), log), parse, limit)
 
 
 def newest(keys: ChatKeys) -> tuple[str | int, ...]:
@@ -148,11 +148,10 @@ class Cursor:
 
     def take_page(self, page: Page) -> tuple[Item, ...]:
         """Move over a page; return its entries, up to the one after which the reader is done."""
-        if page.entries:
-            self._limit = _next_limit(page.entries)
         entries = self._moved(page.entries)
         self._born = page.born or self._born
         self.behind = self.seq < max(page.last, self._known) and not self.done
+        self._limit = _next_limit(entries) if self.behind and entries else FIRST_PAGE
         if not self.behind and self._is_end(page):
             self.done = True
         return entries

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
-from chunkspool.calls import as_bytes, as_text
+from chunkspool.calls import as_bytes
 from chunkspool.errors import CorruptLog
 from chunkspool.events import Entry, decode
 
+_TIME_DIGITS = 16
+"""Unix ms of any time to come have fewer; what another program wrote may be no time at all."""
 _DELTAS = frozenset({"text.delta", "reasoning.delta"})
 
 
@@ -101,8 +103,8 @@ def read_frame(data: bytes) -> Frame:
 def _unusual(seq: int, fields: Sequence[Any] | dict[Any, Any]) -> Item:
     """Return an entry whose fields are a dict, are text, or were not written by us."""
     pairs = fields.items() if isinstance(fields, dict) else zip(fields[::2], fields[1::2], strict=False)
-    named = {as_text(name): value for name, value in pairs}
-    if "e" not in named:
+    named = {as_bytes(name): as_bytes(value) for name, value in pairs}
+    if b"e" not in named:
         return Unreadable(seq, "the entry has no event in it")
-    stamp = as_text(named.get("t", "0"))
-    return item_of(seq, int(stamp) if stamp.isdecimal() else 0, as_bytes(named["e"]))
+    at = named.get(b"t", b"0")
+    return item_of(seq, int(at) if at.isdigit() and len(at) <= _TIME_DIGITS else 0, named[b"e"])

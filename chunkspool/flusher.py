@@ -54,7 +54,7 @@ class Flusher:
         lane.sent = time.monotonic()
         with self._wake:
             if self._closing:
-                raise RuntimeError("this spool is closed")
+                raise StoreUnavailable("the spool was closed")
             self._lanes.add(lane)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="chunkspool-flusher", daemon=True)

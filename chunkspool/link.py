@@ -56,8 +56,12 @@ class Link:
 
     def waits(self, seconds: float) -> bool:
         """Wait until something comes in; return whether it has. Needs no lock."""
-        with translated():
-            return bool(self._connection.can_read(timeout=seconds))
+        try:
+            with translated():
+                return bool(self._connection.can_read(timeout=seconds))
+        except (AttributeError, TypeError, ValueError):
+            # Another thread could not send, upon which redis-py has closed the socket under our eyes: `hear` tells.
+            return True
 
     def hear(self, lines: Lines) -> None:
         """Pass on one message that has begun to come in. Raises `StoreError` if the connection is lost."""

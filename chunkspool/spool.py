@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -19,7 +20,7 @@ from chunkspool.consumer import AsyncHub
 from chunkspool.consumer_thread import Hub
 from chunkspool.cursor import Cursor
 from chunkspool.dispatch import Dispatcher
-from chunkspool.errors import SettingsError
+from chunkspool.errors import SettingsError, StoreUnavailable
 from chunkspool.events import Entry
 from chunkspool.keys import ChatKeys, checked_id
 from chunkspool.operations import Operation, Publish, Step
@@ -60,6 +61,7 @@ class Spool:
         self._dispatcher = Dispatcher(self.settings, celery_app) if celery_app or settings else None
         self._writer = Writer(redis, self.settings)
         self._hub = Hub(redis, read_timeout=self.settings.read_timeout, recheck=self.settings.recheck)
+        self._closed = threading.Event()
         self._owns_client = False
 
     @classmethod
@@ -206,7 +208,11 @@ class Spool:
         self._writer.hand_over()
 
     def close(self) -> None:
-        """End the readers and the threads of `produce`, and close the connections that this spool made itself."""
+        """End the readers and the threads of `produce`, and close the connections that this spool made itself.
+
+        Whatever is called later raises `StoreUnavailable`.
+        """
+        self._closed.set()
         self._hub.close()
         self._writer.close()
         if self._dispatcher is not None:
@@ -229,6 +235,7 @@ class Spool:
         return drive(operation, self._do)
 
     def _do(self, step: Step) -> object:
+        _demand_open(self._closed)
         if isinstance(step, Publish):
             _demanded(self._dispatcher).publish(step.tenant, step.chat_id, step.generation_id)
         elif isinstance(step, Pause):
@@ -259,6 +266,7 @@ class AsyncSpool:
         self._dispatcher = Dispatcher(self.settings, celery_app) if celery_app or settings else None
         self._writer = None if writer is None else Writer(writer, self.settings)
         self._hub = AsyncHub(redis, read_timeout=self.settings.read_timeout, recheck=self.settings.recheck)
+        self._closed = threading.Event()
         self._own_clients: tuple[AsyncRedis, Redis] | None = None
         self._enqueuing: set[asyncio.Task[Any]] = set()
 
@@ -383,9 +391,13 @@ class AsyncSpool:
             self._writer.hand_over()
 
     async def aclose(self) -> None:
-        """End the readers and the threads of `produce`, and close the connections that this spool made itself."""
+        """End the readers and the threads of `produce`, and close the connections that this spool made itself.
+
+        Whatever is called later raises `StoreUnavailable`.
+        """
         if self._enqueuing:
             await asyncio.wait(self._enqueuing)
+        self._closed.set()
         await self._hub.aclose()
         if self._writer is not None:
             await asyncio.to_thread(self._writer.close)
@@ -410,6 +422,7 @@ class AsyncSpool:
         return await drive_async(operation, self._do)
 
     async def _do(self, step: Step) -> object:
+        _demand_open(self._closed)
         if isinstance(step, Publish):
             publish = _demanded(self._dispatcher).publish
             await asyncio.to_thread(publish, step.tenant, step.chat_id, step.generation_id)
@@ -430,6 +443,11 @@ def _start(keys: ChatKeys, after: int | None, reader: str | None) -> Reads[int] 
         return None
     start = operations.played(keys, reader)
     return start if after is None else None
+
+
+def _demand_open(closed: threading.Event) -> None:
+    if closed.is_set():
+        raise StoreUnavailable("the spool was closed")
 
 
 def _demanded(dispatcher: Dispatcher | None) -> Dispatcher:

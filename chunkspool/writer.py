@@ -7,6 +7,7 @@ import threading
 
 import redis
 
+from chunkspool.errors import StoreUnavailable
 from chunkspool.flusher import Flusher
 from chunkspool.keys import ChatKeys
 from chunkspool.lane import Lane
@@ -57,7 +58,7 @@ class Writer:
     def _flusher(self) -> Flusher:
         with self._lock:
             if self._closed:
-                raise RuntimeError("this spool is closed")
+                raise StoreUnavailable("the spool was closed")
             if self._threads is None or self._threads[0] != os.getpid():
                 flusher = Flusher(self._client, self._settings)
                 listener = StopListener(self._client, flusher)

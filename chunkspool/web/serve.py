@@ -48,4 +48,4 @@ def _authorize(settings: Settings, *, open_access: bool) -> Authorize:
             f"set {variable_of('token_secret')} to serve only those who have a token, or use --open to let everybody "
             "read, ask, stop and erase"
         )
-    return SignedTokens(settings.token_secret.get_secret_value())
+    return SignedTokens.from_settings(settings)

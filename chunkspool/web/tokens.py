@@ -8,13 +8,14 @@ import math
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Collection
-from typing import get_args
+from typing import Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 
 from chunkspool.errors import InvalidInput, SettingsError
 from chunkspool.keys import checked_id
+from chunkspool.settings import Settings, variable_of
 from chunkspool.web.access import AccessDenied, Action
 
 ANY_CHAT = "*"
@@ -46,6 +47,13 @@ class SignedTokens:
             raise SettingsError(f"a token secret has at least {SHORTEST_SECRET} characters")
         self._secret = secret.encode()
         self._clock = clock
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Use the setting `token_secret`. Raises `SettingsError` where there is none, or one that can be guessed."""
+        if settings.token_secret is None:
+            raise SettingsError(f"tokens need a secret: set {variable_of('token_secret')}")
+        return cls(settings.token_secret.get_secret_value())
 
     def issue(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -74,13 +73,6 @@ def spool(redis_url: str) -> Iterator[Spool]:
     """Give a web app's spool."""
     with Spool.from_settings(Settings.checked({"redis_url": redis_url})) as connected:
         yield connected
-
-
-@pytest.fixture
-def readers() -> Iterator[ThreadPoolExecutor]:
-    """Give threads to read in."""
-    with ThreadPoolExecutor(64) as pool:
-        yield pool
 
 
 @pytest.fixture

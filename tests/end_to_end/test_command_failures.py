@@ -79,7 +79,7 @@ def test_a_wrong_password_is_one(locked_url: str) -> None:
     """The server refuses us: said in one line, without the password."""
     done = run(locked_url, "tail", "chat")
     assert done.returncode == 1
-    assert "check the URL and the password" in complaint(done)
+    assert "the server refuses us; check the URL" in complaint(done)
     assert "wrong" not in done.stderr.replace("WRONGPASS", "")
 
 

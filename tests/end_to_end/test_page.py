@@ -205,8 +205,8 @@ def test_a_lost_worker_shows_as_a_restart(stage: Stage, client: Redis) -> None:
     with stage.spool.produce(CHAT, generation_id, wait=10) as out:
         screen.expect_answer("")
         note = screen.page.locator(".note")
-        expect(note).to_have_text("The worker was lost. Attempt 2 took over.")
-        expect(screen.page.get_by_role("status")).to_have_text("The worker was lost. Attempt 2 took over.")
+        expect(note).to_have_text("Another worker took over: attempt 2.")
+        expect(screen.page.get_by_role("status")).to_have_text("Another worker took over: attempt 2.")
         out.text("light")
         screen.expect_answer("light")
         screen.page.reload()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -66,12 +65,12 @@ def children_of(worker: CeleryTestWorker) -> list[int]:
 
 
 def test_another_worker_goes_on(
-    start_worker: StartWorker, spool: Spool, client: Redis, paced_model: ModelProcess, readers: ThreadPoolExecutor
+    start_worker: StartWorker, spool: Spool, client: Redis, paced_model: ModelProcess
 ) -> None:
     """What the dead one had begins again in the other, within seconds and with one model call; the rest is not hurt."""
     workers = pair(start_worker, 8, **asking(paced_model))
     asked = [running(spool, f"chat-{n}", paced(40, 0.1)) for n in range(3)]
-    followed = [reading(readers, spool, one) for one in asked]
+    followed = [reading(spool, one) for one in asked]
     (call, *_) = calls_of(paced_model, "chat-0")
     workers[call.key].kill()
     for one, read in zip(asked, followed, strict=True):

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
+from starlette.testclient import TestClient
 from support.logs import CHAT
 from support.nodes import PROJECT
 from support.spools import spool_for
 from support.waiting import eventually
 from support.web import Site
 
-from chunkspool import Settings
+from chunkspool import AsyncSpool, Settings
 from chunkspool.errors import SettingsError
-from chunkspool.web import SignedTokens
+from chunkspool.web import SignedTokens, create_app
 from chunkspool.web.serve import serve
 from demo.ports import LOOPBACK, free_port, is_taken
 from demo.process import Process
 
 SECRET = "a secret of enough characters"
-SERVE = "import sys; from chunkspool import Settings; from chunkspool.web.serve import serve; "
-SERVE += "serve(Settings.from_env(), '127.0.0.1', int(sys.argv[1]), open_access=False)"
 
 
 def command(kind: str, port: int) -> list[str]:
     """Return the command line of a server."""
     if kind == "serve":
-        return [sys.executable, "-c", SERVE, str(port)]
+        return [sys.executable, "-m", "chunkspool.cli", "serve", "--port", str(port)]
     return [sys.executable, "-m", "uvicorn", "examples.mounted_in_fastapi:app", "--port", str(port)]
 
 
@@ -85,3 +85,37 @@ def test_serve_refuses_to_start_open_by_accident() -> None:
     """Without a token secret and without --open there is a message, and no server."""
     with pytest.raises(SettingsError, match=r"CHUNKSPOOL_TOKEN_SECRET .* --open"):
         serve(Settings.checked({}), LOOPBACK, free_port(), open_access=False)
+
+
+def chunkspool(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line."""
+    command = [sys.executable, "-m", "chunkspool.cli", *arguments]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CHUNKSPOOL_")}
+    return subprocess.run(  # noqa: S603 - the project's own command line
+        command, cwd=PROJECT, env={**kept, **environment}, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("command", [("serve",), ("token", "chat")])
+def test_without_a_secret_the_commands_say_what_to_set(command: tuple[str, ...]) -> None:
+    """Nothing is served to everybody by accident."""
+    told = chunkspool(*command)
+    assert (told.returncode, told.stdout) == (2, "")
+    assert "CHUNKSPOOL_TOKEN_SECRET" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+def test_the_token_command_prints_what_the_routes_take(secret: SignedTokens, redis_url: str) -> None:
+    """For scripts and a first try: one line on standard output."""
+    told = chunkspool("token", CHAT, "--action", "read", "--seconds", "60", CHUNKSPOOL_TOKEN_SECRET=SECRET)
+    assert told.returncode == 0, told.stderr
+    token = told.stdout.strip()
+    app = create_app(AsyncSpool.from_url(redis_url), secret, closes_spool=True)
+    with TestClient(app) as client:
+        allowed = {"Authorization": f"Bearer {token}"}
+        assert client.get(f"/v1/chats/{CHAT}", headers=allowed).status_code == 404
+        assert client.get("/v1/chats/other", headers=allowed).status_code == 403
+        assert client.delete(f"/v1/chats/{CHAT}", headers=allowed).status_code == 403
+    refused = chunkspool("token", CHAT, "--action", "everything", CHUNKSPOOL_TOKEN_SECRET=SECRET)
+    assert refused.returncode == 2
+    assert "ask, read, stop" in refused.stderr

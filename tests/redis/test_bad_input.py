@@ -22,6 +22,7 @@ from chunkspool.errors import (
     InvalidId,
     InvalidInput,
     InvalidRequest,
+    RequestTooLarge,
 )
 
 LIMIT = 8192
@@ -140,18 +141,23 @@ FURTHER = [
 ]
 
 
+def kind_of(said: str) -> type[ChunkspoolError]:
+    """Return the error that a message belongs to: what is too large has its own, for HTTP's 413."""
+    return RequestTooLarge if "max_request_bytes" in said else InvalidRequest
+
+
 def test_a_prompt_that_is_none(face: Face, client: Redis, subtests: pytest.Subtests) -> None:
     """Empty, huge, wrong-typed, unpaired surrogates, both or neither of prompt and messages."""
     for case, (given, said) in PROMPTS.items():
         with subtests.test(case):
-            demand_refused(client, InvalidRequest, said, partial(face.enqueue, CHAT, **given))
+            demand_refused(client, kind_of(said), said, partial(face.enqueue, CHAT, **given))
 
 
 def test_messages_that_are_none(face: Face, client: Redis, subtests: pytest.Subtests) -> None:
     """The error names the place: messages.<index>.<field>."""
     for case, (given, said) in MESSAGES.items():
         with subtests.test(case):
-            demand_refused(client, InvalidRequest, said, partial(face.enqueue, CHAT, messages=given))
+            demand_refused(client, kind_of(said), said, partial(face.enqueue, CHAT, messages=given))
 
 
 def test_what_else_enqueue_takes(face: Face, client: Redis, subtests: pytest.Subtests) -> None:

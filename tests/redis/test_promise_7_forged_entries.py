@@ -75,8 +75,10 @@ def by_read(face: Face) -> tuple[list[int], list[int | None]]:
         try:
             page = face.read(CHAT, after)
         except CorruptLog as error:
+            if error.seq is None:
+                raise
             corrupt.append(error.seq)
-            after = error.seq or 0
+            after = error.seq
             continue
         if not page:
             return read, corrupt

@@ -123,6 +123,21 @@ def test_a_reader_that_comes_while_redis_is_away_is_told_at_once(hall: Hall, pro
     assert [type(error) for error in follower.errors] == [StoreUnavailable]
 
 
+def test_each_outage_counts_for_itself(hall: Hall, tmp_path: Path) -> None:
+    """Two that are short are not one that is too long."""
+    with embedded_server(tmp_path) as server, server.client() as client, Proxy(server.port) as proxy:
+        talk = Talk(client)
+        follower = hall.audience(proxy.url, read_timeout=4, recheck=NEVER).follow(talk.chat_id)
+        demand_live(follower, talk)
+        for _ in range(2):
+            proxy.refuse()
+            time.sleep(2.2)
+            proxy.accept()
+            demand_live(follower, talk)
+        assert follower.errors == []
+        hall.close()
+
+
 def test_a_server_that_starts_again_is_followed_on(hall: Hall, tmp_path: Path) -> None:
     """Redis restarts with its append-only file: the readers of before go on with what is written after."""
     with embedded_server(tmp_path, appendonly=True) as server:

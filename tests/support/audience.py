@@ -45,7 +45,8 @@ class Follower:
     def wait_for(self, seq: int, timeout: float = 20) -> None:
         """Wait until it has all up to `seq`, each once and in order."""
         eventually(lambda: self.entries and self.entries[-1].seq >= seq, timeout)
-        assert self.seqs == list(range(self.seqs[0], self.seqs[-1] + 1))
+        seqs = self.seqs
+        assert seqs == list(range(seqs[0], seqs[-1] + 1))
 
     def wait_for_end(self, timeout: float = 20) -> None:
         """Wait until it is at its end."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection
+from concurrent.futures import Future
 from itertools import islice
 from typing import Any
 
@@ -61,26 +61,37 @@ def attempt_begun(client: Redis, asked: Generation, attempt: int, timeout: float
     return starts[0]
 
 
-def reading(readers: ThreadPoolExecutor, spool: Spool, asked: Generation) -> Future[Reading]:
-    """Read the generation from its beginning, in a thread, until its ending."""
+def reading(spool: Spool, asked: Generation) -> Future[Reading]:
+    """Read the generation from its beginning, in a thread that ends with its ending."""
+    future: Future[Reading] = Future()
     connected = threading.Event()
 
-    def read() -> Reading:
+    def read() -> None:
         got: list[tuple[int, bytes]] = []
-        with spool.subscribe(asked.chat_id, asked.after, until=asked.id) as entries:
-            connected.set()
-            got.extend((entry.seq, entry.raw) for entry in entries)
-        return Reading("reader", asked.after, tuple(got), until=asked.id, over=True)
+        try:
+            with spool.subscribe(asked.chat_id, asked.after, until=asked.id) as entries:
+                connected.set()
+                got.extend((entry.seq, entry.raw) for entry in entries)
+            future.set_result(Reading("reader", asked.after, tuple(got), until=asked.id, over=True))
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+            future.set_exception(error)
 
-    future = readers.submit(read)
+    # A daemon: where a test fails, nobody may wait for an ending that never comes.
+    threading.Thread(target=read, daemon=True).start()
     assert connected.wait(30)
     return future
 
 
 def demand_promises(
-    client: Redis, model: ModelProcess, asked: Generation, *readings: Reading, may_fail: Sequence[str] = ()
+    client: Redis,
+    model: ModelProcess,
+    asked: Generation,
+    *readings: Reading,
+    stopped_by: str | None = None,
+    may_fail: Collection[str] = (),
 ) -> None:
     """Fail unless the chat keeps every promise that the checker knows of."""
     calls = tuple(sent(call) for call in calls_of(model, asked.chat_id))
-    known = Asked(asked.id, calls, may_fail=frozenset(may_fail))
+    stopped = frozenset({stopped_by} if stopped_by else ())
+    known = Asked(asked.id, calls, stopped, stop_accepted=bool(stopped), may_fail=frozenset(may_fail))
     assert not check(raw_chat(client, asked.chat_id), Evidence((known,), readings))

@@ -60,6 +60,7 @@ def test_a_dead_workers_generation_goes_to_another() -> None:
     assert values["worker_prefetch_multiplier"] == 1
     assert values["broker_transport_options"]["visibility_timeout"] == 8
     assert values["broker_connection_retry_on_startup"] is True
+    assert values["broker_connection_max_retries"] is None
 
 
 @pytest.mark.usefixtures("environ")

@@ -179,6 +179,16 @@ def test_tool_calls_reach_the_front_end_with_their_input() -> None:
     assert parts[5] == {"type": "tool-output-available", "toolCallId": "1", "output": {"hour": 12}}
 
 
+def test_a_result_of_a_void_call_is_not_sent() -> None:
+    """The SDK gives up on a whole stream over a result whose call it does not know."""
+    events: list[Event] = [
+        ToolCall(generation=G, id="1", name="clock", arguments="{}"),
+        GenerationStarted(generation=G, attempt=2),
+        ToolResult(generation=G, id="1", output={"hour": 12}),
+    ]
+    assert "tool-output-available" not in types_of(stream_of(entries_of([*BEGINNING, *events]), []))
+
+
 def test_an_answer_that_goes_on_in_the_last_message_has_no_id_of_its_own() -> None:
     """After tools that ran in the browser the SDK must not be given a new id: it would show the message twice."""
     encoder = UseChat(G, continues_message=True)

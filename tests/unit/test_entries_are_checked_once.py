@@ -101,6 +101,8 @@ def test_what_others_wrote_into_the_stream_is_unreadable() -> None:
     """An entry without an event keeps its place; a time that is none counts as 0."""
     found = items_of_stream([(b"1-0", [b"x", b"y"]), (b"2-0", [b"t", b"soon", b"e", RAW])])
     assert found == (Unreadable(1, "the entry has no event in it"), Entry(2, 0, TEXT, RAW))
+    strange = items_of_stream([(b"1-0", [b"\xff", b"\xfe"]), (b"2-0", [b"t", b"9" * 5_000, b"\xff", b"", b"e", RAW])])
+    assert strange == (Unreadable(1, "the entry has no event in it"), Entry(2, 0, TEXT, RAW))
     assert items_of_stream(None) == ()
     assert (seq_of(b"7-0"), seq_of("7-3")) == (7, 7)
 

@@ -48,7 +48,7 @@ function onEvent(event) {
   const did = apply(answer, one);
   const turn = turnOf(one.generation);
   following(() => (did === "text" && answer.text.length > one.text.length ? turn.grow(answer) : turn.show(answer)));
-  if (did === "restarted") tell(`The worker was lost. Attempt ${answer.attempt} took over.`);
+  if (did === "restarted") tell(`Another worker took over: attempt ${answer.attempt}.`);
   if (did === "ended") tell(SAID[answer.state]);
   if (isNew) showQuestions();
   if (isNew || did === "ended") showControls();

@@ -82,7 +82,7 @@ class Turn {
 
   #showRestart(answer) {
     this.note.hidden = false;
-    this.note.textContent = `The worker was lost. Attempt ${answer.attempt} took over.`;
+    this.note.textContent = `Another worker took over: attempt ${answer.attempt}.`;
   }
 
   #showFacts(answer) {
