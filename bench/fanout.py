@@ -22,7 +22,7 @@ READERS, RATE = 10_000, 5_000
 FEW, FEW_RATE = 2_000, 1_000
 """Readers with a connection each, and the events a second that are as much for them as RATE is for READERS."""
 RUNS, SECONDS = 5, 3.0
-RATES = (7_500, 10_000, 15_000, 20_000, 30_000)
+RATES = (RATE, 7_500, 10_000, 15_000, 20_000, 30_000)
 LONGEST_P99, BETTER, HELD_P99 = 5.0, 10.0, 10.0
 IDLE_BYTES, CONNECTIONS = 15_000, 6
 ON_TIME = 0.98
@@ -115,7 +115,7 @@ def _offer(seated: _Seated, rate: int) -> _Run:
 
 def _highest(hub: _Seated) -> str:
     """Return the highest rate that is held; it ends where the speaker, or the server, cannot offer more."""
-    held = ""
+    held = f"not even {RATES[0]:,}"
     for rate in RATES:
         run = _offer(hub, rate)
         if run.rate < rate * ON_TIME:

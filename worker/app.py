@@ -2,7 +2,7 @@
 
 from celery import Celery
 
-from worker import drain, revocation, transport
+from worker import drain, prefork, revocation, transport
 from worker.children import Children
 from worker.drain import Drain
 from worker.lease import MessageLease
@@ -10,6 +10,7 @@ from worker.solo import CommandsWhileBusy
 from worker.sweep import Sweeper
 
 transport.install()
+prefork.install()
 app = Celery("chunkspool")
 app.config_from_object("celeryconfig")
 app.steps["consumer"].update({MessageLease, Sweeper, CommandsWhileBusy, Children})
