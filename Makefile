@@ -6,9 +6,11 @@ ARGS ?=
 # Tests mostly wait for other processes; so many of them run at a time.
 JOBS ?= 4
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+# The one on PATH is a wrapper, and on root's PATH only.
+RABBITMQ := /usr/lib/rabbitmq/bin/rabbitmq-server
 # What a test may need from Debian, as command:package: the other Redis, in which every promise is tested too, a browser
-# for the page, Node.js for the AI SDK's client.
-DEBIAN := redis-server:redis-server chromium:chromium node:nodejs npm:npm
+# for the page, Node.js for the AI SDK's client, another broker.
+DEBIAN := redis-server:redis-server chromium:chromium node:nodejs npm:npm $(RABBITMQ):rabbitmq-server
 MISSING = $(foreach pair,$(DEBIAN),$(shell command -v $(firstword $(subst :, ,$(pair))) >/dev/null || echo $(lastword $(subst :, ,$(pair)))))
 
 .PHONY: help demo test check wheel fix bench recovery chaos setup-system clean
@@ -36,7 +38,7 @@ demo: $(VENV)/ready-demo  ## the whole thing on this machine: Redis, a real mode
 	@$(BIN)/python -m demo $(ARGS)
 
 test: $(VENV)/ready-test  ## all tests; those that need a Debian package say so where it is missing
-	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: $(VENV)/ready-test wheel  ## ruff, mypy, import-linter, the built wheel
 	$(BIN)/ruff check .
@@ -50,7 +52,7 @@ wheel: $(VENV)/ready-test  ## build the wheel and try it in a venv of its own
 	$(BIN)/python tests/wheel.py dist/*.whl
 
 bench: $(VENV)/ready-test  ## the figures of docs/bench.md, measured here
-	@code=0; for half in append fanout replay sse; do $(BIN)/python -m bench.$$half $(ARGS) || code=1; done; exit $$code
+	@code=0; for part in append fanout replay sse stops_in_workers; do $(BIN)/python -m bench.$$part $(ARGS) || code=1; done; exit $$code
 
 recovery: $(VENV)/ready-test  ## how long readers wait after a kill -9 of what runs their answer
 	$(BIN)/python -m bench.recovery $(ARGS)

@@ -19,6 +19,9 @@ if broker_url.startswith(("redis://", "rediss://")):
         # one transaction, however many try.
         "unacked_mutex_expire": 1,
     }
+else:
+    # RabbitMQ gives the messages of a lost connection back at once. One that is silent is lost after two of these.
+    broker_heartbeat = _settings.redelivery
 task_default_queue = _settings.queue
 imports = ("tasks.generate", "tasks.sweep", *(name.strip() for name in _settings.imports.split(",") if name.strip()))
 

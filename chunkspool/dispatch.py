@@ -48,6 +48,7 @@ class Dispatcher:
                     serializer="json",
                     retry=True,
                     retry_policy=RETRY_POLICY,
+                    confirm_timeout=self._settings.publish_timeout,
                     producer=producer,
                 )
         except ValueError:
@@ -90,7 +91,8 @@ class Dispatcher:
         from kombu.pools import ProducerPool  # noqa: PLC0415 - as above
 
         timeout = self._settings.publish_timeout
-        options = {"socket_connect_timeout": timeout / 2, "socket_timeout": timeout}
+        # The times are for Redis. RabbitMQ is asked to confirm: it takes nothing before it says so.
+        options = {"socket_connect_timeout": timeout / 2, "socket_timeout": timeout, "confirm_publish": True}
         options |= app.conf.broker_transport_options
         connections = app.connection_for_write(connect_timeout=timeout, transport_options=options).Pool(CONNECTIONS)
         return connections, ProducerPool(connections, limit=CONNECTIONS)  # type: ignore[no-untyped-call]

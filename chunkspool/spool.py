@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from chunkspool import operations
+from chunkspool import claiming, ending, enqueueing, looking
 from chunkspool.calls import Reads
 from chunkspool.chat import ChatStatus, Generation, Snapshot, Stop
 from chunkspool.consumer import AsyncHub
@@ -23,12 +23,11 @@ from chunkspool.dispatch import Dispatcher
 from chunkspool.errors import SettingsError, StoreUnavailable
 from chunkspool.events import Entry
 from chunkspool.keys import ChatKeys, checked_id
-from chunkspool.operations import Operation, Publish, Step
 from chunkspool.producer import Producer
 from chunkspool.request import GenerationRequest
 from chunkspool.scripts import OnActive
 from chunkspool.settings import Settings
-from chunkspool.steps import Pause, drive, drive_async
+from chunkspool.steps import Operation, Pause, Publish, Step, drive, drive_async
 from chunkspool.store import AsyncStore, Store, connect, connect_async
 from chunkspool.subscription import AsyncSubscription, Subscription
 from chunkspool.sweep import sweep
@@ -112,7 +111,7 @@ class Spool:
         _demanded(self._dispatcher)
         request = GenerationRequest.checked(prompt=prompt, messages=messages, model=model, params=params)
         return self._run(
-            operations.enqueue(
+            enqueueing.enqueue(
                 self._keys(chat_id),
                 self.settings,
                 request,
@@ -139,25 +138,25 @@ class Spool:
 
     def read(self, chat_id: str, after: int = 0, limit: int = 500) -> list[Entry]:
         """Return up to `limit` entries after the cursor `after`, without waiting. Raises what `subscribe` does."""
-        return self._run(operations.read(self._keys(chat_id), after, limit))
+        return self._run(looking.read(self._keys(chat_id), after, limit))
 
     def mark_played(self, chat_id: str, reader: str, seq: int) -> int:
         """Remember that `reader` has played the chat up to `seq`; return how far it has: it never goes back.
 
         Raises `InvalidId`, `InvalidCursor`, `ChatNotFound`, `CursorAhead` (there is no such seq yet) or `StoreError`.
         """
-        return self._run(operations.mark_played(self._keys(chat_id), reader, seq))
+        return self._run(looking.mark_played(self._keys(chat_id), reader, seq))
 
     def played(self, chat_id: str, reader: str) -> int:
         """Return the seq up to which `reader` has played, 0 if it never said. Raises `ChatNotFound` or `StoreError`."""
-        return self._store.send(operations.played(self._keys(chat_id), reader))
+        return self._store.send(looking.played(self._keys(chat_id), reader))
 
     def stop(self, chat_id: str, generation_id: str | None = None, *, reason: str | None = None) -> tuple[Stop, ...]:
         """Stop one generation, or all that are active in the chat; once more is no error.
 
         Raises `ChatNotFound`, `GenerationNotFound`, `InvalidRequest` (a reason over 500 characters) or `StoreError`.
         """
-        return self._run(operations.stop(self._keys(chat_id), generation_id, "user", reason))
+        return self._run(ending.stop(self._keys(chat_id), generation_id, "user", reason))
 
     def revoke(self, task_id: str) -> Stop | None:
         """Stop a generation by its Celery task's id alone, whoever's it is; None if the task is no generation.
@@ -165,19 +164,19 @@ class Spool:
         Celery's own revoke is a message to the workers that are up, and lost without them. This one is kept in Redis:
         a worker that comes up later skips the task. Raises `InvalidId` or `StoreError`.
         """
-        return self._run(operations.revoke(task_id))
+        return self._run(ending.revoke(task_id))
 
     def status(self, chat_id: str) -> ChatStatus:
         """Say how the chat and its generations stand. Raises `ChatNotFound` or `StoreError`."""
-        return self._run(operations.chat_status(self._keys(chat_id)))
+        return self._run(looking.chat_status(self._keys(chat_id)))
 
     def snapshot(self, chat_id: str) -> Snapshot:
         """Return the chat's answers and the seq they stand at. Raises `ChatNotFound` or `StoreError`."""
-        return self._run(operations.snapshot(self._keys(chat_id)))
+        return self._run(looking.snapshot(self._keys(chat_id)))
 
     def erase(self, chat_id: str) -> None:
         """Remove every key of the chat; live attempts are stopped, readers get `ChatNotFound`. Raises `StoreError`."""
-        self._run(operations.erase(self._keys(chat_id)))
+        self._run(ending.erase(self._keys(chat_id)))
 
     def sweep(self, *, queue_is_empty: bool) -> tuple[str, ...]:
         """Send lost messages of all tenants anew; end what stays lost, and return the ids of what has ended.
@@ -196,7 +195,7 @@ class Spool:
         """
         keys = self._keys(chat_id)
         leaving = self._writer.is_handing_over
-        claimed = self._run(operations.claim(keys, generation_id, self.settings, wait, leaving=leaving))
+        claimed = self._run(claiming.claim(keys, generation_id, self.settings, wait, leaving=leaving))
         with self._writer.producer(keys, generation_id, claimed) as out:
             yield out
 
@@ -314,7 +313,7 @@ class AsyncSpool:
         """
         _demanded(self._dispatcher)
         request = GenerationRequest.checked(prompt=prompt, messages=messages, model=model, params=params)
-        operation = operations.enqueue(
+        operation = enqueueing.enqueue(
             self._keys(chat_id),
             self.settings,
             request,
@@ -338,37 +337,37 @@ class AsyncSpool:
 
     async def read(self, chat_id: str, after: int = 0, limit: int = 500) -> list[Entry]:
         """Return up to `limit` entries after the cursor `after`, without waiting. Raises what `subscribe` does."""
-        return await self._run(operations.read(self._keys(chat_id), after, limit))
+        return await self._run(looking.read(self._keys(chat_id), after, limit))
 
     async def mark_played(self, chat_id: str, reader: str, seq: int) -> int:
         """Remember that `reader` has played the chat up to `seq`. See `Spool.mark_played`."""
-        return await self._run(operations.mark_played(self._keys(chat_id), reader, seq))
+        return await self._run(looking.mark_played(self._keys(chat_id), reader, seq))
 
     async def played(self, chat_id: str, reader: str) -> int:
         """Return the seq up to which `reader` has played. See `Spool.played`."""
-        return await self._store.send(operations.played(self._keys(chat_id), reader))
+        return await self._store.send(looking.played(self._keys(chat_id), reader))
 
     async def stop(
         self, chat_id: str, generation_id: str | None = None, *, reason: str | None = None
     ) -> tuple[Stop, ...]:
         """Stop one generation, or all that are active in the chat. See `Spool.stop`."""
-        return await self._run(operations.stop(self._keys(chat_id), generation_id, "user", reason))
+        return await self._run(ending.stop(self._keys(chat_id), generation_id, "user", reason))
 
     async def revoke(self, task_id: str) -> Stop | None:
         """Stop a generation by its Celery task's id alone. See `Spool.revoke`."""
-        return await self._run(operations.revoke(task_id))
+        return await self._run(ending.revoke(task_id))
 
     async def status(self, chat_id: str) -> ChatStatus:
         """Say how the chat and its generations stand. Raises `ChatNotFound` or `StoreError`."""
-        return await self._run(operations.chat_status(self._keys(chat_id)))
+        return await self._run(looking.chat_status(self._keys(chat_id)))
 
     async def snapshot(self, chat_id: str) -> Snapshot:
         """Return the chat's answers and the seq they stand at. Raises `ChatNotFound` or `StoreError`."""
-        return await self._run(operations.snapshot(self._keys(chat_id)))
+        return await self._run(looking.snapshot(self._keys(chat_id)))
 
     async def erase(self, chat_id: str) -> None:
         """Remove every key of the chat. See `Spool.erase`."""
-        await self._run(operations.erase(self._keys(chat_id)))
+        await self._run(ending.erase(self._keys(chat_id)))
 
     async def sweep(self, *, queue_is_empty: bool) -> tuple[str, ...]:
         """Send lost messages anew and end what stays lost. See `Spool.sweep`."""
@@ -381,7 +380,7 @@ class AsyncSpool:
             raise SettingsError("to produce, AsyncSpool needs a sync client too: AsyncSpool(redis, writer=Redis(…))")
         keys = self._keys(chat_id)
         leaving = self._writer.is_handing_over
-        claimed = await self._run(operations.claim(keys, generation_id, self.settings, wait, leaving=leaving))
+        claimed = await self._run(claiming.claim(keys, generation_id, self.settings, wait, leaving=leaving))
         async with self._writer.producer(keys, generation_id, claimed) as out:
             yield out
 
@@ -441,7 +440,7 @@ def _start(keys: ChatKeys, after: int | None, reader: str | None) -> Reads[int] 
     """Return the read of the cursor to begin after, where it is not given."""
     if reader is None:
         return None
-    start = operations.played(keys, reader)
+    start = looking.played(keys, reader)
     return start if after is None else None
 
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from chunkspool.calls import Call, Reads
 from chunkspool.errors import ChunkspoolError
 
 S = TypeVar("S")
@@ -18,6 +19,20 @@ class Pause:
     """Wait for so many seconds."""
 
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Hand the generation to a worker. It raises `EnqueueFailed`."""
+
+    tenant: str
+    chat_id: str
+    generation_id: str
+
+
+Step = Call[Any] | Reads[Any] | Publish | Pause
+Operation = Generator[Step, Any, T]
+"""What an operation is: it yields steps, is sent what each has brought, and returns its own result."""
 
 
 def drive(

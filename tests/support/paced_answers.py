@@ -11,7 +11,7 @@ from typing import Any
 from redis import Redis
 from support.checker import check
 from support.evidence import Asked, Evidence, Reading
-from support.logs import Line, log_of, of_generation
+from support.logs import ENDINGS, Line, log_of, of_generation
 from support.model_process import ModelProcess, sent
 from support.paced_model import Call
 from support.raw_log import raw_chat
@@ -90,8 +90,10 @@ def demand_promises(
     stopped_by: str | None = None,
     may_fail: Collection[str] = (),
 ) -> None:
-    """Fail unless the chat keeps every promise that the checker knows of."""
+    """Wait for the ending; fail unless the chat keeps every promise that the checker knows of."""
+    eventually(lambda: lines_of(client, asked)[-1].type in ENDINGS, 30)
     calls = tuple(sent(call) for call in calls_of(model, asked.chat_id))
     stopped = frozenset({stopped_by} if stopped_by else ())
     known = Asked(asked.id, calls, stopped, stop_accepted=bool(stopped), may_fail=frozenset(may_fail))
-    assert not check(raw_chat(client, asked.chat_id), Evidence((known,), readings))
+    found = check(raw_chat(client, asked.chat_id), Evidence((known,), readings))
+    assert not found, "\n".join(map(str, found))

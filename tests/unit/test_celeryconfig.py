@@ -81,3 +81,4 @@ def test_the_settings_decide(environ: pytest.MonkeyPatch) -> None:
     assert values["task_default_queue"] == "mine"
     assert values["imports"][-2:] == ("one.tasks", "two")
     assert "broker_transport_options" not in values
+    assert values["broker_heartbeat"] == 8

@@ -1,0 +1,83 @@
+"""A model server that says one word and then nothing, and notes when it is hung up on."""
+
+from __future__ import annotations
+
+import json
+import socketserver
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+from demo.ports import LOOPBACK
+
+MODEL = "silent"
+PATIENCE = 30.0
+_CHUNK = {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "word"}}]}
+_ANSWER = (
+    f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\ndata: {json.dumps(_CHUNK)}\n\n"
+).encode()
+
+
+class SilentModel:
+    """Answers any number of requests at a time. Use it as a context manager."""
+
+    def __init__(self) -> None:
+        """Choose a port; nothing listens before the block is entered."""
+        self._left: dict[str, float] = {}
+        self._changed = threading.Condition()
+        self._server = _Server((LOOPBACK, 0), _Connection)
+        self._server.model = self
+
+    @property
+    def base_url(self) -> str:
+        """What the OpenAI client takes as its base_url."""
+        return f"http://{LOOPBACK}:{self._server.server_address[1]}/v1"
+
+    def left(self, prompt: str) -> float:
+        """Wait for the client that has asked this to hang up; return when it did, by `time.perf_counter()`."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: prompt in self._left, PATIENCE):
+                raise TimeoutError(f"the model call of {prompt!r} was not closed within {PATIENCE:g} seconds")
+            return self._left[prompt]
+
+    def note_leaver(self, prompt: str, at: float) -> None:
+        """Note that the client that has asked this has hung up."""
+        with self._changed:
+            self._left[prompt] = at
+            self._changed.notify_all()
+
+    def __enter__(self) -> Self:
+        """Listen."""
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, _kind: object, _error: BaseException | None, _traceback: TracebackType | None) -> None:
+        """Listen no more."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+    model: SilentModel
+
+
+class _Connection(socketserver.StreamRequestHandler):
+    server: _Server
+
+    def handle(self) -> None:
+        size = 0
+        while line := self.rfile.readline().strip().lower():
+            if line.startswith(b"content-length:"):
+                size = int(line.partition(b":")[2])
+        prompt = str(json.loads(self.rfile.read(size))["messages"][-1]["content"])
+        self.wfile.write(_ANSWER)
+        try:
+            self.rfile.read(1)
+        except ConnectionResetError:
+            pass  # hung up, less politely
+        finally:
+            self.server.model.note_leaver(prompt, time.perf_counter())
