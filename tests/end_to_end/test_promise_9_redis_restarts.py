@@ -70,19 +70,27 @@ def test_nothing_is_lost(
     assert (worker.container.running().alive, worker.container.id) == (True, pid)
 
 
-def test_an_outage_outlasts_the_lease(
-    durable_server: PrivateServer, start_worker: StartWorker, spool: Spool, client: Redis, paced_model: ModelProcess
+@pytest.mark.parametrize(("write_timeout", "attempts"), [("30", {1, 2}), ("1", {2})])
+def test_a_long_outage(
+    write_timeout: str,
+    attempts: set[int],
+    durable_server: PrivateServer,
+    start_worker: StartWorker,
+    spool: Spool,
+    client: Redis,
+    paced_model: ModelProcess,
 ) -> None:
-    """Whoever writes first afterwards, the old attempt or one that was begun for the redelivered message, has it."""
-    start_worker("threads", 4, **asking(paced_model))
-    asked = [running(spool, f"chat-{n}", paced(60, 0.1)) for n in range(2)]
+    """Longer than the lease: whoever comes first afterwards goes on. Longer than `write_timeout`: the next attempt."""
+    start_worker("threads", 4, **asking(paced_model), CHUNKSPOOL_WRITE_TIMEOUT=write_timeout)
+    asked = [running(spool, f"chat-{n}", paced(40, 0.1)) for n in range(2)]
     followed = [reading(spool, one) for one in asked]
     durable_server.kill()
     time.sleep(3)
     durable_server.start()
     for one, read in zip(asked, followed, strict=True):
         demand_promises(client, paced_model, one, read.result(60))
-        assert answer_of(spool.read(one.chat_id)).text.count("<") == 60
+        answer = answer_of(spool.read(one.chat_id))
+        assert (answer.text.count("<"), answer.attempt in attempts) == (40, True)
 
 
 def test_a_redis_that_comes_back_empty(

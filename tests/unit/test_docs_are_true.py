@@ -56,6 +56,19 @@ def test_every_step_of_a_script_is_documented_as_it_can_be_written() -> None:
     assert {kind for step in steps for kind in step.model_fields_set} == set(Step.model_fields) - {"repeat"}
 
 
+def test_every_failure_mode_names_tests_that_exist() -> None:
+    """Each row of docs/failure-modes.md has one at least; `…` stands for the file that was named last."""
+    rows = re.findall(r"^\| .+ \| (.+) \|$", (DOCS / "failure-modes.md").read_text(), re.MULTILINE)[1:]
+    tests, file = DOCS.parent / "tests", Path()
+    for row in rows:
+        named = re.findall(r"`([^`]+)`", row)
+        assert named, f"no test: {row}"
+        for path, _, function in (one.partition("::") for one in named if not one.startswith("make ")):
+            file = file if path == "…" else tests / path
+            assert file.is_file(), path
+            assert f"def {function}" in file.read_text(), f"{path}::{function}"
+
+
 async def test_the_documented_own_provider_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Class and entry point of docs/providers.md, as they stand there, in an installed package."""
     own = (DOCS / "providers.md").read_text().partition("## Your own")[2]
