@@ -38,7 +38,7 @@ demo: $(VENV)/ready-demo  ## the whole thing on this machine: Redis, a real mode
 	@$(BIN)/python -m demo $(ARGS)
 
 test: $(VENV)/ready-test  ## all tests; those that need a Debian package say so where it is missing
-	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: $(VENV)/ready-test wheel  ## ruff, mypy, import-linter, the built wheel
 	$(BIN)/ruff check .

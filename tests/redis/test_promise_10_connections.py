@@ -53,6 +53,8 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def nothing_before(client: Redis) -> Iterator[None]:
     """Begin with no connection but the test's, and demand the same at the end, of threads too."""
+    for kind in ("normal", "pubsub"):
+        client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")  # what other tests have left
     eventually(lambda: not connections(client))
     before = threads()
     yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -29,10 +30,14 @@ def main() -> int:
     broken = False
     for binary in _servers(arguments.server, console):
         folder = Path(tempfile.mkdtemp(prefix="chunkspool-chaos-"))
-        console.print(f"seed {seed}, {binary.kind}; logs in {folder}", highlight=False)
+        console.print(f"seed {seed}, {binary.kind}", highlight=False)
         outcome = run(plan(seed, scale), binary, folder, lambda line: console.print(f"[dim]{line}[/]", highlight=False))
         show(console, outcome)
-        broken = broken or bool(outcome.verdict.violations)
+        if outcome.verdict.violations:
+            broken = True
+            console.print(f"the logs of all processes, and Redis's data, are kept in {folder}", highlight=False)
+        else:
+            shutil.rmtree(folder)
     return int(broken)
 
 

@@ -40,12 +40,16 @@ class Worker:
         """Its name, which is also its key at the model server."""
         return self.node.name
 
+    @property
+    def ready(self) -> bool:
+        """Whether it takes messages. One that has only just begun does not know SIGTERM yet, either."""
+        return self.state == "up" and READY in self.node.running().tail_of_log(1_000_000)
+
     def can(self, kind: Kind) -> bool:
-        """Tell whether this can be done to it now. One that has only just begun does not know SIGTERM yet."""
-        if kind is Kind.KILL_CHILD and not self.prefork:
-            return False
-        ready = kind not in {Kind.KILL_CHILD, Kind.TERMINATE} or READY in self.node.running().tail_of_log(1_000_000)
-        return self.state == "up" and ready
+        """Tell whether this can be done to it now."""
+        if kind is Kind.KILL_CHILD:
+            return self.prefork and self.ready
+        return self.ready if kind is Kind.TERMINATE else self.state == "up"
 
 
 @dataclass(eq=False)
@@ -73,8 +77,12 @@ class Herd:
             worker.node.ready()
 
     def hurt(self, kind: Kind, draw: float, seconds: float) -> bool:
-        """Do something to one of those that are up, for so many seconds; return False where there is none."""
-        up = [worker for worker in self.workers if worker.can(kind)]
+        """Do something to one of those that are up, for so many seconds, if another one is left to go on.
+
+        Returns False where there is none.
+        """
+        ready = [worker for worker in self.workers if worker.ready]
+        up = [worker for worker in self.workers if worker.can(kind) and ready not in ([], [worker])]
         if not up:
             return False
         worker = up[int(draw * len(up))]

@@ -148,7 +148,7 @@ def _break_things(plan: Plan, stage: Stage, herd: Herd, say: Callable[[str], Non
         if left and time.monotonic() - began >= left[0].at:
             fault = left.pop(0)
             done = stage.breaks(fault)
-            say(f"{time.monotonic() - began:6.1f} s  {fault.kind}{'' if done else ': nobody is up'}")
+            say(f"{time.monotonic() - began:6.1f} s  {fault.kind}{'' if done else ': nobody can be spared'}")
         time.sleep(TICK)
 
 
