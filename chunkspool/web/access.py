@@ -8,7 +8,6 @@ from typing import Literal, Protocol
 from starlette.requests import Request
 
 Action = Literal["ask", "read", "stop", "erase"]
-ACTIONS: tuple[Action, ...] = ("ask", "read", "stop", "erase")
 
 
 class AccessDenied(Exception):

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
+from end_to_end.conftest import StartWorker
+from end_to_end.test_main_job import scripted
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect
 from redis import Redis
 from support.browser import chromium
@@ -212,6 +214,23 @@ def test_a_lost_worker_shows_as_a_restart(stage: Stage, client: Redis) -> None:
         screen.page.reload()
         screen.expect_answer("light")
         expect(note).to_be_visible()
+
+
+def test_a_killed_worker_shows_as_a_restart(stage: Stage, start_worker: StartWorker) -> None:
+    """The same with real workers: one is killed in mid-answer, the next one begins anew, and the page has it whole."""
+    soon = {"CHUNKSPOOL_LEASE": "1", "CHUNKSPOOL_REDELIVERY": "2"}
+    first = start_worker("threads", 1, **soon)
+    stage.spool.enqueue(CHAT, "Tell me a story.", params=scripted({"text": "word ", "repeat": 60}, pace=0.15))
+    screen = stage.device()
+    expect(screen.page.locator(".answer .text").last).to_contain_text("word word")
+    start_worker("threads", 1, **soon)
+    first.kill()
+    note = screen.page.locator(".note")
+    expect(note).to_have_text("Another worker took over: attempt 2.", timeout=30_000)
+    expect(screen.page.locator(".answer .text").last).to_have_text(re.compile(r"^\s*(word\s*){60}$"), timeout=60_000)
+    expect(screen.page.get_by_role("status")).to_have_text("The answer is complete.")
+    assert stage.spool.snapshot(CHAT).answers[0].text == "word " * 60
+    assert screen.complaints == []
 
 
 def test_a_network_that_goes_and_comes_loses_nothing(stage: Stage) -> None:

@@ -162,7 +162,7 @@ async def test_a_model_that_refuses_is_asked_anew_and_readers_are_told(redis_url
 
 
 async def test_an_attempt_that_is_held_gives_its_slot_back(redis_url: str) -> None:
-    """While another attempt lives, a second message waits for two leases, not for the whole answer."""
+    """While another attempt lives, a second message waits for one lease, not for the whole answer."""
     async with async_spool_for(redis_url, lease=0.3) as spool:
         asked = await spool.enqueue(CHAT, "x")
         async with spool.produce(CHAT, asked.id) as out:
