@@ -29,6 +29,7 @@ end
 if n > 0 and index + n - 1 <= known then return {'ok', seq_of(index), seq_of(index + n - 1), asked, status} end
 if ENDED[status] then return {'ended', status} end
 if index > known + 1 then return {'gap', known + 1} end
+if n == 0 then index = known + 1 end -- that of no events can only tell a gap: a heartbeat says 1
 
 -- TTLs are renewed once in a hundredth of their length: renewed each time they would be half of a call's work.
 local function renew()
@@ -38,25 +39,25 @@ local function renew()
   redis.call('HSET', KEYS[6], 'touched', now)
 end
 
-local events, ending, lease, released = {}, ARGV[5], now + tonumber(ARGV[4]), false
-for i = 5 + known + 1 - index + 1, #ARGV do events[#events + 1] = ARGV[i] end
+-- The new events are those of ARGV from here on.
+local from, ending, lease, released = 7 + known - index, ARGV[5], now + tonumber(ARGV[4]), false
 if ending == 'released' then
-  if g[4] then events[#events + 1] = g[4]
+  if g[4] then ARGV[#ARGV + 1] = g[4]
   else ending, lease, released = '', now, true end
 end
 if ending ~= '' and g[4] then
-  ending, events[#events] = 'stopped', g[4]
+  ending, ARGV[#ARGV] = 'stopped', g[4]
 end
 if ending ~= '' then sound() end
-if ending ~= '' or g[4] or released or #events == 0 then even_if_full(KEYS[6], ttl) end
+if ending ~= '' or g[4] or released or #ARGV < from then even_if_full(KEYS[6], ttl) end
 if released then redis.call('HSET', KEYS[6], 'released', attempt) end
-if #events == 0 then
+if #ARGV < from then
   redis.call('HSET', KEYS[6], 'lease', lease)
   renew()
   return {'ok', 0, 0, asked, status}
 end
 
-local first, last = write(events, now)
+local first, last = write(ARGV, from, now)
 redis.call('HSET', KEYS[6], 'index', index + n - 1, 'seq', last, 'lease', lease)
 if known == 0 or first ~= tonumber(g[6]) + 1 then
   local runs = redis.call('HGET', KEYS[6], 'runs')

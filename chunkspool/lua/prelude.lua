@@ -49,27 +49,28 @@ local function counter_restored(n)
   return redis.call('INCRBY', KEYS[1], (string.match(newest[1], '^%d+')))
 end
 
--- Numbers the events, stores them and publishes their frame; returns the first and the last seq. It renews no TTL.
-local function write(events, now)
-  local n, ms = #events, string.format('%.0f', now)
-  local last = redis.call('INCRBY', KEYS[1], n)
+-- Numbers the events (those of the list from `from` on), stores them and publishes their frame; returns the first and
+-- the last seq. It renews no TTL. Written for speed: with XADD it is nearly all that a batch costs.
+local function write(events, from, now)
+  local call, log, n, ms = redis.call, KEYS[2], #events - from + 1, string.format('%.0f', now)
+  local last = call('INCRBY', KEYS[1], n)
   if last == n then last = counter_restored(n) end
-  local first = last - n + 1
-  for i = 1, n do
-    local written = redis.pcall('XADD', KEYS[2], string.format('%.0f-0', first + i - 1), 't', ms, 'e', events[i])
-    if type(written) == 'table' and written.err then
-      -- Only the first can fail: the log is not ours, or is ahead of the counter. The seqs are to be given again.
-      redis.call('DECRBY', KEYS[1], n)
-      error(written.err)
-    end
+  local before = last - n
+  -- An id without a dash has -0. Redis writes the number in full, as Lua's own `..` would not from 10^14 on.
+  local written = redis.pcall('XADD', log, before + 1, 't', ms, 'e', events[from])
+  if type(written) == 'table' and written.err then
+    -- Only the first can fail: the log is not ours, or is ahead of the counter. The seqs are to be given again.
+    call('DECRBY', KEYS[1], n)
+    error(written.err)
   end
-  if first == 1 then redis.call('HSET', KEYS[3], 'born', ms) end
-  redis.call('PUBLISH', KEYS[5], string.format('%.0f', first) .. ' ' .. ms .. '\n' .. table.concat(events, '\n'))
-  return first, last
+  for i = 2, n do call('XADD', log, before + i, 't', ms, 'e', events[from + i - 1]) end
+  if before == 0 then call('HSET', KEYS[3], 'born', ms) end
+  call('PUBLISH', KEYS[5], string.format('%.0f %s\n', before + 1, ms) .. table.concat(events, '\n', from))
+  return before + 1, last
 end
 
 local function append(events, ttl, now)
-  local first, last = write(events, now)
+  local first, last = write(events, 1, now)
   touch(ttl)
   return first, last
 end

@@ -63,6 +63,26 @@ def test_a_second_answer_goes_on_after_the_first(redis_url: str, client: Redis) 
     assert len(log_of(client)) == 12
 
 
+def test_a_chat_of_quadrillions_of_events(redis_url: str, client: Redis) -> None:
+    """Lua counts in doubles and writes them short: seqs stay exact, in the log, in frames and in what is returned."""
+    so_far = 2**53 - 100
+    client.set(KEYS.seq, so_far, ex=60)
+    with spool_for(redis_url) as spool, client.pubsub() as live:
+        live.subscribe(KEYS.live)
+        asked = spool.enqueue(CHAT, "hello")
+        with spool.produce(CHAT, asked.id) as out:
+            for piece in "abcdefg":
+                out.data("letter", piece)
+        seqs = [entry.seq for entry in spool.read(CHAT, asked.after)]
+        frames = [message["data"] for message in iter(lambda: live.get_message(timeout=1), None)]
+    assert seqs == list(range(so_far + 1, so_far + len(seqs) + 1))
+    assert len(seqs) == 10
+    assert [entry_id for entry_id, _ in client.xrange(KEYS.log)] == [b"%d-0" % seq for seq in seqs]
+    firsts = [int(frame.split()[0]) for frame in frames[1:]]
+    assert set(firsts) <= set(seqs)
+    assert firsts[0] == seqs[0]
+
+
 def test_a_lost_counter_is_restored_from_the_log(redis_url: str, client: Redis) -> None:
     """Where the counter is gone and the log stands, seqs go on after the log, not at 1."""
     with spool_for(redis_url) as spool:

@@ -230,6 +230,17 @@ def test_a_stop_that_was_asked_goes_before_a_release(spool: Spool, client: Redis
     assert len(of_generation(log_of(client), asked.id)) == 4 + len(last_words)
 
 
+def test_a_release_that_was_sent_before_an_append_and_comes_after_it(spool: Spool, client: Redis) -> None:
+    """Its index is then an old one, and says nothing: the stop is written where the log ends, the index stays."""
+    asked = spool.enqueue(CHAT, "hello")
+    claim_and_die(client, asked.id, LEASE)
+    written = append(client, asked.id, 1, "a", "b")
+    spool.stop(CHAT)
+    released = append(client, asked.id, 1, ending="released")
+    assert (released.first, released.last) == (written.last + 1, written.last + 1)
+    assert append(client, asked.id, 1, "a", "b").last == written.last
+
+
 def test_who_has_released_is_fenced(spool: Spool, client: Redis) -> None:
     """A release that is repeated after the next claim, and a word after it, are refused; so is one with a gap."""
     asked = spool.enqueue(CHAT, "hello")
