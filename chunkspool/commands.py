@@ -23,6 +23,7 @@ from chunkspool.terminal import (
     OutputClosed,
     Readable,
     answer_to,
+    cancelled_by_ctrl_c,
     complain,
     discard_output,
     put,
@@ -202,8 +203,9 @@ def _run(work: Callable[[AsyncSpool], Awaitable[ExitCode]]) -> NoReturn:
     """Do `work` with the environment's spool, and end the command."""
 
     async def connected() -> ExitCode:
-        async with AsyncSpool.from_env() as spool:
-            return await work(spool)
+        with cancelled_by_ctrl_c():
+            async with AsyncSpool.from_env() as spool:
+                return await work(spool)
 
     _end(lambda: asyncio.run(connected()))
 
@@ -215,7 +217,8 @@ def _end(work: Callable[[], ExitCode]) -> NoReturn:
     except ChunkspoolError as error:
         complain(str(error))
         code = code_of_error(error)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        discard_output()
         code = ExitCode.INTERRUPTED
     except OutputClosed:
         discard_output()

@@ -8,8 +8,8 @@ import select
 import signal
 import stat
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Protocol
 
 from rich.console import Console
@@ -186,6 +186,35 @@ def _typed_line() -> str:
         signal.set_wakeup_fd(before)
         os.close(awake)
         os.close(waker)
+
+
+@contextmanager
+def cancelled_by_ctrl_c() -> Iterator[None]:
+    """Cancel the task that is in the block at every Ctrl-C.
+
+    asyncio does so at the first one only: the second raises in whichever task just runs, which then is complained of.
+    One that comes while an earlier one is unheard raises here, too: an output that nobody takes holds the loop.
+    """
+    loop, task, unheard = asyncio.get_running_loop(), asyncio.current_task(), False
+
+    def hear() -> None:
+        nonlocal unheard
+        unheard = False
+        if task is not None:
+            task.cancel()
+
+    def interrupt(*_: object) -> None:
+        nonlocal unheard
+        if unheard:
+            raise KeyboardInterrupt
+        unheard = True
+        loop.call_soon_threadsafe(hear)
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @asynccontextmanager

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import mmap
 import subprocess
+import sys
+import termios
 from contextlib import suppress
 from pathlib import Path
 
@@ -110,6 +114,33 @@ def test_for_ever_never_ends_by_itself(redis_url: str, spool: Spool) -> None:
         assert tail.ended() == (130, "", "")
     assert seen[3] == "generation.completed"
     assert seen[7] == "generation.failed"
+
+
+@pytest.mark.parametrize("what", [("--follow",), ()])
+def test_ctrl_c_leaves_an_output_that_nobody_takes(redis_url: str, spool: Spool, what: tuple[str, ...]) -> None:
+    """A pager that has seen enough holds the pipe: the second Ctrl-C ends the command."""
+    for _ in range(4):
+        answer(spool, "x" * 50_000)
+    with Running(redis_url, "tail", CHAT, *what) as tail:
+        full = fcntl.fcntl(tail.stdout, fcntl.F_GETPIPE_SZ) - mmap.PAGESIZE  # a page may be left half empty
+        eventually(lambda: _unread(tail) > full)
+        tail.interrupt()
+        eventually(lambda: not _pending(tail))
+        tail.interrupt()
+        eventually(lambda: tail.popen.poll() is not None)
+        code, _, told = tail.ended()
+    assert code == 130
+    assert "Traceback" not in told
+
+
+def _unread(tail: Running) -> int:
+    return int.from_bytes(fcntl.ioctl(tail.stdout, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def _pending(tail: Running) -> bool:
+    """Tell whether the process has yet to take a signal: two of a kind would be one."""
+    lines = Path(f"/proc/{tail.popen.pid}/status").read_text("ascii").splitlines()
+    return any(line.startswith(("SigPnd", "ShdPnd")) and int(line.split()[1], 16) for line in lines)
 
 
 def test_unknown_types_are_passed_on(redis_url: str, spool: Spool, client: Redis) -> None:
