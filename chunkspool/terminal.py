@@ -1,4 +1,4 @@
-"""Where the command line writes and asks: answers to standard output, everything else to standard error."""
+"""Where the command line writes, asks and hears Ctrl-C: answers to standard output, all else to standard error."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from support.audience import FACES, Hall
 from support.proxy import Proxy
 from support.servers import PrivateServer
 from support.spools import spool_for
+from support.web import Site, web
 
 from chunkspool import Spool, scripts
 
@@ -28,6 +29,13 @@ def spool(redis_url: str) -> Iterator[Spool]:
     """Give a spool on an empty server."""
     with spool_for(redis_url) as spool:
         yield spool
+
+
+@pytest.fixture
+def site(redis_url: str) -> Iterator[Site]:
+    """Give a running web app that everybody may use."""
+    with web(redis_url, heartbeat=0.2) as running:
+        yield running
 
 
 @pytest.fixture(params=FACES)

@@ -7,8 +7,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from redis import Redis
-from support.logs import CHAT
+from support.audience import subscriptions
+from support.logs import CHAT, KEYS
 from support.spools import async_spool_for
+from support.waiting import eventually
 
 from chunkspool import AsyncSpool
 
@@ -71,7 +73,7 @@ async def test_a_cancellation_just_before_is_not_lost(redis_url: str, warm: bool
             assert task.cancelled()
 
 
-async def test_a_task_that_goes_on_after_a_cancellation_may(redis_url: str) -> None:
+async def test_a_task_that_goes_on_after_a_cancellation_may(redis_url: str, client: Redis) -> None:
     """Cleaning up after a cancellation needs Redis, too: only what comes meanwhile cancels."""
     async with async_spool_for(redis_url) as spool:
         asked = await spool.enqueue(CHAT, "x")
@@ -86,6 +88,6 @@ async def test_a_task_that_goes_on_after_a_cancellation_may(redis_url: str) -> N
             return "not cancelled"
 
         task = asyncio.ensure_future(stubborn())
-        await asyncio.sleep(0.05)
+        await asyncio.to_thread(eventually, lambda: KEYS.live in subscriptions(client))
         task.cancel()
         assert await task == "generation.stopped"

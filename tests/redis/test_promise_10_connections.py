@@ -247,16 +247,17 @@ async def async_main(url):
         async with spool.subscribe("async") as entries, spool.produce("async", made.id) as out:
             out.text("hi")
             print((await anext(entries)).type)
-        reader = asyncio.ensure_future(read(spool))
-        await asyncio.sleep(0.2)
+        reading = asyncio.Event()
+        reader = asyncio.ensure_future(read(spool, reading))
+        await reading.wait()
         reader.cancel()
         await asyncio.wait({reader})
         await spool.erase("async")
 
-async def read(spool):
+async def read(spool, reading):
     async with spool.subscribe("async", until="forever") as entries:
         async for _ in entries:
-            pass
+            reading.set()
 
 main(sys.argv[1])
 asyncio.run(async_main(sys.argv[1]))

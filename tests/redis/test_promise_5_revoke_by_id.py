@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from redis import Redis
 from support.logs import CHAT, ending_of, log_of, types_of
-from support.spools import async_spool_for, spool_for
+from support.spools import async_spool_for
 
 from chunkspool import Spool
 from chunkspool.errors import InvalidId, NotClaimed
 from chunkspool.keys import ChatKeys
-
-
-@pytest.fixture
-def spool(redis_url: str) -> Iterator[Spool]:
-    """Give a web app's spool."""
-    with spool_for(redis_url) as spool:
-        yield spool
 
 
 def test_a_queued_generation_ends_at_once(spool: Spool, client: Redis) -> None:

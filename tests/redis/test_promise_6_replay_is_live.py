@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 from support.faces import FACES, Face, face_for
 from support.logs import CHAT
-from support.random_logs import Place, seeded, stored, write_random_chat
+from support.random_logs import HUNDREDS, Place, seeded, stored, write_random_chat
 from support.spools import settings_for
 
 from chunkspool import Entry, Spool, fold
@@ -28,16 +28,18 @@ def places(entries: list[Entry]) -> list[Place]:
     return [(entry.seq, entry.raw) for entry in entries]
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_every_cut_of_a_random_chat(spool: Spool, face: Face, client: Redis, seed: int) -> None:
+@pytest.mark.parametrize("seeds", HUNDREDS, ids=str)
+def test_every_cut_of_200_random_chats(spool: Spool, face: Face, client: Redis, seeds: range) -> None:
     """Up to k by `read`, the rest by `read` or by a subscription: every event once, byte for byte."""
-    write_random_chat(spool, seeded(seed))
-    whole = stored(client)
-    assert [seq for seq, _ in whole] == list(range(1, len(whole) + 1))
-    for cut in range(len(whole) + 1):
-        before = places(face.read(CHAT, 0, limit=cut)) if cut else []
-        assert before + places(face.read(CHAT, cut, limit=10_000)) == whole
-        assert before + places(face.entries(CHAT, cut)) == whole
+    for seed in seeds:
+        write_random_chat(spool, seeded(seed))
+        whole = stored(client)
+        assert [seq for seq, _ in whole] == list(range(1, len(whole) + 1))
+        for cut in range(len(whole) + 1):
+            before = places(face.read(CHAT, 0, limit=cut)) if cut else []
+            assert before + places(face.read(CHAT, cut, limit=10_000)) == whole
+            assert before + places(face.entries(CHAT, cut)) == whole
+        spool.erase(CHAT)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from redis import Redis
-from support.spools import async_spool_for, spool_for
+from support.spools import async_spool_for
 from support.talks import Talk
 
 from chunkspool import AsyncSpool, Spool
@@ -22,13 +22,6 @@ def talk(client: Redis) -> Talk:
     talk.say("a", "b", "c")
     assert talk.end() == 6
     return talk
-
-
-@pytest.fixture
-def spool(redis_url: str) -> Iterator[Spool]:
-    """Give a spool."""
-    with spool_for(redis_url) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import httpx
 import pytest
 from redis import Redis
 from support.logs import CHAT, KEYS
-from support.spools import spool_for
+from support.random_logs import HUNDREDS, seeded, stored, write_random_chat
 from support.waiting import eventually
-from support.web import Site, problem, web
+from support.web import Site, problem
 
 from chunkspool import Spool
 
@@ -32,20 +31,6 @@ MALFORMED = (
     "1,2",
     "999999",
 )
-
-
-@pytest.fixture
-def site(redis_url: str) -> Iterator[Site]:
-    """Give a running app that everybody may use."""
-    with web(redis_url, heartbeat=0.2) as running:
-        yield running
-
-
-@pytest.fixture
-def spool(redis_url: str) -> Iterator[Spool]:
-    """Give the worker's spool."""
-    with spool_for(redis_url) as connected:
-        yield connected
 
 
 def answered(site: Site, spool: Spool, *pieces: str) -> str:
@@ -76,14 +61,18 @@ def test_replay_passes_the_stored_bytes_on(site: Site, spool: Spool, client: Red
     assert stream.response.headers["x-accel-buffering"] == "no"
 
 
-def test_every_cut_makes_the_whole(site: Site, spool: Spool) -> None:
+@pytest.mark.parametrize("seeds", HUNDREDS, ids=str)
+def test_every_cut_of_200_random_chats(site: Site, spool: Spool, client: Redis, seeds: range) -> None:
     """For every cut k, what was read up to k and a resume with Last-Event-ID k are the whole."""
-    answered(site, spool, *"abcdefgh")
-    with site.following(EVENTS) as stream:
-        whole = stream.whole().events
-    for k in range(len(whole)):
-        with site.following(EVENTS, headers={"Last-Event-ID": str(k)}) as resumed:
-            assert whole[:k] + resumed.whole().events == whole
+    for seed in seeds:
+        write_random_chat(spool, seeded(seed))
+        with site.following(EVENTS) as stream:
+            whole = stream.whole().events
+        assert [int(event.id) for event in whole] == [seq for seq, _ in stored(client)]
+        for k in range(len(whole)):
+            with site.following(EVENTS, headers={"Last-Event-ID": str(k)}) as resumed:
+                assert whole[:k] + resumed.whole().events == whole
+        spool.erase(CHAT)
 
 
 def test_a_reader_that_joins_in_the_middle_misses_nothing(site: Site, spool: Spool) -> None:

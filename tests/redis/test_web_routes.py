@@ -10,7 +10,6 @@ import httpx
 import pytest
 from redis import Redis
 from support.logs import CHAT, KEYS, log_of
-from support.spools import spool_for
 from support.web import Site, problem, web
 
 from chunkspool import Spool
@@ -44,13 +43,6 @@ def site(redis_url: str) -> Iterator[Site]:
     """Give a running app that everybody may use."""
     with web(redis_url, max_body_bytes=4096, max_request_bytes=2048, answer_timeout=60) as running:
         yield running
-
-
-@pytest.fixture
-def spool(redis_url: str) -> Iterator[Spool]:
-    """Give the worker's spool."""
-    with spool_for(redis_url) as connected:
-        yield connected
 
 
 def test_ask_returns_where_to_go_on(site: Site, client: Redis) -> None:

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from redis import Redis
 from support.logs import CHAT, KEYS, log_of
-from support.spools import claim_and_die, spool_for
+from support.spools import claim_and_die
 from support.sse import Event
 from support.ui_message import UiMessage, parts_of
-from support.web import Site, Stream, problem, web
+from support.web import Site, Stream, problem
 
 from chunkspool import Spool, scripts
 from chunkspool.buffer import encode_delta
 from chunkspool.store import Store
 
 RESUME = f"/api/chat/{CHAT}/stream"
-
-
-@pytest.fixture
-def site(redis_url: str) -> Iterator[Site]:
-    """Give a running app that everybody may use."""
-    with web(redis_url, heartbeat=0.2) as running:
-        yield running
-
-
-@pytest.fixture
-def spool(redis_url: str) -> Iterator[Spool]:
-    """Give the worker's spool."""
-    with spool_for(redis_url) as connected:
-        yield connected
 
 
 def body(text: str = "hello", message_id: str = "m1", **fields: Any) -> dict[str, Any]:

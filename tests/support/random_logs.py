@@ -15,6 +15,8 @@ from chunkspool.errors import Interrupted
 
 Place = tuple[int, bytes]
 """An entry's seq and its stored bytes."""
+HUNDREDS = [range(start, start + 25) for start in range(0, 200, 25)]
+"""Two hundred seeds, in pieces that run beside each other."""
 
 SAYINGS: list[Callable[[Producer, str], None]] = [
     lambda out, piece: out.text(piece),
