@@ -23,7 +23,11 @@ else:
     # RabbitMQ gives the messages of a lost connection back at once. One that is silent is lost after two of these.
     broker_heartbeat = _settings.redelivery
 task_default_queue = _settings.queue
-imports = ("tasks.generate", "tasks.sweep", *(name.strip() for name in _settings.imports.split(",") if name.strip()))
+imports = (
+    "tasks.celery_tasks",
+    "tasks.sweep",
+    *(name.strip() for name in _settings.imports.split(",") if name.strip()),
+)
 
 # How often each worker looks for lost generations: worker/sweep.py.
 chunkspool_sweep_interval = _settings.sweep_interval

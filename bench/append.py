@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from bench import batches, memory, one_call, say, stops
-from bench.run import Figures, run
+from bench.figures import batches, memory, one_call, stops, text_call
+from bench.harness.run import Figures, run
 
 FIGURES: Figures = {
     "one-call": one_call.measured,
     "batches": batches.measured,
-    "text": say.measured,
+    "text": text_call.measured,
     "memory": memory.measured,
     "stops": stops.measured,
 }

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from bench.audience import Audience, Heard
-from bench.ground import Ground
-from bench.report import Line, at_least, at_most
-from bench.run import Figures, run
-from bench.speaker import Speaker
+from bench.harness.environment import Ground
+from bench.harness.report import Line, at_least, at_most
+from bench.harness.run import Figures, run
+from bench.processes.reader_process import Audience, Heard
+from bench.processes.writer_process import Speaker
 
 READERS, RATE = 10_000, 5_000
 FEW, FEW_RATE = 2_000, 1_000

@@ -24,11 +24,11 @@ from pathlib import Path
 from celery import Celery
 from rich.console import Console
 
-from bench.ground import binary_of
-from bench.report import Line, at_most, machine, show
+from bench.harness.environment import binary_of
+from bench.harness.report import Line, at_most, machine, show
 from chunkspool import Entry, Generation, Settings, Spool
 from chunkspool.settings import variable_of
-from chunkspool.store import connect
+from chunkspool.store.client import connect
 from demo.ports import free_port
 from demo.process import CannotStart, Process
 from demo.redis_server import launch, url_of

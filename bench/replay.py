@@ -11,14 +11,14 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from bench.ground import Ground, ReadyChat
-from bench.report import Line, at_least, medians
-from bench.run import Figures, run
+from bench.harness.environment import Ground, ReadyChat
+from bench.harness.report import Line, at_least, medians
+from bench.harness.run import Figures, run
 from chunkspool import AsyncSpool, Spool
-from chunkspool.calls import as_text
-from chunkspool.cursor import PAGE
+from chunkspool.reading.cursor import PAGE
 from chunkspool.settings import Settings
-from chunkspool.store import connect, connect_async
+from chunkspool.store.client import connect, connect_async
+from chunkspool.store.commands import as_text
 
 EVENTS, BATCH = 10_000, 100
 RUNS, REPLAYS = 5, 5

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import psutil
 
-from bench.ground import Ground, ReadyChat
-from bench.report import Line, at_least, at_most, medians
-from bench.run import Figures, run
+from bench.harness.environment import Ground, ReadyChat
+from bench.harness.report import Line, at_least, at_most, medians
+from bench.harness.run import Figures, run
 from chunkspool import AsyncSpool
 from chunkspool.settings import Settings, variable_of
 from demo.ports import LOOPBACK, free_port, is_taken

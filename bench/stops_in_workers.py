@@ -20,10 +20,10 @@ from pathlib import Path
 
 from celery import Celery
 
-from bench.ground import Ground
-from bench.report import Line, at_most
-from bench.run import Figures, run
-from bench.silent_model import MODEL, SilentModel
+from bench.harness.environment import Ground
+from bench.harness.report import Line, at_most
+from bench.harness.run import Figures, run
+from bench.processes.silent_model import MODEL, SilentModel
 from chunkspool import Generation, Settings, Spool
 from chunkspool.settings import variable_of
 from demo.ports import LOOPBACK, free_port, is_taken

@@ -1,10 +1,10 @@
 """Durable, resumable LLM streams for Celery: a per-chat log in Redis that any reader replays and follows."""
 
-from chunkspool.chat import Generation
 from chunkspool.errors import ChunkspoolError
 from chunkspool.events import Entry, Event
 from chunkspool.fold import Answer, fold
-from chunkspool.producer import Producer
+from chunkspool.producing.producer import Producer
+from chunkspool.results import Generation
 from chunkspool.settings import Settings
 from chunkspool.spool import AsyncSpool, Spool
 

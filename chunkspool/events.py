@@ -136,7 +136,7 @@ class Entry:
     """An event as it stands in the log: its seq, when it was written (Unix ms, Redis's clock), and the stored bytes.
 
     A value, though not a frozen dataclass, which would take three times as long to make: do not assign to it. The
-    readers of a chat share its entries. `chunkspool.entries` checks an entry when it is read; the event of a delta is
+    readers of a chat share its entries. `store.entries` checks an entry when it is read; the event of a delta is
     decoded when it is first asked for, so that who passes `raw` on does not pay for it.
     """
 

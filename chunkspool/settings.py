@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from chunkspool.errors import InvalidId, SettingsError, shown, without_password
-from chunkspool.keys import checked_id
+from chunkspool.store.keys import checked_id
 
 
 def _redis_url(url: str) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 from redis import Redis
-from support.immortal import immortal_keys
 from support.missing import not_here
-from support.servers import PrivateServer, ServerMissing, debian_server, embedded_server
+from support.servers.keys_without_ttl import immortal_keys
+from support.servers.redis_server import PrivateServer, ServerMissing, debian_server, embedded_server
 
 # A machine that is busy with something else is no error of ours.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -78,4 +78,4 @@ def nothing_stays_for_ever(request: pytest.FixtureRequest) -> Iterator[None]:
     if server is not None:
         with server.client() as client:
             leaked = immortal_keys(client)
-        assert not leaked, f"keys without a TTL that are not in chunkspool.keys.PERMANENT: {', '.join(leaked)}"
+        assert not leaked, f"keys without a TTL that are not in chunkspool.store.keys.PERMANENT: {', '.join(leaked)}"

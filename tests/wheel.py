@@ -12,12 +12,16 @@ from pathlib import Path
 LIBRARY = Path(__file__).parents[1] / "chunkspool"
 DATA = [
     "py.typed",
-    *(str(path.relative_to(LIBRARY)) for folder in ("lua", "web/static") for path in (LIBRARY / folder).iterdir()),
+    *(
+        str(path.relative_to(LIBRARY))
+        for folder in ("store/lua", "web/static")
+        for path in (LIBRARY / folder).iterdir()
+    ),
 ]
 TRY = """
 import importlib.util, sys
 from chunkspool import Spool
-from chunkspool.scripts import load
+from chunkspool.store.scripts import load
 assert not {"celery", "starlette"} & set(sys.modules), "import chunkspool loads too much"
 assert not any(map(importlib.util.find_spec, ("worker", "tasks", "demo", "tests", "bench"))), "it brings strangers"
 assert all(load(name).text for name in ("enqueue", "claim", "append", "stop", "erase")), "a script is missing"

@@ -12,14 +12,15 @@ from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
 
 from chunkspool import AsyncSpool
-from chunkspool.web import chat_routes, health_routes, problems, usechat_routes
 from chunkspool.web import page as chat_page
+from chunkspool.web import problems
 from chunkspool.web.access import Authorize
-from chunkspool.web.body_limit import BodyLimit
-from chunkspool.web.event_stream import HandOver
-from chunkspool.web.mounting import Mounting
-from chunkspool.web.open_streams import OpenStreams
-from chunkspool.web.site import Site
+from chunkspool.web.context import Site
+from chunkspool.web.middleware.body_limit import BodyLimit
+from chunkspool.web.middleware.root_path import Mounting
+from chunkspool.web.routes import chats, health, usechat
+from chunkspool.web.streaming.event_stream import HandOver
+from chunkspool.web.streaming.open_streams import OpenStreams
 
 
 def create_app(
@@ -62,9 +63,9 @@ def create_app(
     )
     app.state.site = Site(spool, authorize, tenant_of, streams)
     problems.install(app)
-    app.include_router(chat_routes.router, tags=["chats"])
-    app.include_router(usechat_routes.router, tags=["useChat"])
-    app.include_router(health_routes.router, tags=["health"])
+    app.include_router(chats.router, tags=["chats"])
+    app.include_router(usechat.router, tags=["useChat"])
+    app.include_router(health.router, tags=["health"])
     if page:
         chat_page.install(app, settings.flower_url)
     app.add_middleware(HandOver)

@@ -8,8 +8,8 @@ from typing import Annotated
 from fastapi import Header, Query
 from pydantic import WithJsonSchema
 
-from chunkspool.cursor import MAX_SEQ, checked_cursor
 from chunkspool.errors import InvalidCursor
+from chunkspool.reading.cursor import MAX_SEQ, checked_cursor
 
 _SCHEMA = WithJsonSchema({"type": "integer", "minimum": 0, "maximum": MAX_SEQ})
 _WHOLE = re.compile(r"[0-9]{1,16}", re.ASCII)

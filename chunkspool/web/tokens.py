@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 
 from chunkspool.errors import InvalidInput, SettingsError
-from chunkspool.keys import checked_id
 from chunkspool.settings import Settings, variable_of
+from chunkspool.store.keys import checked_id
 from chunkspool.web.access import AccessDenied, Action
 
 ANY_CHAT = "*"

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from celery import Celery
 from pytest_celery import CeleryTestBroker, CeleryTestWorker, RedisTestBroker
-from support.model_process import ModelProcess
-from support.model_servers import LlamaServer, LlmockServer
-from support.nodes import BrokerProcess, WorkerCommand, WorkerProcess
-from support.servers import PrivateServer
+from support.models.model_servers import LlamaServer, LlmockServer
+from support.models.paced_model_process import ModelProcess
+from support.processes.nodes import BrokerProcess, WorkerCommand, WorkerProcess
+from support.servers.redis_server import PrivateServer
 
 from chunkspool import Settings, Spool
 

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 from redis import Redis
-from support.audience import FACES, Hall
-from support.proxy import Proxy
-from support.servers import PrivateServer
-from support.spools import spool_for
-from support.web import Site, web
+from support.chats.spools import spool_for
+from support.readers.reader_group import FACES, Hall
+from support.servers.proxy import Proxy
+from support.servers.redis_server import PrivateServer
+from support.web.web_server import Site, web
 
-from chunkspool import Spool, scripts
+from chunkspool import Spool
+from chunkspool.store import scripts
 
 
 @pytest.fixture

@@ -47,4 +47,4 @@ def test_the_check_would_see_it() -> None:
 
 def test_a_task_module_loads_no_sdk() -> None:
     """The worker's main process names tasks; the model's SDK is loaded where it is used."""
-    assert "openai" not in loaded_by("import tasks.generation, tasks.providers")
+    assert "openai" not in loaded_by("import tasks.attempt, tasks.providers")

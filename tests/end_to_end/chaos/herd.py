@@ -12,7 +12,7 @@ from typing import Literal
 import psutil
 from end_to_end.chaos.happened import Death, Fault, now
 from end_to_end.chaos.plan import Kind
-from support.nodes import WorkerCommand, WorkerProcess
+from support.processes.nodes import WorkerCommand, WorkerProcess
 
 KINDS = (("threads", 8, "restart"), ("threads", 8, "continue"), ("threads", 8, "restart"), ("prefork", 4, "continue"))
 """Pool, slots, and how its attempts go on from earlier ones."""

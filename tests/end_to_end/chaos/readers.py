@@ -6,7 +6,7 @@ import asyncio
 import random
 from dataclasses import dataclass, field
 
-from support.evidence import Reading
+from support.checker.observations import Reading
 
 from chunkspool import AsyncSpool
 from chunkspool.errors import ChunkspoolError, StoreError

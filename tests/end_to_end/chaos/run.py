@@ -15,9 +15,9 @@ from end_to_end.chaos.herd import Herd
 from end_to_end.chaos.plan import FaultPlan, Kind, Plan
 from end_to_end.chaos.traffic import Traffic
 from end_to_end.chaos.verdict import Verdict, judge
-from support.model_process import ModelProcess
-from support.raw_log import raw_chat
-from support.servers import PrivateServer
+from support.checker.raw_log import raw_chat
+from support.models.paced_model_process import ModelProcess
+from support.servers.redis_server import PrivateServer
 
 from chunkspool import Settings
 from demo.redis_server import Binary

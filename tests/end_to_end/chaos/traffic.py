@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from end_to_end.chaos.plan import GenerationPlan, Plan
 from end_to_end.chaos.readers import Reader, Topic
-from support.evidence import Reading
+from support.checker.observations import Reading
 
 from chunkspool import AsyncSpool, Settings
 from chunkspool.errors import EnqueueFailed, StoreError

@@ -10,12 +10,12 @@ from itertools import pairwise
 from end_to_end.chaos.happened import Death, Fault
 from end_to_end.chaos.plan import Kind
 from end_to_end.chaos.traffic import Question, Seen
-from support.checker import check
-from support.evidence import Asked, Evidence
-from support.model_process import sent
-from support.paced_model import Call
-from support.raw_log import ENDINGS, Line, RawChat, generations_of
-from support.violations import Rule, Violation
+from support.checker.check import check
+from support.checker.observations import Asked, Evidence
+from support.checker.raw_log import ENDINGS, Line, RawChat, generations_of
+from support.checker.violations import Rule, Violation
+from support.models.paced_model import Call
+from support.models.paced_model_process import sent
 
 SHOWN = 3
 MS = 5

@@ -1,0 +1,172 @@
+"""Figure 2: events per second of the flusher's batches beside redis-benchmark's plain XADD, pipelined."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+from bench.harness.environment import TEXT, Ground, ReadyChat
+from bench.harness.report import Line, at_least, medians
+from chunkspool import Spool
+from chunkspool.events import Data, encode
+from chunkspool.producing.buffer import BATCH_EVENTS
+from chunkspool.producing.flusher import Flusher
+from chunkspool.producing.outbox import Lane
+from chunkspool.settings import Settings
+from chunkspool.store.client import connect
+
+RUNS, LANES, PIPELINED = 5, 64, 64
+LIMIT = 0.4
+PER_LANE = 4 * BATCH_EVENTS
+"""Events that each lane writes in one run; a multiple of both batch sizes."""
+PLAIN_EVENTS = 300_000
+SPOKEN_PER_LANE = 256
+CSV_FIGURES = 7
+"""Columns of redis-benchmark's CSV after the command; the first of them is requests per second."""
+
+
+def measured(ground: Ground) -> list[Line]:
+    """Measure each layer in turn with the plain XADD."""
+    settings = Settings.checked({"redis_url": ground.url})
+    by, plain = _plain(ground)
+    base, small, large, drained, spoken = medians(
+        RUNS,
+        plain,
+        partial(_in_pipelines, ground, 64),
+        partial(_in_pipelines, ground, BATCH_EVENTS),
+        partial(_drained, ground, settings),
+        partial(_spoken, ground, settings),
+    )
+    return [
+        at_least(
+            f"flusher batches of {BATCH_EVENTS}, {LANES} lanes: append script / plain XADD",
+            large / base,
+            LIMIT,
+            " x",
+            f"{large:,.0f} / {base:,.0f} events/s",
+        ),
+        Line(f"  plain XADD: {by}, same entry", f"{base:,.0f} events/s"),
+        Line("  batches of 64", f"{small:,.0f} events/s ({small / base:.2f} x)"),
+        Line("  the Flusher's thread emptying full buffers", f"{drained:,.0f} events/s ({drained / base:.2f} x)"),
+        Line("  out.data(…) in Python, until it is in the log", f"{spoken:,.0f} events/s ({spoken / base:.2f} x)"),
+    ]
+
+
+def _plain(ground: Ground) -> tuple[str, Callable[[], float]]:
+    program = shutil.which("redis-benchmark")
+    if program is None:
+        return f"redis-py, pipelines of {PIPELINED} (no redis-benchmark here)", partial(_plain_by_client, ground)
+    return f"redis-benchmark -P {PIPELINED}", partial(_plain_by_program, ground, program)
+
+
+def _plain_by_program(ground: Ground, program: str) -> float:
+    key = ground.new_name()
+    options = ["-p", str(ground.port), "-P", str(PIPELINED), "-n", str(PLAIN_EVENTS), "--csv"]
+    command = [program, *options, "XADD", key, "*", "e", _event(ground.queued()).decode()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - our own command line
+    ground.client.unlink(key)
+    # From the right: the command's own quotes and commas stand in the first column, unescaped.
+    return float(done.stdout.splitlines()[-1].rsplit(",", CSV_FIGURES)[1].strip('"'))
+
+
+def _plain_by_client(ground: Ground) -> float:
+    key, event = ground.new_name(), _event(ground.queued())
+    began = time.perf_counter()
+    for _ in range(PLAIN_EVENTS // PIPELINED):
+        pipeline = ground.client.pipeline(transaction=False)
+        for _ in range(PIPELINED):
+            pipeline.execute_command("XADD", key, "*", "e", event)  # type: ignore[no-untyped-call]
+        pipeline.execute()
+    took = time.perf_counter() - began
+    ground.client.unlink(key)
+    return PLAIN_EVENTS / took
+
+
+def _in_pipelines(ground: Ground, size: int) -> float:
+    """Send the append script as the flusher does: one pipeline with a batch of every lane; time only the sending."""
+    took = 0.0
+    with _chats(ground) as chats:
+        for _ in range(PER_LANE // size):
+            pipeline = ground.client.pipeline(transaction=False)
+            for chat in chats:
+                call = chat.batch((_event(chat),) * size)
+                pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
+            began = time.perf_counter()
+            pipeline.execute()
+            took += time.perf_counter() - began
+        _demand_written(ground, chats)
+    return LANES * PER_LANE / took
+
+
+def _drained(ground: Ground, settings: Settings) -> float:
+    """Fill all buffers, then let the flusher empty them."""
+    with _chats(ground) as chats:
+        flusher = Flusher(ground.client, settings)
+        lanes = [Lane(chat.keys, chat.generation_id, 1, settings) for chat in chats]
+        for lane, chat in zip(lanes, chats, strict=True):
+            for _ in range(PER_LANE - 1):
+                lane.buffer.add_event(_event(chat))
+            lane.buffer.end("completed", _event(chat))
+        began = time.perf_counter()
+        for lane in lanes:
+            flusher.open(lane)
+            flusher.mark(lane)
+        for lane in lanes:
+            lane.ended.result(60)
+        took = time.perf_counter() - began
+        flusher.close()
+        _demand_written(ground, chats)
+    return LANES * PER_LANE / took
+
+
+def _spoken(ground: Ground, settings: Settings) -> float:
+    """Go the whole way, from the producer's method to the ending's acknowledgement."""
+    with _chats(ground, claimed=False) as chats, ExitStack() as spools:
+        client = connect(ground.url)
+        spools.callback(client.close)
+        spool = spools.enter_context(Spool(client, settings=settings))
+        with ExitStack() as blocks:
+            outs = [blocks.enter_context(spool.produce(chat.keys.chat_id, chat.generation_id)) for chat in chats]
+            began = time.perf_counter()
+            for _ in range(SPOKEN_PER_LANE):
+                for out in outs:
+                    out.data("text", TEXT)
+            # Not until the blocks are left: they wait for their endings one after another, which no worker does.
+            while _written(ground, chats) < LANES * SPOKEN_PER_LANE:
+                time.sleep(0.001)
+            took = time.perf_counter() - began
+    return LANES * SPOKEN_PER_LANE / took
+
+
+def _event(chat: ReadyChat) -> bytes:
+    return encode(Data(generation=chat.generation_id, name="text", value=TEXT))
+
+
+@contextmanager
+def _chats(ground: Ground, *, claimed: bool = True) -> Iterator[list[ReadyChat]]:
+    """Make a chat for each lane; they are removed afterwards, so that every run starts with an empty server."""
+    chats = [ground.claimed() if claimed else ground.queued() for _ in range(LANES)]
+    try:
+        yield chats
+    finally:
+        ground.client.flushall()
+        ground.teach()
+
+
+def _demand_written(ground: Ground, chats: list[ReadyChat]) -> None:
+    """Count: a figure of events that never reached the log would be no figure."""
+    written = _written(ground, chats)
+    if written != LANES * PER_LANE:
+        raise RuntimeError(f"the logs hold {written} events, not {LANES * PER_LANE}")
+
+
+def _written(ground: Ground, chats: list[ReadyChat]) -> int:
+    pipeline = ground.client.pipeline(transaction=False)
+    for chat in chats:
+        pipeline.xlen(chat.keys.log)
+    # Each log begins with generation.queued and generation.started.
+    return int(sum(pipeline.execute())) - 2 * len(chats)

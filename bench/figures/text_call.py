@@ -1,0 +1,30 @@
+"""Figure 3: what `out.text()` costs the model's loop while the flusher writes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+from bench.harness.environment import TEXT, Ground
+from bench.harness.report import Line, at_most
+from chunkspool import Spool
+from chunkspool.settings import Settings
+
+RUNS, CALLS = 7, 50_000
+LIMIT = 10.0
+
+
+def measured(ground: Ground) -> list[Line]:
+    """Time the calls in a `with` block, its flusher thread running."""
+    with Spool.from_settings(Settings.checked({"redis_url": ground.url})) as spool:
+        took = statistics.median(_run(ground, spool) for _ in range(RUNS))
+    return [at_most("out.text(20 characters)", took, LIMIT, " µs", f"median of {RUNS} runs of {CALLS:,} calls")]
+
+
+def _run(ground: Ground, spool: Spool) -> float:
+    chat = ground.queued()
+    with spool.produce(chat.keys.chat_id, chat.generation_id) as out:
+        began = time.perf_counter()
+        for _ in range(CALLS):
+            out.text(TEXT)
+        return (time.perf_counter() - began) / CALLS * 1e6

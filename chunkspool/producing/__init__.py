@@ -1,0 +1,1 @@
+"""The producing half: from a model's loop into the log."""

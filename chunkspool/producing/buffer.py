@@ -1,0 +1,193 @@
+"""What one attempt has said and Redis has not yet taken: merged, numbered and cut into batches. No I/O."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from chunkspool.events import ReasoningDelta, TextDelta, encode
+from chunkspool.store.scripts import EndState, Last
+
+Kind = Literal["text", "reasoning"]
+
+BATCH_EVENTS = 256
+"""Events of one append: beyond this a script call gains nothing and blocks others longer (docs/design.md)."""
+BATCH_BYTES = 512 * 1024
+"""A batch that has reached this is sent: a script with megabytes of arguments would block the others, too."""
+WORST_ESCAPE = 6
+"""Bytes that one character may take in JSON (a control character: backslash, u, four digits)."""
+
+
+class Piece(NamedTuple):
+    """A piece of text as the model's loop gave it; `size` is its bytes in UTF-8."""
+
+    kind: Kind
+    text: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Events that go out in one append, and again unchanged until Redis has taken them."""
+
+    index: int
+    events: tuple[bytes, ...]
+    ending: Last | None
+    size: int
+
+
+class Buffer:
+    """Takes pieces from the model's thread, gives batches to the flusher's thread."""
+
+    def __init__(self, generation_id: str, limit: int, max_event_bytes: int) -> None:
+        """Begin at index 1, as every attempt does. The buffer is full from `limit` bytes on."""
+        self._generation = generation_id
+        self._limit = limit
+        self._max_chars = max(1, (max_event_bytes - 200) // WORST_ESCAPE)
+        self._lock = threading.Lock()
+        self._pieces: deque[Piece | bytes] = deque()
+        self._ending: tuple[Last, bytes | None] | None = None
+        self._failed: bytes | None = None
+        self._index = 1
+        self._in_flight: Batch | None = None
+        self._size = 0
+        self._room: Future[None] | None = None
+        self._released = False
+
+    @property
+    def full(self) -> bool:
+        """Whether the producer must wait."""
+        return self._size >= self._limit
+
+    def add_text(self, kind: Kind, text: str) -> bool:
+        """Take a piece of text; return whether none was waiting before."""
+        if len(text) > self._max_chars:
+            starts = range(0, len(text), self._max_chars)
+            was_empty, *_ = [self.add_text(kind, text[start : start + self._max_chars]) for start in starts]
+            return was_empty
+        size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        return self._add(Piece(kind, text, size), size)
+
+    def add_event(self, encoded: bytes) -> bool:
+        """Take a whole event; return whether none was waiting before."""
+        return self._add(encoded, len(encoded))
+
+    def end(self, state: EndState, encoded: bytes) -> None:
+        """Take the ending. It goes out last."""
+        with self._lock:
+            self._ending = (state, encoded) if self._failed is None else ("failed", self._failed)
+
+    def end_released(self) -> None:
+        """Take note that no more comes and that there is no ending: another attempt goes on."""
+        with self._lock:
+            self._ending = ("released", None) if self._failed is None else ("failed", self._failed)
+
+    def room(self) -> Future[None]:
+        """Return what is done as soon as half of the buffer is free, or `release` is called."""
+        with self._lock:
+            if self._room is None or self._room.done():
+                self._room = Future()
+                # An async producer that is cancelled while it waits must not cancel what the flusher will set.
+                self._room.set_running_or_notify_cancel()
+            room = self._room
+            self._signal_room()
+            return room
+
+    def release(self) -> None:
+        """From now on no producer waits, room or not."""
+        with self._lock:
+            self._released = True
+            self._signal_room()
+
+    def cut(self) -> Batch | None:
+        """Return the batch that is under way, else the next one, else None."""
+        with self._lock:
+            if self._in_flight is None:
+                self._in_flight = self._next_batch()
+            return self._in_flight
+
+    def written(self) -> bool:
+        """Forget the batch that was under way; return whether there is more to write."""
+        with self._lock:
+            if self._in_flight is not None:
+                self._index += len(self._in_flight.events)
+                self._size -= self._in_flight.size
+                self._in_flight = None
+                self._signal_room()
+            return bool(self._pieces) or self._ending is not None
+
+    def restart_at(self, index: int, failed: bytes) -> bool:
+        """Drop all that waits and go on at `index`: Redis has lost events that it had acknowledged.
+
+        The ending can now be no other than `failed`; return whether the producer had said its own already.
+        """
+        with self._lock:
+            ended = self._ending is not None or (self._in_flight is not None and self._in_flight.ending is not None)
+            self._pieces.clear()
+            self._in_flight, self._index, self._size = None, index, 0
+            self._failed = failed
+            self._ending = ("failed", failed) if ended else None
+            return ended
+
+    def _add(self, piece: Piece | bytes, size: int) -> bool:
+        with self._lock:
+            was_empty = not self._pieces
+            self._pieces.append(piece)
+            self._size += size
+            return was_empty
+
+    def _signal_room(self) -> None:
+        free = self._released or self._size <= self._limit // 2
+        if free and self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    def _next_batch(self) -> Batch | None:
+        events: list[bytes] = []
+        size = 0
+        while self._pieces and len(events) < BATCH_EVENTS and size < BATCH_BYTES:
+            piece = self._pieces.popleft()
+            if isinstance(piece, bytes):
+                events.append(piece)
+                size += len(piece)
+            else:
+                text, taken = self._merged(piece)
+                events += self._encoded(piece.kind, text)
+                size += taken
+        ending = None
+        if not self._pieces and self._ending is not None:
+            ending, encoded = self._ending
+            events += [] if encoded is None else [encoded]
+            self._ending = None
+        return Batch(self._index, tuple(events), ending, size) if events or ending else None
+
+    def _merged(self, piece: Piece) -> tuple[str, int]:
+        """Return the text of `piece` and of its neighbours of the same kind, and their bytes."""
+        parts, chars, size = [piece.text], len(piece.text), piece.size
+        while self._pieces and chars < self._max_chars:
+            following = self._pieces[0]
+            if isinstance(following, bytes) or following.kind != piece.kind:
+                break
+            self._pieces.popleft()
+            parts.append(following.text)
+            chars += len(following.text)
+            size += following.size
+        return "".join(parts), size
+
+    def _encoded(self, kind: Kind, text: str) -> list[bytes]:
+        pieces = [text[i : i + self._max_chars] for i in range(0, len(text), self._max_chars)]
+        return [encode_delta(self._generation, kind, piece) for piece in pieces]
+
+
+def encode_delta(generation_id: str, kind: Kind, text: str) -> bytes:
+    """Return what `encode` would, at a fifth of its cost: this is the one event of which there are thousands."""
+    try:
+        value = to_json(text)
+    except PydanticSerializationError:
+        model = TextDelta if kind == "text" else ReasoningDelta
+        return encode(model(generation=generation_id, text=text))
+    return b'{"type":"%s.delta","generation":"%s","text":%s}' % (kind.encode(), generation_id.encode(), value)

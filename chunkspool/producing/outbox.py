@@ -1,0 +1,65 @@
+"""A lane: one attempt's way to the log, shared by its producer, which fills it, and the flusher, which empties it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from chunkspool.errors import ChunkspoolError
+from chunkspool.producing.buffer import Buffer
+from chunkspool.settings import Settings
+from chunkspool.store.keys import ChatKeys
+
+
+class Lane:
+    """What producer and flusher know of one attempt."""
+
+    def __init__(self, keys: ChatKeys, generation_id: str, attempt: int, settings: Settings) -> None:
+        """Begin with an empty buffer."""
+        self.keys = keys
+        self.generation_id = generation_id
+        self.attempt = attempt
+        self.buffer = Buffer(generation_id, settings.buffer_bytes, settings.max_event_bytes)
+        self.ended: Future[str] = Future()
+        """The generation's state once its ending is written, or the error for which none could be."""
+        self.interruption: ChunkspoolError | None = None
+        """Why the producer must stop; what it has said so far is still written."""
+        self.sent = 0.0
+        """When Redis last answered for it. This one and those below are the flusher's own."""
+        self.flushed = 0.0
+        self.failing_since: float | None = None
+        self.scheduled = False
+        self._lock = threading.Lock()
+        self._on_interrupt: Callable[[], None] | None = None
+
+    def watch(self, on_interrupt: Callable[[], None]) -> None:
+        """Call `on_interrupt` once, in whichever thread learns of the interruption; at once if there was one."""
+        with self._lock:
+            self._on_interrupt = on_interrupt
+            already = self.interruption is not None
+        if already:
+            on_interrupt()
+
+    def interrupt(self, error: ChunkspoolError) -> None:
+        """Tell the producer to stop."""
+        with self._lock:
+            if self.interruption is not None:
+                return
+            self.interruption = error
+            tell = self._on_interrupt
+        self.buffer.release()
+        if tell is not None:
+            tell()
+
+    def end(self, state: str) -> None:
+        """Note that the ending is written."""
+        if not self.ended.done():
+            self.ended.set_result(state)
+        self.buffer.release()
+
+    def give_up(self, error: ChunkspoolError) -> None:
+        """Nothing more of this attempt can be written."""
+        if not self.ended.done():
+            self.ended.set_exception(error)
+        self.interrupt(error)

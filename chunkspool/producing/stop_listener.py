@@ -1,0 +1,63 @@
+"""Hears the stops that are pushed to all processes, and passes them on to this process's flusher."""
+
+from __future__ import annotations
+
+import threading
+
+import redis
+from redis.exceptions import RedisError
+
+from chunkspool.producing.flusher import Flusher
+from chunkspool.store.commands import as_text
+from chunkspool.store.keys import STOPS
+
+LISTEN_SECONDS = 0.25
+"""How long one wait for a message lasts: closing takes no longer."""
+LONGEST_PAUSE = 1.0
+
+
+class StopListener:
+    """One thread and one connection. It comes back by itself, and then asks for what it may have missed."""
+
+    def __init__(self, client: redis.Redis, flusher: Flusher) -> None:
+        """`client` stays its owner's to close."""
+        self._client = client
+        self._flusher = flusher
+        self._closing = threading.Event()
+        self._pause = 0.0
+        self._thread = threading.Thread(target=self._run, name="chunkspool-stops", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread and free its connection."""
+        self._closing.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._listen()
+            except (RedisError, OSError):
+                # Not an error to show: until it is back, the replies to heartbeats carry every stop.
+                self._pause = min(max(0.05, self._pause * 2), LONGEST_PAUSE)
+                self._closing.wait(self._pause)
+
+    def _listen(self) -> None:
+        pubsub = self._client.pubsub()  # type: ignore[no-untyped-call]
+        try:
+            pubsub.subscribe(STOPS)
+            while not self._closing.is_set():
+                message = pubsub.get_message(timeout=LISTEN_SECONDS)
+                if message is None:
+                    continue
+                if message["type"] == "message":
+                    self._flusher.stop_asked(as_text(message["data"]))
+                else:
+                    # (Re)subscribed. A stop that was pushed before this moment is told by a heartbeat's reply.
+                    self._pause = 0.0
+                    self._flusher.beat_now()
+        finally:
+            pubsub.close()

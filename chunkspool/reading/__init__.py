@@ -1,0 +1,1 @@
+"""The reading half: from the log, or live, to whoever iterates."""

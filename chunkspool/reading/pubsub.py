@@ -1,0 +1,184 @@
+"""A hub's one connection to Redis, sync and async: the only place of the reading half that subscribes."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any, Self, TypeVar
+
+import redis
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from chunkspool.errors import ChunkspoolError
+from chunkspool.reading.channels import Lines, Orders
+from chunkspool.store.client import CONNECT_TIMEOUT, SOCKET_TIMEOUT, AsyncStore, Store, translated
+from chunkspool.store.commands import Reads
+
+T = TypeVar("T")
+CHANNELS = 1000
+"""Channels of one SUBSCRIBE."""
+READS = 4
+"""Connections of the client's pool that all readers of a hub together use at a time."""
+BURST = 100
+"""Messages after which an event loop gets its turn, if more are there."""
+
+
+class Link:
+    """The connection of a hub with threads. One thread listens, any may send; all but `waits` under the hub's lock."""
+
+    def __init__(self, connection: Any, looking: redis.Redis) -> None:
+        """Own `connection` and the client `looking`, which has one connection."""
+        self._connection = connection
+        self._looking = looking
+        self.broken = False  # sending has failed: hear what is wrong
+
+    @classmethod
+    def opened(cls, client: redis.Redis) -> Self:
+        """Connect where `client` connects to. Raises `StoreError`."""
+        pool = client.connection_pool
+        options = _own(pool.connection_kwargs)
+        with translated():
+            connection = pool.connection_class(**options)
+            connection.connect()
+        own_pool = redis.ConnectionPool(connection_class=pool.connection_class, max_connections=1, **options)
+        return cls(connection, redis.Redis(connection_pool=own_pool))
+
+    def send(self, orders: Orders | None) -> None:
+        """Ask for it; the replies come in by `hear`, and so does the error if it cannot be asked."""
+        try:
+            for command in () if orders is None else _commands(orders):
+                self._connection.send_command(*command, check_health=False)
+        except (RedisError, OSError):
+            self.broken = True
+
+    def waits(self, seconds: float) -> bool:
+        """Wait until something comes in; return whether it has. Needs no lock."""
+        try:
+            with translated():
+                return bool(self._connection.can_read(timeout=seconds))
+        except (AttributeError, TypeError, ValueError):
+            # Another thread could not send, upon which redis-py has closed the socket under our eyes: `hear` tells.
+            return True
+
+    def hear(self, lines: Lines) -> None:
+        """Pass on one message that has begun to come in. Raises `StoreError` if the connection is lost."""
+        with translated():
+            if self.broken:  # redis-py would connect again by itself, without the subscriptions
+                raise ConnectionError("the connection was lost")
+            reply = self._connection.read_response(disable_decoding=True, disconnect_on_error=False)
+        _pass_on(reply, lines)
+
+    def look(self, reads: Sequence[Reads[T]]) -> list[T | ChunkspoolError]:
+        """Make cheap reads on a connection beside, which is opened when first used. Needs no lock."""
+        return Store(self._looking).send_all(reads, at_once=False)
+
+    def close(self) -> None:
+        """Free the connections."""
+        self._connection.disconnect()
+        self._looking.close()
+        self._looking.connection_pool.disconnect()
+
+
+class AsyncLink:
+    """The connection of a hub on an event loop."""
+
+    def __init__(self, connection: Any, looking: redis.asyncio.Redis) -> None:
+        """Own `connection` and the client `looking`, which has one connection."""
+        self._connection = connection
+        self._looking = looking
+
+    @classmethod
+    async def opened(cls, client: redis.asyncio.Redis) -> Self:
+        """Connect where `client` connects to. Raises `StoreError`."""
+        pool = client.connection_pool
+        # Time limits are set here: redis-py's, one for every reply, would be half of what a look costs, and its
+        # wait_for can swallow a cancellation (Python 3.11).
+        options = _own(pool.connection_kwargs) | {"socket_timeout": None}
+        connection: Any = pool.connection_class(**options)
+        try:
+            with translated():
+                async with asyncio.timeout(CONNECT_TIMEOUT + SOCKET_TIMEOUT):
+                    await connection.connect()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        own_pool = redis.asyncio.ConnectionPool(connection_class=pool.connection_class, max_connections=1, **options)
+        return cls(connection, redis.asyncio.Redis(connection_pool=own_pool))
+
+    async def send(self, orders: Orders | None) -> None:
+        """Ask for it; the replies come in by `hear`."""
+        if orders is not None:
+            with translated():
+                async with asyncio.timeout(SOCKET_TIMEOUT):
+                    for command in _commands(orders):
+                        await self._connection.send_command(*command, check_health=False)
+
+    async def hear(self, lines: Lines) -> None:
+        """Pass on all that comes in, until the connection is lost: raises `StoreError`."""
+        read = self._connection.read_response
+        with translated():
+            while True:
+                for _ in range(BURST):
+                    reply = await read(disable_decoding=True, timeout=math.inf, disconnect_on_error=False)
+                    _pass_on(reply, lines)
+                await asyncio.sleep(0)
+
+    async def look(self, reads: Sequence[Reads[T]]) -> list[T | ChunkspoolError]:
+        """Make cheap reads on a connection beside, which is opened when first used."""
+        try:
+            with translated():
+                async with asyncio.timeout(SOCKET_TIMEOUT):
+                    return await AsyncStore(self._looking).send_all(reads, at_once=False)
+        except ChunkspoolError as error:
+            return [error] * len(reads)
+
+    async def close(self) -> None:
+        """Free the connections."""
+        with suppress(RedisError, OSError):
+            await self._connection.disconnect(nowait=True)
+        with suppress(RedisError, OSError):
+            await self._looking.connection_pool.disconnect()
+
+
+def share_of(client: redis.Redis | redis.asyncio.Redis) -> int:
+    """Return how many of the client's connections its readers may use at a time: never more than half of a pool."""
+    return max(1, min(READS, client.connection_pool.max_connections // 2))
+
+
+def _own(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of the pool's connections as a hub's own need them.
+
+    It is no connection of the pool, so nobody can be starved by it. RESP2: each message is a plain list, no push with
+    redis-py's handlers around it. Retries are the hub's: it has to know of every loss.
+    """
+    kept = {name: value for name, value in options.items() if not name.startswith(("maint_", "orig_", "retry"))}
+    # Without a limit, a server that is frozen would hold the hub for ever. redis-py's defaults have one.
+    limits = {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT}
+    for name, limit in limits.items():
+        if name in kept and kept[name] is None:
+            kept[name] = limit
+    return kept | {"protocol": 2}
+
+
+def _commands(orders: Orders) -> Iterator[tuple[str | bytes, ...]]:
+    for name, channels in (("SUBSCRIBE", orders.join), ("UNSUBSCRIBE", orders.leave)):
+        for i in range(0, len(channels), CHANNELS):
+            yield (name, *channels[i : i + CHANNELS])
+    if orders.ping:
+        yield ("PING",)
+
+
+def _pass_on(reply: Any, lines: Lines) -> None:
+    lines.alive()
+    if not isinstance(reply, list):
+        return
+    kind, channel = reply[0], reply[1]
+    if kind == b"message":
+        lines.frame(channel, reply[2])
+    elif kind == b"subscribe":
+        lines.subscribed(channel)
+    elif kind == b"unsubscribe":
+        lines.unsubscribed(channel)

@@ -1,0 +1,158 @@
+"""What `subscribe` returns: an iterator over a chat, for asyncio and for threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+from chunkspool.effects import Pause, drive, drive_async
+from chunkspool.events import Entry
+from chunkspool.reading.cursor import Cursor
+from chunkspool.reading.hub_asyncio import AsyncHub
+from chunkspool.reading.hub_threads import Hub
+from chunkspool.reading.reader import Listen, Reader, Step, Wait
+from chunkspool.store.commands import Reads
+from chunkspool.store.entries import opened
+
+
+class Subscription:
+    """An iterator of `Entry` for one thread. Use it in a `with` block: leaving the block frees what it holds.
+
+    After a `CorruptLog` the same iterator goes on behind the entry that could not be decoded.
+    """
+
+    __slots__ = ("_bell", "_hub", "_reader", "_ready")
+
+    def __init__(self, hub: Hub, cursor: Cursor, start: Reads[int] | None) -> None:
+        """`start`, if given, is the read of the cursor to begin after. Nothing is asked of Redis yet."""
+        self._hub = hub
+        self._bell = threading.Event()
+        self._reader = Reader(cursor, self._bell, hub.read_timeout, start)
+        self._ready = self._reader.ready
+
+    def __enter__(self) -> Self:
+        """Make sure that the chat exists and the cursor is good: what is wrong is raised here."""
+        drive(self._reader.begin(), self._do, self._hub.lock)
+        return self
+
+    def __exit__(self, _type: object, _error: object, _traceback: TracebackType | None) -> None:
+        """Free what it holds, and be at the end."""
+        self._hub.leave(self._reader)
+        self._reader.leave()
+
+    def __iter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __next__(self) -> Entry:
+        """Return the next entry; wait for it where the log has none yet."""
+        ready = self._ready
+        if not ready:
+            drive(self._reader.refill(), self._do, self._hub.lock)
+            if not ready:
+                raise StopIteration
+        item = ready.popleft()
+        return item if isinstance(item, Entry) else opened(item)
+
+    def __del__(self) -> None:
+        """Free what it holds, if it was dropped without leaving its block."""
+        if self._reader.joined:
+            self._hub.drop(self._reader)
+
+    def _do(self, step: Step) -> object:
+        match step:
+            case Reads():
+                return self._hub.read(step)
+            case Listen():
+                self._hub.join(self._reader)
+            case Wait():
+                self._bell.wait()
+                self._bell.clear()
+            case Pause():
+                time.sleep(step.seconds)
+        return None
+
+
+class AsyncSubscription:
+    """An async iterator of `Entry` for one task. Use it in an `async with` block: leaving it frees what it holds.
+
+    After a `CorruptLog` the same iterator goes on behind the entry that could not be decoded.
+    """
+
+    __slots__ = ("_bell", "_hub", "_reader", "_ready")
+
+    def __init__(self, hub: AsyncHub, cursor: Cursor, start: Reads[int] | None) -> None:
+        """`start`, if given, is the read of the cursor to begin after. Nothing is asked of Redis yet."""
+        self._hub = hub
+        self._bell = _Bell()
+        self._reader = Reader(cursor, self._bell, hub.read_timeout, start)
+        self._ready = self._reader.ready
+
+    async def __aenter__(self) -> Self:
+        """Make sure that the chat exists and the cursor is good: what is wrong is raised here."""
+        await drive_async(self._reader.begin(), self._do)
+        return self
+
+    async def __aexit__(self, _type: object, _error: object, _traceback: TracebackType | None) -> None:
+        """Free what it holds, and be at the end."""
+        self._hub.leave(self._reader)
+        self._reader.leave()
+
+    def __aiter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> Entry:
+        """Return the next entry; wait for it where the log has none yet."""
+        ready = self._ready
+        if not ready:
+            await drive_async(self._reader.refill(), self._do)
+            if not ready:
+                raise StopAsyncIteration
+        item = ready.popleft()
+        return item if isinstance(item, Entry) else opened(item)
+
+    def __del__(self) -> None:
+        """Free what it holds, if it was dropped without leaving its block."""
+        if self._reader.joined:
+            self._hub.drop(self._reader)
+
+    async def _do(self, step: Step) -> object:
+        match step:
+            case Reads():
+                return await self._hub.read(step)
+            case Listen():
+                self._hub.join(self._reader)
+            case Wait():
+                await self._bell.wait()
+            case Pause():
+                await asyncio.sleep(step.seconds)
+        return None
+
+
+class _Bell:
+    """An asyncio.Event for one waiter, at a tenth of its memory."""
+
+    __slots__ = ("_loop", "_waiter")
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    def set(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def wait(self) -> None:
+        if self._waiter is not None:
+            raise RuntimeError("another task is waiting for the same subscription; give each task its own")
+        if self._loop is None:  # asking for it is a system call in Python 3.11, and this is done for every event
+            self._loop = asyncio.get_running_loop()
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None

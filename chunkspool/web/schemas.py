@@ -1,0 +1,71 @@
+"""What the JSON routes take and give."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic.json_schema import SkipJsonSchema
+
+from chunkspool.request import MAX_REASON, Message
+from chunkspool.results import Stop
+from chunkspool.store.keys import ID_PATTERN, MAX_ID_LENGTH
+
+Absent = SkipJsonSchema[None]
+"""What need not be there. An explicit null is taken, too, and not advertised."""
+Id = Annotated[str, Field(pattern=f"^{ID_PATTERN}$", max_length=MAX_ID_LENGTH)]
+
+
+class _Body(BaseModel):
+    """A request's body: what it does not know, it refuses."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class AskBody(_Body):
+    """Either a `prompt` (one user message) or `messages` (the whole conversation, chat-completions shape)."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}]})
+
+    prompt: Annotated[str, Field(pattern=r"\S", examples=["Why is the sky blue?"])] | Absent = None
+    messages: Annotated[list[Message], Field(min_length=1)] | Absent = None
+    model: Annotated[str, Field(min_length=1, max_length=200)] | Absent = None
+    request_id: Id | Absent = Field(default=None, description="the same one again is the same generation, not another")
+    on_active: Literal["reject", "replace", "allow"] = Field("reject", description="what to do while the chat is busy")
+    params: dict[str, JsonValue] | Absent = Field(default=None, description="for the model's provider, as they are")
+
+
+class StopBody(_Body):
+    """Which generation to stop; without one, all that are active in the chat."""
+
+    generation_id: Id | Absent = None
+    reason: Annotated[str, Field(max_length=MAX_REASON)] | Absent = None
+
+
+class Links(BaseModel):
+    """Where to go on."""
+
+    events: str
+    stop: str
+    chat: str
+
+
+class Asked(BaseModel):
+    """A generation is on its way; its first event comes after the cursor `after`."""
+
+    generation_id: str
+    chat_id: str
+    after: int
+    links: Links
+
+
+class StopReply(BaseModel):
+    """What became of each generation."""
+
+    stops: tuple[Stop, ...]
+
+
+class Health(BaseModel):
+    """The process lives, or is ready."""
+
+    status: Literal["ok"] = "ok"

@@ -1,0 +1,97 @@
+"""The commands when something is wrong: Redis away or locked, wrong settings, wrong usage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.processes.command import Running, complaint, run
+from support.servers.redis_server import embedded_server
+
+from chunkspool import Spool
+
+NOBODY = "redis://127.0.0.1:1/0"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ask", "chat", "x"),
+        ("tail", "chat"),
+        ("tail", "chat", "-f"),
+        ("stop", "chat"),
+        ("status", "chat"),
+        ("erase", "chat"),
+    ],
+)
+def test_redis_that_is_away_is_one(arguments: tuple[str, ...]) -> None:
+    """Every command says so in one line, at once."""
+    done = run(NOBODY, *arguments)
+    assert done.returncode == 1
+    assert "Redis is away" in complaint(done)
+
+
+@pytest.mark.parametrize(
+    ("url", "own", "words"),
+    [
+        ("http://somebody:secret@127.0.0.1/0", {}, "CHUNKSPOOL_REDIS_URL=***: write redis://"),
+        (NOBODY, {"CHUNKSPOOL_TTL": "abc"}, "CHUNKSPOOL_TTL='abc'"),
+        (NOBODY, {"CHUNKSPOOL_TENANT": "a/b"}, "tenant='a/b' is not an id"),
+    ],
+)
+def test_a_wrong_setting_is_two(url: str, own: dict[str, str], words: str) -> None:
+    """The message names the variable or the URL, never a password."""
+    done = run(url, "status", "chat", own=own)
+    assert done.returncode == 2
+    assert words in complaint(done)
+    assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("tail",), ("dance",), ("ask", "chat"), ("tail", "chat", "--no-such"), ("ask", "c", "x", "--on-active", "y")],
+)
+def test_wrong_usage_is_two(arguments: tuple[str, ...]) -> None:
+    """What is missing or unknown is said, with no traceback."""
+    done = run(NOBODY, *arguments)
+    assert done.returncode == 2
+    assert "Usage: chunkspool" in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_help_lists_commands_and_exit_codes() -> None:
+    """What a person needs first is in `--help`."""
+    done = run(NOBODY, "--help")
+    assert done.returncode == 0
+    for word in ("ask", "tail", "stop", "status", "erase", "CHUNKSPOOL_REDIS_URL", "130  left by Ctrl-C"):
+        assert word in done.stdout
+
+
+@pytest.fixture
+def locked_url(tmp_path: Path) -> Iterator[str]:
+    """Give the URL of a server that wants a password, with a wrong one."""
+    with embedded_server(tmp_path, password="right") as server:
+        yield server.url.replace("right", "wrong")
+
+
+def test_a_wrong_password_is_one(locked_url: str) -> None:
+    """The server refuses us: said in one line, without the password."""
+    done = run(locked_url, "tail", "chat")
+    assert done.returncode == 1
+    assert "the server refuses us; check the URL" in complaint(done)
+    assert "wrong" not in done.stderr.replace("WRONGPASS", "")
+
+
+def test_redis_that_goes_away_is_one(tmp_path: Path) -> None:
+    """A reader that follows waits for `read_timeout`, then it says so."""
+    with embedded_server(tmp_path) as server:
+        with Spool.from_url(server.url) as own:
+            own.enqueue("chat", "x")
+        with Running(server.url, "tail", "chat", "-f", "--json", own={"CHUNKSPOOL_READ_TIMEOUT": "0.5"}) as tail:
+            assert b"queued" in tail.stdout.readline()
+            server.kill()
+            code, _, told = tail.ended()
+    assert code == 1
+    assert told.startswith("chunkspool: Redis is away")
+    assert len(told.splitlines()) == 1

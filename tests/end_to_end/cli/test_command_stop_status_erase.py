@@ -1,0 +1,112 @@
+"""`chunkspool stop`, `status` and `erase` as processes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from redis import Redis
+from support.chats.logs import CHAT, ending_of, log_of
+from support.chats.spools import claim_and_die
+from support.processes.command import ONE_SERVER, Terminal, complaint, run
+
+from chunkspool import Generation, Spool
+
+pytestmark = ONE_SERVER
+
+
+@pytest.fixture
+def asked(spool: Spool) -> Generation:
+    """Give a generation that waits for a worker."""
+    return spool.enqueue(CHAT, "x")
+
+
+def remaining(client: Redis) -> set[bytes]:
+    """Return the keys that are the project's."""
+    return {key for key in client.scan_iter() if key.startswith(b"cs:")}
+
+
+def test_a_stop_says_what_it_did(redis_url: str, client: Redis, spool: Spool, asked: Generation) -> None:
+    """Promise 5: queued ends at once; running is asked to; ended is no error; each is said. The reason is kept."""
+    done = run(redis_url, "stop", CHAT, "--reason", "enough")
+    assert (done.returncode, done.stdout) == (0, f"{asked.id}  stopped\n")
+    assert ending_of(log_of(client), asked.id)["reason"] == "enough"
+    assert run(redis_url, "stop", CHAT, asked.id).stdout == f"{asked.id}  ended\n"
+    nothing = run(redis_url, "stop", CHAT)
+    assert nothing.returncode == 0
+    assert "nothing is active" in complaint(nothing)
+    running = spool.enqueue(CHAT, "y")
+    claim_and_die(client, running.id, 60)
+    assert run(redis_url, "stop", CHAT, running.id).stdout == f"{running.id}  stopping\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("elsewhere",), "does not exist"),
+        ((CHAT, "no-such-generation"), "is not (or no longer) in chat"),
+        ((CHAT, "a b"), "is not an id"),
+        ((CHAT, "--reason", "x" * 501), "at most 500 characters"),
+    ],
+)
+def test_a_stop_of_what_is_not_there_is_two(
+    redis_url: str, spool: Spool, asked: Generation, arguments: tuple[str, ...], words: str
+) -> None:
+    """Nothing is stopped by accident."""
+    done = run(redis_url, "stop", *arguments)
+    assert done.returncode == 2
+    assert words in complaint(done)
+    assert spool.status(CHAT).active == (asked.id,)
+
+
+def test_a_status_is_for_people_and_for_programs(redis_url: str, spool: Spool, asked: Generation) -> None:
+    """One line a generation, or one JSON object with all that `Spool.status` tells."""
+    told = run(redis_url, "status", CHAT)
+    assert told.returncode == 0
+    first, _, row = told.stdout.splitlines()
+    assert first == "chat chat: seq 1 to 1 is kept, 1 active"
+    assert row.split()[:4] == [asked.id, "queued", "0", "0"]
+    found = json.loads(run(redis_url, "status", CHAT, "--json").stdout)
+    status = spool.status(CHAT)
+    assert (found["chat_id"], found["first"], found["last"], found["active"]) == (CHAT, 1, 1, [asked.id])
+    assert found["generations"][0]["created"] == status.generations[0].created
+    assert "does not exist" in complaint(run(redis_url, "status", "elsewhere"))
+
+
+def test_nothing_remains_of_an_erased_chat(redis_url: str, client: Redis, asked: Generation) -> None:
+    """Promise 10: no byte; once more says that there is no such chat."""
+    assert asked.id
+    done = run(redis_url, "erase", CHAT, "--yes")
+    assert (done.returncode, complaint(done)) == (0, "chunkspool: chat chat was erased")
+    assert not remaining(client)
+    again = run(redis_url, "erase", CHAT, "--yes")
+    assert again.returncode == 2
+    assert "does not exist" in complaint(again)
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "erased"), [("y\n", 0, True), ("n\n", 0, False), ("\n", 0, False), ("\x03", 130, False)]
+)
+def test_an_erase_asks_first(
+    redis_url: str, client: Redis, asked: Generation, typed: str, code: int, erased: bool
+) -> None:
+    """Only a yes erases; no, Enter and Ctrl-C leave everything as it is."""
+    assert asked.id
+    with Terminal(redis_url, "erase", CHAT) as erase:
+        erase.shows("Erase chat chat up to seq 1, 1 active? [y/N] ")
+        erase.type(typed)
+        assert erase.ended() == code
+    assert ("chat chat was erased" in erase.seen) is erased
+    assert bool(remaining(client)) is not erased
+    assert "Traceback" not in erase.seen
+
+
+def test_an_erase_that_nobody_answers_is_two(redis_url: str, client: Redis, asked: Generation) -> None:
+    """A script passes --yes, or answers; it never erases by default, and never hangs."""
+    silent = run(redis_url, "erase", CHAT)
+    assert silent.returncode == 2
+    assert "pass --yes" in silent.stderr
+    assert remaining(client)
+    assert asked.id
+    assert run(redis_url, "erase", CHAT, stdin=b"yes\n").returncode == 0
+    assert not remaining(client)

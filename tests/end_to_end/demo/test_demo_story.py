@@ -1,0 +1,129 @@
+"""`make demo` as a newcomer runs it: the story holds, and nothing stays behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from playwright.sync_api import expect
+from support.models.model_servers import LlamaServer
+from support.processes.nodes import PROJECT
+from support.waiting import eventually
+from support.web.browser import chromium
+
+from demo.ports import is_taken
+
+
+@pytest.fixture
+def model_url(llama: LlamaServer) -> str:
+    """Give the URL of a real llama.cpp server with a tiny random model: the demo takes OPENAI_BASE_URL for its own."""
+    return llama.base_url
+
+
+class Demo:
+    """A running demo."""
+
+    def __init__(self, folder: Path, model_url: str, *arguments: str) -> None:
+        """Start it as `make demo` does."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("CHUNKSPOOL_", "OPENAI_"))}
+        self.output = folder / "output"
+        with self.output.open("wb") as out:
+            self.popen = subprocess.Popen(  # noqa: S603 - the project's own demo
+                [sys.executable, "-m", "demo", "--folder", str(folder / "data"), *arguments],
+                cwd=PROJECT,
+                env={**kept, "OPENAI_BASE_URL": model_url, "OPENAI_API_KEY": "none", "COLUMNS": "200"},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+
+    def said(self) -> str:
+        """Return all that it has printed."""
+        return self.output.read_text()
+
+    def children(self) -> list[psutil.Process]:
+        """Return every process that it has started."""
+        return psutil.Process(self.popen.pid).children(recursive=True)
+
+
+@pytest.fixture
+def staying(tmp_path: Path, model_url: str) -> Iterator[Demo]:
+    """Give a demo that has told its story and stays."""
+    demo = Demo(tmp_path, model_url)
+    eventually(lambda: "Ctrl-C ends the demo" in demo.said() or demo.popen.poll() is not None, 90)
+    assert demo.popen.poll() is None, demo.said()
+    yield demo
+    if demo.popen.poll() is None:
+        demo.popen.terminate()
+        demo.popen.wait(30)
+
+
+def gone(process: psutil.Process) -> bool:
+    """Tell whether a process has ended."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_the_story_holds_and_the_demo_leaves_with_zero(tmp_path: Path, model_url: str) -> None:
+    """`make demo ARGS=--once`: a reader drops and resumes, both halves make the whole, a stop stops."""
+    demo = Demo(tmp_path, model_url, "--once")
+    assert demo.popen.wait(90) == 0, demo.said()
+    said = demo.said()
+    assert re.search(r"✓ \d+ \+ \d+ events make the whole log", said)
+    assert "generation.stopped is the last event" in said
+
+
+def test_a_step_that_fails_is_the_exit_code(tmp_path: Path) -> None:
+    """A model that is away: the story says so, and the code is not 0."""
+    demo = Demo(tmp_path, "http://127.0.0.1:9/v1", "--once")
+    assert demo.popen.wait(90) == 1
+    assert "The demo failed: the model failed" in demo.said()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_stays_behind(staying: Demo, number: signal.Signals) -> None:
+    """Ctrl-C, a kill and even a kill -9 of the demo end every process that it has started; Flower's port is free."""
+    ports = re.findall(r"(?:flower|web) +http://127.0.0.1:(\d+)", staying.said())
+    assert len(ports) == 2
+    children = staying.children()
+    assert len(children) >= 4
+    staying.popen.send_signal(number)
+    code = staying.popen.wait(30)
+    assert code == (-signal.SIGKILL if number == signal.SIGKILL else 0)
+    for child in children:
+        eventually(lambda child=child: gone(child))
+    # A process counts as gone when its main thread is; its ports are free when the last of its threads is.
+    eventually(lambda: not any(is_taken(int(port)) for port in ports))
+
+
+def test_the_invitation_works_from_a_second_terminal(staying: Demo) -> None:
+    """What the demo prints for a second terminal can be typed as it stands, and the page shows what it does."""
+    (page,) = re.findall(r"web +(http://\S+)", staying.said())
+    (story,) = re.findall(r"chat (demo-\d+)", staying.said())
+    with chromium() as browser:
+        screen = browser.new_page()
+        screen.goto(f"{page}#chat={story}")
+        expect(screen.locator(".answer .text").first).to_have_text(re.compile(r"\S"))
+        expect(screen.locator(".facts").last).to_contain_text("the demo has read enough")
+        expect(screen.get_by_role("link", name="Flower")).to_be_visible()
+    (url,) = re.findall(r"export CHUNKSPOOL_REDIS_URL=(\S+)", staying.said())
+    told = subprocess.run(
+        [sys.executable, "-m", "chunkspool.cli", "ask", "my-chat", "Why is the sky blue?", "--param", "max_tokens=40"],
+        env={**os.environ, "CHUNKSPOOL_REDIS_URL": url},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.strip()

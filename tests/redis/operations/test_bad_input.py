@@ -1,0 +1,268 @@
+"""Bad input: every call refuses what it cannot use, says what to pass instead, and has written nothing by then."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+import pytest
+from redis import Redis
+from support.chats.logs import CHAT
+from support.readers.blocking_spool import FACES, Face, face_for
+from support.servers.contents import contents_of
+
+from chunkspool.errors import (
+    ChunkspoolError,
+    CursorAhead,
+    GenerationNotFound,
+    InvalidCursor,
+    InvalidId,
+    InvalidInput,
+    InvalidRequest,
+    RequestTooLarge,
+)
+
+LIMIT = 8192
+BAD_IDS = [
+    "",
+    "a{b",
+    "a}b",
+    "a/b",
+    "a b",
+    "nul\0",
+    "new\n",
+    "ünï",
+    "-x",
+    "x" * 129,
+    None,
+    7,
+    b"bytes",
+    ["list"],
+    "\ud800",
+]
+
+
+def nested(depth: int) -> Any:
+    """Return lists in lists."""
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def cyclic() -> list[Any]:
+    """Return a list that holds itself."""
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+@pytest.fixture(params=FACES)
+def face(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Face]:
+    """Give both faces, with a chat in which one generation has ended."""
+    with face_for(request.param, redis_url, max_request_bytes=LIMIT) as face:
+        face.enqueue(CHAT, "hello")
+        face.stop(CHAT)
+        yield face
+
+
+def demand_refused(client: Redis, kind: type[ChunkspoolError], said: str, call: Callable[[], object]) -> None:
+    """Fail unless `call` raises `kind` with a short message that has `said` in it, and changes nothing in Redis."""
+    before = contents_of(client)
+    with pytest.raises(kind) as refused:
+        call()
+    assert type(refused.value) is kind
+    assert said in str(refused.value)
+    assert len(str(refused.value)) < 400
+    assert contents_of(client) == before
+
+
+PROMPTS = {
+    "neither": ({}, "either prompt="),
+    "both": ({"prompt": "a", "messages": [{"role": "user", "content": "a"}]}, "either prompt="),
+    "empty": ({"prompt": ""}, "prompt is empty"),
+    "blank": ({"prompt": " \n\t"}, "prompt is empty"),
+    "huge": ({"prompt": "x" * LIMIT}, f"max_request_bytes is {LIMIT}"),
+    "huge once encoded": ({"prompt": "\0" * (LIMIT // 6)}, f"max_request_bytes is {LIMIT}"),
+    "bytes": ({"prompt": b"hello"}, "prompt must be a text, not bytes"),
+    "number": ({"prompt": 7}, "prompt must be a text, not int"),
+    "list": ({"prompt": ["hello"]}, "prompt must be a text, not list"),
+    "half a character": ({"prompt": "smile \ud83d"}, "surrogate"),
+}
+MESSAGES = {
+    "none of them": ([], "messages: List should have at least 1 item"),
+    "a text": ("hello", "messages must be a list of {role, content}, not str"),
+    "one without its list": ({"role": "user", "content": "x"}, "messages must be a list of {role, content}, not dict"),
+    "an iterator": (iter(()), "messages must be a list"),
+    "numbers": ([1], "messages.0: Input should be a valid dictionary"),
+    "nothing said": ([{"role": "user", "content": " "}], "messages.0: a user's message has no content"),
+    "no parts": ([{"role": "user", "content": []}], "messages.0: a user's message has no content"),
+    "no content": ([{"role": "user"}], "messages.0: a user's message has no content"),
+    "no role": ([{"content": "x"}], "messages.0.role: Field required"),
+    "another role": ([{"role": "boss", "content": "x"}], "messages.0.role: Input should be 'system'"),
+    "a number for content": ([{"role": "user", "content": 1}], "messages.0.content"),
+    "parts that are texts": ([{"role": "user", "content": ["x"]}], "messages.0.content"),
+    "not a number": ([{"role": "user", "content": "x", "weight": math.nan}], "messages.0.weight"),
+    "no JSON": ([{"role": "user", "content": "x", "of": object()}], "messages.0.of"),
+    "huge": ([{"role": "user", "content": "x" * LIMIT}], "max_request_bytes"),
+    "half a character": ([{"role": "user", "content": "\udc00"}], "surrogate"),
+    "the second is bad": ([{"role": "user", "content": "x"}, {"role": "tool", "content": 1}], "messages.1.content"),
+}
+FURTHER = [
+    ("model", 7, "model: Input should be a valid string"),
+    ("model", "", "model: String should have at least 1 character"),
+    ("model", "x" * 201, "model: String should have at most 200 characters"),
+    ("model", "\ud800", "model"),
+    ("params", [], "params: Input should be a valid dictionary"),
+    ("params", {1: 2}, "params.1"),
+    ("params", {"temperature": math.nan}, "params.temperature"),
+    ("params", {"deep": [{"x": -math.inf}]}, "params.deep"),
+    ("params", {"x": object()}, "params.x: input was not a valid JSON value"),
+    ("params", {"x": {1, 2}}, "params.x: input was not a valid JSON value"),
+    ("params", {"x": Decimal(1)}, "params.x: input was not a valid JSON value"),
+    ("params", {"x": nested(210)}, "nested too deep"),
+    ("params", {"x": nested(100_000)}, "params.x"),
+    ("params", {"x": cyclic()}, "cyclic"),
+    ("params", {"x": 10**4000 * 10**400}, "too large a number"),
+    ("params", {"x": {"\ud800": 1}}, "surrogate"),
+    ("on_active", "wait", 'pass "reject", "replace" or "allow"'),
+    ("on_active", None, 'pass "reject", "replace" or "allow"'),
+    ("on_active", ["reject"], 'pass "reject", "replace" or "allow"'),
+    ("ttl", 0, "pass seconds, from 1 to"),
+    ("ttl", -1, "pass seconds, from 1 to"),
+    ("ttl", math.nan, "pass seconds, from 1 to"),
+    ("ttl", math.inf, "pass seconds, from 1 to"),
+    ("ttl", True, "pass seconds, from 1 to"),
+    ("ttl", "60", "pass seconds, from 1 to"),
+    ("ttl", 10**5000, "pass seconds, from 1 to"),
+]
+
+
+def kind_of(said: str) -> type[ChunkspoolError]:
+    """Return the error that a message belongs to: what is too large has its own, for HTTP's 413."""
+    return RequestTooLarge if "max_request_bytes" in said else InvalidRequest
+
+
+def test_a_prompt_that_is_none(face: Face, client: Redis, subtests: pytest.Subtests) -> None:
+    """Empty, huge, wrong-typed, unpaired surrogates, both or neither of prompt and messages."""
+    for case, (given, said) in PROMPTS.items():
+        with subtests.test(case):
+            demand_refused(client, kind_of(said), said, partial(face.enqueue, CHAT, **given))
+
+
+def test_messages_that_are_none(face: Face, client: Redis, subtests: pytest.Subtests) -> None:
+    """The error names the place: messages.<index>.<field>."""
+    for case, (given, said) in MESSAGES.items():
+        with subtests.test(case):
+            demand_refused(client, kind_of(said), said, partial(face.enqueue, CHAT, messages=given))
+
+
+def test_what_else_enqueue_takes(face: Face, client: Redis, subtests: pytest.Subtests) -> None:
+    """A model, params, on_active and a ttl that cannot be used."""
+    for name, given, said in FURTHER:
+        with subtests.test(name, said=said):
+            call = partial(face.enqueue, CHAT, "hello", **{name: given})
+            demand_refused(client, InvalidRequest, said, call)
+
+
+def test_ids_that_could_break_out_of_a_key(face: Face, client: Redis) -> None:
+    """Braces, slashes, control characters, non-ASCII, over 128 characters, other types: refused by every call."""
+    calls: dict[str, Callable[[Any], object]] = {
+        "chat_id": lambda bad: face.enqueue(bad, "hello"),
+        "request_id": lambda bad: face.enqueue(CHAT, "hello", request_id=bad),
+        "owner": lambda bad: face.enqueue(CHAT, "hello", owner=bad),
+        "generation_id": lambda bad: face.stop(CHAT, bad),
+        "tenant": face.for_tenant,
+        "until": lambda bad: face.entries(CHAT, until=bad),
+    }
+    optional = {"request_id", "owner", "generation_id"}
+    for kind, call in calls.items():
+        for bad in BAD_IDS:
+            if not (bad is None and kind in optional):
+                demand_refused(client, InvalidId, f"{kind}=", partial(call, bad))
+
+
+def test_every_call_checks_its_chat(face: Face, client: Redis) -> None:
+    """Also those that only read."""
+    for call in (face.read, face.stop, face.status, face.snapshot, face.erase, face.entries):
+        for bad in BAD_IDS:
+            demand_refused(client, InvalidId, "chat_id=", partial(call, bad))
+
+
+def test_a_generation_that_can_be_none_is_not_looked_for(face: Face, client: Redis) -> None:
+    """Neither to be written, nor to be revoked."""
+    for bad in BAD_IDS:
+        demand_refused(client, InvalidId, "generation_id=", partial(face.produced, CHAT, bad, repr))
+        demand_refused(client, InvalidId, "generation_id=", partial(face.revoke, bad))
+
+
+def test_a_cursor_that_is_none(face: Face, client: Redis) -> None:
+    """Negative, fractional, boolean, beyond what Lua can count, no number at all."""
+    for bad in (-1, 1.0, 0.5, True, "1", 2**60, 10**5000, math.nan, [1]):
+        for call in (face.read, face.entries):
+            demand_refused(client, InvalidCursor, "pass the seq of the last event", partial(call, CHAT, bad))
+
+
+def test_a_cursor_of_the_future(face: Face, client: Redis) -> None:
+    """It is of another chat, and following it would skip what comes: the message has the last seq."""
+    last = face.status(CHAT).last
+    assert face.read(CHAT, last) == []
+    for call in (face.read, face.entries):
+        demand_refused(client, CursorAhead, f"whose last seq is {last}", partial(call, CHAT, last + 1))
+
+
+def test_a_limit_that_is_none(face: Face, client: Redis) -> None:
+    """From 1 to 10,000 entries."""
+    for bad in (0, -1, 1.5, True, 10_001, "1", None, 10**5000):
+        demand_refused(client, InvalidInput, "pass a whole number from 1 to 10000", partial(face.read, CHAT, 0, bad))
+
+
+def test_a_reason_that_is_none(face: Face, client: Redis) -> None:
+    """It is an event that every reader gets: a text of at most 500 characters."""
+    made = face.enqueue(CHAT, "hello")
+    for bad in (1, b"tired", ["tired"], "x" * 501):
+        for generation_id in (None, made.id):
+            call = partial(face.stop, CHAT, generation_id, reason=bad)
+            demand_refused(client, InvalidRequest, "reason must be a text of at most 500 characters", call)
+    assert face.status(CHAT).active == (made.id,)
+
+
+def test_a_reason_with_half_a_character(face: Face) -> None:
+    """A stop is not refused for it: it is replaced, as it is in a model's text."""
+    face.enqueue(CHAT, "hello")
+    face.stop(CHAT, reason="no\ud83d")
+    assert face.entries(CHAT)[-1].event.reason == "no�"
+
+
+def test_a_wait_that_is_none(face: Face, client: Redis) -> None:
+    """NaN would wait for ever."""
+    made = face.enqueue(CHAT, "hello")
+    for bad in (-1, math.nan, True, "1", None):
+        call = partial(face.produced, CHAT, made.id, repr, wait=bad)
+        demand_refused(client, InvalidInput, "pass seconds, from 0 up", call)
+
+
+def test_a_generation_that_is_not_there(face: Face, client: Redis) -> None:
+    """It is told apart from a chat that is not there, and neither is made by asking."""
+    for call in (
+        lambda: face.stop(CHAT, "unknown"),
+        lambda: face.entries(CHAT, until="unknown"),
+        lambda: face.produced(CHAT, "unknown", repr),
+    ):
+        demand_refused(client, GenerationNotFound, "'unknown'", call)
+    assert face.revoke("unknown") is None
+
+
+def test_what_is_just_within_the_limits(face: Face) -> None:
+    """An id of 128 characters, a prompt of max_request_bytes, parameters of many levels: all are taken."""
+    frame = len('{"messages":[{"role":"user","content":""}],"model":null,"params":{}}')
+    longest = "x" * 128
+    made = face.enqueue(longest, "x" * (LIMIT - frame), request_id=longest, owner=longest, ttl=1)
+    assert face.status(longest).generations[0].owner == longest
+    assert made.chat_id == longest
+    deep = face.enqueue(CHAT, "hello", params={"x": nested(150), "y": 10**30}, model="m" * 200)
+    producer = face.produced(CHAT, deep.id, repr)
+    assert producer.request.params == {"x": nested(150), "y": 10**30}

@@ -1,0 +1,161 @@
+"""Promise 4: a generation whose message was lost for good ends, too, and one that only waits long does not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from redis import Redis
+from support.chats.logs import CHAT, KEYS, ending_of, log_of, types_of
+from support.chats.spools import claim_and_die, spool_for
+from support.waiting import eventually
+
+from chunkspool import Spool
+from chunkspool.store.keys import RESENT, SWEEPING, UNENDED
+
+LOST_AFTER = 0.3
+
+
+@pytest.fixture
+def spool(redis_url: str) -> Iterator[Spool]:
+    """Give a spool for which a generation is lost soon."""
+    with spool_for(redis_url, lost_after=LOST_AFTER, sweep_interval=0.001) as made:
+        yield made
+
+
+def swept(spool: Spool, *, queue_is_empty: bool) -> tuple[str, ...]:
+    """Sweep until something was found."""
+    return eventually(lambda: spool.sweep(queue_is_empty=queue_is_empty))
+
+
+def age_of_newest(spool: Spool, chat_id: str) -> float:
+    """Return the seconds since the newest generation of the chat was enqueued."""
+    status = spool.status(chat_id)
+    return (status.now - status.generations[-1].created) / 1000
+
+
+def test_a_generation_whose_message_is_nowhere_fails_as_lost(spool: Spool, client: Redis) -> None:
+    """Queued, the broker has lost its data: its reader gets an ending, and the status says what happened."""
+    asked = spool.enqueue(CHAT, "x")
+    assert swept(spool, queue_is_empty=True) == (asked.id,)
+    log = log_of(client)
+    assert types_of(log, asked.id) == ["generation.queued", "generation.failed"]
+    assert ending_of(log, asked.id)["code"] == "lost"
+    assert [one.state for one in spool.status(CHAT).generations] == ["lost"]
+    with spool.subscribe(CHAT) as entries:
+        assert [entry.type for entry in entries] == ["generation.queued", "generation.failed"]
+
+
+def test_a_dead_attempt_that_nobody_takes_over_fails_as_lost(spool: Spool, client: Redis) -> None:
+    """Its worker died and its message with the broker; until it is found lost, the status says stalled."""
+    asked = spool.enqueue(CHAT, "x")
+    claim_and_die(client, asked.id, lease=0.05)
+    assert eventually(lambda: spool.status(CHAT).generations[0].state == "stalled")
+    assert swept(spool, queue_is_empty=True) == (asked.id,)
+    assert ending_of(log_of(client), asked.id)["code"] == "lost"
+
+
+def test_one_that_waits_in_a_long_queue_is_not_lost(spool: Spool) -> None:
+    """As long as messages wait and nobody has overtaken it, its own is among them, however long it takes."""
+    waiting = spool.enqueue(CHAT, "x")
+    eventually(lambda: age_of_newest(spool, CHAT) > LOST_AFTER)
+    assert spool.sweep(queue_is_empty=False) == ()
+    assert spool.status(CHAT).active == (waiting.id,)
+
+
+def test_one_that_others_have_overtaken_is_lost(spool: Spool, client: Redis) -> None:
+    """The queue is never empty, but workers have taken what was enqueued later: no message of it is left."""
+    lost = spool.enqueue("lost", "x")
+    taken = spool.enqueue(CHAT, "y")
+    claim_and_die(client, taken.id, lease=60)
+    waiting = spool.enqueue("waiting", "z")
+    assert swept(spool, queue_is_empty=False) == (lost.id,)
+    assert spool.status("waiting").active == (waiting.id,)
+    assert spool.status(CHAT).active == (taken.id,)
+
+
+def test_a_live_attempt_is_never_lost(spool: Spool) -> None:
+    """It may be silent for as long as it likes: its heartbeats are a sign of life."""
+    asked = spool.enqueue(CHAT, "x")
+    other = spool.enqueue("other", "y")
+    with spool.produce(CHAT, asked.id) as out:
+        assert swept(spool, queue_is_empty=True) == (other.id,)
+        out.text("still here")
+    assert out.state == "completed"
+
+
+def test_a_stop_that_was_asked_is_the_ending_of_a_lost_one(spool: Spool, client: Redis) -> None:
+    """A stop that was acknowledged stays the ending, also when the worker that should have written it has died."""
+    asked = spool.enqueue(CHAT, "x")
+    claim_and_die(client, asked.id, lease=2)
+    spool.stop(CHAT, reason="enough")
+    client.hset(KEYS.gen(asked.id), "lease", 1)
+    eventually(lambda: spool.sweep(queue_is_empty=True) or not spool.status(CHAT).active)
+    assert ending_of(log_of(client), asked.id)["reason"] == "enough"
+
+
+def test_what_has_ended_or_gone_leaves_the_index(spool: Spool, client: Redis) -> None:
+    """The sweep forgets ended generations; an erase and a rejected enqueue leave nothing of theirs."""
+    spool.enqueue(CHAT, "x")
+    spool.stop(CHAT)
+    spool.enqueue("erased", "x")
+    spool.erase("erased")
+    eventually(lambda: spool.sweep(queue_is_empty=True) or client.zcard(UNENDED) == 0)
+    assert client.zcard(UNENDED) == 0
+
+
+def messages(client: Redis) -> list[str]:
+    """Return the messages that wait in the broker's queue, newest first."""
+    waiting: Any = client.lrange("chunkspool", 0, -1)
+    return [json.dumps(json.loads(message)["headers"]) for message in waiting]
+
+
+def test_a_lost_message_is_sent_anew(redis_url: str, client: Redis) -> None:
+    """Long before its generation would be given up: a worker died when it had just popped it. Once is enough."""
+    with spool_for(redis_url, lease=0.1, redelivery=0.1, sweep_interval=0.001) as spool:
+        for tenant in ("one", "two"):
+            asked = spool.for_tenant(tenant).enqueue(CHAT, "x")
+            client.delete("chunkspool")
+            eventually(lambda: spool.sweep(queue_is_empty=True) or messages(client))
+            (message,) = messages(client)
+            assert asked.id in message
+            assert tenant in message
+            assert client.zcard(RESENT) == 1
+            assert spool.for_tenant(tenant).status(CHAT).active == (asked.id,)
+            with spool.for_tenant(tenant).produce(CHAT, asked.id):
+                pass
+            eventually(lambda: spool.sweep(queue_is_empty=False) or not client.zcard(RESENT))
+
+
+def test_a_message_that_was_sent_anew_may_wait_in_the_queue(redis_url: str, client: Redis) -> None:
+    """It stands behind all that was enqueued before; until the queue has come that far, it is not lost again."""
+    with spool_for(redis_url, lease=0.1, redelivery=0.1, sweep_interval=0.001) as spool:
+        lost = spool.enqueue("lost", "x")
+        client.delete("chunkspool")
+        taken = spool.enqueue(CHAT, "y")
+        claim_and_die(client, taken.id, lease=60)
+        eventually(lambda: spool.sweep(queue_is_empty=False) or len(messages(client)) > 1)
+        eventually(lambda: age_of_newest(spool, "lost") > 0.5)
+        for _ in range(5):
+            assert eventually(lambda: not client.exists(SWEEPING))
+            spool.sweep(queue_is_empty=False)
+        newest, _ = messages(client)
+        assert lost.id in newest
+
+
+def test_of_many_processes_one_sweeps(redis_url: str) -> None:
+    """Within one interval the first does the work and the others do nothing."""
+    with spool_for(redis_url, lost_after=0.001, sweep_interval=600) as spool:
+        asked = spool.enqueue(CHAT, "x")
+        eventually(lambda: age_of_newest(spool, CHAT) > 0.001)
+        found = [spool.sweep(queue_is_empty=True) for _ in range(5)]
+    assert found == [(asked.id,), (), (), (), ()]
+
+
+def test_more_than_a_page_is_gone_through(spool: Spool) -> None:
+    """A thousand and more that are lost are found in one sweep."""
+    many = [spool.enqueue(f"chat-{number}", "x").id for number in range(1001)]
+    eventually(lambda: age_of_newest(spool, "chat-1000") > LOST_AFTER)
+    assert set(spool.sweep(queue_is_empty=True)) == set(many)

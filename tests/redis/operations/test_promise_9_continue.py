@@ -1,0 +1,172 @@
+"""Promise 9: with `recovery` set to continue, a further attempt goes on from the text that is already in the log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+
+import pytest
+from redis import Redis
+from support.chats.logs import CHAT, KEYS, log_of, of_generation, text_of
+from support.chats.spools import async_spool_for, claim_and_die, spool_for
+
+from chunkspool import Answer, Spool, fold
+from chunkspool.errors import ContinuationRefused, NotClaimed
+from chunkspool.events import ReasoningDelta, TextDelta, ToolCall, encode
+from chunkspool.provider import Delta, ModelRequest, Text
+from chunkspool.store.client import Store, scripts
+from tasks import attempt
+
+EARLIER = "The keeper of the "
+
+
+@pytest.fixture
+def spool(redis_url: str) -> Iterator[Spool]:
+    """Give a spool whose attempts continue."""
+    with spool_for(redis_url, recovery="continue") as made:
+        yield made
+
+
+def said_and_died(client: Redis, generation_id: str, *events: bytes) -> None:
+    """Run a first attempt that says so much and is never heard of again."""
+    claim_and_die(client, generation_id, lease=0.05)
+    if events:
+        batch = scripts.append(KEYS, generation_id, attempt=1, index=1, lease_ms=50, events=events)
+        assert Store(client).send(batch).outcome == "ok"
+
+
+def text(generation_id: str, said: str = EARLIER) -> bytes:
+    """Return a piece of the answer."""
+    return encode(TextDelta(generation=generation_id, text=said))
+
+
+def answer(spool: Spool) -> Answer:
+    """Return what a reader sees in the end."""
+    with spool.subscribe(CHAT) as entries:
+        return fold(entry.event for entry in entries)[0]
+
+
+def test_the_next_attempt_gets_the_text_and_goes_on(spool: Spool, client: Redis) -> None:
+    """Readers are told that the text stands (`continues`), and what a person sees is both parts as one."""
+    asked = spool.enqueue(CHAT, "Tell me a story.")
+    said_and_died(client, asked.id, text(asked.id, "The keeper "), text(asked.id, "of the "))
+    with spool.produce(CHAT, asked.id, wait=5) as out:
+        assert (out.attempt, out.request.prefix) == (2, EARLIER)
+        out.text("lighthouse.")
+    log = log_of(client)
+    starts = [line.event for line in of_generation(log, asked.id) if line.type == "generation.started"]
+    assert [(start["attempt"], start["continues"]) for start in starts] == [(1, False), (2, True)]
+    assert text_of(log, asked.id) == "The keeper of the lighthouse."
+    seen = answer(spool)
+    assert (seen.text, seen.attempt, seen.state) == ("The keeper of the lighthouse.", 2, "completed")
+
+
+def test_a_third_attempt_gets_what_both_have_said(spool: Spool, client: Redis) -> None:
+    """However often workers die, nothing that was said is asked for again."""
+    asked = spool.enqueue(CHAT, "Tell me a story.")
+    said_and_died(client, asked.id, text(asked.id, "a "))
+    second = scripts.claim(KEYS, asked.id, token="2", lease_ms=50, max_attempts=3, model=None, continues=True)
+    reply = Store(client).send(second)
+    while reply.outcome == "held":
+        reply = Store(client).send(second)
+    more = scripts.append(KEYS, asked.id, attempt=2, index=1, lease_ms=50, events=(text(asked.id, "b "),))
+    assert Store(client).send(more).outcome == "ok"
+    with spool.produce(CHAT, asked.id, wait=5) as out:
+        assert (out.attempt, out.request.prefix) == (3, "a b ")
+
+
+def test_without_text_the_attempt_simply_begins(spool: Spool, client: Redis) -> None:
+    """Where nothing was said there is nothing to continue, and nothing to take back."""
+    asked = spool.enqueue(CHAT, "x")
+    said_and_died(client, asked.id)
+    with spool.produce(CHAT, asked.id, wait=5) as out:
+        assert out.request.prefix == ""
+        out.text("whole")
+    assert answer(spool).text == "whole"
+
+
+@pytest.mark.parametrize("kind", ["tool call", "reasoning", "corrupt"])
+def test_what_cannot_be_continued_is_begun_anew_visibly(spool: Spool, client: Redis, kind: str) -> None:
+    """A tool call, a thought without text, a log that cannot be read: a second started without `continues` follows."""
+    asked = spool.enqueue(CHAT, "x")
+    said = {
+        "tool call": encode(ToolCall(generation=asked.id, id="1", name="look", arguments="{}")),
+        "reasoning": encode(ReasoningDelta(generation=asked.id, text="hmm")),
+        "corrupt": b"{",
+    }
+    said_and_died(client, asked.id, text(asked.id) if kind != "reasoning" else b'{"type":"new"}', said[kind])
+    with spool.produce(CHAT, asked.id, wait=5) as out:
+        assert out.request.prefix == ""
+        out.text("anew")
+    entries = client.xrange(KEYS.log)
+    starts = [fields[b"e"] for _, fields in entries if b"generation.started" in fields[b"e"]]
+    assert [b'"continues":true' in start for start in starts] == [False, True, False]
+    snapshot = spool.snapshot(CHAT).answers[0]
+    assert (snapshot.text, snapshot.tool_calls, snapshot.reasoning, snapshot.attempt) == ("anew", (), "", 2)
+
+
+def test_a_log_that_was_trimmed_is_begun_anew(spool: Spool, client: Redis) -> None:
+    """Half a text is not continued as if it were the whole."""
+    asked = spool.enqueue(CHAT, "x")
+    said_and_died(client, asked.id, text(asked.id, "lost "), text(asked.id, "kept "))
+    client.xtrim(KEYS.log, maxlen=1, approximate=False)
+    with spool.produce(CHAT, asked.id, wait=5) as out:
+        assert out.request.prefix == ""
+        out.text("anew")
+    assert spool.snapshot(CHAT).answers[0].text == "anew"
+
+
+def test_by_default_an_attempt_restarts(redis_url: str, client: Redis) -> None:
+    """The text of the dead attempt is void, and `fold` drops it."""
+    with spool_for(redis_url) as spool:
+        asked = spool.enqueue(CHAT, "x")
+        said_and_died(client, asked.id, text(asked.id))
+        with spool.produce(CHAT, asked.id, wait=5) as out:
+            assert out.request.prefix == ""
+            out.text("anew")
+        assert answer(spool).text == "anew"
+
+
+class Stubborn:
+    """A model that refuses to go on from a text, and answers when it is asked anew."""
+
+    can_continue = True
+
+    def __init__(self) -> None:
+        """Nothing was asked yet."""
+        self.prefixes: list[str] = []
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
+        """Answer."""
+        self.prefixes.append(request.prefix)
+        if request.prefix:
+            raise ContinuationRefused("continuation_refused", "no", retryable=True)
+        yield Text("anew")
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
+
+
+async def test_a_model_that_refuses_is_asked_anew_and_readers_are_told(redis_url: str, client: Redis) -> None:
+    """The fall-back happens within the attempt: a second generation.started of the same number voids the text."""
+    model = Stubborn()
+    async with async_spool_for(redis_url, recovery="continue") as spool:
+        asked = await spool.enqueue(CHAT, "x")
+        said_and_died(client, asked.id, text(asked.id))
+        assert await attempt.generate(spool, model, CHAT, asked.id) == "completed"
+    assert model.prefixes == [EARLIER, ""]
+    starts = [line.event for line in log_of(client) if line.type == "generation.started"]
+    assert [(start["attempt"], start["continues"]) for start in starts] == [(1, False), (2, True), (2, False)]
+    folded = fold(entry.event for entry in Spool(client).read(CHAT))
+    assert folded[0].text == "anew"
+
+
+async def test_an_attempt_that_is_held_gives_its_slot_back(redis_url: str) -> None:
+    """While another attempt lives, a second message waits for one lease, not for the whole answer."""
+    async with async_spool_for(redis_url, lease=0.3) as spool:
+        asked = await spool.enqueue(CHAT, "x")
+        async with spool.produce(CHAT, asked.id) as out:
+            with pytest.raises(NotClaimed, match="held"):
+                await asyncio.wait_for(attempt.generate(spool, Stubborn(), CHAT, asked.id), 10)
+            out.text("one owner")
+    assert out.state == "completed"

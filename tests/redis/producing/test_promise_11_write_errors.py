@@ -1,0 +1,192 @@
+"""Promise 11, errors surface: a provider's error is in the log, and a write error reaches whoever writes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import Any
+
+import pytest
+from redis import Redis
+from support.chats.logs import CHAT, KEYS, ending_of, generation_field, log_of, of_generation, text_of
+from support.chats.spools import async_spool_for, claim_and_die, spool_for
+from support.readers.blocking_spool import FACES, Face, face_for
+from support.servers.contents import holding
+from support.servers.proxy import Proxy
+from support.waiting import eventually
+
+from chunkspool import AsyncSpool, Producer, Spool
+from chunkspool.errors import Fenced, ProviderError, Stopped, StoreError, StoreUnavailable
+from chunkspool.provider import Delta, ModelRequest, Text
+from tasks.attempt import generate
+
+SECRET = "hunter2"
+
+
+class Broken:
+    """A provider that says something and then fails."""
+
+    def __init__(self, error: BaseException) -> None:
+        """Raise `error` in mid-answer."""
+        self._error = error
+
+    async def stream(self, _request: ModelRequest) -> AsyncGenerator[Delta, None]:
+        """Fail after one delta."""
+        yield Text("so far")
+        raise self._error
+
+    async def aclose(self) -> None:
+        """Hold nothing."""
+
+
+@pytest.fixture
+async def workers_spool(redis_url: str) -> Any:
+    """Give the spool of a worker."""
+    async with async_spool_for(redis_url) as spool:
+        yield spool
+
+
+async def failed_with(spool: AsyncSpool, client: Redis, error: Exception) -> dict[str, Any]:
+    """Run a generation whose provider raises `error`; return its ending."""
+    made = await spool.enqueue(CHAT, "hello")
+    with pytest.raises(type(error)) as raised:
+        await generate(spool, Broken(error), CHAT, made.id)
+    assert raised.value is error
+    log = log_of(client)
+    assert [line.event["text"] for line in of_generation(log, made.id) if line.type == "text.delta"] == ["so far"]
+    return ending_of(log, made.id)
+
+
+async def test_an_unknown_error_of_a_provider(workers_spool: AsyncSpool, client: Redis) -> None:
+    """Readers are strangers: they get the error's type and not its text; the worker's log gets the error itself."""
+    ending = await failed_with(workers_spool, client, RuntimeError(f"cannot log in with {SECRET}"))
+    assert ending["type"] == "generation.failed"
+    assert (ending["code"], ending["message"]) == ("internal_error", "The worker failed with RuntimeError.")
+    assert ending["retryable"] is False
+    assert holding(client, SECRET) == []
+
+
+async def test_a_known_error_of_a_provider(workers_spool: AsyncSpool, client: Redis) -> None:
+    """It is what readers get: a code for programs, a message for people, and whether to ask again."""
+    error = ProviderError("model_not_found", "There is no model named gpt-0.", retryable=False)
+    ending = await failed_with(workers_spool, client, error)
+    assert (ending["code"], ending["message"], ending["retryable"]) == (
+        "model_not_found",
+        "There is no model named gpt-0.",
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ValueError(SECRET), "internal_error"), (KeyboardInterrupt(), "cancelled"), (SystemExit(1), "cancelled")],
+)
+def test_an_error_in_a_sync_block(spool: Spool, client: Redis, error: BaseException, code: str) -> None:
+    """It goes on to whoever wrote the block, and the generation has failed with it."""
+    made = spool.enqueue(CHAT, "hello")
+    with pytest.raises(type(error)) as raised, spool.produce(CHAT, made.id) as out:
+        out.text("so far")
+        raise error
+    assert raised.value is error
+    ending = ending_of(log_of(client), made.id)
+    assert (ending["type"], ending["code"]) == ("generation.failed", code)
+    assert SECRET not in str(ending)
+
+
+def lose_redis(proxy: Proxy, _client: Redis, _generation_id: str) -> None:
+    """Be away for good."""
+    proxy.refuse()
+
+
+def erase(_proxy: Proxy, client: Redis, _generation_id: str) -> None:
+    """Erase the chat, by a spool whose connection is good."""
+    with spool_for(url_of(client)) as spool:
+        spool.erase(CHAT)
+
+
+def stop(_proxy: Proxy, client: Redis, _generation_id: str) -> None:
+    """Stop the generation."""
+    with spool_for(url_of(client)) as spool:
+        spool.stop(CHAT)
+
+
+def overtake(_proxy: Proxy, client: Redis, generation_id: str) -> None:
+    """Claim the generation as if its lease had ended."""
+    client.hset(KEYS.gen(generation_id), "lease", 0)
+    claim_and_die(client, generation_id, 60)
+
+
+def url_of(client: Redis) -> str:
+    """Return the URL of the server, past the proxy."""
+    return "redis://{host}:{port}/0".format(**client.connection_pool.connection_kwargs)
+
+
+Fault = Callable[[Proxy, Redis, str], None]
+FAULTS: dict[Fault, type[Exception]] = {
+    lose_redis: StoreUnavailable,
+    erase: Fenced,
+    overtake: Fenced,
+    stop: Stopped,
+}
+
+
+@pytest.fixture(params=FACES)
+def face(request: pytest.FixtureRequest, proxy: Proxy) -> Iterator[Face]:
+    """Give both faces, by way of the proxy; they do not try for long."""
+    with face_for(request.param, proxy.url, write_timeout=0.5, lease=0.6) as face:
+        yield face
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_write_error_is_raised_where_is_written(face: Face, proxy: Proxy, client: Redis, fault: Fault) -> None:
+    """The model's loop gets it at its next word; the block keeps only a stop to itself."""
+    made, raised = face.enqueue(CHAT, "hello"), []
+
+    def say(out: Producer) -> None:
+        out.text("said")
+        eventually(lambda: generation_field(client, made.id, "index") == b"1")
+        fault(proxy, client, made.id)
+        try:
+            eventually(lambda: out.text("never read"), 20)
+        except (StoreError, Fenced, Stopped) as error:
+            raised.append(error)
+            raise
+
+    if fault is stop:
+        assert face.produced(CHAT, made.id, say).state == "stopped"
+    else:
+        with pytest.raises(FAULTS[fault]) as left:
+            face.produced(CHAT, made.id, say)
+        # An erase is pushed as a stop: that may be heard before a write finds nothing to write to.
+        assert left.value is raised[0] or (fault is erase and type(raised[0]) is Stopped)
+    assert type(raised[0]) is FAULTS[fault] or fault is erase
+    assert made.id in str(raised[0]) or fault is lose_redis
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_silent_async_block_is_cancelled(proxy: Proxy, client: Redis, fault: Fault) -> None:
+    """No word is needed for the error to come: the model's connection is closed."""
+    closed = []
+    async with async_spool_for(proxy.url, write_timeout=0.5, lease=0.6) as spool:
+        made = await spool.enqueue(CHAT, "hello")
+
+        async def produce() -> str:
+            async with spool.produce(CHAT, made.id) as out:
+                out.text("said")
+                await asyncio.to_thread(eventually, lambda: generation_field(client, made.id, "index") == b"1")
+                try:
+                    await asyncio.to_thread(fault, proxy, client, made.id)
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    closed.append(fault)
+                    raise
+            return out.state
+
+        if fault is stop:
+            assert await asyncio.wait_for(produce(), 30) == "stopped"
+        else:
+            with pytest.raises(FAULTS[fault]):
+                await asyncio.wait_for(produce(), 30)
+    assert closed == [fault]
+    if fault is not erase:
+        assert text_of(log_of(client), made.id) == "said"

@@ -1,0 +1,194 @@
+"""Promise 7, honest gaps: an entry that cannot be read is told with its seq, and costs nobody the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from redis import Redis
+from support.chats.logs import CHAT, KEYS
+from support.chats.spools import append_by_hand, claim_and_die
+from support.readers.blocking_spool import FACES, Face, SyncFace, face_for
+from support.waiting import eventually
+
+from chunkspool import Spool
+from chunkspool.errors import CorruptLog, CursorAhead
+from chunkspool.events import GenerationCompleted, TextDelta, UnknownEvent
+
+STORE = """
+local seq = redis.call('INCR', KEYS[1])
+redis.call('XADD', KEYS[2], seq .. '-0', unpack(ARGV))
+return seq
+"""
+GOOD = b'{"type":"data","generation":"g","name":"n","value":1}'
+UNREADABLE: dict[str, tuple[bytes, ...]] = {
+    "no JSON": (b"t", b"1", b"e", b"hello"),
+    "cut off": (b"t", b"1", b"e", GOOD[:-5]),
+    "not UTF-8": (b"t", b"1", b"e", b"\xff\xfe"),
+    "no type": (b"t", b"1", b"e", b'{"generation":"g"}'),
+    "fields of a wrong type": (b"t", b"1", b"e", b'{"type":"text.delta","generation":"g","text":1}'),
+    "no event": (b"t", b"1", b"x", GOOD),
+    "other fields, not UTF-8": (b"\xff", b"\xfe"),
+}
+READABLE: dict[str, tuple[bytes, ...]] = {
+    "of a newer version": (b"t", b"1", b"e", b'{"type":"image.delta","generation":"g","png":"abc"}'),
+    "without a generation": (b"t", b"1", b"e", b'{"type":"chat.renamed","name":"n"}'),
+    "with more fields": (b"t", b"1", b"\xff", b"x", b"e", GOOD, b"zip", b"\xfe"),
+    "without a time": (b"e", GOOD),
+    "with a time that is none": (b"t", b"\xffnoon", b"e", GOOD),
+    "with a time without end": (b"t", b"9" * 5_000, b"e", GOOD),
+}
+
+
+@pytest.fixture(params=FACES)
+def face(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Face]:
+    """Give a reader of each face."""
+    with face_for(request.param, redis_url) as face:
+        yield face
+
+
+def store(client: Redis, fields: tuple[bytes, ...]) -> int:
+    """Store an entry as another program would that knows the counter; return its seq."""
+    seq: Any = client.eval(STORE, 2, KEYS.seq, KEYS.log, *fields)
+    return int(seq)
+
+
+def chat_with(spool: Spool, client: Redis, *forged: tuple[bytes, ...]) -> list[int]:
+    """Make a chat at rest that has forged entries in its middle; return their seqs."""
+    one = spool.enqueue(CHAT, "x").id
+    claim_and_die(client, one, 60)
+    append_by_hand(client, one, 1, TextDelta(generation=one, text="before, "))
+    seqs = [store(client, fields) for fields in forged]
+    rest = TextDelta(generation=one, text="after"), GenerationCompleted(generation=one)
+    append_by_hand(client, one, 2, *rest, ending="completed")
+    return seqs
+
+
+def by_read(face: Face) -> tuple[list[int], list[int | None]]:
+    """Read the chat with `read`; return the seqs of what could be read, and those of what could not."""
+    read: list[int] = []
+    corrupt: list[int | None] = []
+    after = 0
+    while True:
+        try:
+            page = face.read(CHAT, after)
+        except CorruptLog as error:
+            if error.seq is None:
+                raise
+            corrupt.append(error.seq)
+            after = error.seq
+            continue
+        if not page:
+            return read, corrupt
+        read += [entry.seq for entry in page]
+        after = page[-1].seq
+
+
+def by_subscription(face: Face) -> tuple[list[int], list[int | None]]:
+    """Do the same with one subscription, going on with the same iterator behind what it raises."""
+    read: list[int] = []
+    corrupt: list[int | None] = []
+
+    def follow() -> None:
+        with face.spool.subscribe(CHAT) as entries:
+            while True:
+                try:
+                    read.append(next(entries).seq)
+                except CorruptLog as error:
+                    corrupt.append(error.seq)
+                except StopIteration:
+                    return
+
+    async def follow_async() -> None:
+        async with face.spool.subscribe(CHAT) as entries:
+            while True:
+                try:
+                    read.append((await anext(entries)).seq)
+                except CorruptLog as error:
+                    corrupt.append(error.seq)
+                except StopAsyncIteration:
+                    return
+
+    if isinstance(face, SyncFace):
+        follow()
+    else:
+        face.run(follow_async())
+    return read, corrupt
+
+
+@pytest.mark.parametrize("fields", UNREADABLE.values(), ids=UNREADABLE)
+def test_an_unreadable_entry(face: Face, spool: Spool, client: Redis, fields: tuple[bytes, ...]) -> None:
+    """It is told at its place; what stands before and behind it is read."""
+    assert chat_with(spool, client, fields) == [4]
+    assert by_read(face) == by_subscription(face) == ([1, 2, 3, 5, 6], [4])
+    assert face.snapshot(CHAT).answers[0].text == "before, after"
+
+
+def test_several_unreadable_entries(face: Face, spool: Spool, client: Redis) -> None:
+    """Each is told, also where they stand side by side, or at the very beginning."""
+    store(client, UNREADABLE["no JSON"])
+    chat_with(spool, client, *UNREADABLE.values())
+    behind = 5 + len(UNREADABLE)
+    assert by_read(face) == by_subscription(face) == ([2, 3, 4, behind, behind + 1], [1, *range(5, behind)])
+    assert face.snapshot(CHAT).answers[0].text == "before, after"
+
+
+@pytest.mark.parametrize("fields", READABLE.values(), ids=READABLE)
+def test_a_strange_entry_is_passed_on(face: Face, spool: Spool, client: Redis, fields: tuple[bytes, ...]) -> None:
+    """A newer version may write types and fields of its own: they are neither dropped nor an error."""
+    assert chat_with(spool, client, fields) == [4]
+    assert by_read(face) == by_subscription(face) == ([1, 2, 3, 4, 5, 6], [])
+    strange = face.read(CHAT, 3, 1)[0]
+    assert strange.raw == fields[fields.index(b"e") + 1]
+    assert isinstance(strange.event, UnknownEvent) == (strange.raw != GOOD)
+    assert face.snapshot(CHAT).answers[0].text == "before, after"
+
+
+def test_while_a_reader_follows(face: Face, spool: Spool, client: Redis) -> None:
+    """Frames bring them, too: unreadable ones are told, unknown ones passed on."""
+    generation = spool.enqueue(CHAT, "x")
+    with ThreadPoolExecutor() as pool:
+        reader = pool.submit(by_subscription, face)
+        with spool.produce(CHAT, generation.id) as out:
+            eventually(lambda: client.pubsub_numsub(KEYS.live)[0][1] == 1)
+            for fields in (UNREADABLE["no JSON"], READABLE["of a newer version"]):
+                seq = store(client, fields)
+                client.publish(KEYS.live, b"%d 1\n%b" % (seq, fields[-1]))
+            out.text("after")
+        assert reader.result(30) == ([1, 2, 4, 5, 6], [3])
+
+
+def test_an_entry_beyond_the_counter(face: Face, spool: Spool, client: Redis) -> None:
+    """Another program has added one with an id of its own: all that chunkspool wrote is read, then it is told."""
+    chat_with(spool, client)
+    foreign = int(client.xadd(KEYS.log, {"e": GOOD}).partition(b"-")[0])
+    assert [entry.seq for entry in face.read(CHAT)] == [1, 2, 3, 4, 5]
+    assert [entry.seq for entry in face.entries(CHAT)] == [1, 2, 3, 4, 5]
+    for read in (lambda: face.read(CHAT, 5), lambda: face.entries(CHAT, 5, until="forever")):
+        with pytest.raises(CorruptLog, match="wrote only up to 5") as told:
+            read()
+        assert told.value.seq == foreign
+    with pytest.raises(CursorAhead):
+        face.read(CHAT, foreign)
+    assert face.snapshot(CHAT).answers[0].text == "before, after"
+
+
+def test_a_foreign_entry_alone_in_a_log(face: Face, spool: Spool, client: Redis) -> None:
+    """All of the chat's own has been trimmed: what is kept is told, and the snapshot is empty instead of an error."""
+    chat_with(spool, client)
+    client.xtrim(KEYS.log, maxlen=0)
+    client.xadd(KEYS.log, {"e": GOOD})
+    assert (face.status(CHAT).first, face.status(CHAT).last) == (6, 5)
+    assert (face.snapshot(CHAT).answers, face.snapshot(CHAT).seq) == ((), 5)
+
+
+def test_an_entry_between_two_seqs(face: Face, spool: Spool, client: Redis) -> None:
+    """It has no seq: it is not the chat's, and stands in nobody's way."""
+    one = spool.enqueue(CHAT, "x").id
+    client.xadd(KEYS.log, {"e": GOOD}, id="1-1")
+    claim_and_die(client, one, 60)
+    append_by_hand(client, one, 1, GenerationCompleted(generation=one), ending="completed")
+    assert by_read(face) == by_subscription(face) == ([1, 2, 3], [])
+    assert face.snapshot(CHAT).answers[0].state == "completed"

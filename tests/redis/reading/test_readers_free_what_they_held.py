@@ -1,0 +1,207 @@
+"""A reader that goes away, in whatever way, leaves nothing behind: no subscription, connection, thread or task."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import threading
+import warnings
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from redis import Redis
+from support.chats.handwritten_chat import Talk
+from support.chats.spools import async_spool_for, spool_for
+from support.readers.reader_group import Hall, subscribed_connections, subscriptions
+from support.waiting import eventually
+
+from chunkspool import AsyncSpool, Spool
+from chunkspool.errors import StoreUnavailable
+
+HUB = "chunkspool-hub"
+
+
+@pytest.fixture
+def talk(client: Redis) -> Talk:
+    """Give a chat in which something is active."""
+    return Talk(client)
+
+
+@pytest.fixture
+def spool(redis_url: str) -> Iterator[Spool]:
+    """Give a spool whose dropped readers are noticed soon."""
+    with spool_for(redis_url, recheck=0.5) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def async_spool(redis_url: str) -> AsyncIterator[AsyncSpool]:
+    """Give a spool whose dropped readers are noticed soon."""
+    async with async_spool_for(redis_url, recheck=0.5) as opened:
+        yield opened
+
+
+def hub_threads() -> list[str]:
+    """Return the names of the hubs' threads."""
+    return [thread.name for thread in threading.enumerate() if thread.name == HUB]
+
+
+async def nothing_is_left(client: Redis) -> None:
+    """Wait until Redis holds no subscription and no connection of a hub, and the loop none of its tasks."""
+    async with asyncio.timeout(20):
+        while subscriptions(client) or subscribed_connections(client) or _hub_tasks():  # noqa: ASYNC110 - Redis's
+            await asyncio.sleep(0.02)
+
+
+def _hub_tasks() -> list[str]:
+    return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith(HUB)]
+
+
+async def subscribed(client: Redis, talk: Talk) -> None:
+    """Wait until somebody is subscribed to the chat."""
+    async with asyncio.timeout(20):
+        while talk.keys.live not in subscriptions(client):  # noqa: ASYNC110 - Redis's
+            await asyncio.sleep(0.02)
+
+
+def test_leaving_frees_subscription_connection_and_thread(spool: Spool, talk: Talk, client: Redis) -> None:
+    """A `with` block that is left in the middle of a chat."""
+    with spool.subscribe(talk.chat_id) as entries:
+        assert [next(entries).seq, next(entries).seq] == [1, 2]
+        later = threading.Timer(0.1, talk.say, ["live"])
+        later.start()
+        assert next(entries).seq == 3
+        assert subscribed_connections(client) == 1
+        assert hub_threads() == [HUB]
+    assert next(entries, None) is None
+    eventually(lambda: (subscriptions(client), subscribed_connections(client), hub_threads()) == ({}, 0, []))
+
+
+async def test_leaving_frees_subscription_connection_and_task(
+    async_spool: AsyncSpool, talk: Talk, client: Redis
+) -> None:
+    """An `async with` block that is left in the middle of a chat."""
+    async with async_spool.subscribe(talk.chat_id) as entries:
+        async for entry in entries:
+            if entry.seq == 2:
+                asyncio.get_running_loop().call_later(0.1, talk.say, "live")
+            if entry.seq == 3:
+                break
+        assert subscribed_connections(client) == 1
+    assert await anext(entries, None) is None
+    await nothing_is_left(client)
+
+
+async def test_a_cancelled_reader_frees_what_it_held(async_spool: AsyncSpool, talk: Talk, client: Redis) -> None:
+    """A web server cancels the task whose client has hung up, whatever it is doing at that moment."""
+
+    async def read() -> None:
+        async with async_spool.subscribe(talk.chat_id) as entries:
+            async for _ in entries:
+                pass
+
+    for turns in range(12):
+        task = asyncio.create_task(read())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+    waiting = [asyncio.create_task(read()) for _ in range(10)]
+    await subscribed(client, talk)
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+    await nothing_is_left(client)
+
+
+async def test_a_dropped_async_iterator_frees_what_it_held(async_spool: AsyncSpool, talk: Talk, client: Redis) -> None:
+    """Also one that nobody has closed, as soon as nothing refers to it."""
+    entries = await async_spool.subscribe(talk.chat_id).__aenter__()
+    waiting = asyncio.create_task(anext(aiter(entries)))
+    assert (await waiting).seq == 1
+    assert (await anext(entries)).seq == 2
+    waiting = asyncio.ensure_future(anext(entries))
+    await subscribed(client, talk)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    del entries, waiting
+    gc.collect()
+    await nothing_is_left(client)
+
+
+def test_a_dropped_iterator_frees_what_it_held(spool: Spool, talk: Talk, client: Redis) -> None:
+    """Also one that was never entered and never closed, as soon as nothing refers to it."""
+    entries = spool.subscribe(talk.chat_id)
+    assert [next(entries).seq, next(entries).seq] == [1, 2]
+    later = threading.Timer(0.1, talk.say, ["live"])
+    later.start()
+    assert next(entries).seq == 3
+    assert subscriptions(client) == {talk.keys.live: 1}
+    del entries
+    gc.collect()
+    eventually(lambda: (subscriptions(client), subscribed_connections(client), hub_threads()) == ({}, 0, []))
+
+
+def test_closing_the_spool_ends_its_readers(hall: Hall, talk: Talk, redis_url: str, client: Redis) -> None:
+    """Nobody waits for a spool that is closed: `StoreUnavailable` says so, and nothing is held any more."""
+    audience = hall.audience(redis_url)
+    followers = [audience.follow(talk.chat_id, until="forever") for _ in range(5)]
+    for follower in followers:
+        follower.wait_for(2)
+    eventually(lambda: subscriptions(client) == {talk.keys.live: 1})
+    hall.close()
+    for follower in followers:
+        follower.wait_for_end()
+        assert [type(error) for error in follower.errors] == [StoreUnavailable]
+    eventually(lambda: (subscriptions(client), subscribed_connections(client), hub_threads()) == ({}, 0, []))
+
+
+async def test_a_subscription_is_for_one_task(async_spool: AsyncSpool, talk: Talk) -> None:
+    """Of two tasks that wait on the same one, one is told, instead of both losing events to each other."""
+    async with async_spool.subscribe(talk.chat_id, after=2) as entries:
+        tasks = [asyncio.ensure_future(anext(entries)) for _ in range(2)]
+        told, waiting = await asyncio.wait(tasks, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+        with pytest.raises(RuntimeError, match="give each task its own"):
+            await told.pop()
+        talk.say("a")
+        assert (await waiting.pop()).seq == 3
+
+
+def test_a_forked_process_has_readers_of_its_own(spool: Spool, talk: Talk, client: Redis) -> None:
+    """After a fork the child neither waits for its parent's thread nor touches its parent's connection."""
+    with spool.subscribe(talk.chat_id, after=2) as entries:
+        seen: list[int] = []
+        reader = threading.Thread(target=lambda: seen.extend(entry.seq for entry in entries), daemon=True)
+        reader.start()
+        eventually(lambda: subscriptions(client) == {talk.keys.live: 1})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12: forking with threads; it is the point
+            child = os.fork()
+        if child == 0:
+            os._exit(_reads_to_the_end(spool, talk))
+        try:
+            eventually(lambda: subscriptions(client) == {talk.keys.live: 2})
+            talk.say("for both")
+            last = talk.end()
+            found, status = eventually(lambda: os.waitpid(child, os.WNOHANG) if _is_over(child) else None, 20)
+        except BaseException:
+            os.kill(child, signal.SIGKILL)
+            raise
+        assert (found, os.waitstatus_to_exitcode(status)) == (child, last)
+        reader.join(20)
+        assert seen == [3, 4]
+
+
+def _is_over(child: int) -> bool:
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _reads_to_the_end(spool: Spool, talk: Talk) -> int:
+    try:
+        with spool.subscribe(talk.chat_id) as entries:
+            return [entry.seq for entry in entries][-1]
+    except BaseException:  # noqa: BLE001 - the child must not go on with its parent's tests
+        return 255

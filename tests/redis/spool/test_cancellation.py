@@ -1,0 +1,93 @@
+"""A task that is cancelled while it talks to Redis ends, whatever redis-py was about to do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from redis import Redis
+from support.chats.logs import CHAT, KEYS
+from support.chats.spools import async_spool_for
+from support.readers.reader_group import subscriptions
+from support.waiting import eventually
+
+from chunkspool import AsyncSpool
+
+MOMENTS = 60
+
+
+async def follow(spool: AsyncSpool) -> None:
+    """Read a chat in which a generation is queued and nobody works: without a cancellation it never ends."""
+    async with spool.subscribe(CHAT) as entries:
+        async for _ in entries:
+            pass
+
+
+async def look_again_and_again(spool: AsyncSpool) -> None:
+    """Ask for the status for ever."""
+    while True:
+        await spool.status(CHAT)
+
+
+@pytest.mark.parametrize("never_ending", [follow, look_again_and_again])
+async def test_a_cancellation_is_never_lost(
+    redis_url: str, client: Redis, never_ending: Callable[[AsyncSpool], Awaitable[None]]
+) -> None:
+    """Promise 10: a reader that is cancelled at any moment (a browser that hung up, a Ctrl-C) ends and frees all."""
+    async with async_spool_for(redis_url) as spool:
+        await spool.enqueue(CHAT, "x")
+    for moment in range(MOMENTS):
+        async with async_spool_for(redis_url) as spool:
+            task = asyncio.ensure_future(never_ending(spool))
+            for _ in range(moment):
+                await asyncio.sleep(0)
+            task.cancel()
+            done, _ = await asyncio.wait({task}, timeout=20)
+            assert done, f"lost at step {moment}"
+            assert task.cancelled()
+    assert client.pubsub_numsub("cs:{default/chat}:live") == [(b"cs:{default/chat}:live", 0)]
+
+
+@pytest.mark.parametrize("warm", [False, True])
+async def test_a_cancellation_just_before_is_not_lost(redis_url: str, warm: bool) -> None:
+    """A signal's handler cancels a task that is at work, so the cancellation waits until the task does."""
+    async with async_spool_for(redis_url) as spool:
+        await spool.enqueue(CHAT, "x")
+    for _ in range(5):
+        async with async_spool_for(redis_url) as spool:
+
+            async def cancelled_at_work(spool: AsyncSpool = spool) -> None:
+                async with spool.subscribe(CHAT) as entries:
+                    if warm:
+                        await anext(entries)
+                    task = asyncio.current_task()
+                    assert task
+                    task.cancel()
+                    async for _ in entries:
+                        pass
+
+            task = asyncio.ensure_future(cancelled_at_work())
+            done, _ = await asyncio.wait({task}, timeout=20)
+            assert done
+            assert task.cancelled()
+
+
+async def test_a_task_that_goes_on_after_a_cancellation_may(redis_url: str, client: Redis) -> None:
+    """Cleaning up after a cancellation needs Redis, too: only what comes meanwhile cancels."""
+    async with async_spool_for(redis_url) as spool:
+        asked = await spool.enqueue(CHAT, "x")
+
+        async def stubborn() -> str:
+            try:
+                await follow(spool)
+            except asyncio.CancelledError:
+                await spool.stop(CHAT, asked.id)
+                async with spool.subscribe(CHAT) as entries:
+                    return [entry.type async for entry in entries][-1]
+            return "not cancelled"
+
+        task = asyncio.ensure_future(stubborn())
+        await asyncio.to_thread(eventually, lambda: KEYS.live in subscriptions(client))
+        task.cancel()
+        assert await task == "generation.stopped"

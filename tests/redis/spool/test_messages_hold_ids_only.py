@@ -1,0 +1,82 @@
+"""What is handed to Celery: three ids. Flower, logs and whoever reads the queue see no prompt."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery import Celery
+from redis import Redis
+from support.chats.logs import CHAT
+from support.chats.spools import settings_for
+from support.readers.blocking_spool import FACES, Face, SyncFace, face_for
+from support.servers.contents import holding
+
+from chunkspool import Spool
+
+SECRET = "the diagnosis of Mrs Miller"
+
+
+@pytest.fixture(params=FACES)
+def face(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Face]:
+    """Give both faces."""
+    with face_for(request.param, redis_url, tenant="clinic", queue="answers", task="own.generate") as face:
+        yield face
+
+
+def enqueue_secrets(face: Face) -> str:
+    """Enqueue with a secret wherever one may be; return the generation's id."""
+    made = face.enqueue(
+        CHAT,
+        messages=[{"role": "user", "content": SECRET, "name": SECRET}],
+        model=SECRET,
+        params={"metadata": {SECRET: SECRET}},
+        owner="owner-7",
+        request_id="request-7",
+    )
+    return str(made.id)
+
+
+def message_of(client: Redis, queue: str) -> dict[str, Any]:
+    """Return the only message in the queue, as it stands in the broker."""
+    (raw,) = client.lrange(queue, 0, -1)
+    message: dict[str, Any] = json.loads(raw)
+    return message
+
+
+def test_the_message_is_three_ids(face: Face, client: Redis) -> None:
+    """Tenant, chat, generation; the task's id is the generation's."""
+    made = enqueue_secrets(face)
+    message = message_of(client, "answers")
+    arguments, keywords, embedded = json.loads(base64.b64decode(message["body"]))
+    assert (arguments, keywords) == (["clinic", CHAT, made], {})
+    assert not any(embedded.values())
+    headers = message["headers"]
+    assert (headers["id"], headers["task"], headers["ignore_result"]) == (made, "own.generate", True)
+    assert headers["argsrepr"] == repr(["clinic", CHAT, made])
+    assert message["content-type"] == "application/json"
+    assert message["properties"]["delivery_info"]["routing_key"] == "answers"
+
+
+def test_the_prompt_stands_nowhere_but_in_the_chat(face: Face, client: Redis) -> None:
+    """In the generation's hash, which erase removes; not in the broker's keys, and in no event before the model's."""
+    made = enqueue_secrets(face)
+    assert holding(client, SECRET) == [f"cs:{{clinic/{CHAT}}}:gen:{made}"]
+    face.erase(CHAT)
+    for secret in (SECRET, "owner-7", "request-7"):
+        assert holding(client, secret) == []
+
+
+def test_an_app_of_ones_own_sends_the_same(redis_url: str, client: Redis) -> None:
+    """Whatever serializer, queue or routing its other tasks have."""
+    with Celery("own", broker=redis_url, set_as_current=False) as app, Redis.from_url(redis_url) as own:
+        app.conf.update(task_serializer="pickle", accept_content=["pickle"], task_default_queue="others")
+        settings = settings_for(redis_url, tenant="clinic", queue="answers", task="own.generate")
+        with Spool(own, app, settings=settings) as spool:
+            made = enqueue_secrets(SyncFace(spool))
+    message = message_of(client, "answers")
+    assert json.loads(base64.b64decode(message["body"]))[0] == ["clinic", CHAT, made]
+    assert client.llen("others") == 0

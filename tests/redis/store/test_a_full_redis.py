@@ -1,0 +1,210 @@
+"""A full Redis (maxmemory, noeviction): nothing new is taken, but it is read, stopped, ended and erased as ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from redis import Redis
+from support.chats.logs import CHAT, ending_of, generation_field, log_of, text_of, types_of
+from support.readers.blocking_spool import FACES, Face, face_for
+from support.servers.contents import contents_of, keys_of
+from support.waiting import eventually
+
+from chunkspool import Generation, Producer
+from chunkspool.errors import StoreFull
+
+SAID = "Redis is full, and nothing was written; free memory or raise maxmemory"
+
+
+class Memory:
+    """The server's limit."""
+
+    def __init__(self, client: Redis) -> None:
+        """Leave it as it is."""
+        self._client = client
+
+    def fill(self) -> None:
+        """Refuse whatever takes memory."""
+        self._client.config_set("maxmemory-policy", "noeviction")
+        self._client.config_set("maxmemory", 1)
+
+    def free(self) -> None:
+        """Have room again."""
+        self._client.config_set("maxmemory", 0)
+
+
+@pytest.fixture
+def memory(client: Redis) -> Iterator[Memory]:
+    """Give a server that can be full."""
+    memory = Memory(client)
+    yield memory
+    memory.free()
+
+
+@pytest.fixture(params=FACES)
+def face(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Face]:
+    """Give both faces; their producers do not try for long."""
+    with face_for(request.param, redis_url, write_timeout=0.5, lease=0.6) as face:
+        yield face
+
+
+@pytest.fixture
+def queued(face: Face) -> Generation:
+    """Give a generation that no worker has taken."""
+    made: Generation = face.enqueue(CHAT, "hello", request_id="mine")
+    return made
+
+
+def seen(client: Redis, made: Generation, index: bytes) -> None:
+    """Wait until the attempt's event number `index` is in the log."""
+    eventually(lambda: generation_field(client, made.id, "index") == index)
+
+
+def test_nothing_new_is_taken(face: Face, queued: Generation, memory: Memory, client: Redis) -> None:
+    """Enqueue and claim are refused, and leave no trace: there is no ghost when there is room again."""
+    memory.fill()
+    before = contents_of(client)
+    for refused in (
+        lambda: face.enqueue("other", "hello"),
+        lambda: face.enqueue(CHAT, "hello", on_active="allow", request_id="other"),
+        lambda: face.produced(CHAT, queued.id, repr),
+    ):
+        with pytest.raises(StoreFull, match=SAID):
+            refused()
+    assert contents_of(client) == before
+    memory.free()
+    assert face.produced(CHAT, queued.id, lambda out: out.text("hi")).state == "completed"
+
+
+def test_readers_go_on(face: Face, queued: Generation, memory: Memory) -> None:
+    """What is there is read, from any cursor, by every call that reads."""
+    face.stop(CHAT)
+    memory.fill()
+    types = ["generation.queued", "generation.stopped"]
+    assert [entry.type for entry in face.read(CHAT)] == types
+    assert [entry.type for entry in face.entries(CHAT)] == types
+    assert [entry.type for entry in face.entries(CHAT, 1, until=queued.id)] == types[1:]
+    assert face.status(CHAT).last == 2
+    assert face.snapshot(CHAT).answers[0].state == "stopped"
+
+
+@pytest.mark.parametrize("how", ["chat", "one", "revoke"])
+def test_what_waits_is_stopped(face: Face, queued: Generation, memory: Memory, client: Redis, how: str) -> None:
+    """Also by a revoke. It takes a few bytes that were not to be had, and ends what would take many."""
+    memory.fill()
+    if how == "revoke":
+        assert face.revoke(queued.id).outcome == "stopped"
+    else:
+        (stop,) = face.stop(CHAT, queued.id if how == "one" else None)
+        assert stop.outcome == "stopped"
+    assert types_of(log_of(client), queued.id) == ["generation.queued", "generation.stopped"]
+    assert face.status(CHAT).active == ()
+
+
+def test_what_runs_is_stopped(face: Face, queued: Generation, memory: Memory, client: Redis) -> None:
+    """Also if it has said something that Redis would not take: that is written before the ending."""
+
+    def say(out: Producer) -> None:
+        out.text("be")
+        seen(client, queued, b"1")
+        memory.fill()
+        out.text("fore")
+        stops.append(stop_in_its_own_thread(face))
+        eventually(lambda: out._lane.interruption)  # noqa: SLF001 - the model is silent: nothing else tells
+
+    stops: list[str] = []
+    out = face.produced(CHAT, queued.id, say)
+    assert (stops, out.state) == (["stopping"], "stopped")
+    assert text_of(log_of(client), queued.id) == "before"
+    assert ending_of(log_of(client), queued.id)["type"] == "generation.stopped"
+
+
+def stop_in_its_own_thread(face: Face) -> str:
+    """Stop by a spool of the sync face: the async one's loop is busy with the producer."""
+    with face_for("sync", face.settings.redis_url) as other:
+        (stop,) = other.stop(CHAT)
+    return str(stop.outcome)
+
+
+def test_a_producer_hears_of_it(face: Face, queued: Generation, memory: Memory, client: Redis) -> None:
+    """After write_timeout its model is closed, and its readers get generation.failed instead of waiting."""
+
+    def say(out: Producer) -> None:
+        out.text("before")
+        seen(client, queued, b"1")
+        memory.fill()
+        out.text("lost")
+        eventually(lambda: out._lane.interruption)  # noqa: SLF001 - as above
+        out.text("never said")
+
+    with pytest.raises(StoreFull, match=SAID):
+        face.produced(CHAT, queued.id, say)
+    log = log_of(client)
+    assert text_of(log, queued.id) == "before"
+    ending = ending_of(log, queued.id)
+    assert (ending["type"], ending["code"], ending["retryable"]) == ("generation.failed", "store_unavailable", True)
+    assert face.status(CHAT).active == ()
+
+
+def test_a_producer_that_leaves_writes_its_ending(
+    face: Face, queued: Generation, memory: Memory, client: Redis
+) -> None:
+    """The last words come with the ending, and are taken with it."""
+
+    def say(out: Producer) -> None:
+        out.text("be")
+        seen(client, queued, b"1")
+        memory.fill()
+        out.text("fore")
+
+    assert face.produced(CHAT, queued.id, say).state in {"completed", "failed"}
+    assert ending_of(log_of(client), queued.id)["type"] in {"generation.completed", "generation.failed"}
+    assert face.status(CHAT).active == ()
+
+
+def test_room_in_time_and_nothing_is_lost(redis_url: str, memory: Memory, client: Redis) -> None:
+    """What Redis would not take is sent again, once."""
+    with face_for("sync", redis_url, write_timeout=30) as face:
+        made = face.enqueue(CHAT, "hello")
+
+        def say(out: Producer) -> None:
+            out.text("a")
+            seen(client, made, b"1")
+            memory.fill()
+            for piece in "bcde":
+                out.text(piece)
+            eventually(lambda: out._lane.failing_since)  # noqa: SLF001 - until it was refused once
+            memory.free()
+            seen(client, made, b"2")
+            out.text("f")
+
+        assert face.produced(CHAT, made.id, say).state == "completed"
+    assert text_of(log_of(client), made.id) == "abcdef"
+
+
+def test_a_silent_producer_keeps_its_lease(face: Face, queued: Generation, memory: Memory, client: Redis) -> None:
+    """Heartbeats take no memory, so nobody else claims what is alive."""
+
+    def say(_out: Producer) -> None:
+        memory.fill()
+        lease = lease_of(client, queued)
+        eventually(lambda: lease_of(client, queued) > lease + 2000 * face.settings.lease)
+
+    assert face.produced(CHAT, queued.id, say).state == "completed"
+
+
+def lease_of(client: Redis, made: Generation) -> int:
+    """Return when the attempt's lease ends, in ms."""
+    return int(generation_field(client, made.id, "lease") or 0)
+
+
+@pytest.mark.parametrize("life", [lambda _face, _made: None, lambda face, _made: face.stop(CHAT)])
+def test_erase_makes_room(
+    face: Face, queued: Generation, memory: Memory, client: Redis, life: Callable[[Face, Generation], object]
+) -> None:
+    """No byte of the chat remains."""
+    life(face, queued)
+    memory.fill()
+    face.erase(CHAT)
+    assert not [key for key in keys_of(client) if CHAT in key or queued.id in key]

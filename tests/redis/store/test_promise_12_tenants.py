@@ -1,0 +1,191 @@
+"""Promise 12, tenants stay apart: equal ids in two tenants have nothing to do with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+from redis import Redis
+from support.chats.logs import CHAT, ending_of, log_of, text_of
+from support.chats.spools import spool_for
+from support.readers.blocking_spool import FACES, Face, SyncFace, face_for
+from support.servers.contents import contents_of, keys_of
+from support.waiting import eventually
+
+from chunkspool import Generation, Producer, Spool
+from chunkspool.errors import GenerationNotFound, InvalidId, SettingsError
+from chunkspool.store.keys import ChatKeys
+
+OURS, THEIRS = ChatKeys("ours", CHAT), ChatKeys("theirs", CHAT)
+
+
+@pytest.fixture(params=FACES)
+def ours(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Face]:
+    """Give both faces, for one tenant."""
+    with face_for(request.param, redis_url, tenant="ours") as face:
+        yield face
+
+
+@pytest.fixture
+def theirs(redis_url: str) -> Iterator[Face]:
+    """Give a spool of the other tenant."""
+    with face_for("sync", redis_url, tenant="theirs") as face:
+        yield face
+
+
+def spoken(face: Face, text: str) -> Generation:
+    """Enqueue with the one request id, and answer with `text`."""
+    made: Generation = face.enqueue(CHAT, "hello", request_id="mine", owner="me")
+    face.produced(CHAT, made.id, lambda out: out.text(text))
+    return made
+
+
+def test_equal_ids_are_two_chats(ours: Face, theirs: Face, client: Redis) -> None:
+    """The same chat, the same request, the same owner: two logs, each counted from 1, each read by its own tenant."""
+    mine, other = spoken(ours, "ours"), spoken(theirs, "theirs")
+    assert mine.id != other.id
+    assert (mine.after, other.after) == (0, 0)
+    for face, keys, made, text in ((ours, OURS, mine, "ours"), (theirs, THEIRS, other, "theirs")):
+        assert text_of(log_of(client, keys), made.id) == text
+        assert {entry.generation for entry in face.entries(CHAT)} == {made.id}
+        assert {entry.generation for entry in face.read(CHAT)} == {made.id}
+        assert [answer.text for answer in face.snapshot(CHAT).answers] == [text]
+        assert [one.id for one in face.status(CHAT).generations] == [made.id]
+        assert face.enqueue(CHAT, "hello", request_id="mine") == made
+
+
+WHAT_WE_DO: dict[str, Callable[[Face], object]] = {
+    "enqueue": lambda face: face.enqueue(CHAT, "hello"),
+    "replace": lambda face: face.enqueue(CHAT, "hello", on_active="replace"),
+    "repeat": lambda face: face.enqueue(CHAT, "hello", request_id="mine"),
+    "answer": lambda face: spoken(face, "hi"),
+    "stop": lambda face: (face.enqueue(CHAT, "hello"), face.stop(CHAT)),
+    "erase": lambda face: (face.enqueue(CHAT, "hello"), face.erase(CHAT)),
+}
+
+
+@pytest.mark.parametrize("what", WHAT_WE_DO)
+def test_what_one_tenant_does_leaves_the_other_alone(ours: Face, theirs: Face, client: Redis, what: str) -> None:
+    """Their generation waits on, not a byte of their chat changes, and their reader hears nothing."""
+    waiting = theirs.enqueue(CHAT, "hello", request_id="mine")
+    before = of_theirs(client)
+    with theirs.subscribe(CHAT, until="forever") as reader, client.pubsub() as spy:
+        assert next(reader).generation == waiting.id
+        spy.subscribe(THEIRS.live)
+        assert spy.get_message(timeout=10)
+        WHAT_WE_DO[what](ours)
+        assert spy.get_message(timeout=0.05) is None
+    assert of_theirs(client) == before
+    assert theirs.status(CHAT).active == (waiting.id,)
+
+
+def of_theirs(client: Redis) -> dict[bytes, bytes]:
+    """Return all that the other tenant has."""
+    return {key: value for key, value in contents_of(client).items() if b"theirs" in key}
+
+
+def test_their_generation_is_not_ours(ours: Face, theirs: Face, client: Redis) -> None:
+    """Who knows its id can neither write, nor stop, nor follow it from another tenant."""
+    made = theirs.enqueue(CHAT, "hello")
+    ours.enqueue(CHAT, "hello")
+    before = contents_of(client)
+    for call in (
+        lambda: ours.stop(CHAT, made.id),
+        lambda: ours.produced(CHAT, made.id, repr),
+        lambda: ours.entries(CHAT, until=made.id),
+    ):
+        with pytest.raises(GenerationNotFound):
+            call()
+    assert contents_of(client) == before
+
+
+def test_a_stop_reaches_the_one_that_was_meant(redis_url: str, client: Redis) -> None:
+    """Stops are pushed to all processes: of two that write for two tenants in one, the other writes on."""
+    with spool_for(redis_url) as spool:
+        faces = [SyncFace(spool.for_tenant(tenant)) for tenant in ("ours", "theirs")]
+        mine, other = (face.enqueue(CHAT, "hello") for face in faces)
+
+        def both(out: Producer) -> None:
+            def stopped(inner: Producer) -> None:
+                faces[0].stop(CHAT)
+                eventually(lambda: inner.text("x"), 20)
+
+            assert faces[0].produced(CHAT, mine.id, stopped).state == "stopped"
+            out.text("on and on")
+
+        assert faces[1].produced(CHAT, other.id, both).state == "completed"
+    assert ending_of(log_of(client, OURS), mine.id)["type"] == "generation.stopped"
+    assert text_of(log_of(client, THEIRS), other.id) == "on and on"
+
+
+def test_a_revoke_finds_the_tenant(ours: Face, theirs: Face) -> None:
+    """A task's id is all that Celery tells; the generation that has it is stopped, whoever asks, and no other."""
+    mine, other = ours.enqueue(CHAT, "hello"), theirs.enqueue(CHAT, "hello")
+    assert ours.revoke(other.id).generation_id == other.id
+    assert ours.status(CHAT).active == (mine.id,)
+    assert theirs.status(CHAT).active == ()
+
+
+def test_an_erased_chat_is_one_tenants(ours: Face, theirs: Face, client: Redis) -> None:
+    """Nothing of ours remains, also of what stands outside of the chat's own keys; all of theirs does."""
+    mine, other = spoken(ours, "ours"), spoken(theirs, "theirs")
+    ours.erase(CHAT)
+    left = keys_of(client)
+    assert not [key for key in left if "ours/" in key or mine.id in key]
+    assert [key for key in left if other.id in key]
+    assert ours.revoke(mine.id) is None
+    assert theirs.revoke(other.id).outcome == "ended"
+
+
+def test_tenants_share_connections(redis_url: str, client: Redis) -> None:
+    """A web app makes one spool, and asks it for each request's tenant."""
+    with spool_for(redis_url) as spool:
+        for number in range(50):
+            one: Spool = spool.for_tenant(f"tenant-{number}")
+            made = one.enqueue(CHAT, "hello")
+            assert one.read(CHAT)[0].generation == made.id
+        here = client.client_id()
+        assert len([one for one in client.client_list() if int(one["id"]) != here]) < 10
+
+
+CROSSING = [
+    ("a/b", "c"),
+    ("a", "b/c"),
+    ("a}", "c"),
+    ("a", "c}:gen:x"),
+    ("a{", "c"),
+    ("{a", "c"),
+    ("a/", "c"),
+    ("a", "/c"),
+    ("a b", "c"),
+    ("a\n", "c"),
+    ("a:chats", "c"),
+    ("..", "c"),
+]
+
+
+def test_ids_cannot_cross(ours: Face, client: Redis, subtests: pytest.Subtests) -> None:
+    """Tenant `a/b` with chat `c` would be tenant `a` with chat `b/c`: what could break out of a key is no id."""
+    for tenant, chat in CROSSING:
+        for call in ("read", "enqueue", "stop", "status", "snapshot", "erase", "entries"):
+            arguments = (chat, "hello") if call == "enqueue" else (chat,)
+            with subtests.test(call, tenant=tenant, chat=chat), pytest.raises(InvalidId):
+                getattr(ours.for_tenant(tenant), call)(*arguments)
+    assert keys_of(client) == []
+
+
+@pytest.mark.parametrize("tenant", sorted({tenant for tenant, chat in CROSSING if chat == "c"}))
+def test_a_tenant_that_is_none_makes_no_spool(tenant: str) -> None:
+    """It is refused where it is set, not at the first call."""
+    for make in (partial(spool_for, "redis://host", tenant=tenant), partial(Spool, Redis(), tenant=tenant)):
+        with pytest.raises(SettingsError, match="CHUNKSPOOL_TENANT: tenant="):
+            make()
+
+
+def test_keys_of_two_tenants_have_nothing_in_common(client: Redis, ours: Face, theirs: Face) -> None:
+    """Each key names one tenant, save the ones that name a generation, or all of them."""
+    spoken(ours, "ours")
+    spoken(theirs, "theirs")
+    for key in keys_of(client):
+        assert key.startswith(("cs:{ours/", "cs:{theirs/", "cs:{places}:")), key

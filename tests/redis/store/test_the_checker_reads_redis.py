@@ -1,0 +1,32 @@
+"""The checker on logs that a real server holds."""
+
+from __future__ import annotations
+
+from redis import Redis
+from support.chats.logs import CHAT, KEYS
+from support.chats.spools import spool_for
+from support.checker.check import check
+from support.checker.observations import Asked, Evidence, Reading, Sent
+from support.checker.raw_log import raw_chat
+from support.checker.violations import Rule
+
+PIECES = [f"<1.{number}>" for number in range(1200)]
+
+
+def test_a_real_log_has_no_violation_until_one_is_planted(redis_url: str, client: Redis) -> None:
+    """More than one page of it: what the producer said is what the checker reads."""
+    with spool_for(redis_url) as spool:
+        generation = spool.enqueue(CHAT, "hello")
+        with spool.produce(CHAT, generation.id) as out:
+            for piece in PIECES:
+                out.text(piece)
+                out.data("mark", None)
+        with spool.subscribe(CHAT) as entries:
+            read = tuple((entry.seq, entry.raw) for entry in entries)
+    asked = Asked(generation.id, (Sent(1, "".join(PIECES)),))
+    evidence = Evidence((asked,), (Reading("reader", 0, read, "idle", over=True),))
+    chat = raw_chat(client, CHAT)
+    assert len(chat.entries) == 2 * len(PIECES) + 3
+    assert check(chat, evidence) == []
+    client.xdel(KEYS.log, "1100-0")
+    assert Rule.HOLE in {violation.rule for violation in check(raw_chat(client, CHAT), evidence)}

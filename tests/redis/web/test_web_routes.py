@@ -1,0 +1,226 @@
+"""The JSON routes: ask, stop, look, erase, health; and what they answer to bad input (promises 5, 10, 11)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from redis import Redis
+from support.chats.logs import CHAT, KEYS, log_of
+from support.web.web_server import Site, problem, web
+
+from chunkspool import Spool
+
+ASK = f"/v1/chats/{CHAT}/generations"
+DEEP = 5_000
+BAD_CHATS = ("a%7Bb", "a%20b", "%00", "x" * 129, "%C3%BC", "a%2Fb", "%0A", "..%2f..", "-x")
+BAD_BODIES: list[tuple[Any, str]] = [
+    ({}, "neither prompt nor messages"),
+    ({"prompt": "x", "messages": [{"role": "user", "content": "x"}]}, "both"),
+    ({"prompt": ""}, "empty"),
+    ({"prompt": "  \n"}, "blank"),
+    ({"prompt": 7}, "a number for a prompt"),
+    ({"prompt": "x", "colour": "red"}, "an unknown field"),
+    ({"prompt": "x", "request_id": "a{b"}, "a request id that is none"),
+    ({"prompt": "x", "on_active": "wait"}, "an unknown on_active"),
+    ({"prompt": "x", "model": ""}, "an empty model"),
+    ({"prompt": "x", "params": []}, "params that are no object"),
+    ({"messages": []}, "no messages"),
+    ({"messages": [{"role": "wizard", "content": "x"}]}, "an unknown role"),
+    ({"messages": "x"}, "a text for messages"),
+    ([], "a list"),
+    ("x", "a text"),
+    (None, "null"),
+]
+RAW_BODIES = (b"", b"{", b"\xff", b'{"prompt": "\\ud800"}', b"[" * DEEP, b'{"prompt":"x","params":' + b'{"a":' * DEEP)
+
+
+@pytest.fixture
+def site(redis_url: str) -> Iterator[Site]:
+    """Give a running app that everybody may use."""
+    with web(redis_url, max_body_bytes=4096, max_request_bytes=2048, answer_timeout=60) as running:
+        yield running
+
+
+def test_ask_returns_where_to_go_on(site: Site, client: Redis) -> None:
+    """202 with the generation's id, the cursor before it, and links that work."""
+    made = site.ask(CHAT, model="m", params={"temperature": 0})
+    assert log_of(client)[made["after"]].event["generation"] == made["generation_id"]
+    assert made["chat_id"] == CHAT
+    with site.following(made["links"]["events"]) as stream:
+        stream.until(lambda s: s.seqs == [1])
+    assert site.client.get(made["links"]["chat"]).status_code == 200
+    assert site.client.post(made["links"]["stop"]).status_code == 202
+
+
+def test_a_worker_gets_what_was_asked(site: Site, spool: Spool) -> None:
+    """Messages with further fields, model and params arrive as they were sent."""
+    messages = [{"role": "user", "content": [{"type": "text", "text": "ü"}], "name": "Ann"}]
+    reply = site.client.post(ASK, json={"messages": messages, "model": "m", "params": {"n": [1, None]}})
+    with spool.produce(CHAT, reply.json()["generation_id"]) as out:
+        assert list(out.request.messages) == messages
+        assert (out.request.model, out.request.params) == ("m", {"n": [1, None]})
+
+
+def test_the_same_request_again_is_the_same_generation(site: Site) -> None:
+    """By request_id or by Idempotency-Key, quoted or not: a client that retries pays once."""
+    first = site.ask(CHAT, request_id="r1")
+    for headers, body in (({"Idempotency-Key": "r1"}, {}), ({"Idempotency-Key": '"r1"'}, {"request_id": "r1"})):
+        again = site.client.post(ASK, json={"prompt": "hello", **body}, headers=headers)
+        assert (again.status_code, again.json()) == (202, first)
+    differs = site.client.post(ASK, json={"prompt": "x", "request_id": "r1"}, headers={"Idempotency-Key": "r2"})
+    assert differs.status_code == 400
+    assert "differ" in problem(differs)["detail"]
+
+
+def test_a_busy_chat_is_409_and_says_with_what(site: Site) -> None:
+    """`replace` and `allow` are the ways around."""
+    first = site.ask(CHAT)
+    reply = site.client.post(ASK, json={"prompt": "x"})
+    assert reply.status_code == 409
+    assert problem(reply)["active"] == [first["generation_id"]]
+    assert site.ask(CHAT, on_active="allow")["after"] == 1
+    assert site.ask(CHAT, on_active="replace")["after"] == 4
+
+
+def test_stop_is_accepted_as_often_as_it_is_asked(site: Site, client: Redis) -> None:
+    """202 with what it did; without a body it stops all that is active."""
+    made = site.ask(CHAT)
+    asked = {"generation_id": made["generation_id"], "reason": "enough"}
+    outcomes = [site.client.post(f"/v1/chats/{CHAT}/stop", json=asked).json()["stops"] for _ in range(2)]
+    assert [[stop["outcome"] for stop in stops] for stops in outcomes] == [["stopped"], ["ended"]]
+    reply = site.client.post(f"/v1/chats/{CHAT}/stop")
+    assert (reply.status_code, reply.json()) == (202, {"stops": []})
+    assert log_of(client)[-1].event["reason"] == "enough"
+
+
+def test_the_snapshot_is_what_a_person_sees_and_where_to_go_on(site: Site, spool: Spool) -> None:
+    """Answers, their states, what is active, and the seq to follow after."""
+    made = site.ask(CHAT)
+    with spool.produce(CHAT, made["generation_id"]) as out:
+        out.text("hello there")
+        out.tool_call("1", "clock", "{}")
+        out.data("colour", ["red"])
+        out.usage(1, 2)
+    site.ask(CHAT)
+    reply = site.client.get(f"/v1/chats/{CHAT}")
+    seen = reply.json()
+    assert (seen["seq"], len(seen["active"]), reply.headers["cache-control"]) == (8, 1, "no-store")
+    first, second = seen["answers"]
+    assert (first["text"], first["state"], second["state"]) == ("hello there", "completed", "queued")
+    assert (first["data"], first["usage"]["output_tokens"]) == ([["colour", ["red"]]], 2)
+
+
+def test_erase_leaves_nothing_and_may_be_repeated(site: Site, client: Redis) -> None:
+    """204, and then the chat is unknown everywhere."""
+    site.ask(CHAT)
+    for _ in range(2):
+        assert site.client.delete(f"/v1/chats/{CHAT}").status_code == 204
+    assert not client.exists(KEYS.log, KEYS.seq, KEYS.head, KEYS.gens)
+    for reply in (site.client.get(f"/v1/chats/{CHAT}"), site.client.post(f"/v1/chats/{CHAT}/stop")):
+        assert reply.status_code == 404
+        assert problem(reply)["type"].endswith("chat-not-found")
+
+
+def test_bad_bodies_are_refused_and_write_nothing(site: Site, client: Redis) -> None:
+    """Wrong types, unknown fields, both or neither of prompt and messages: 422, and a sentence that says why."""
+    for body, why in BAD_BODIES:
+        reply = site.client.post(ASK, json=body)
+        assert reply.status_code == 422, why
+        problem(reply)
+    assert not client.keys("cs:*")
+
+
+def test_bytes_that_are_no_json_are_refused(site: Site, client: Redis) -> None:
+    """Nothing, half an object, no UTF-8, half a surrogate pair, a nesting that breaks parsers: a 4xx, never a 500."""
+    for raw in RAW_BODIES:
+        for content in (raw, raw[:4000]):
+            reply = site.client.post(ASK, content=content, headers={"content-type": "application/json"})
+            assert reply.status_code in {400, 413, 422}, raw[:30]
+            problem(reply)
+    assert site.client.post(ASK, content=b'{"prompt":"x"}', headers={"content-type": "text/plain"}).status_code == 422
+    assert not client.keys("cs:*")
+
+
+def test_numbers_that_json_has_not_are_refused_or_harmless(site: Site, spool: Spool) -> None:
+    """NaN in params must not make a request that no worker can read."""
+    headers = {"content-type": "application/json"}
+    reply = site.client.post(ASK, content=b'{"prompt":"x","params":{"a":NaN,"b":1e999}}', headers=headers)
+    assert reply.status_code in {202, 400, 422}
+    if reply.status_code == 202:
+        with spool.produce(CHAT, reply.json()["generation_id"]) as out:
+            assert set(out.request.params) == {"a", "b"}
+
+
+def test_too_large_is_413_however_it_comes(site: Site, client: Redis) -> None:
+    """By the header, in chunks without one, and by what the prompt would be in Redis."""
+    large = b'{"prompt":"' + b"x" * 5000 + b'"}'
+    headers = {"content-type": "application/json"}
+    announced = site.client.post(ASK, content=large, headers=headers)
+    in_chunks = site.client.post(
+        ASK, content=(large[i : i + 1000] for i in range(0, len(large), 1000)), headers=headers
+    )
+    encoded = site.client.post(ASK, json={"prompt": "x" * 3000})
+    for reply in (announced, in_chunks, encoded):
+        assert reply.status_code == 413
+        problem(reply)
+    assert not client.keys("cs:*")
+
+
+def test_chat_ids_that_are_none_reach_nothing(site: Site, client: Redis) -> None:
+    """Braces, slashes, control characters, non-ASCII, too long: 404 or 422, by every route."""
+    for chat in BAD_CHATS:
+        replies = [
+            site.client.post(f"/v1/chats/{chat}/generations", json={"prompt": "x"}),
+            site.client.get(f"/v1/chats/{chat}/events"),
+            site.client.get(f"/v1/chats/{chat}"),
+            site.client.post(f"/v1/chats/{chat}/stop"),
+            site.client.delete(f"/v1/chats/{chat}"),
+            site.client.get(f"/api/chat/{chat}/stream"),
+        ]
+        for reply in replies:
+            assert reply.status_code in {404, 422}
+            problem(reply)
+    assert not client.keys("cs:*")
+
+
+def test_unknown_routes_and_methods_are_problems_too(site: Site) -> None:
+    """RFC 9457 everywhere, so that a client needs one way to read errors."""
+    missing = site.client.get("/v2/nothing")
+    wrong = site.client.put(ASK)
+    assert (missing.status_code, wrong.status_code) == (404, 405)
+    assert problem(missing)["title"] == "Not Found"
+    assert wrong.headers["allow"] == "POST"
+    problem(wrong)
+
+
+def test_unknown_generations_cannot_be_stopped(site: Site) -> None:
+    """404 for one that never was; 422 for an id that can be none, a long reason, an unknown field."""
+    site.ask(CHAT)
+    stop = f"/v1/chats/{CHAT}/stop"
+    assert problem(site.client.post(stop, json={"generation_id": "nobody"}))["type"].endswith("generation-not-found")
+    for body in ({"generation_id": "a b"}, {"reason": "x" * 501}, {"now": True}):
+        assert site.client.post(stop, json=body).status_code == 422
+
+
+def test_a_crowd_waits_for_its_turn(site: Site) -> None:
+    """Two hundred requests at once, as after a deploy: more than redis-py has connections, and nobody is refused."""
+    site.ask(CHAT)
+
+    async def crowd() -> list[int]:
+        async with httpx.AsyncClient(
+            base_url=site.url, timeout=30, limits=httpx.Limits(max_connections=None)
+        ) as client:
+            replies = await asyncio.gather(*(client.get(f"/v1/chats/{CHAT}") for _ in range(200)))
+            return [reply.status_code for reply in replies]
+
+    assert set(asyncio.run(crowd())) == {200}
+
+
+def test_health_and_readiness(site: Site) -> None:
+    """Both are open to everybody, for whoever watches the process."""
+    assert site.client.get("/healthz").json() == {"status": "ok"}
+    assert site.client.get("/readyz").json() == {"status": "ok"}

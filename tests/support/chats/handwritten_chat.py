@@ -1,0 +1,95 @@
+"""Write a chat by hand, batch by batch, and lose a frame on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from redis import Redis
+from support.chats.logs import CHAT
+
+from chunkspool.events import GenerationCompleted, TextDelta, encode
+from chunkspool.ids import new_generation_id
+from chunkspool.store.client import Store, scripts
+from chunkspool.store.commands import Call
+from chunkspool.store.keys import ChatKeys
+from chunkspool.store.scripts import Appended, EndState, OnActive
+
+
+@dataclass(slots=True)
+class Talk:
+    """A chat with one claimed generation; its log begins with generation.queued and generation.started."""
+
+    client: Redis
+    chat_id: str = CHAT
+    tenant: str = "default"
+    on_active: OnActive = "allow"
+    generation: str = field(default_factory=new_generation_id)
+    index: int = 1
+
+    def __post_init__(self) -> None:
+        """Make the generation and claim it."""
+        self.client.script_load(scripts.load("append").text)
+        self.store.send(
+            scripts.enqueue(
+                self.keys, self.generation, b"{}", model=None, active=(), on_active=self.on_active, ttl_ms=600_000
+            )
+        )
+        claim = scripts.claim(
+            self.keys, self.generation, token=self.generation, lease_ms=60_000, max_attempts=3, model=None
+        )
+        assert self.store.send(claim).attempt == 1
+
+    @property
+    def keys(self) -> ChatKeys:
+        """The chat's keys."""
+        return ChatKeys(self.tenant, self.chat_id)
+
+    @property
+    def store(self) -> Store:
+        """The door to the scripts."""
+        return Store(self.client)
+
+    def say(self, *texts: str) -> int:
+        """Append texts as one frame; return the last one's seq."""
+        return self.store.send(self._batch(texts)).last
+
+    def say_each(self, *texts: str) -> int:
+        """Append texts as a frame each, in one round trip; return the last one's seq."""
+        pipeline = self.client.pipeline(transaction=False)
+        for text in texts:
+            call = self._batch([text])
+            pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
+        last: int = pipeline.execute()[-1][2]
+        return last
+
+    def say_raw(self, event: bytes) -> int:
+        """Append whatever it is, event or not."""
+        return self.store.send(self._append([event])).last
+
+    def say_unheard(self, *texts: str) -> int:
+        """Append texts, and have their frame get lost."""
+        return self.store.send(self._unheard(self._batch(texts))).last
+
+    def end(self) -> int:
+        """Complete the generation; return its ending's seq."""
+        return self.store.send(self._ending()).last
+
+    def end_unheard(self) -> int:
+        """Complete the generation, and have the frame get lost."""
+        return self.store.send(self._unheard(self._ending())).last
+
+    def _batch(self, texts: Sequence[str]) -> Call[Appended]:
+        return self._append([encode(TextDelta(generation=self.generation, text=text)) for text in texts])
+
+    def _ending(self) -> Call[Appended]:
+        return self._append([encode(GenerationCompleted(generation=self.generation))], "completed")
+
+    def _append(self, events: Sequence[bytes], ending: EndState | None = None) -> Call[Appended]:
+        index, self.index = self.index, self.index + len(events)
+        return scripts.append(
+            self.keys, self.generation, attempt=1, index=index, lease_ms=60_000, events=events, ending=ending
+        )
+
+    def _unheard(self, call: Call[Appended]) -> Call[Appended]:
+        return replace(call, keys=tuple("cs:nobody" if key == self.keys.live else key for key in call.keys))

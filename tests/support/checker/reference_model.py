@@ -1,0 +1,186 @@
+"""The promises of a chat as a small model in plain Python: what each script must answer, and what the log must hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from chunkspool.store.scripts import Appended, Claimed, EndState, Enqueued, Last, LoseReply, OnActive, StopReply
+
+MAX_ATTEMPTS = 3
+ENDED = frozenset({"completed", "stopped", "failed"})
+
+
+@dataclass(slots=True)
+class Promised:
+    """One generation. `seqs[i]` is the seq of the current attempt's event with index i + 1."""
+
+    after: int
+    request_id: str | None
+    request: bytes
+    status: Any = "queued"
+    attempt: int = 0
+    token: str = ""
+    alive: bool = False
+    seqs: list[int] = field(default_factory=list)
+    stop: dict[str, Any] | None = None
+    released: int = 0
+    """The attempt that gave it up, if one did."""
+    spared: int = 0
+    """Attempts that do not count, because they were given up in order."""
+
+
+@dataclass(slots=True)
+class PromisedChat:
+    """One chat. `log[i]` is the event with seq i + 1."""
+
+    log: list[dict[str, Any]] = field(default_factory=list)
+    generations: dict[str, Promised] = field(default_factory=dict)
+    requests: dict[str, str] = field(default_factory=dict)
+    active: list[str] = field(default_factory=list)
+
+    def enqueue(
+        self, one: str, request_id: str | None, request: bytes, on_active: OnActive, seen: Sequence[str]
+    ) -> Enqueued:
+        """Make a generation, once for its id and once for its request id."""
+        if one in self.generations:
+            return Enqueued("created", one, self.generations[one].after)
+        if request_id in self.requests:
+            same = self.requests[request_id]
+            return Enqueued("same", same, self.generations[same].after)
+        if on_active != "allow" and list(seen) != self.active:
+            return Enqueued("changed")
+        if on_active == "reject" and seen:
+            return Enqueued("busy", active=tuple(seen))
+        for other in seen if on_active == "replace" else ():
+            self.stop(other, "replace", None)
+        self.generations[one] = Promised(len(self.log), request_id, request)
+        if request_id is not None:
+            self.requests[request_id] = one
+        self.active.append(one)
+        self._say("generation.queued", one)
+        return Enqueued("created", one, self.generations[one].after)
+
+    def claim(self, one: str, token: str, *, continues: bool) -> Claimed:
+        """Give the generation to a new attempt, unless it has ended, was stopped, or its attempt is alive."""
+        gen = self.generations.get(one)
+        if gen is None:
+            return Claimed("gone")
+        if gen.status in ENDED:
+            return Claimed("ended", status=gen.status)
+        if token == gen.token:
+            return Claimed("claimed", gen.attempt, gen.request)
+        return self._claim(one, gen, token, continues=continues)
+
+    def append(
+        self, one: str, attempt: int, index: int, events: Sequence[dict[str, Any]], ending: Last | None
+    ) -> Appended:
+        """Write what is new of a batch of the newest attempt; what is old keeps its seqs."""
+        gen = self.generations.get(one)
+        if gen is None:
+            return Appended("gone")
+        if attempt != gen.attempt:
+            return Appended("fenced")
+        last = index + len(events) - 1
+        old = bool(events) and last <= len(gen.seqs)
+        if not old and gen.status in ENDED:
+            return Appended("ended", status=gen.status)
+        if not old and index > len(gen.seqs) + 1:
+            return Appended("gap", first=len(gen.seqs) + 1)
+        if not old:
+            self._write(one, gen, events[len(gen.seqs) + 1 - index :], ending)
+        seqs = (gen.seqs[index - 1], gen.seqs[last - 1]) if events else (0, 0)
+        if not old and ending == "released" and gen.status == "stopped":
+            # The stop's event follows what the attempt had to say.
+            seqs = (seqs[0] or len(self.log), len(self.log))
+        return Appended("ok", *seqs, stop_asked=gen.stop is not None, status=gen.status)
+
+    def stop(self, one: str, by: str, reason: str | None) -> StopReply:
+        """End a generation that no live attempt holds; ask the attempt of any other."""
+        gen = self.generations.get(one)
+        if gen is None:
+            return StopReply("gone")
+        if gen.status in ENDED:
+            return StopReply("ended", gen.status)
+        event = {"type": "generation.stopped", "by": by, "reason": reason}
+        if gen.alive and gen.status == "running":
+            gen.stop = gen.stop or event
+            return StopReply("stopping")
+        self._end(one, "stopped", gen.stop or event)
+        return StopReply("stopped")
+
+    def lose(self, one: str) -> LoseReply:
+        """End a generation that no live attempt holds, because its message is nowhere."""
+        gen = self.generations.get(one)
+        if gen is None:
+            return LoseReply("gone")
+        if gen.status in ENDED:
+            return LoseReply("ended")
+        if gen.alive:
+            return LoseReply("alive")
+        if gen.stop is not None:
+            self._end(one, "stopped", gen.stop)
+            return LoseReply("stopped")
+        self._end(one, "failed", {"type": "generation.failed", "code": "lost"})
+        return LoseReply("lost")
+
+    def withdraw(self, one: str, request_id: str) -> bool:
+        """Let a request be made again, unless it has been."""
+        return self.requests.get(request_id) == one and self.requests.pop(request_id) == one
+
+    def erase(self, seen: Sequence[str], known: int) -> bool:
+        """Forget everything, if it is what the caller has seen."""
+        if list(seen) != self.active or known != len(self.generations):
+            return False
+        self.log, self.generations, self.requests, self.active = [], {}, {}, []
+        return True
+
+    def _claim(self, one: str, gen: Promised, token: str, *, continues: bool) -> Claimed:
+        if gen.stop is not None:
+            self._end(one, "stopped", gen.stop)
+            return Claimed("stopped", status="stopped")
+        if gen.alive:
+            return Claimed("held")
+        spared = gen.spared + (gen.released == gen.attempt > 0)
+        if gen.attempt - spared == MAX_ATTEMPTS:
+            self._end(one, "failed", {"type": "generation.failed", "code": "too_many_attempts"})
+            return Claimed("failed", status="failed")
+        gen.status, gen.attempt, gen.token, gen.alive = "running", gen.attempt + 1, token, True
+        gen.seqs, gen.spared = [], spared
+        self._say("generation.started", one, attempt=gen.attempt, continues=continues and gen.attempt > 1)
+        return Claimed("claimed", gen.attempt, gen.request)
+
+    def _write(self, one: str, gen: Promised, new: Sequence[dict[str, Any]], ending: Last | None) -> None:
+        ends = ending in ENDED
+        for event in new[:-1] if ends else new:
+            gen.seqs.append(self._add(one, event))
+        gen.alive = ending != "released"
+        if ending == "released" and gen.stop is None:
+            gen.released = gen.attempt
+        elif ending == "released":
+            self._end(one, "stopped", gen.stop)
+        elif ends and gen.stop is not None:
+            gen.seqs.append(self._end(one, "stopped", gen.stop))
+        elif ends:
+            gen.seqs.append(self._end(one, ending, new[-1]))
+
+    def _end(self, one: str, how: EndState, event: dict[str, Any]) -> int:
+        gen = self.generations[one]
+        gen.status, gen.alive = how, False
+        self.active.remove(one)
+        return self._add(one, event)
+
+    def _say(self, kind: str, one: str, **fields: Any) -> None:
+        self._add(one, {"type": kind, **fields})
+
+    def _add(self, one: str, event: dict[str, Any]) -> int:
+        self.log.append({"generation": one, **event})
+        return len(self.log)
+
+
+def agrees(promised: dict[str, Any], stored: bytes) -> bool:
+    """Tell whether a stored event says what was promised; it may say more (a model, a message)."""
+    event = json.loads(stored)
+    return all(event.get(name) == value for name, value in promised.items())

@@ -1,0 +1,92 @@
+"""Real model servers for tests: llama.cpp's with a tiny model, and llmock, which fails on demand."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+from support.models.tiny_model import write_tiny_model
+
+from demo.model_server import ModelServer
+from demo.ports import LOOPBACK, free_port, is_taken
+from demo.process import Process
+
+
+class LlamaServer:
+    """llama.cpp's own HTTP server, with a model of random numbers. Use it as a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` takes the model and the log."""
+        # An empty environment: OPENAI_BASE_URL would name another server.
+        self._server = ModelServer(folder, model_file=write_tiny_model(folder / "tiny.gguf"), environ={})
+
+    @property
+    def base_url(self) -> str:
+        """What the OpenAI client takes as its base_url."""
+        return self._server.base_url
+
+    def busy(self) -> int:
+        """Return how many answers it computes at this moment."""
+        slots = httpx.get(f"{self.base_url.removesuffix('/v1')}/slots", timeout=10).raise_for_status().json()
+        return sum(slot["is_processing"] for slot in slots)
+
+    def __enter__(self) -> Self:
+        """Start."""
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop."""
+        self._server.stop()
+
+
+class LlmockServer:
+    """llmock, a fake OpenAI that nobody here wrote, in a process of its own. Use it as a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` takes the log."""
+        self._folder = folder
+        self._port = free_port()
+        self._process: Process | None = None
+
+    @property
+    def base_url(self) -> str:
+        """What the OpenAI client takes as its base_url."""
+        return f"http://{LOOPBACK}:{self._port}/v1"
+
+    def behave(self, *behaviours: dict[str, Any]) -> None:
+        """Queue what the next requests meet, for example `{"type": "fail", "status": 429, "retry_after": 1}`."""
+        self._call("/_llmock/scenario", {"behaviors": list(behaviours)})
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Return every chat request that it was sent since `reset`, with status, fault and whether it was completed."""
+        return [one for one in self._call("/_llmock/requests")["requests"] if one["path"].endswith("/chat/completions")]
+
+    def findings(self) -> set[str]:
+        """Return what it has to say against its client, for example "retry_after_ignored"."""
+        return {finding["code"] for finding in self._call("/_llmock/verdict")["findings"]}
+
+    def reset(self) -> None:
+        """Forget all requests and behaviours."""
+        self._call("/_llmock/reset", {})
+
+    def __enter__(self) -> Self:
+        """Start."""
+        llmock = [sys.executable, "-c", "from llmock.cli import app; app()"]
+        command = [*llmock, "serve", "--port", str(self._port), "--log-level", "warning"]
+        self._process = Process.start("llmock", command, self._folder)
+        self._process.wait_until(lambda: is_taken(self._port), 60)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop."""
+        if self._process:
+            # Not asked in order: it would wait for the answers that it delays.
+            self._process.kill()
+
+    def _call(self, path: str, body: object = None) -> Any:
+        method = "GET" if body is None else "POST"
+        url = f"http://{LOOPBACK}:{self._port}{path}"
+        return httpx.request(method, url, json=body, timeout=10).raise_for_status().json()

@@ -1,0 +1,56 @@
+"""Run the paced model as a process of its own, and ask it for its records."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from support.checker.observations import Sent
+from support.models.paced_model import Call
+
+from demo.ports import LOOPBACK, free_port, is_taken
+from demo.process import Process
+
+PROGRAM = Path(__file__).with_name("paced_model.py")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelProcess:
+    """A running model server."""
+
+    port: int
+    process: Process
+
+    @classmethod
+    def start(cls, python: str, logs: Path) -> Self:
+        """Start it, and return when it listens. Only the main thread may do so."""
+        port = free_port()
+        process = Process.start("model", [python, str(PROGRAM), str(port)], logs)
+        process.wait_until(lambda: is_taken(port), 30)
+        return cls(port, process)
+
+    @property
+    def base_url(self) -> str:
+        """What the provider takes for its OPENAI_BASE_URL."""
+        return f"http://{LOOPBACK}:{self.port}/v1"
+
+    def calls(self) -> list[Call]:
+        """Return all calls so far."""
+        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=30)
+        try:
+            connection.request("GET", "/calls")
+            return [Call(**call) for call in json.loads(connection.getresponse().read())]
+        finally:
+            connection.close()
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.terminate()
+
+
+def sent(call: Call) -> Sent:
+    """Return a call as the checker wants it."""
+    return Sent(call.number, "".join(call.pieces), call.prefix, call.finished is not None, call.began)

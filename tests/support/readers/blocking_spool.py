@@ -1,0 +1,119 @@
+"""One face for both: an `AsyncSpool` that is called as a `Spool` is, so that a test is written once for the two."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from support.chats.spools import async_spool_for, spool_for
+
+from chunkspool import AsyncSpool, Entry, Producer, Spool
+
+FACES = ("sync", "async")
+
+
+class SyncFace:
+    """A `Spool`, with two calls more that hide how its blocks are entered."""
+
+    def __init__(self, spool: Spool) -> None:
+        """`spool` stays its owner's to close."""
+        self.spool = spool
+
+    def __getattr__(self, name: str) -> Any:
+        """Call what `Spool` has."""
+        return getattr(self.spool, name)
+
+    def for_tenant(self, tenant: str) -> SyncFace:
+        """Return this face for another tenant; close only the first."""
+        return SyncFace(self.spool.for_tenant(tenant))
+
+    def entries(self, chat_id: str, after: int = 0, *, until: str = "idle") -> list[Entry]:
+        """Return what a subscription brings until its end."""
+        with self.spool.subscribe(chat_id, after, until=until) as entries:
+            return list(entries)
+
+    def produced(
+        self, chat_id: str, generation_id: str, say: Callable[[Producer], object], *, wait: float = 0
+    ) -> Producer:
+        """Claim the generation, let `say` write it, and return its producer."""
+        with self.spool.produce(chat_id, generation_id, wait=wait) as out:
+            say(out)
+        return out
+
+    def close(self) -> None:
+        """Close the spool."""
+        self.spool.close()
+
+
+class AsyncFace:
+    """An `AsyncSpool`: each call runs to its end on a loop that stands still between the calls."""
+
+    def __init__(self, spool: AsyncSpool, runner: asyncio.Runner | None = None) -> None:
+        """`spool` stays its owner's to close."""
+        self.spool = spool
+        self._runner = runner or asyncio.Runner()
+
+    def run(self, awaitable: Awaitable[Any]) -> Any:
+        """Wait for `awaitable` on the loop."""
+        return self._runner.run(self._awaited(awaitable))
+
+    def __getattr__(self, name: str) -> Any:
+        """Call what `AsyncSpool` has, and wait for what is to be awaited."""
+        method = getattr(self.spool, name)
+        if not callable(method):
+            return method
+
+        def call(*args: Any, **keywords: Any) -> Any:
+            result = method(*args, **keywords)
+            return self.run(result) if isinstance(result, Awaitable) else result
+
+        return call
+
+    def for_tenant(self, tenant: str) -> AsyncFace:
+        """Return this face for another tenant; close only the first."""
+        return AsyncFace(self.spool.for_tenant(tenant), self._runner)
+
+    def entries(self, chat_id: str, after: int = 0, *, until: str = "idle") -> list[Entry]:
+        """Return what a subscription brings until its end."""
+
+        async def read() -> list[Entry]:
+            async with self.spool.subscribe(chat_id, after, until=until) as entries:
+                return [entry async for entry in entries]
+
+        return self.run(read())
+
+    def produced(
+        self, chat_id: str, generation_id: str, say: Callable[[Producer], object], *, wait: float = 0
+    ) -> Producer:
+        """Claim the generation, let `say` write it, and return its producer."""
+
+        async def produce() -> Producer:
+            async with self.spool.produce(chat_id, generation_id, wait=wait) as out:
+                say(out)
+            return out
+
+        return self.run(produce())
+
+    def close(self) -> None:
+        """Close the spool and the loop."""
+        self.run(self.spool.aclose())
+        self._runner.close()
+
+    @staticmethod
+    async def _awaited(awaitable: Awaitable[Any]) -> Any:
+        return await awaitable
+
+
+Face = SyncFace | AsyncFace
+
+
+@contextmanager
+def face_for(kind: str, url: str, **settings: object) -> Iterator[Face]:
+    """Give a spool of the face `kind` with the settings of a test, and close it."""
+    face = SyncFace(spool_for(url, **settings)) if kind == "sync" else AsyncFace(async_spool_for(url, **settings))
+    try:
+        yield face
+    finally:
+        face.close()

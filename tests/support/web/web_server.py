@@ -1,0 +1,123 @@
+"""Run the web app under a real uvicorn in a thread of the test, and follow its event streams."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import uvicorn
+from starlette.types import ASGIApp
+from support.chats.spools import async_spool_for
+from support.waiting import eventually
+from support.web.sse import Event, Reader
+
+from chunkspool.web import Authorize, allow_all, create_app
+from demo.ports import LOOPBACK, free_port
+
+
+@dataclass(slots=True)
+class Stream:
+    """An event stream that is being read."""
+
+    response: httpx.Response
+    reader: Reader = field(default_factory=Reader)
+    events: list[Event] = field(default_factory=list)
+    _pieces: Iterator[bytes] | None = None
+
+    @property
+    def seqs(self) -> list[int]:
+        """The seqs of the events so far."""
+        return [int(event.id) for event in self.events]
+
+    def until(self, seen: Callable[[Stream], bool]) -> Stream:
+        """Read on until `seen(self)`; fail when the stream ends before."""
+        while not seen(self):
+            assert self.read(), f"the stream ended after {self.events}"
+        return self
+
+    def whole(self) -> Stream:
+        """Read to the end."""
+        while self.read():
+            pass
+        return self
+
+    def read(self) -> bool:
+        """Read a piece; tell whether there was one."""
+        self._pieces = self._pieces or self.response.iter_raw()
+        piece = next(self._pieces, None)
+        if piece is not None:
+            self.events += self.reader.events(piece)
+        return piece is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A running app, and a client of it."""
+
+    url: str
+    client: httpx.Client
+
+    def ask(self, chat: str = "chat", /, **body: Any) -> dict[str, Any]:
+        """Ask and return the reply."""
+        reply = self.client.post(f"/v1/chats/{chat}/generations", json={"prompt": "hello", **body})
+        assert reply.status_code == 202, reply.text
+        made: dict[str, Any] = reply.json()
+        return made
+
+    @contextmanager
+    def following(self, path: str, method: str = "GET", **options: Any) -> Iterator[Stream]:
+        """Open an event stream; leaving the block hangs up."""
+        with self.client.stream(method, path, **options) as response:
+            if response.status_code != 200:
+                response.read()
+                raise AssertionError(f"{response.status_code} {response.text}")
+            yield Stream(response)
+
+
+@contextmanager
+def serving(app: ASGIApp) -> Iterator[Site]:
+    """Run an app until the block is left."""
+    port = free_port()
+    config = uvicorn.Config(app, host=LOOPBACK, port=port, log_config=None, ws="none", timeout_graceful_shutdown=5)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, name="uvicorn")
+    thread.start()
+    try:
+        eventually(lambda: server.started or not thread.is_alive(), 30)
+        url = f"http://{LOOPBACK}:{port}"
+        with httpx.Client(base_url=url, timeout=30) as client:
+            yield Site(url, client)
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+@contextmanager
+def web(redis_url: str, authorize: Authorize = allow_all, **settings: object) -> Iterator[Site]:
+    """Run the web app of a Redis."""
+    leaving = threading.Event()
+    spool = async_spool_for(redis_url, **settings)
+    # uvicorn in a thread has no signal handler by which the app could find it.
+    app = create_app(spool, authorize, leaving=leaving.is_set, closes_spool=True)
+    with serving(app) as site:
+        try:
+            yield site
+        finally:
+            leaving.set()
+
+
+def problem(reply: httpx.Response) -> dict[str, Any]:
+    """Return the problem document of a reply; fail unless it is one."""
+    assert reply.headers["content-type"] == "application/problem+json", reply.text
+    document: dict[str, Any] = json.loads(reply.content)
+    assert document["status"] == reply.status_code
+    assert document["type"].startswith("urn:chunkspool:problem:")
+    assert document["title"]
+    assert document["detail"]
+    return document

@@ -1,0 +1,250 @@
+"""The buffer between a model and Redis: it merges, numbers and cuts, and loses, repeats and reorders nothing."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chunkspool.events import Data, GenerationCompleted, GenerationFailed, ReasoningDelta, TextDelta, encode
+from chunkspool.producing.buffer import BATCH_BYTES, BATCH_EVENTS, Batch, Buffer, Kind, encode_delta
+
+LIMIT = 64 * 1024
+SMALLEST_EVENT = 1024
+ENDING = encode(GenerationCompleted(generation="g"))
+FAILED = encode(GenerationFailed(generation="g", code="store_unavailable", message="lost"))
+KINDS: st.SearchStrategy[Kind] = st.sampled_from(["text", "reasoning"])
+# The characters that cost something: short and long in UTF-8, longer in JSON, halves of a pair.
+TEXTS = st.text(st.characters() | st.sampled_from('\0\n"\\é😀\ud83d\ude00'), min_size=1, max_size=300)
+SAID = st.tuples(KINDS, TEXTS) | st.tuples(st.just("data"), st.integers())
+STEPS = st.lists(st.one_of(SAID, st.sampled_from(["cut", "written"])), max_size=60)
+
+
+def buffer_of(limit: int = LIMIT, max_event_bytes: int = SMALLEST_EVENT) -> Buffer:
+    """Return an empty buffer."""
+    return Buffer("g", limit, max_event_bytes)
+
+
+def taken(buffer: Buffer) -> list[Batch]:
+    """Take all that waits, as a flusher does whose every write succeeds."""
+    batches = []
+    while (batch := buffer.cut()) is not None:
+        batches.append(batch)
+        buffer.written()
+    return batches
+
+
+def events_of(batches: list[Batch]) -> list[dict[str, Any]]:
+    """Return the events of batches; fail unless they are numbered from 1 without a hole."""
+    numbers = [batch.index + i for batch in batches for i in range(len(batch.events))]
+    assert numbers == list(range(1, len(numbers) + 1))
+    return [json.loads(event) for batch in batches for event in batch.events]
+
+
+def spoken(said: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Return what was said, or written, with neighbours of one kind as one."""
+    merged: list[tuple[str, Any]] = []
+    for kind, value in said:
+        if kind != "data" and merged and merged[-1][0] == kind:
+            merged[-1] = (kind, merged[-1][1] + value)
+        else:
+            merged.append((kind, value))
+    return merged
+
+
+def written_in(events: list[dict[str, Any]]) -> list[tuple[str, Any]]:
+    """Return the events as they were said."""
+    return [(event["type"].removesuffix(".delta"), event.get("text", event.get("value"))) for event in events]
+
+
+@given(STEPS)
+def test_whatever_is_said_goes_out_once_and_in_order(steps: list[Any]) -> None:
+    """However writing and saying interleave, and however often a write must be repeated."""
+    buffer, said, batches = buffer_of(), list[tuple[str, Any]](), list[Batch]()
+    for step in steps:
+        match step:
+            case ("data", value):
+                said.append(step)
+                buffer.add_event(encode(Data(generation="g", name="n", value=value)))
+            case (kind, text):
+                # A pair that two writes part cannot be put together: that is a test of its own.
+                whole = "".join("?" if 0xD800 <= ord(char) < 0xE000 else char for char in text)
+                said.append((kind, whole))
+                buffer.add_text(kind, whole)
+            case "cut":
+                if (batch := buffer.cut()) is not None:
+                    assert buffer.cut() is batch
+            case "written":
+                if (batch := buffer.cut()) is not None:
+                    batches.append(batch)
+                    buffer.written()
+    buffer.end("completed", ENDING)
+    batches += taken(buffer)
+    events = events_of(batches)
+    assert events.pop()["type"] == "generation.completed"
+    assert [batch.ending for batch in batches] == [None] * (len(batches) - 1) + ["completed"]
+    assert spoken(written_in(events)) == spoken(said)
+    assert all(len(event) <= SMALLEST_EVENT for batch in batches for event in batch.events)
+
+
+@given(KINDS, TEXTS)
+def test_a_delta_is_encoded_as_any_event_is(kind: Kind, text: str) -> None:
+    """The quick way and the usual way give the same bytes."""
+    model = TextDelta if kind == "text" else ReasoningDelta
+    assert encode_delta("g", kind, text) == encode(model(generation="g", text=text))
+
+
+def test_neighbours_of_a_kind_become_one_event() -> None:
+    """Another kind, or any other event, comes between."""
+    buffer = buffer_of()
+    for kind, text in [("text", "a"), ("text", "b"), ("reasoning", "c"), ("reasoning", "d"), ("text", "e")]:
+        buffer.add_text(kind, text)  # type: ignore[arg-type]
+    buffer.add_event(encode(Data(generation="g", name="n", value=1)))
+    buffer.add_text("text", "f")
+    assert written_in(events_of(taken(buffer))) == [
+        ("text", "ab"),
+        ("reasoning", "cd"),
+        ("text", "e"),
+        ("data", 1),
+        ("text", "f"),
+    ]
+
+
+def test_the_halves_of_a_pair_become_their_character() -> None:
+    """Models split them between tokens; a half that stays alone is a U+FFFD."""
+    buffer = buffer_of()
+    for text in ["\ud83d", "\ude00!", "\ud83d"]:
+        buffer.add_text("text", text)
+    (batch,) = taken(buffer)
+    assert json.loads(batch.events[0])["text"] == "😀!\ufffd"
+
+
+def test_a_piece_of_any_size_is_cut_into_events_and_batches() -> None:
+    """Ten megabytes in one piece: no event is over its limit, no batch is much over its own."""
+    buffer, text = buffer_of(max_event_bytes=64 * 1024), "\0é" * 2_500_000
+    buffer.add_text("text", text)
+    assert buffer.full
+    batches = taken(buffer)
+    assert "".join(event["text"] for event in events_of(batches)) == text
+    assert max(len(event) for batch in batches for event in batch.events) <= 64 * 1024
+    assert max(batch.size for batch in batches) <= BATCH_BYTES + 64 * 1024
+    assert not buffer.full
+
+
+def test_a_batch_has_its_limits() -> None:
+    """So many events, and so many bytes; what is over goes into the next one."""
+    buffer = buffer_of(limit=1)
+    for number in range(BATCH_EVENTS + 1):
+        buffer.add_event(encode(Data(generation="g", name="n", value=number)))
+    assert [len(batch.events) for batch in taken(buffer)] == [BATCH_EVENTS, 1]
+    big = encode(Data(generation="g", name="n", value="x" * (BATCH_BYTES // 2)))
+    for _ in range(3):
+        buffer.add_event(big)
+    assert [len(batch.events) for batch in taken(buffer)] == [2, 1]
+
+
+def test_adding_tells_whether_the_flusher_must_be_woken() -> None:
+    """Only what comes into an empty buffer says so."""
+    buffer = buffer_of()
+    assert buffer.add_text("text", "a")
+    assert not buffer.add_text("text", "b")
+    assert not buffer.add_event(ENDING)
+    buffer.cut()
+    assert buffer.add_event(ENDING), "what is under way waits no more"
+    assert buffer.written(), "there is more to write"
+    buffer.cut()
+    assert not buffer.written()
+
+
+def test_the_ending_goes_last_however_early_it_came() -> None:
+    """Also when more waits than one batch holds."""
+    buffer = buffer_of()
+    for number in range(BATCH_EVENTS):
+        buffer.add_event(encode(Data(generation="g", name="n", value=number)))
+    buffer.end("completed", ENDING)
+    batches = taken(buffer)
+    assert [batch.ending for batch in batches] == ["completed"]
+    assert events_of(batches)[-1]["type"] == "generation.completed"
+    assert buffer.cut() is None
+
+
+def test_room_comes_when_half_is_free() -> None:
+    """A full buffer makes its producer wait until half of it is written."""
+    buffer = buffer_of(limit=4 * BATCH_BYTES)
+    for _ in range(8):
+        buffer.add_event(b"x" * (BATCH_BYTES // 2))
+    assert buffer.full
+    room = buffer.room()
+    assert buffer.room() is room
+    waited = []
+    while not room.done():
+        waited.append(buffer.cut())
+        buffer.written()
+    assert len(waited) == 2
+    assert not buffer.full
+    assert buffer.room().done(), "nobody waits where there is room"
+
+
+def test_a_released_producer_waits_no_more() -> None:
+    """Neither one that waits already nor one that comes an instant later."""
+    buffer = buffer_of(limit=1)
+    buffer.add_text("text", "more than one byte")
+    waiting = buffer.room()
+    assert not waiting.done()
+    buffer.release()
+    assert waiting.done()
+    assert buffer.room().done()
+
+
+def test_a_waiting_producer_that_is_cancelled_does_not_hurt_the_flusher() -> None:
+    """The cancellation of an async producer is not passed on to what the flusher is going to set."""
+    buffer = buffer_of(limit=1)
+    buffer.add_text("text", "more than one byte")
+    assert not buffer.room().cancel()
+    buffer.cut()
+    buffer.written()
+    assert buffer.room().done()
+
+
+@pytest.mark.parametrize("ended", ["before", "under way", "after"])
+def test_a_restart_drops_what_waits_and_can_only_fail(ended: str) -> None:
+    """Redis has lost events: the producer's own ending, whenever it comes, becomes the failure."""
+    buffer = buffer_of()
+    buffer.add_text("text", "lost")
+    if ended == "under way":
+        buffer.end("completed", ENDING)
+    buffer.cut()
+    if ended == "before":
+        buffer.add_text("text", "lost, too")
+        buffer.end("completed", ENDING)
+    assert buffer.restart_at(7, FAILED) == (ended != "after")
+    if ended == "after":
+        assert buffer.cut() is None
+        buffer.end("completed", ENDING)
+    (batch,) = taken(buffer)
+    assert (batch.index, batch.events, batch.ending) == (7, (FAILED,), "failed")
+
+
+def test_threads_may_say_and_write_at_once() -> None:
+    """One thread says, another writes: nothing is lost and nothing is out of order."""
+    buffer, numbers = buffer_of(), range(20_000)
+
+    def write() -> list[Batch]:
+        batches: list[Batch] = []
+        while not batches or batches[-1].ending is None:
+            if (batch := buffer.cut()) is not None:
+                batches.append(batch)
+                buffer.written()
+        return batches
+
+    with ThreadPoolExecutor() as pool:
+        writer = pool.submit(write)
+        for number in numbers:
+            buffer.add_text("text", f"{number} ")
+        buffer.end("completed", ENDING)
+        events = events_of(writer.result(60))
+    assert "".join(event["text"] for event in events[:-1]) == "".join(f"{number} " for number in numbers)

@@ -1,0 +1,54 @@
+"""A message whose generation cannot be run now is given back to the broker, not lost."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery.exceptions import Reject
+
+from chunkspool.errors import HandedOver, NotClaimed, ProviderError, StoreFull, StoreUnavailable
+from tasks import celery_tasks as shell
+
+
+class Runtime:
+    """A process's runtime whose runs fail."""
+
+    provider = None
+    spool = SimpleNamespace(for_tenant=lambda _tenant: None)
+
+    def __init__(self, error: Exception) -> None:
+        """Raise `error` when the generation is run."""
+        self._error: Exception | None = error
+
+    def run(self, coroutine: Any) -> None:
+        """Fail the first time; what comes after it is the pause."""
+        coroutine.close()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+
+def run_with(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Run the task in a process where the generation fails with `error`."""
+    monkeypatch.setattr(shell, "_runtime", SimpleNamespace(get=lambda: Runtime(error)))
+    shell.generate.run("tenant", "chat", "generation")
+
+
+ERRORS = [StoreUnavailable("away"), StoreFull("full"), NotClaimed("generation", "held"), HandedOver("leaving")]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_what_cannot_be_run_now_is_given_back(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Redis away or full, another attempt alive, this process about to end: the message is requeued."""
+    with pytest.raises(Reject) as rejected:
+        run_with(monkeypatch, error)
+    assert rejected.value.requeue is True
+    assert rejected.value.reason is error
+
+
+def test_a_failed_generation_is_done_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log has the failure; a second run would not be asked for by anybody."""
+    with pytest.raises(ProviderError):
+        run_with(monkeypatch, ProviderError("rate_limit", "Too busy.", retryable=True))

@@ -1,0 +1,205 @@
+"""The useChat dialect: valid parts for the AI SDK, whatever happens to a generation, wherever a client joins it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support.chats.generated_entries import entries_of, random_log
+from support.web.sse import events_of
+from support.web.ui_message import UiMessage, parts_of
+
+from chunkspool import Entry, fold
+from chunkspool.events import (
+    Data,
+    Event,
+    GenerationCompleted,
+    GenerationFailed,
+    GenerationQueued,
+    GenerationStarted,
+    GenerationStopped,
+    TextDelta,
+    ToolCall,
+    ToolResult,
+)
+from chunkspool.web.dialects.usechat import RESTART, UseChat
+
+G = "g0"
+BEGINNING: list[Event] = [GenerationQueued(generation=G), GenerationStarted(generation=G, attempt=1, model="m")]
+
+
+def stream_of(replayed: list[Entry], live: list[Entry]) -> bytes:
+    """Return what a client gets that joins after `replayed`."""
+    encoder = UseChat(G)
+    for entry in replayed:
+        encoder.add(entry)
+    stream = encoder.take()
+    for entry in live:
+        encoder.add(entry)
+        stream += encoder.take()
+    return stream
+
+
+def types_of(stream: bytes) -> list[str]:
+    """Return the types of a stream's parts, in order."""
+    return [str(part["type"]) for part in parts_of(stream)]
+
+
+def test_every_cut_makes_the_same_message() -> None:
+    """For 200 random logs and every cut k: replay up to k and live from there give the message of the whole replay."""
+    for seed in range(200):
+        log = random_log(seed)
+        whole = UiMessage().take(parts_of(stream_of(log, [])))
+        for k in range(len(log) + 1):
+            joined = UiMessage().take(parts_of(stream_of(log[:k], log[k:])))
+            assert joined.visible() == whole.visible(), (seed, k)
+            assert (joined.id, joined.metadata) == (whole.id, whole.metadata)
+            assert (joined.finish_reason, joined.error) == (whole.finish_reason, whole.error)
+            assert joined.aborted == whole.aborted
+
+
+def test_the_message_is_what_fold_says() -> None:
+    """Text, reasoning, tools and data that a front end shows are those of the library's own fold."""
+    for seed in range(200):
+        log = random_log(seed)
+        message = UiMessage().take(parts_of(stream_of([], log)))
+        shown = message.visible()
+        (answer,) = [answer for answer in fold(entry.event for entry in log) if answer.generation == G]
+        assert "".join(part["text"] for part in shown if part["type"] == "text") == answer.text
+        assert "".join(part["text"] for part in shown if part["type"] == "reasoning") == answer.reasoning
+        tools = [(part["toolCallId"], part["output"]) for part in shown if part["type"].startswith("tool-")]
+        assert tools == [(call.id, call.output) for call in answer.tool_calls]
+        assert [part["data"] for part in shown if part["type"] == "data-colour"] == [value for _, value in answer.data]
+        assert (message.error is not None) == (answer.state == "failed")
+        assert ("stopped" in message.metadata) == (answer.state == "stopped")
+
+
+def test_five_thousand_deltas_come_as_one() -> None:
+    """A replay is merged; what comes live afterwards is not held back."""
+    deltas: list[Event] = [TextDelta(generation=G, text=f"{n} ") for n in range(5000)]
+    log = entries_of([*BEGINNING, *deltas, TextDelta(generation=G, text="live"), GenerationCompleted(generation=G)])
+    parts = parts_of(stream_of(log[:5002], log[5002:]))
+    said = [part["delta"] for part in parts if part["type"] == "text-delta"]
+    assert said == ["".join(f"{n} " for n in range(5000)), "live"]
+
+
+def test_a_stream_is_framed_as_the_sdk_wants_it() -> None:
+    """start, start-step, the parts, finish-step, finish, and [DONE] as the last data."""
+    log = entries_of([*BEGINNING, TextDelta(generation=G, text="hi"), GenerationCompleted(generation=G)])
+    stream = stream_of([], log)
+    framed = [
+        "start",
+        "start-step",
+        "message-metadata",
+        "text-start",
+        "text-delta",
+        "text-end",
+        "finish-step",
+        "finish",
+    ]
+    assert types_of(stream) == framed
+    assert events_of(stream)[-1].data == "[DONE]"
+    assert parts_of(stream)[0] == {"type": "start", "messageId": G, "messageMetadata": {"generation": G}}
+
+
+def test_a_restart_closes_what_is_open_and_begins_anew() -> None:
+    """A client that saw the void text gets its end, a marker, and a fresh text part."""
+    again = GenerationStarted(generation=G, attempt=2, model="m")
+    said: list[Event] = [TextDelta(generation=G, text="void"), again, TextDelta(generation=G, text="good")]
+    log = entries_of([*BEGINNING, *said, GenerationCompleted(generation=G)])
+    stream = stream_of([], log)
+    assert types_of(stream)[4:11] == [
+        *("text-delta", "text-end", "finish-step", RESTART),
+        *("start-step", "message-metadata", "text-start"),
+    ]
+    message = UiMessage().take(parts_of(stream))
+    assert [part.get("text") for part in message.visible()] == [None, None, "good"]
+    assert message.metadata["attempt"] == 2
+
+
+def test_a_client_that_joins_after_a_restart_never_sees_the_void_text() -> None:
+    """Nothing of a dead attempt is sent to a client that has nothing of it."""
+    again = GenerationStarted(generation=G, attempt=2)
+    events: list[Event] = [TextDelta(generation=G, text="void"), Data(generation=G, name="colour", value="void"), again]
+    log = entries_of([*BEGINNING, *events, TextDelta(generation=G, text="good")])
+    stream = stream_of(log, [])
+    assert b"void" not in stream
+    assert types_of(stream) == ["start", RESTART, "start-step", "message-metadata", "text-start", "text-delta"]
+
+
+def test_an_attempt_that_continues_goes_on_in_the_same_part() -> None:
+    """`continues`: nothing is void, and the text goes on in mid-word."""
+    again = GenerationStarted(generation=G, attempt=2, continues=True)
+    log = entries_of([*BEGINNING, TextDelta(generation=G, text="wo"), again, TextDelta(generation=G, text="rd")])
+    message = UiMessage().take(parts_of(stream_of([], log)))
+    assert [part.get("text") for part in message.parts] == [None, "word"]
+
+
+def test_a_stop_is_an_abort_and_is_in_the_metadata() -> None:
+    """The SDK keeps `abort` to itself; who stopped and why is in the message."""
+    log = entries_of([GenerationQueued(generation=G), GenerationStopped(generation=G, by="user", reason="enough")])
+    message = UiMessage().take(parts_of(stream_of([], log)))
+    assert message.aborted
+    assert message.metadata["stopped"] == {"by": "user", "reason": "enough"}
+
+
+def test_a_failure_is_the_sdks_error() -> None:
+    """The message for people is the error's text; the code is in the metadata."""
+    failed = GenerationFailed(generation=G, code="rate_limit", message="Too busy.", retryable=True)
+    message = UiMessage().take(parts_of(stream_of([], entries_of([*BEGINNING, failed]))))
+    assert message.error == "Too busy."
+    assert message.metadata["failed"] == {"code": "rate_limit", "retryable": True}
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [("stop", "stop"), ("content_filter", "content-filter"), ("tool_calls", "tool-calls"), ("eos", "other")],
+)
+def test_finish_reasons_are_the_sdks(reason: str, expected: str) -> None:
+    """Its schema knows six; another one would end the stream with an error."""
+    log = entries_of([*BEGINNING, GenerationCompleted(generation=G, finish_reason=reason)])
+    assert parts_of(stream_of([], log))[-1] == {"type": "finish", "finishReason": expected}
+
+
+def test_tool_calls_reach_the_front_end_with_their_input() -> None:
+    """Arguments that are JSON come decoded; broken ones are an error of that tool, not of the stream."""
+    calls: list[Event] = [
+        ToolCall(generation=G, id="1", name="clock", arguments='{"zone":"UTC"}'),
+        ToolCall(generation=G, id="2", name="clock", arguments="{broken"),
+        ToolResult(generation=G, id="1", output={"hour": 12}),
+    ]
+    parts = parts_of(stream_of([], entries_of([*BEGINNING, *calls])))
+    assert parts[3] == {
+        "type": "tool-input-available",
+        "toolCallId": "1",
+        "toolName": "clock",
+        "input": {"zone": "UTC"},
+    }
+    assert (parts[4]["type"], parts[4]["input"]) == ("tool-input-error", "{broken")
+    assert parts[5] == {"type": "tool-output-available", "toolCallId": "1", "output": {"hour": 12}}
+
+
+def test_a_result_of_a_void_call_is_not_sent() -> None:
+    """The SDK gives up on a whole stream over a result whose call it does not know."""
+    events: list[Event] = [
+        ToolCall(generation=G, id="1", name="clock", arguments="{}"),
+        GenerationStarted(generation=G, attempt=2),
+        ToolResult(generation=G, id="1", output={"hour": 12}),
+    ]
+    assert "tool-output-available" not in types_of(stream_of(entries_of([*BEGINNING, *events]), []))
+
+
+def test_an_answer_that_goes_on_in_the_last_message_has_no_id_of_its_own() -> None:
+    """After tools that ran in the browser the SDK must not be given a new id: it would show the message twice."""
+    encoder = UseChat(G, continues_message=True)
+    encoder.add(entries_of(BEGINNING)[0])
+    assert "messageId" not in parts_of(encoder.take())[0]
+
+
+def test_an_early_end_is_an_error_and_done() -> None:
+    """What ends a stream before its generation has ended reaches the front end."""
+    encoder = UseChat(G)
+    encoder.add_problem({"title": "Chat not found", "detail": "It was erased."})
+    data = [event.data for event in events_of(encoder.take())]
+    assert [json.loads(data[0]), *data[1:]] == [{"type": "error", "errorText": "It was erased."}, "[DONE]"]
+    assert encoder.take() == b""

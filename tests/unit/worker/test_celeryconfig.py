@@ -1,0 +1,84 @@
+"""celeryconfig.py: data only, and the few values on which the promises rest."""
+
+from __future__ import annotations
+
+import ast
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+
+PATH = Path(__file__).parents[3] / "celeryconfig.py"
+DATA = (ast.Expr, ast.ImportFrom, ast.Assign, ast.If)
+
+
+@pytest.fixture
+def environ(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Give an environment without settings."""
+    for name in ("REDIS_URL", "BROKER_URL", "QUEUE", "IMPORTS", "REDELIVERY"):
+        monkeypatch.delenv(f"CHUNKSPOOL_{name}", raising=False)
+    return monkeypatch
+
+
+def configured() -> dict[str, Any]:
+    """Return what the file sets."""
+    return {name: value for name, value in runpy.run_path(str(PATH)).items() if name.islower() and name[0] != "_"}
+
+
+def test_it_is_data() -> None:
+    """No function, no class, no loop, no side effect: assignments, and one choice by the broker's kind."""
+    for node in ast.parse(PATH.read_text("utf-8")).body:
+        assert isinstance(node, DATA), ast.dump(node)
+        if isinstance(node, ast.Expr):
+            assert isinstance(node.value, ast.Constant)
+
+
+@pytest.mark.usefixtures("environ")
+def test_celery_knows_every_name() -> None:
+    """A misspelt setting would be ignored; those of our own say whose they are."""
+    known = set(Celery("names", set_as_current=False).conf.keys())
+    assert not [name for name in configured() if name not in known and not name.startswith("chunkspool_")]
+
+
+@pytest.mark.usefixtures("environ")
+def test_messages_are_json_and_nothing_else() -> None:
+    """A pickle in the queue would be code that somebody else chose."""
+    values = configured()
+    assert values["accept_content"] == ["json"]
+    assert values["task_serializer"] == "json"
+    assert "result_serializer" not in values
+
+
+@pytest.mark.usefixtures("environ")
+def test_a_dead_workers_generation_goes_to_another() -> None:
+    """Acknowledged when ended, one at a time, given again within seconds."""
+    values = configured()
+    assert values["task_acks_late"] is True
+    assert values["task_reject_on_worker_lost"] is True
+    assert values["worker_prefetch_multiplier"] == 1
+    assert values["broker_transport_options"]["visibility_timeout"] == 8
+    assert values["broker_connection_retry_on_startup"] is True
+    assert values["broker_connection_max_retries"] is None
+
+
+@pytest.mark.usefixtures("environ")
+def test_there_is_no_result_backend() -> None:
+    """The results are in the log."""
+    values = configured()
+    assert "result_backend" not in values
+    assert values["task_ignore_result"] is True
+
+
+def test_the_settings_decide(environ: pytest.MonkeyPatch) -> None:
+    """Broker, queue and further modules come from the environment; another broker gets no options of Redis's."""
+    environ.setenv("CHUNKSPOOL_BROKER_URL", "amqp://host//")
+    environ.setenv("CHUNKSPOOL_QUEUE", "mine")
+    environ.setenv("CHUNKSPOOL_IMPORTS", "one.tasks, two,")
+    values = configured()
+    assert values["broker_url"] == "amqp://host//"
+    assert values["task_default_queue"] == "mine"
+    assert values["imports"][-2:] == ("one.tasks", "two")
+    assert "broker_transport_options" not in values
+    assert values["broker_heartbeat"] == 8
