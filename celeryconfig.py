@@ -12,7 +12,7 @@ if broker_url.startswith(("redis://", "rediss://")):
     broker_transport_options = {
         # A dead worker's message is another's after so long, seen by a look every second (kombu's defaults: an hour,
         # and 100 seconds). A live worker renews what it holds: worker/lease.py.
-        "visibility_timeout": _settings.redelivery,
+        "visibility_timeout": _settings.worker.redelivery,
         "unacked_restore_interval": 1,
         "unacked_restore_throttle": 1,
         # The look is taken under a lock, with which a worker may die. It only saves work: a message is given back in
@@ -21,16 +21,15 @@ if broker_url.startswith(("redis://", "rediss://")):
     }
 else:
     # RabbitMQ gives the messages of a lost connection back at once. One that is silent is lost after two of these.
-    broker_heartbeat = _settings.redelivery
-task_default_queue = _settings.queue
+    broker_heartbeat = _settings.worker.redelivery
+task_default_queue = _settings.worker.queue
 imports = (
     "tasks.celery_tasks",
-    "tasks.sweep",
-    *(name.strip() for name in _settings.imports.split(",") if name.strip()),
+    *(name.strip() for name in _settings.worker.imports.split(",") if name.strip()),
 )
 
 # How often each worker looks for lost generations: worker/sweep.py.
-chunkspool_sweep_interval = _settings.sweep_interval
+chunkspool_sweep_interval = _settings.worker.sweep_interval
 
 # A generation is acknowledged when it has ended: a worker that dies leaves it to the next one.
 task_acks_late = True

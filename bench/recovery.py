@@ -138,12 +138,12 @@ def _answering(spool: Spool, chat_id: str) -> Iterator[queue.Queue[Entry]]:
     while seen.get(timeout=PATIENCE).type != "text.delta":
         pass
     yield seen
-    spool.stop(chat_id, asked.id)
+    spool.stop(chat_id, asked.generation_id)
     reader.join(PATIENCE)
 
 
 def _read(spool: Spool, asked: Generation, seen: queue.Queue[Entry]) -> None:
-    with spool.subscribe(asked.chat_id, asked.after, until=asked.id) as entries:
+    with spool.subscribe(asked.chat_id, asked.after, until=asked.generation_id) as entries:
         for entry in entries:
             seen.put(entry)
 

@@ -15,10 +15,10 @@ from bench.harness.environment import Ground, ReadyChat
 from bench.harness.report import Line, at_least, medians
 from bench.harness.run import Figures, run
 from chunkspool import AsyncSpool, Spool
-from chunkspool.reading.cursor import PAGE
 from chunkspool.settings import Settings
 from chunkspool.store.client import connect, connect_async
 from chunkspool.store.commands import as_text
+from chunkspool.store.pages import PAGE
 
 EVENTS, BATCH = 10_000, 100
 RUNS, REPLAYS = 5, 5

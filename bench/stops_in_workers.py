@@ -50,11 +50,11 @@ class Stage:
 
     def by_api(self, asked: Generation) -> None:
         """Ask as a web app does."""
-        self.spool.stop(asked.chat_id, asked.id)
+        self.spool.stop(asked.chat_id, asked.generation_id)
 
     def by_flower(self, asked: Generation) -> None:
         """Ask as Flower's button does."""
-        with urllib.request.urlopen(f"{self.flower}/api/task/revoke/{asked.id}", b"", PATIENCE) as reply:  # noqa: S310 - http, on loopback
+        with urllib.request.urlopen(f"{self.flower}/api/task/revoke/{asked.generation_id}", b"", PATIENCE) as reply:  # noqa: S310 - http, on loopback
             reply.read()
 
 
@@ -107,7 +107,7 @@ def _silent(stage: Stage, name: str) -> tuple[Generation, queue.Queue[tuple[str,
 
 
 def _read(spool: Spool, asked: Generation, seen: queue.Queue[tuple[str, float]]) -> None:
-    with spool.subscribe(asked.chat_id, asked.after, until=asked.id) as entries:
+    with spool.subscribe(asked.chat_id, asked.after, until=asked.generation_id) as entries:
         for entry in entries:
             seen.put((entry.type, time.perf_counter()))
 

@@ -1,14 +1,17 @@
-"""Logic without I/O, for sync and async alike: a generator yields steps and is sent their results. Its two drivers."""
+"""Logic without I/O, for sync and async alike: a generator yields effects and is sent their results. Its two drivers.
+
+Borrowed from sans-I/O protocol libraries: ``result = yield from effect`` reads like a call, and mypy knows its type.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from chunkspool.errors import ChunkspoolError
-from chunkspool.store.commands import Call, Reads
+from chunkspool.store.commands import ScriptCall, Transaction
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -20,6 +23,10 @@ class Pause:
 
     seconds: float
 
+    def __iter__(self) -> Iterator[Self]:
+        """Yield itself to whoever drives the operation."""
+        yield self
+
 
 @dataclass(frozen=True, slots=True)
 class Publish:
@@ -29,47 +36,51 @@ class Publish:
     chat_id: str
     generation_id: str
 
+    def __iter__(self) -> Iterator[Self]:
+        """Yield itself to whoever drives the operation."""
+        yield self
 
-Step = Call[Any] | Reads[Any] | Publish | Pause
-Operation = Generator[Step, Any, T]
-"""What an operation is: it yields steps, is sent what each has brought, and returns its own result."""
+
+Effect = ScriptCall[Any] | Transaction[Any] | Publish | Pause
+Operation = Generator[Effect, Any, T]
+"""What an operation is: it yields effects, is sent what each has brought, and returns its own result."""
 
 
 def drive(
-    steps: Generator[S, Any, T],
-    do: Callable[[S], object],
+    operation: Generator[S, Any, T],
+    perform: Callable[[S], object],
     lock: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - it has no state
 ) -> T:
-    """Do each step that `steps` yields, and return what it returns. It runs under `lock`, `do` does not.
+    """Perform each effect that `operation` yields; return what it returns. It runs under `lock`, `perform` does not.
 
-    An error of ours that `do` raises is raised in `steps`, which may know what to do about it.
+    An error of ours that `perform` raises is raised in `operation`, which may know what to do about it.
     """
     try:
         with lock:
-            step = next(steps)
+            effect = next(operation)
         while True:
             try:
-                result = do(step)
+                result = perform(effect)
             except ChunkspoolError as error:
                 with lock:
-                    step = steps.throw(error)
+                    effect = operation.throw(error)
             else:
                 with lock:
-                    step = steps.send(result)
+                    effect = operation.send(result)
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
 
 
-async def drive_async(steps: Generator[S, Any, T], do: Callable[[S], Awaitable[object]]) -> T:
-    """Do each step that `steps` yields, and return what it returns. See `drive`."""
+async def drive_async(operation: Generator[S, Any, T], perform: Callable[[S], Awaitable[object]]) -> T:
+    """Perform each effect that `operation` yields, and return what it returns. See `drive`."""
     try:
-        step = next(steps)
+        effect = next(operation)
         while True:
             try:
-                result = await do(step)
+                result = await perform(effect)
             except ChunkspoolError as error:
-                step = steps.throw(error)
+                effect = operation.throw(error)
             else:
-                step = steps.send(result)
+                effect = operation.send(result)
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]

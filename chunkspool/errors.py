@@ -10,19 +10,25 @@ ChunkspoolError
 ├── ChatNotFound
 ├── GenerationNotFound
 ├── ChatBusy
+├── ChatContended          the chat kept changing: try again
 ├── EnqueueFailed
 ├── CursorExpired
 ├── CursorAhead
 ├── CorruptLog
 ├── StoreError
-│   ├── StoreUnavailable   away: try again later
+│   ├── StoreUnavailable   unreachable: try again later
 │   ├── StoreFull          out of memory
-│   └── StoreRefused       wrong password, not a Redis, no permission
+│   ├── StoreRefused       wrong password, not a Redis, no permission
+│   └── LogRolledBack      acknowledged events are gone
 ├── Interrupted            a producer must stop writing
 │   ├── Fenced
 │   ├── Stopped
-│   └── HandedOver
+│   └── Released
+├── BufferFull
 ├── NotClaimed
+├── SpoolClosed
+├── ServerShuttingDown
+├── InternalError          a bug: please report it
 └── ProviderError
     └── ContinuationRefused
 """
@@ -34,15 +40,15 @@ from typing import Any
 
 
 class ChunkspoolError(Exception):
-    """Any error of chunkspool. It can be pickled, whatever its class is made from: process pools and Celery do that."""
+    """Any error of chunkspool. It can be pickled whatever its arguments are: process pools and Celery do that."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Rebuild it from its message and its fields, not by its class's own arguments."""
-        return _rebuilt, (type(self), self.args, self.__dict__)
+        return _rebuild, (type(self), self.args, self.__dict__)
 
 
 class InvalidInput(ChunkspoolError, ValueError):
-    """Something passed in cannot be used; nothing was written."""
+    """An argument is invalid; nothing was written."""
 
 
 class InvalidId(InvalidInput):
@@ -53,36 +59,36 @@ class InvalidId(InvalidInput):
         self.kind = kind
         self.value = value
         super().__init__(
-            f"{kind}={shown(value)} is not an id: use 1 to 128 characters of A-Z a-z 0-9 _ . : @ ~ + = - "
-            f"(a tenant has no colon), the first one a letter, a digit or _"
+            f"{kind}={shown(value)} is not a valid id: use 1 to 128 characters of A-Z a-z 0-9 _ . : @ ~ + = - "
+            f"(no colon in a tenant) and begin with a letter, a digit or _"
         )
 
 
 class InvalidRequest(InvalidInput):
-    """A prompt, messages, a model or params that no generation can be made from."""
+    """The prompt, messages, model, params or another argument of a request is invalid."""
 
 
 class RequestTooLarge(InvalidRequest):
-    """The prompt or the messages are more than `max_request_bytes`."""
+    """The request is larger than `max_request_bytes`."""
 
     def __init__(self, size: int, limit: int) -> None:
         """Both are in bytes, encoded."""
         self.size = size
         self.limit = limit
-        super().__init__(f"the request has {size} bytes; max_request_bytes is {limit}: shorten it")
+        super().__init__(f"the request has {size} bytes and max_request_bytes is {limit}: shorten it")
 
 
 class InvalidCursor(InvalidInput):
-    """A cursor is not a whole number from 0 up."""
+    """A cursor is not a whole number of 0 or more."""
 
     def __init__(self, value: object) -> None:
         """`value` is what was passed."""
         self.value = value
-        super().__init__(f"cursor {shown(value)}: pass the seq of the last event you have, or 0 for all of them")
+        super().__init__(f"cursor {shown(value)} is invalid: pass the seq of the last event you have, or 0 for all")
 
 
 class SettingsError(InvalidInput):
-    """A setting has a value that cannot be used."""
+    """A setting has an invalid value, or one that is needed is missing."""
 
 
 class ChatNotFound(ChunkspoolError):
@@ -95,13 +101,13 @@ class ChatNotFound(ChunkspoolError):
 
 
 class GenerationNotFound(ChunkspoolError):
-    """The chat has no such generation (any more)."""
+    """The chat has no such generation, or no longer has it."""
 
     def __init__(self, chat_id: str, generation_id: str) -> None:
         """Both ids are those that were asked for."""
         self.chat_id = chat_id
         self.generation_id = generation_id
-        super().__init__(f"generation {generation_id!r} is not (or no longer) in chat {chat_id!r}")
+        super().__init__(f"chat {chat_id!r} has no generation {generation_id!r}, or no longer has it")
 
 
 class ChatBusy(ChunkspoolError):
@@ -113,8 +119,17 @@ class ChatBusy(ChunkspoolError):
         self.active = active
         super().__init__(
             f"chat {chat_id!r} is busy with generation {', '.join(active)}: wait for it, "
-            f'or enqueue with on_active="replace" (stops it) or on_active="allow"'
+            f'or enqueue with on_active="replace" (stops it) or on_active="allow" (runs beside it)'
         )
+
+
+class ChatContended(ChunkspoolError):
+    """Other callers changed the chat again and again, so the call gave up. Nothing was done; trying again is safe."""
+
+    def __init__(self, chat_id: str, what: str) -> None:
+        """Say `what` could not be done."""
+        self.chat_id = chat_id
+        super().__init__(f"chat {chat_id!r} changes too fast to {what}: stop its generations first, or try again")
 
 
 class EnqueueFailed(ChunkspoolError):
@@ -125,25 +140,25 @@ class EnqueueFailed(ChunkspoolError):
         self.chat_id = chat_id
         self.generation_id = generation_id
         super().__init__(
-            f"generation {generation_id} of chat {chat_id!r} was not handed to a worker; "
+            f"the broker did not take the message of generation {generation_id} in chat {chat_id!r}; "
             f"check the broker, then enqueue again: {why}"
         )
 
 
 class CursorExpired(ChunkspoolError):
-    """Events after the cursor are no longer kept (HTTP 410). Take a snapshot, or go on from `first - 1`."""
+    """Events after the cursor are no longer kept (HTTP 410). Take a snapshot, or continue from `first - 1`."""
 
     def __init__(self, requested: int, first: int, last: int) -> None:
         """`first` and `last` are the seqs that are kept; `first` is `last + 1` when none is."""
         self.requested = requested
         self.first = first
         self.last = last
-        kept = f"kept are {first} to {last}" if first <= last else f"nothing up to {last} is kept"
-        super().__init__(f"the events after seq {requested} have expired: {kept}; go on from cursor {first - 1}")
+        kept = f"events {first} to {last} are kept" if first <= last else f"no event up to {last} is kept"
+        super().__init__(f"the events after seq {requested} have expired: {kept}; continue from cursor {first - 1}")
 
 
 class CursorAhead(ChunkspoolError):
-    """The cursor is beyond the chat's last event: it belongs to another chat, or the chat was made anew."""
+    """The cursor is beyond the chat's last event: it belongs to another chat, or the chat was erased and made again."""
 
     def __init__(self, requested: int, last: int) -> None:
         """`last` is the chat's last seq."""
@@ -153,10 +168,10 @@ class CursorAhead(ChunkspoolError):
 
 
 class CorruptLog(ChunkspoolError):
-    """What stands in Redis is not an event that chunkspool wrote. Go on with `after=seq` to read the rest."""
+    """Redis holds something there that chunkspool did not write. Continue with `after=seq` to read the rest."""
 
     def __init__(self, seq: int | None, why: str) -> None:
-        """`seq` is the undecodable event's, or None when a whole key is of another type; `why` says what is wrong."""
+        """`seq`: that of the undecodable event, or None when a whole key is of another type; `why`: what is wrong."""
         self.seq = seq
         self.why = why
         where = "a key of the chat" if seq is None else f"event {seq}"
@@ -168,7 +183,7 @@ class StoreError(ChunkspoolError):
 
 
 class StoreUnavailable(StoreError):
-    """Redis did not answer in time. Trying again is safe."""
+    """Redis cannot be reached, or did not answer in time. Trying again is safe."""
 
 
 class StoreFull(StoreError):
@@ -176,11 +191,20 @@ class StoreFull(StoreError):
 
 
 class StoreRefused(StoreError):
-    """The server refuses us: wrong password, no permission, or it is not a Redis. Trying again will not help."""
+    """Redis rejected the connection or a command, or the server is not a Redis. Trying again will not help."""
+
+
+class LogRolledBack(StoreError):
+    """Redis lost events that it had acknowledged: it was restored from an older copy. The rest cannot follow them."""
+
+    def __init__(self, generation_id: str) -> None:
+        """`generation_id` is the generation whose events are gone; it ends with `generation.failed`."""
+        self.generation_id = generation_id
+        super().__init__(f"Redis lost events of generation {generation_id} that it had acknowledged: enqueue it again")
 
 
 class Interrupted(ChunkspoolError):
-    """The generation is no longer this producer's to write."""
+    """The generation may no longer be written by this producer."""
 
 
 class Fenced(Interrupted):
@@ -191,8 +215,12 @@ class Stopped(Interrupted):
     """A user stopped the generation: close the model's connection."""
 
 
-class HandedOver(Interrupted):
-    """Another process goes on with the generation, because this one is about to end: close the model's connection."""
+class Released(Interrupted):
+    """The process is about to end and gave the generation up for another one: close the model's connection."""
+
+
+class BufferFull(ChunkspoolError):
+    """The producer's buffer is full because Redis does not keep up: write less, or raise `buffer_bytes`."""
 
 
 class NotClaimed(ChunkspoolError):
@@ -203,6 +231,26 @@ class NotClaimed(ChunkspoolError):
         self.generation_id = generation_id
         self.outcome = outcome
         super().__init__(f"generation {generation_id} cannot be claimed: {outcome}")
+
+
+class SpoolClosed(ChunkspoolError):
+    """The spool was closed, so it does nothing more: make a new one."""
+
+    def __init__(self) -> None:
+        """There is nothing more to say."""
+        super().__init__("the spool was closed: make a new one")
+
+
+class ServerShuttingDown(ChunkspoolError):
+    """The web server is about to exit. Another one, or this one after its restart, answers the same request."""
+
+    def __init__(self) -> None:
+        """There is nothing more to say."""
+        super().__init__("the server is shutting down: try again")
+
+
+class InternalError(ChunkspoolError):
+    """Something inside chunkspool failed unexpectedly. It is a bug: please report it with the log."""
 
 
 class ProviderError(ChunkspoolError):
@@ -217,7 +265,7 @@ class ProviderError(ChunkspoolError):
 
 
 class ContinuationRefused(ProviderError):
-    """The model cannot go on from a text that is already there; asked anew, it may answer."""
+    """The model cannot continue a text that is already there; asked without it, it may answer."""
 
 
 _SHOWN = 60
@@ -239,7 +287,7 @@ def without_password(text: str) -> str:
     return re.sub(r"([?&]password=)[^&\s]*", r"\1***", text)
 
 
-def _rebuilt(kind: type[ChunkspoolError], args: tuple[Any, ...], fields: dict[str, Any]) -> ChunkspoolError:
+def _rebuild(kind: type[ChunkspoolError], args: tuple[Any, ...], fields: dict[str, Any]) -> ChunkspoolError:
     error = kind.__new__(kind, *args)
     error.__dict__.update(fields)
     return error

@@ -12,12 +12,12 @@ from chunkspool.errors import CorruptLog
 
 
 class _Event(BaseModel):
-    """What all events share. Fields that a newer version added are kept."""
+    """What all events share. Fields that a newer version added are kept. On the wire the id's name is `generation`."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", validate_by_name=True, serialize_by_alias=True)
 
     type: str
-    generation: str
+    generation_id: str = Field(validation_alias="generation", serialization_alias="generation")
 
 
 class GenerationQueued(_Event):
@@ -49,7 +49,7 @@ class ReasoningDelta(_Event):
     text: str
 
 
-class ToolCall(_Event):
+class ToolCallEvent(_Event):
     """The model calls a tool; `arguments` is the JSON text as the model wrote it."""
 
     type: Literal["tool.call"] = "tool.call"
@@ -58,7 +58,7 @@ class ToolCall(_Event):
     arguments: str
 
 
-class ToolResult(_Event):
+class ToolResultEvent(_Event):
     """What a tool gave back for the call with this `id`."""
 
     type: Literal["tool.result"] = "tool.result"
@@ -66,7 +66,7 @@ class ToolResult(_Event):
     output: JsonValue
 
 
-class Data(_Event):
+class DataEvent(_Event):
     """The app's own event."""
 
     type: Literal["data"] = "data"
@@ -74,7 +74,7 @@ class Data(_Event):
     value: JsonValue
 
 
-class Usage(_Event):
+class UsageEvent(_Event):
     """Tokens paid for, as the provider counts them."""
 
     type: Literal["usage"] = "usage"
@@ -109,7 +109,7 @@ class GenerationFailed(_Event):
 class UnknownEvent(_Event):
     """An event of a type that this version does not know; readers pass it on."""
 
-    generation: str = ""
+    generation_id: str = Field("", validation_alias="generation", serialization_alias="generation")
 
 
 Known = (
@@ -117,10 +117,10 @@ Known = (
     | GenerationStarted
     | TextDelta
     | ReasoningDelta
-    | ToolCall
-    | ToolResult
-    | Data
-    | Usage
+    | ToolCallEvent
+    | ToolResultEvent
+    | DataEvent
+    | UsageEvent
     | GenerationCompleted
     | GenerationStopped
     | GenerationFailed
@@ -140,17 +140,17 @@ class Entry:
     decoded when it is first asked for, so that who passes `raw` on does not pay for it.
     """
 
-    __slots__ = ("_event", "at", "generation", "raw", "seq", "type")
+    __slots__ = ("_event", "at", "generation_id", "raw", "seq", "type")
 
     def __init__(
-        self, seq: int, at: int, event: Event | None, raw: bytes, of_type: str = "", generation: str = ""
+        self, seq: int, at: int, event: Event | None, raw: bytes, of_type: str = "", generation_id: str = ""
     ) -> None:
-        """Make an entry. Without `event`, `raw` is known to be sound, of `of_type` and of `generation`."""
+        """Make an entry. Without `event`, `raw` is known to be sound, of `of_type` and of `generation_id`."""
         self.seq = seq
         self.at = at
         self.raw = raw
         self.type = of_type if event is None else event.type
-        self.generation = generation if event is None else event.generation
+        self.generation_id = generation_id if event is None else event.generation_id
         self._event = event
 
     @property
@@ -195,8 +195,8 @@ def decode(raw: bytes, seq: int) -> Event:
         if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
             raise CorruptLog(seq, "it is not a JSON object with a type")
         if fields["type"] in _KNOWN_TYPES:
-            return _KNOWN.validate_python(fields)
-        return UnknownEvent.model_validate(fields)
+            return _KNOWN.validate_python(fields, by_alias=True, by_name=False)
+        return UnknownEvent.model_validate(fields, by_alias=True, by_name=False)
     except ValidationError as error:
         raise CorruptLog(seq, f"its fields are wrong: {error.errors()[0]['msg']}") from None
     except ValueError as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, assert_never
 
 from chunkspool.events import (
-    Data,
+    DataEvent,
     Event,
     GenerationCompleted,
     GenerationFailed,
@@ -16,17 +16,17 @@ from chunkspool.events import (
     GenerationStopped,
     ReasoningDelta,
     TextDelta,
-    ToolCall,
-    ToolResult,
+    ToolCallEvent,
+    ToolResultEvent,
     UnknownEvent,
-    Usage,
+    UsageEvent,
 )
-
-State = Literal["queued", "running", "completed", "stopped", "failed"]
+from chunkspool.ids import GenerationId
+from chunkspool.states import State
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ToolUse:
     """A tool call; `output` is None until its result came."""
 
     id: str
@@ -39,15 +39,15 @@ class Call:
 class Answer:
     """One generation as a person sees it. `error` is the message of a failed one, `reason` that of a stop."""
 
-    generation: str
+    generation_id: GenerationId
     state: State = "queued"
     attempt: int = 0
     model: str | None = None
     text: str = ""
     reasoning: str = ""
-    tool_calls: tuple[Call, ...] = ()
+    tool_calls: tuple[ToolUse, ...] = ()
     data: tuple[tuple[str, Any], ...] = ()
-    usage: Usage | None = None
+    usage: UsageEvent | None = None
     finish_reason: str | None = None
     stopped_by: str | None = None
     reason: str | None = None
@@ -60,56 +60,56 @@ def fold(events: Iterable[Event], onto: Iterable[Answer] = ()) -> tuple[Answer, 
 
     `onto` is an earlier fold that `events` continue: ``fold(a + b) == fold(b, onto=fold(a))``.
     """
-    answers = {answer.generation: answer for answer in onto}
+    answers = {answer.generation_id: answer for answer in onto}
     pieces: dict[tuple[str, Literal["text", "reasoning"]], list[str]] = {}
 
-    def settled(generation: str) -> Answer:
-        answer = answers.get(generation) or Answer(generation)
-        text = answer.text + "".join(pieces.pop((generation, "text"), ()))
-        reasoning = answer.reasoning + "".join(pieces.pop((generation, "reasoning"), ()))
+    def settle(generation_id: str) -> Answer:
+        answer = answers.get(generation_id) or Answer(generation_id)
+        text = answer.text + "".join(pieces.pop((generation_id, "text"), ()))
+        reasoning = answer.reasoning + "".join(pieces.pop((generation_id, "reasoning"), ()))
         return replace(answer, text=text, reasoning=reasoning)
 
     for event in events:
         if isinstance(event, UnknownEvent):
             continue
         if isinstance(event, TextDelta | ReasoningDelta):
-            answers.setdefault(event.generation, Answer(event.generation))
+            answers.setdefault(event.generation_id, Answer(event.generation_id))
             kind: Literal["text", "reasoning"] = "text" if isinstance(event, TextDelta) else "reasoning"
-            pieces.setdefault((event.generation, kind), []).append(event.text)
+            pieces.setdefault((event.generation_id, kind), []).append(event.text)
         else:
-            answers[event.generation] = _after(settled(event.generation), event)
-    for generation in {generation for generation, _ in pieces}:
-        answers[generation] = settled(generation)
+            answers[event.generation_id] = _apply(settle(event.generation_id), event)
+    for generation_id in {generation_id for generation_id, _ in pieces}:
+        answers[generation_id] = settle(generation_id)
     return tuple(answers.values())
 
 
 _Rest = (
     GenerationQueued
     | GenerationStarted
-    | ToolCall
-    | ToolResult
-    | Data
-    | Usage
+    | ToolCallEvent
+    | ToolResultEvent
+    | DataEvent
+    | UsageEvent
     | GenerationCompleted
     | GenerationStopped
     | GenerationFailed
 )
 
 
-def _after(answer: Answer, event: _Rest) -> Answer:  # noqa: PLR0911 - one return a type is what a match is for
+def _apply(answer: Answer, event: _Rest) -> Answer:  # noqa: PLR0911 - one return a type is what a match is for
     match event:
         case GenerationQueued():
             return answer
         case GenerationStarted():
-            return _started(answer, event)
-        case ToolCall():
-            return replace(answer, tool_calls=(*answer.tool_calls, Call(event.id, event.name, event.arguments)))
-        case ToolResult():
+            return _restart(answer, event)
+        case ToolCallEvent():
+            return replace(answer, tool_calls=(*answer.tool_calls, ToolUse(event.id, event.name, event.arguments)))
+        case ToolResultEvent():
             calls = (replace(c, output=event.output) if c.id == event.id else c for c in answer.tool_calls)
             return replace(answer, tool_calls=tuple(calls))
-        case Data():
+        case DataEvent():
             return replace(answer, data=(*answer.data, (event.name, event.value)))
-        case Usage():
+        case UsageEvent():
             return replace(answer, usage=event)
         case GenerationCompleted():
             return replace(answer, state="completed", finish_reason=event.finish_reason)
@@ -121,7 +121,7 @@ def _after(answer: Answer, event: _Rest) -> Answer:  # noqa: PLR0911 - one retur
             assert_never(event)
 
 
-def _started(answer: Answer, event: GenerationStarted) -> Answer:
+def _restart(answer: Answer, event: GenerationStarted) -> Answer:
     """Drop what earlier attempts wrote, unless this one goes on from it."""
-    kept = answer if event.continues else Answer(answer.generation)
+    kept = answer if event.continues else Answer(answer.generation_id)
     return replace(kept, state="running", attempt=event.attempt, model=event.model)

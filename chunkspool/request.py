@@ -11,6 +11,7 @@ from pydantic_core import from_json
 
 from chunkspool.errors import CorruptLog, InvalidInput, InvalidRequest, RequestTooLarge, shown
 from chunkspool.provider import ModelRequest
+from chunkspool.states import ON_ACTIVE
 
 MAX_REASON = 500
 """Characters of a stop's reason: it is an event that every reader gets."""
@@ -49,7 +50,7 @@ class GenerationRequest(BaseModel):
         cls,
         *,
         prompt: str | None,
-        messages: Sequence[Mapping[str, Any]] | None,
+        messages: Sequence[Mapping[str, Any] | Message] | None,
         model: str | None,
         params: Mapping[str, Any] | None,
     ) -> Self:
@@ -66,14 +67,6 @@ class GenerationRequest(BaseModel):
         except ValidationError as error:
             raise InvalidRequest("; ".join(_explain(e["loc"], e["msg"]) for e in error.errors()[:3])) from None
 
-    @classmethod
-    def stored(cls, raw: bytes) -> Self:
-        """Return the request that `encoded` gave. Raises `CorruptLog`."""
-        try:
-            return cls.model_validate_json(raw)
-        except ValidationError as error:
-            raise CorruptLog(None, f"the stored request is not one of ours: {error.errors()[0]['msg']}") from None
-
     def encoded(self, limit: int) -> bytes:
         """Return the bytes to store. Raises `RequestTooLarge`, or `InvalidRequest` when they are no JSON."""
         try:
@@ -89,15 +82,26 @@ class GenerationRequest(BaseModel):
             raise InvalidRequest(f"the request is nested too deep, or has too large a number: {error}") from None
         return raw
 
-    def for_model(self, prefix: str = "") -> ModelRequest:
-        """Return it as providers get it."""
-        messages = tuple(message.model_dump(exclude_unset=True) for message in self.messages)
-        return ModelRequest(messages, self.model, self.params, prefix)
+
+def stored_request(raw: bytes, prefix: str = "") -> ModelRequest:
+    """Return what `encoded` gave as providers get it, to be continued from `prefix`. Raises `CorruptLog`.
+
+    It was checked when it was enqueued, so only its shape is looked at.
+    """
+    try:
+        fields = from_json(raw)
+        messages, model, params = fields["messages"], fields.get("model"), fields.get("params", {})
+    except (ValueError, TypeError, KeyError, AttributeError):
+        messages, model, params = [], None, {}
+    are_messages = isinstance(messages, list) and messages and all(map(_is_message, messages))
+    if not are_messages or not isinstance(model, str | None) or not isinstance(params, dict):
+        raise CorruptLog(None, "the stored request is not one that chunkspool wrote")
+    return ModelRequest(tuple(messages), model, params, prefix)
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A generation that was taken for one more attempt.
+    """A generation that was claimed for one more attempt.
 
     `restarts`: readers were told that this attempt continues the earlier one's text, but it cannot.
     """
@@ -105,6 +109,10 @@ class Claim:
     attempt: int
     request: ModelRequest
     restarts: bool = False
+
+
+def _is_message(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("role"), str)
 
 
 def checked_ttl(ttl: object) -> float:
@@ -116,7 +124,7 @@ def checked_ttl(ttl: object) -> float:
 
 def checked_on_active(on_active: object) -> None:
     """Raise `InvalidRequest` for what `enqueue` cannot do when the chat is busy."""
-    if on_active not in ("reject", "replace", "allow"):
+    if on_active not in ON_ACTIVE:
         raise InvalidRequest(f'on_active={shown(on_active)}: pass "reject", "replace" or "allow"')
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from chunkspool.fold import Answer, State
+from chunkspool.fold import Answer
+from chunkspool.ids import GenerationId
+from chunkspool.states import SeenState
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
     """What `enqueue` returns. `after` is the cursor before the generation's first event."""
 
-    id: str
+    generation_id: GenerationId
     chat_id: str
     after: int
 
@@ -21,12 +23,11 @@ class Generation:
 class GenerationStatus:
     """How one generation stands. Times are Unix ms by Redis's clock; None where it has not happened.
 
-    `state` is "stalled" while a running generation shows no sign of life (its lease has ended and no other attempt has
-    taken it yet), and "lost" when it failed because its message was lost.
+    `lease_until` is when another attempt may claim it. `stop_asked`: a stop waits for its worker to hear of it.
     """
 
-    id: str
-    state: State | Literal["stalled", "lost"]
+    generation_id: GenerationId
+    state: SeenState
     attempt: int
     after: int
     created: int
@@ -66,5 +67,5 @@ class Snapshot:
 class Stop:
     """What a stop did: "stopped" ended it, "stopping" asked its worker, "ended": it had ended before."""
 
-    generation_id: str
+    generation_id: GenerationId
     outcome: Literal["stopped", "stopping", "ended"]

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from chunkspool.errors import InvalidId, SettingsError, shown, without_password
-from chunkspool.store.keys import checked_id
+from chunkspool.ids import checked_id
 
 
 def _redis_url(url: str) -> str:
@@ -32,65 +32,117 @@ _SECRETS = ("key", "url", "secret")
 _OTHER_NAMES = {"openai_base_url": "OPENAI_BASE_URL", "openai_api_key": "OPENAI_API_KEY"}
 
 
-class Settings(BaseModel):
-    """Every setting with its default. The variable of a field is `CHUNKSPOOL_<FIELD>`, or the one its text names."""
-
+class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    redis_url: RedisUrl = Field("redis://127.0.0.1:6379/0", description="where the logs live")
-    broker_url: str | None = Field(None, description="Celery's broker; without it, the redis_url")
-    tenant: str = Field("default", description="namespace of every key")
-    queue: str = Field("chunkspool", min_length=1, description="name of the Celery queue")
-    task: str = Field("chunkspool.generate", min_length=1, description="name of the Celery task that runs a generation")
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Show no passwords: settings end up in logs."""
+        for name, value in super().__repr_args__():
+            yield name, without_password(value) if isinstance(value, str) else value
 
-    ttl: Seconds = Field(86_400.0, ge=1, description="seconds that a chat is kept after its last event")
-    lease: Seconds = Field(5.0, description="seconds that an attempt counts as alive after its last write")
-    redelivery: Seconds = Field(8.0, description="seconds after which a dead worker's message is another's (Redis)")
-    max_attempts: int = Field(3, ge=1, le=1000, description="attempts before a generation fails for good")
-    recovery: Literal["restart", "continue"] = Field("restart", description="how a further attempt goes on")
+
+class LogSettings(_Group):
+    """The logs in Redis: where they are, how long they are kept, how they are written and read."""
+
+    redis_url: RedisUrl = Field(default="redis://127.0.0.1:6379/0", description="URL of the Redis that holds the logs")
+    tenant: str = Field(default="default", description="namespace of every key")
+    ttl: Seconds = Field(default=86_400.0, ge=1, description="seconds that a chat is kept after its last event")
+    lease: Seconds = Field(default=5.0, description="seconds that an attempt counts as alive after its last write")
+    flush_interval: Seconds = Field(default=0.02, description="seconds between two writes of one generation")
+    write_timeout: Seconds = Field(
+        default=30.0, description="seconds that a write is retried while Redis is unreachable"
+    )
+    read_timeout: Seconds = Field(default=30.0, description="seconds that a reader waits while Redis is unreachable")
+    recheck: Seconds = Field(default=5.0, description="seconds between two checks of a quiet chat for lost frames")
+    buffer_bytes: Bytes = Field(default=4 * 1024 * 1024, description="unwritten bytes that one generation may hold")
+    max_request_bytes: Bytes = Field(default=1024 * 1024, description="largest request (prompt or messages), encoded")
+    max_event_bytes: Bytes = Field(default=256 * 1024, description="largest event, encoded")
+
+
+class WorkerSettings(_Group):
+    """How generations get to workers, and how a worker runs them."""
+
+    broker_url: str | None = Field(default=None, description="Celery's broker; the redis_url unless set")
+    queue: str = Field(default="chunkspool", min_length=1, description="name of the Celery queue")
+    task: str = Field(
+        default="chunkspool.generate", min_length=1, description="name of the Celery task that runs a generation"
+    )
+    publish_timeout: Seconds = Field(default=5.0, description="seconds that the broker has to take a message")
+    redelivery: Seconds = Field(default=8.0, description="seconds until a dead worker's message is redelivered (Redis)")
+    max_attempts: int = Field(default=3, ge=1, le=1000, description="attempts before a generation fails for good")
+    recovery: Literal["restart", "continue"] = Field(
+        default="restart", description="what a further attempt does with the text"
+    )
     drain_grace: float = Field(
-        25.0,
+        default=25.0,
         ge=0,
         le=86_400,
         allow_inf_nan=False,
-        description="seconds that a worker's generations have to finish when it is asked to end",
+        description="seconds that a worker's generations may run on after it was asked to exit",
     )
-    deadline: Seconds = Field(600.0, description="seconds that one attempt may take")
-    first_token_timeout: Seconds = Field(120.0, description="seconds that a model may take to say its first word")
-    idle_timeout: Seconds = Field(60.0, description="seconds that a model may be silent in mid-answer")
+    deadline: Seconds = Field(default=600.0, description="seconds that one attempt may take")
+    first_token_timeout: Seconds = Field(default=120.0, description="seconds until the model's first word")
+    idle_timeout: Seconds = Field(
+        default=60.0, description="seconds that a model may be silent in the middle of an answer"
+    )
+    lost_after: Seconds = Field(
+        default=300.0, description="seconds without a sign of life after which a generation is lost"
+    )
+    sweep_interval: Seconds = Field(default=10.0, description="seconds between two searches for lost generations")
+    imports: str = Field(default="", description="more modules with Celery tasks for the worker, separated by commas")
 
-    lost_after: Seconds = Field(300.0, description="seconds without a sign of life after which it is lost")
-    sweep_interval: Seconds = Field(10.0, description="seconds between two looks for what is lost")
 
-    flush_interval: Seconds = Field(0.02, description="seconds between two writes of one generation")
-    write_timeout: Seconds = Field(30.0, description="seconds that a write may be retried while Redis is away")
-    read_timeout: Seconds = Field(30.0, description="seconds that a reader waits for a Redis that is away")
-    recheck: Seconds = Field(5.0, description="seconds between two looks at a chat that is quiet, for lost frames")
-    publish_timeout: Seconds = Field(5.0, description="seconds that the broker has to take a message")
-    buffer_bytes: Bytes = Field(4 * 1024 * 1024, description="unwritten bytes that one generation may hold")
-    max_request_bytes: Bytes = Field(1024 * 1024, description="size of a prompt or messages, encoded")
-    max_event_bytes: Bytes = Field(256 * 1024, description="size of one event, encoded")
+class ProviderSettings(_Group):
+    """Who runs the model."""
 
-    imports: str = Field("", description="further modules with Celery tasks for the worker, separated by commas")
-    provider: str = Field("openai_api", description="who runs the model: openai_api, scripted, or an own one")
-    model: str | None = Field(None, description="model of a request that names none")
-    openai_base_url: str | None = Field(None, description="any OpenAI-compatible server; without it, OpenAI's own")
-    openai_api_key: SecretStr | None = Field(None, description="the key for that server, if it wants one")
-    provider_retries: int = Field(3, ge=0, le=20, description="retries of a busy provider before its first chunk")
+    provider: str = Field(default="openai_api", description="who runs the model: openai_api, scripted, or your own")
+    model: str | None = Field(default=None, description="model of a request that names none")
+    openai_base_url: str | None = Field(
+        default=None, description="any OpenAI-compatible server; OpenAI's own unless set"
+    )
+    openai_api_key: SecretStr | None = Field(default=None, description="the key for that server, if it wants one")
+    provider_retries: int = Field(
+        default=3, ge=0, le=20, description="retries of a busy provider before its first chunk"
+    )
+
+
+class WebSettings(_Group):
+    """The web routes and the page."""
 
     token_secret: Annotated[SecretStr, Field(min_length=16)] | None = Field(
-        None, description="signs the tokens of the web routes; at least 16 characters"
+        default=None, description="signs the tokens of the web routes; at least 16 characters"
     )
-    cors_origins: str = Field("", description="origins whose pages may use the web routes, separated by commas")
-    max_body_bytes: Bytes = Field(2 * 1024 * 1024, description="size of a request's body to the web routes")
-    heartbeat: Seconds = Field(15.0, description="seconds of quiet after which an event stream sends a comment")
-    answer_timeout: Seconds = Field(10.0, description="seconds after which a web route answers 503")
-    flower_url: str | None = Field(None, description="where the page's link to Flower leads")
+    cors_origins: str = Field(default="", description="origins whose pages may use the web routes, separated by commas")
+    max_body_bytes: Bytes = Field(default=2 * 1024 * 1024, description="largest body of a request to the web routes")
+    heartbeat: Seconds = Field(
+        default=15.0, description="seconds of silence after which an event stream sends a comment"
+    )
+    answer_timeout: Seconds = Field(default=10.0, description="seconds after which a web route answers 503")
+    flower_url: str | None = Field(default=None, description="where the page's link to Flower leads")
+
+
+class Settings(BaseModel):
+    """Every setting with its default, in groups. The variable of a field is `CHUNKSPOOL_<FIELD>`, whatever its group.
+
+    The exceptions are `OPENAI_BASE_URL` and `OPENAI_API_KEY`, which other programs read, too.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    log: LogSettings = Field(default_factory=LogSettings)
+    worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    provider: ProviderSettings = Field(default_factory=ProviderSettings)
+    web: WebSettings = Field(default_factory=WebSettings)
 
     @property
     def broker(self) -> str:
         """The broker's URL, whichever setting gives it."""
-        return self.broker_url or self.redis_url
+        return self.worker.broker_url or self.log.redis_url
+
+    def for_tenant(self, tenant: str) -> Self:
+        """Return these settings for another tenant. Raises `InvalidId`."""
+        log = self.log.model_copy(update={"tenant": checked_id("tenant", tenant)})
+        return self.model_copy(update={"log": log})
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -99,27 +151,35 @@ class Settings(BaseModel):
         Raises `SettingsError`, which names the variable and what it takes.
         """
         found = os.environ if environ is None else environ
-        names = {field: variable_of(field) for field in cls.model_fields}
-        given = {field: found[name] for field, name in names.items() if found.get(name)}
-        return cls.checked(given)
+        return cls.checked({field: found[name] for field in GROUP_OF if found.get(name := variable_of(field))})
 
     @classmethod
     def checked(cls, values: Mapping[str, object]) -> Self:
-        """Make settings of `values` (field → value). Raises `SettingsError`."""
+        """Make settings of `values` (field → value, without groups). Raises `SettingsError`."""
+        groups: dict[str, dict[str, object]] = {group: {} for group in cls.model_fields}
+        for field, value in values.items():
+            if field not in GROUP_OF:
+                raise SettingsError(f"{field} is not a setting")
+            groups[GROUP_OF[field]][field] = value
         try:
-            settings = cls.model_validate(values)
+            settings = cls.model_validate(groups)
         except ValidationError as error:
             raise SettingsError("; ".join(_explain(e["loc"], e["msg"], values) for e in error.errors())) from None
         try:
-            checked_id("tenant", settings.tenant)
+            checked_id("tenant", settings.log.tenant)
         except InvalidId as error:
             raise SettingsError(f"{variable_of('tenant')}: {error}") from None
         return settings
 
-    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        """Show no passwords: settings end up in logs."""
-        for name, value in super().__repr_args__():
-            yield name, without_password(value) if isinstance(value, str) else value
+
+_GROUPS: Mapping[str, type[_Group]] = {
+    "log": LogSettings,
+    "worker": WorkerSettings,
+    "provider": ProviderSettings,
+    "web": WebSettings,
+}
+GROUP_OF: Mapping[str, str] = {field: group for group, model in _GROUPS.items() for field in model.model_fields}
+"""Each setting's group. No two groups have a field of the same name."""
 
 
 def variable_of(field: str) -> str:
@@ -127,10 +187,12 @@ def variable_of(field: str) -> str:
     return _OTHER_NAMES.get(field, f"CHUNKSPOOL_{field.upper()}")
 
 
+def description_of(field: str) -> str:
+    """Return what `field` is, for people."""
+    return _GROUPS[GROUP_OF[field]].model_fields[field].description or ""
+
+
 def _explain(loc: tuple[int | str, ...], message: str, values: Mapping[str, object]) -> str:
-    field = str(loc[0])
-    known = Settings.model_fields.get(field)
-    if known is None:
-        return f"{field} is not a setting"
+    field = str(loc[1])
     given = "***" if any(word in field for word in _SECRETS) else shown(values.get(field))
-    return f"{variable_of(field)}={given}: {message.removeprefix('Value error, ')} ({known.description})"
+    return f"{variable_of(field)}={given}: {message.removeprefix('Value error, ')} ({description_of(field)})"

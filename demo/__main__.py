@@ -66,7 +66,7 @@ def _invite(up: stack.Stack, console: Console) -> None:
     console.print(f"  {up.flower_url}/tasks", highlight=False)
     console.print("From a second terminal:")
     lines = (
-        f"export CHUNKSPOOL_REDIS_URL={up.settings.redis_url}",
+        f"export CHUNKSPOOL_REDIS_URL={up.settings.log.redis_url}",
         f'{cli} ask my-chat "Why is the sky blue?"',
         f"{cli} tail my-chat --follow --json",
         f"{cli} stop my-chat",

@@ -45,7 +45,9 @@ async def _tell_until_it_shows(chapter: Chapter, spool: AsyncSpool, console: Con
 
 async def _the_refresh(spool: AsyncSpool, console: Console, chat_id: str) -> bool:
     asked = await spool.enqueue(chat_id, QUESTION, params={"max_tokens": 220})
-    console.print(f"[dim]enqueue returned generation {asked.id}, cursor {asked.after}[/]\n[bold]you:[/] {QUESTION}")
+    console.print(
+        f"[dim]enqueue returned generation {asked.generation_id}, cursor {asked.after}[/]\n[bold]you:[/] {QUESTION}"
+    )
     first = [entry async for entry in _until_texts(spool, console, chat_id, asked.after, LEAVE_AFTER)]
     _demand_no_failure(first)
     if isinstance(first[-1].event, GenerationCompleted):
@@ -71,7 +73,7 @@ async def _the_stop(spool: AsyncSpool, console: Console, chat_id: str) -> bool:
     console.print(f"[bold]you:[/] {LONG_QUESTION}")
     before = [entry async for entry in _until_texts(spool, console, chat_id, asked.after, STOP_AFTER)]
     began = time.perf_counter()
-    await spool.stop(chat_id, asked.id, reason="the demo has read enough")
+    await spool.stop(chat_id, asked.generation_id, reason="the demo has read enough")
     after = [entry async for entry in _until_texts(spool, console, chat_id, before[-1].seq, None)]
     seconds = time.perf_counter() - began
     last = [*before, *after][-1]

@@ -20,7 +20,7 @@ async def generate(spool: AsyncSpool, provider: Provider, chat_id: str, generati
     """
     try:
         async with (
-            spool.produce(chat_id, generation_id, wait=spool.settings.lease) as out,
+            spool.produce(chat_id, generation_id, wait=spool.settings.log.lease) as out,
             Deadlines(spool.settings) as deadlines,
         ):
             await pump(provider, out, deadlines)

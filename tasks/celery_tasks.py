@@ -1,28 +1,39 @@
-"""The Celery task that runs a generation: a thin shell around `tasks.attempt`."""
+"""The Celery tasks: thin shells around `tasks.attempt`, which runs a generation, and `Spool.sweep`."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 
-from celery import shared_task, signals
+from celery import Celery, current_app, shared_task, signals
 from celery.exceptions import Reject
 
-from chunkspool import Settings
-from chunkspool.errors import HandedOver, NotClaimed, ProviderError, SettingsError, StoreFull, StoreUnavailable
+from chunkspool import Settings, Spool
+from chunkspool.errors import (
+    BufferFull,
+    LogRolledBack,
+    NotClaimed,
+    ProviderError,
+    Released,
+    SettingsError,
+    SpoolClosed,
+    StoreFull,
+    StoreUnavailable,
+)
 from tasks import attempt
 from tasks.providers import load_provider
-from tasks.runtime import PerProcess, Runtime
+from tasks.runtime import ProcessRuntime, Runtime
 
 PAUSE = 1.0
-"""Seconds before a message is given back because Redis is away or full: without it, message and worker would spin."""
+"""Seconds before a message is given back because of Redis: without it, message and worker would spin."""
+_NOT_WRITTEN = (StoreUnavailable, StoreFull, LogRolledBack, BufferFull, SpoolClosed)
 
-_runtime = PerProcess(lambda: Runtime(Settings.from_env()))
+_runtime = ProcessRuntime(lambda: Runtime(Settings.from_env()))
 
 
-def hand_over() -> None:
-    """Let other workers go on with the generations of this process. The worker asks for it before it ends."""
-    _runtime.hand_over()
+def release() -> None:
+    """Release the generations of this process for other workers. The worker asks for it before it ends."""
+    _runtime.release()
 
 
 @shared_task(
@@ -32,7 +43,7 @@ def hand_over() -> None:
     ignore_result=True,
     # The log has it, and Celery need not print a traceback of it.
     throws=(ProviderError,),
-    hand_over=staticmethod(hand_over),
+    release=staticmethod(release),
 )
 def generate(tenant: str, chat_id: str, generation_id: str) -> dict[str, str]:
     """Run one attempt at a generation. What it returns is for Flower's eyes only."""
@@ -40,17 +51,36 @@ def generate(tenant: str, chat_id: str, generation_id: str) -> dict[str, str]:
     spool = runtime.spool.for_tenant(tenant)
     try:
         state = runtime.run(attempt.generate(spool, runtime.provider, chat_id, generation_id))
-    except (NotClaimed, HandedOver) as error:
+    except (NotClaimed, Released) as error:
         # Celery logs it with its causes: what it says is enough.
         raise Reject(error, requeue=True) from None
-    except (StoreUnavailable, StoreFull) as error:
+    except _NOT_WRITTEN as error:
+        # Whoever gets the message next finds how the generation stands: to be claimed again, or ended.
         runtime.run(asyncio.sleep(PAUSE))
         raise Reject(error, requeue=True) from error
     return {"chat": chat_id, "state": state}
 
 
+@shared_task(name="chunkspool.sweep", ignore_result=True)
+def sweep() -> list[str]:
+    """Return the ids of the generations that it has ended as lost. Every worker calls it from time to time."""
+    settings = Settings.from_env()
+    with Spool.from_settings(settings) as spool:
+        return list(spool.sweep(queue_is_empty=queue_is_empty(current_app, settings.worker.queue)))
+
+
+def queue_is_empty(app: Celery, queue: str) -> bool:
+    """Tell whether the broker holds no message that waits for a worker."""
+    with app.connection_for_read() as connection:
+        try:
+            declared = connection.default_channel.queue_declare(queue=queue, passive=True)
+        except connection.channel_errors:
+            return True  # nobody has ever used it
+        return not declared.message_count
+
+
 @signals.worker_init.connect
-def check(**_: object) -> None:
+def check_settings(**_: object) -> None:
     """Refuse to start with settings that no generation could be run with."""
     try:
         load_provider(Settings.from_env())

@@ -71,9 +71,9 @@ class Deadlines:
     def _next(self) -> tuple[float, ProviderError]:
         """Return when the first clock runs out, on the loop's clock, and what that means."""
         whole, first, idle = (
-            self._settings.deadline,
-            self._settings.first_token_timeout,
-            self._settings.idle_timeout,
+            self._settings.worker.deadline,
+            self._settings.worker.first_token_timeout,
+            self._settings.worker.idle_timeout,
         )
         silence = first if self._first else idle
         ends, falls_silent = self._began + whole, self._heard + silence

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import os
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from chunkspool import AsyncSpool, Settings
+from chunkspool.per_process import PerProcess
 from chunkspool.provider import Provider
 from tasks.providers import load_provider
 
 T = TypeVar("T")
 
-LAST_WORDS = 5.0
-"""Seconds that a process which was told to exit takes to hand over: it is not to be killed for it."""
-
-
+RELEASE_SECONDS = 5.0
+"""Seconds that a process which was told to exit takes to release its generations: it is not to be killed for it."""
 SIGNAL_SECONDS = 0.5
 """How long a waiting thread sleeps at most.
 
@@ -42,7 +40,7 @@ class Runtime:
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run `coroutine` on the loop and wait for it. Whatever interrupts the waiting thread cancels it.
 
-        `SystemExit`, which SIGTERM is to a child of the prefork pool, hands over what is run here instead.
+        `SystemExit`, which SIGTERM is to a child of the prefork pool, releases what is run here instead.
         """
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
@@ -50,16 +48,16 @@ class Runtime:
                 concurrent.futures.wait([future], SIGNAL_SECONDS)
             return future.result()
         except SystemExit:
-            self.hand_over()
-            concurrent.futures.wait([future], LAST_WORDS)
+            self.release()
+            concurrent.futures.wait([future], RELEASE_SECONDS)
             raise
         except BaseException:
             future.cancel()
             raise
 
-    def hand_over(self) -> None:
-        """Let other processes go on with what is run here, from now on."""
-        self.spool.hand_over()
+    def release(self) -> None:
+        """Release what is run here, and what would still begin, for other processes."""
+        self.spool.release()
 
     def close(self) -> None:
         """Free all connections and end the loop."""
@@ -70,36 +68,30 @@ class Runtime:
         self._loop.close()
 
 
-class PerProcess:
-    """Makes a process's runtime when it is first asked for: threads and loops do not survive a fork."""
+class ProcessRuntime:
+    """The runtime of whichever process asks, made when it is first asked for."""
 
     def __init__(self, make: Callable[[], Runtime]) -> None:
         """`make` is called once in every process that asks."""
-        self._make = make
-        self._lock = threading.Lock()
-        self._made: tuple[int, Runtime] | None = None
-        self._handing_over = False
+        self._runtime = PerProcess(make)
+        self._releasing = False
 
     def get(self) -> Runtime:
         """Return this process's runtime."""
-        with self._lock:
-            if self._made is None or self._made[0] != os.getpid():
-                self._made = (os.getpid(), self._make())
-                if self._handing_over:
-                    self._made[1].hand_over()
-            return self._made[1]
+        runtime = self._runtime.get()
+        if self._releasing:  # looked at only now: whoever sets it later finds this runtime
+            runtime.release()
+        return runtime
 
-    def hand_over(self) -> None:
-        """Let other processes go on with what this one runs, and with what it would still begin."""
-        with self._lock:
-            self._handing_over = True
-            made = self._made
-        if made is not None and made[0] == os.getpid():
-            made[1].hand_over()
+    def release(self) -> None:
+        """Release what this process runs, and what it would still begin."""
+        self._releasing = True
+        runtime = self._runtime.peek()
+        if runtime is not None:
+            runtime.release()
 
     def close(self) -> None:
         """Close this process's runtime, if it has one."""
-        with self._lock:
-            made, self._made = self._made, None
-        if made is not None and made[0] == os.getpid():
-            made[1].close()
+        runtime = self._runtime.take()
+        if runtime is not None:
+            runtime.close()

@@ -26,7 +26,7 @@ assert not {"celery", "starlette"} & set(sys.modules), "import chunkspool loads 
 assert not any(map(importlib.util.find_spec, ("worker", "tasks", "demo", "tests", "bench"))), "it brings strangers"
 assert all(load(name).text for name in ("enqueue", "claim", "append", "stop", "erase")), "a script is missing"
 with Spool.from_url("redis://127.0.0.1:1/0") as spool:
-    assert spool.settings.tenant == "default"
+    assert spool.settings.log.tenant == "default"
 import kombu.transport.redis  # as the first enqueue does: whatever it needs must have come along
 """
 WITHOUT_EXTRA = "chunkspool's command line needs its extra"

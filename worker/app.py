@@ -2,18 +2,18 @@
 
 from celery import Celery
 
-from worker import drain, prefork, revocation, transport
-from worker.children import Children
-from worker.drain import Drain
-from worker.lease import MessageLease
+from worker import prefork, revocation, shutdown, transport
+from worker.prefork import ChildMonitor
+from worker.shutdown import GracefulShutdown
 from worker.solo import CommandsWhileBusy
-from worker.sweep import Sweeper
+from worker.sweeper import Sweeper
+from worker.visibility import VisibilityRenewal
 
 transport.install()
 prefork.install()
 app = Celery("chunkspool")
 app.config_from_object("celeryconfig")
-app.steps["consumer"].update({MessageLease, Sweeper, CommandsWhileBusy, Children})
-app.steps["worker"].add(Drain)
+app.steps["consumer"].update({VisibilityRenewal, Sweeper, CommandsWhileBusy, ChildMonitor})
+app.steps["worker"].add(GracefulShutdown)
 revocation.install()
-drain.install()
+shutdown.install()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 from celery import signals
@@ -13,8 +12,12 @@ from celery.worker.control import revoke as celerys_revoke
 
 from chunkspool import ChunkspoolError, Spool
 from chunkspool.errors import InvalidId
+from chunkspool.per_process import PerProcess
 
 logger = get_logger(__name__)
+
+_spool = PerProcess(Spool.from_env)
+"""The main process's: commands are carried out there, one after the other."""
 
 
 def install() -> None:
@@ -25,7 +28,7 @@ def install() -> None:
     """
     Panel.data["revoke"] = revoke
     Panel.data["terminate"] = terminate
-    signals.task_revoked.connect(discarded)
+    signals.task_revoked.connect(stop_discarded)
 
 
 def revoke(
@@ -38,7 +41,7 @@ def revoke(
     """Stop those of the tasks that are generations; then let Celery do as ever with the others."""
     ids = [task_id] if isinstance(task_id, str) else list(task_id or ())
     try:
-        stopped = [one for one in ids if _stopped(one)]
+        stopped = [one for one in ids if _stop(one)]
     except ChunkspoolError as error:
         return nok(f"nothing was revoked: {error}")
     # What still waits for a slot is now thrown away by Celery, and shown as revoked by Flower.
@@ -54,22 +57,16 @@ def terminate(state: Any, signal: str, task_id: str | list[str], **options: Any)
     return revoke(state, task_id, terminate=True, signal=signal, **options)
 
 
-def discarded(request: Any, **_: object) -> None:
+def stop_discarded(request: Any, **_: object) -> None:
     """Stop a generation whose message Celery has thrown away for a reason of its own: expired, revoked by a stamp."""
     try:
-        _stopped(request.id)
+        _stop(request.id)
     except ChunkspoolError as error:
         logger.error("task %s was revoked, but its generation could not be stopped: %s", request.id, error)  # noqa: TRY400 - the store's error says it all
 
 
-def _stopped(task_id: str) -> bool:
+def _stop(task_id: str) -> bool:
     try:
-        return _spool().revoke(task_id) is not None
+        return _spool.get().revoke(task_id) is not None
     except InvalidId:
         return False  # no generation has such an id
-
-
-@cache
-def _spool() -> Spool:
-    """Return the main process's spool: commands are carried out there, one after the other."""
-    return Spool.from_env()

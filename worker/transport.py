@@ -8,16 +8,16 @@ from typing import Any
 
 from celery.worker import state as worker_state
 from kombu.transport import TRANSPORT_ALIASES, virtual
-from kombu.transport import redis as kombus
+from kombu.transport import redis as kombu_redis
 from kombu.utils.uuid import uuid
 from redis.exceptions import ConnectionError as Unreachable
 
 
-def _ending() -> bool:
+def _is_ending() -> bool:
     return worker_state.should_stop is not None
 
 
-class Message(virtual.Message):
+class WorkerMessage(virtual.Message):
     """A message as one consumer got it, under a tag of its own."""
 
     def __init__(self, payload: dict[str, Any], channel: Any = None, **options: Any) -> None:
@@ -30,27 +30,27 @@ class Message(virtual.Message):
         super().__init__(payload, channel=channel, **options)  # type: ignore[no-untyped-call]
 
 
-class QoS(kombus.QoS):
+class WorkerQoS(kombu_redis.QoS):
     """Keeps the books of a channel's messages."""
 
     def can_consume(self) -> bool:
         """Take nothing more once the worker is to end: it would wait there for as long as the others take."""
-        return not _ending() and bool(super().can_consume())  # type: ignore[no-untyped-call]
+        return not _is_ending() and bool(super().can_consume())  # type: ignore[no-untyped-call]
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's signature
         """Give a message back; by a worker that ends, to the front of the queue: it has waited its time already."""
-        super().restore_by_tag(tag, client, leftmost=leftmost and not _ending())  # type: ignore[no-untyped-call]
+        super().restore_by_tag(tag, client, leftmost=leftmost and not _is_ending())  # type: ignore[no-untyped-call]
 
 
-class Channel(kombus.Channel):
+class WorkerChannel(kombu_redis.Channel):
     """A channel whose messages have one owner, and whose connection may be collected before it notices."""
 
-    Message = Message
-    QoS = QoS
+    Message = WorkerMessage
+    QoS = WorkerQoS
 
     def _basic_cancel(self, consumer_tag: Any) -> Any:
         done = super()._basic_cancel(consumer_tag)  # type: ignore[no-untyped-call]
-        if _ending() and self._in_poll and not self.active_queues:
+        if _is_ending() and self._in_poll and not self.active_queues:
             self._give_back_what_comes()
         return done
 
@@ -70,10 +70,10 @@ class Channel(kombus.Channel):
         return params
 
 
-class Transport(kombus.Transport):
+class WorkerTransport(kombu_redis.Transport):
     """The transport of redis:// and rediss:// URLs."""
 
-    Channel = Channel
+    Channel = WorkerChannel
 
 
 def install() -> None:
@@ -82,4 +82,4 @@ def install() -> None:
     Named by Celery's `broker_transport` instead, it would stand in the broker's URL, which Flower then cannot read.
     """
     for scheme in ("redis", "rediss"):
-        TRANSPORT_ALIASES[scheme] = f"{__name__}:{Transport.__name__}"
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:{WorkerTransport.__name__}"

@@ -12,19 +12,19 @@ from functools import partial
 from bench.harness.environment import TEXT, Ground, ReadyChat
 from bench.harness.report import Line, at_least, medians
 from chunkspool import Spool
-from chunkspool.events import Data, encode
+from chunkspool.events import DataEvent, encode
 from chunkspool.producing.buffer import BATCH_EVENTS
 from chunkspool.producing.flusher import Flusher
-from chunkspool.producing.outbox import Lane
+from chunkspool.producing.outbox import Outbox
 from chunkspool.settings import Settings
 from chunkspool.store.client import connect
 
-RUNS, LANES, PIPELINED = 5, 64, 64
+RUNS, OUTBOXES, PIPELINED = 5, 64, 64
 LIMIT = 0.4
-PER_LANE = 4 * BATCH_EVENTS
-"""Events that each lane writes in one run; a multiple of both batch sizes."""
+PER_OUTBOX = 4 * BATCH_EVENTS
+"""Events that each outbox writes in one run; a multiple of both batch sizes."""
 PLAIN_EVENTS = 300_000
-SPOKEN_PER_LANE = 256
+SPOKEN_PER_OUTBOX = 256
 CSV_FIGURES = 7
 """Columns of redis-benchmark's CSV after the command; the first of them is requests per second."""
 
@@ -43,7 +43,7 @@ def measured(ground: Ground) -> list[Line]:
     )
     return [
         at_least(
-            f"flusher batches of {BATCH_EVENTS}, {LANES} lanes: append script / plain XADD",
+            f"flusher batches of {BATCH_EVENTS}, {OUTBOXES} outboxes: append script / plain XADD",
             large / base,
             LIMIT,
             " x",
@@ -87,10 +87,10 @@ def _plain_by_client(ground: Ground) -> float:
 
 
 def _in_pipelines(ground: Ground, size: int) -> float:
-    """Send the append script as the flusher does: one pipeline with a batch of every lane; time only the sending."""
+    """Send the append script as the flusher does: one pipeline with a batch of every outbox; time only the sending."""
     took = 0.0
     with _chats(ground) as chats:
-        for _ in range(PER_LANE // size):
+        for _ in range(PER_OUTBOX // size):
             pipeline = ground.client.pipeline(transaction=False)
             for chat in chats:
                 call = chat.batch((_event(chat),) * size)
@@ -99,28 +99,28 @@ def _in_pipelines(ground: Ground, size: int) -> float:
             pipeline.execute()
             took += time.perf_counter() - began
         _demand_written(ground, chats)
-    return LANES * PER_LANE / took
+    return OUTBOXES * PER_OUTBOX / took
 
 
 def _drained(ground: Ground, settings: Settings) -> float:
     """Fill all buffers, then let the flusher empty them."""
     with _chats(ground) as chats:
-        flusher = Flusher(ground.client, settings)
-        lanes = [Lane(chat.keys, chat.generation_id, 1, settings) for chat in chats]
-        for lane, chat in zip(lanes, chats, strict=True):
-            for _ in range(PER_LANE - 1):
-                lane.buffer.add_event(_event(chat))
-            lane.buffer.end("completed", _event(chat))
+        flusher = Flusher(ground.client, settings.log)
+        outboxes = [Outbox(chat.keys, chat.generation_id, 1, settings.log) for chat in chats]
+        for outbox, chat in zip(outboxes, chats, strict=True):
+            for _ in range(PER_OUTBOX - 1):
+                outbox.buffer.add_event(_event(chat))
+            outbox.buffer.end("completed", _event(chat))
         began = time.perf_counter()
-        for lane in lanes:
-            flusher.open(lane)
-            flusher.mark(lane)
-        for lane in lanes:
-            lane.ended.result(60)
+        for outbox in outboxes:
+            flusher.open(outbox)
+            flusher.mark(outbox)
+        for outbox in outboxes:
+            outbox.ended.result(60)
         took = time.perf_counter() - began
         flusher.close()
         _demand_written(ground, chats)
-    return LANES * PER_LANE / took
+    return OUTBOXES * PER_OUTBOX / took
 
 
 def _spoken(ground: Ground, settings: Settings) -> float:
@@ -132,24 +132,24 @@ def _spoken(ground: Ground, settings: Settings) -> float:
         with ExitStack() as blocks:
             outs = [blocks.enter_context(spool.produce(chat.keys.chat_id, chat.generation_id)) for chat in chats]
             began = time.perf_counter()
-            for _ in range(SPOKEN_PER_LANE):
+            for _ in range(SPOKEN_PER_OUTBOX):
                 for out in outs:
                     out.data("text", TEXT)
             # Not until the blocks are left: they wait for their endings one after another, which no worker does.
-            while _written(ground, chats) < LANES * SPOKEN_PER_LANE:
+            while _written(ground, chats) < OUTBOXES * SPOKEN_PER_OUTBOX:
                 time.sleep(0.001)
             took = time.perf_counter() - began
-    return LANES * SPOKEN_PER_LANE / took
+    return OUTBOXES * SPOKEN_PER_OUTBOX / took
 
 
 def _event(chat: ReadyChat) -> bytes:
-    return encode(Data(generation=chat.generation_id, name="text", value=TEXT))
+    return encode(DataEvent(generation_id=chat.generation_id, name="text", value=TEXT))
 
 
 @contextmanager
 def _chats(ground: Ground, *, claimed: bool = True) -> Iterator[list[ReadyChat]]:
-    """Make a chat for each lane; they are removed afterwards, so that every run starts with an empty server."""
-    chats = [ground.claimed() if claimed else ground.queued() for _ in range(LANES)]
+    """Make a chat for each outbox; they are removed afterwards, so that every run starts with an empty server."""
+    chats = [ground.claimed() if claimed else ground.queued() for _ in range(OUTBOXES)]
     try:
         yield chats
     finally:
@@ -160,8 +160,8 @@ def _chats(ground: Ground, *, claimed: bool = True) -> Iterator[list[ReadyChat]]
 def _demand_written(ground: Ground, chats: list[ReadyChat]) -> None:
     """Count: a figure of events that never reached the log would be no figure."""
     written = _written(ground, chats)
-    if written != LANES * PER_LANE:
-        raise RuntimeError(f"the logs hold {written} events, not {LANES * PER_LANE}")
+    if written != OUTBOXES * PER_OUTBOX:
+        raise RuntimeError(f"the logs hold {written} events, not {OUTBOXES * PER_OUTBOX}")
 
 
 def _written(ground: Ground, chats: list[ReadyChat]) -> int:

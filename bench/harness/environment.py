@@ -15,9 +15,9 @@ from chunkspool.ids import new_generation_id
 from chunkspool.producing.buffer import encode_delta
 from chunkspool.store import scripts
 from chunkspool.store.client import Store, connect
-from chunkspool.store.commands import Call
+from chunkspool.store.commands import ScriptCall
 from chunkspool.store.keys import ChatKeys
-from chunkspool.store.scripts import Appended
+from chunkspool.store.scripts import AppendReply
 from demo.ports import free_port
 from demo.process import CannotStart
 from demo.redis_server import Binary, embedded_binary, installed_binary, launch, url_of
@@ -40,7 +40,7 @@ class ReadyChat:
         """A text delta of this generation, encoded."""
         return encode_delta(self.generation_id, "text", TEXT)
 
-    def batch(self, events: tuple[bytes, ...]) -> Call[Appended]:
+    def batch(self, events: tuple[bytes, ...]) -> ScriptCall[AppendReply]:
         """Return the next append."""
         index, self.index = self.index, self.index + len(events)
         return scripts.append(self.keys, self.generation_id, attempt=1, index=index, lease_ms=LEASE_MS, events=events)

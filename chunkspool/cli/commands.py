@@ -9,26 +9,19 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, NoReturn
 
 import typer
-from pydantic_core import to_json
+from pydantic import TypeAdapter
 
 from chunkspool.cli.exit_codes import ExitCode, code_of_error
 from chunkspool.cli.follow import Follower
 from chunkspool.cli.follow import ask as ask_and_follow
 from chunkspool.cli.formatting import plain, status_lines
-from chunkspool.cli.terminal import (
-    JsonLines,
-    OutputClosed,
-    Readable,
-    answer_to,
-    cancelled_by_ctrl_c,
-    complain,
-    discard_output,
-    put,
-)
+from chunkspool.cli.screen import JsonLines, Readable
+from chunkspool.cli.terminal import OutputClosed, answer_to, cancelled_by_ctrl_c, complain, discard_output, put
 from chunkspool.errors import ChunkspoolError, InvalidCursor, InvalidInput, SettingsError
+from chunkspool.results import ChatStatus
 from chunkspool.settings import Settings
 from chunkspool.spool import AsyncSpool
-from chunkspool.store.scripts import OnActive
+from chunkspool.states import OnActive
 
 HELP = """Ask, follow, stop and erase the chats that live in CHUNKSPOOL_REDIS_URL.
 
@@ -42,6 +35,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+_STATUS = TypeAdapter(ChatStatus)
 
 Chat = Annotated[str, typer.Argument(metavar="CHAT", show_default=False, help="The chat's id.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
@@ -125,7 +120,7 @@ def status(chat: Chat, *, as_json: Json = False) -> None:
     async def work(spool: AsyncSpool) -> ExitCode:
         found = await spool.status(chat)
         if as_json:
-            put(to_json(found) + b"\n")
+            put(_STATUS.dump_json(found, by_alias=True) + b"\n")
         else:
             _say(*status_lines(found))
         return ExitCode.DONE
@@ -183,7 +178,7 @@ def token(
 
         settings = Settings.from_env()
         actions: Any = action or ("ask", "read", "stop")  # checked by what issues it
-        _say(SignedTokens.from_settings(settings).issue(chat, actions, seconds=seconds, tenant=settings.tenant))
+        _say(SignedTokens.from_settings(settings).issue(chat, actions, seconds=seconds, tenant=settings.log.tenant))
         return ExitCode.DONE
 
     _end(_with_web(work))

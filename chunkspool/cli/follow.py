@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from chunkspool.cli.exit_codes import ExitCode, code_of_ending
-from chunkspool.cli.terminal import Screen, answer_to, somebody_is_there, while_somebody_reads
+from chunkspool.cli.screen import Screen
+from chunkspool.cli.terminal import answer_to, somebody_is_there, while_somebody_reads
 from chunkspool.errors import CorruptLog
 from chunkspool.events import Entry, GenerationCompleted, GenerationFailed, GenerationStopped
 from chunkspool.results import Generation
@@ -66,7 +67,7 @@ class Follower:
 
     def _show(self, entry: Entry) -> None:
         self.seq = entry.seq
-        if self.only in {None, entry.generation}:
+        if self.only in {None, entry.generation_id}:
             if isinstance(entry.event, GenerationCompleted | GenerationStopped | GenerationFailed):
                 self.ended = code_of_ending(entry.event)
             self.screen.show(entry)
@@ -93,14 +94,14 @@ async def ask(spool: AsyncSpool, chat_id: str, request: Mapping[str, Any], scree
         generation = await asked
         if not _is_to_stop(follower, generation):
             raise
-        await spool.stop(chat_id, generation.id)
+        await spool.stop(chat_id, generation.generation_id)
         return await _follow_one(follower, generation)
 
 
 async def _follow_one(follower: Follower, generation: Generation) -> ExitCode:
-    follower.only = generation.id
+    follower.only = generation.generation_id
     follower.seq = max(follower.seq, generation.after)
-    return await follower.follow(generation.id)
+    return await follower.follow(generation.generation_id)
 
 
 def _is_to_stop(follower: Follower, generation: Generation) -> bool:

@@ -7,7 +7,7 @@ from typing import assert_never
 from pydantic_core import to_json
 
 from chunkspool.events import (
-    Data,
+    DataEvent,
     Ending,
     Entry,
     GenerationCompleted,
@@ -15,14 +15,23 @@ from chunkspool.events import (
     GenerationQueued,
     GenerationStarted,
     GenerationStopped,
-    ToolCall,
-    ToolResult,
+    ToolCallEvent,
+    ToolResultEvent,
     UnknownEvent,
-    Usage,
+    UsageEvent,
 )
 from chunkspool.results import ChatStatus, GenerationStatus
 
-Remark = GenerationQueued | GenerationStarted | ToolCall | ToolResult | Data | Usage | Ending | UnknownEvent
+Remark = (
+    GenerationQueued
+    | GenerationStarted
+    | ToolCallEvent
+    | ToolResultEvent
+    | DataEvent
+    | UsageEvent
+    | Ending
+    | UnknownEvent
+)
 """Every event that is not a piece of text."""
 
 _AS_THEY_ARE = frozenset(map(ord, "\t\n"))
@@ -61,16 +70,16 @@ def in_words(entry: Entry, event: Remark) -> str:  # noqa: PLR0911 - one return 
     """Return one line about an `event` that is no text; `entry` is the one that holds it."""
     match event:
         case GenerationQueued():
-            return f"generation {event.generation} is queued"
+            return f"generation {event.generation_id} is queued"
         case GenerationStarted():
             return _started(event)
-        case ToolCall():
+        case ToolCallEvent():
             return f"calls the tool {event.name} ({event.id}): {event.arguments}"
-        case ToolResult():
+        case ToolResultEvent():
             return f"the tool gave back ({event.id}): {to_json(event.output).decode()}"
-        case Data():
+        case DataEvent():
             return f"data {event.name}: {to_json(event.value).decode()}"
-        case Usage():
+        case UsageEvent():
             return f"{event.input_tokens} tokens in, {event.output_tokens} out"
         case GenerationCompleted() | GenerationStopped() | GenerationFailed():
             return _ended(event)
@@ -127,7 +136,7 @@ def _row(generation: GenerationStatus, now: int) -> str:
     end = generation.ended or now
     took = "-" if generation.started is None else duration(end - generation.started)
     age = duration(now - generation.created)
-    return _ROW.format(generation.id, _state(generation), generation.attempt, generation.after, age, took)
+    return _ROW.format(generation.generation_id, _state(generation), generation.attempt, generation.after, age, took)
 
 
 def _state(generation: GenerationStatus) -> str:

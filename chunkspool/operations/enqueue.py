@@ -8,18 +8,19 @@ from functools import partial
 from chunkspool.effects import Operation, Publish
 from chunkspool.errors import ChatBusy, CorruptLog, EnqueueFailed, StoreError, StoreFull, StoreRefused
 from chunkspool.events import GenerationFailed, encode
-from chunkspool.ids import new_generation_id
+from chunkspool.ids import checked_id, new_generation_id
 from chunkspool.request import GenerationRequest, checked_on_active, checked_ttl
 from chunkspool.results import Generation
 from chunkspool.settings import Settings
-from chunkspool.store import scripts
-from chunkspool.store.commands import Call, Reads, as_text
+from chunkspool.states import OnActive
+from chunkspool.store import queries, scripts
+from chunkspool.store.commands import ScriptCall
 from chunkspool.store.index import forget_places, remember_place
-from chunkspool.store.keys import ChatKeys, checked_id
-from chunkspool.store.scripts import Appended, Enqueued, OnActive
+from chunkspool.store.keys import ChatKeys
+from chunkspool.store.scripts import EnqueueReply
 
 RACES = 100
-"""How often it begins again because the chat changed under it. Each time, somebody else got on."""
+"""How often it tries again because the chat changed under it. Each time, somebody else made progress."""
 
 
 def enqueue(
@@ -32,50 +33,49 @@ def enqueue(
     request_id: str | None,
     owner: str | None,
 ) -> Operation[Generation]:
-    """Make a generation and hand it to a worker; leave no ghost when the broker is away."""
-    encoded = request.encoded(settings.max_request_bytes)
-    ttl_ms = round(checked_ttl(settings.ttl if ttl is None else ttl) * 1000)
+    """Make a generation and hand it to a worker; leave no ghost when the broker cannot be reached."""
+    encoded = request.encoded(settings.log.max_request_bytes)
+    ttl_ms = round(checked_ttl(settings.log.ttl if ttl is None else ttl) * 1000)
     checked_on_active(on_active)
     for kind, given in (("owner", owner), ("request_id", request_id)):
         if given is not None:
             checked_id(kind, given)
     generation_id = new_generation_id()
     # Before the generation itself: from its first moment on, a revoke and the sweep can find it.
-    yield remember_place(keys, generation_id, ttl_ms)
+    yield from remember_place(keys, generation_id, ttl_ms)
+    call = partial(
+        scripts.enqueue,
+        keys,
+        generation_id,
+        encoded,
+        model=request.model,
+        on_active=on_active,
+        ttl_ms=ttl_ms,
+        request_id=request_id,
+        owner=owner,
+    )
     try:
-        made: Enqueued = yield from _made(
-            keys,
-            on_active,
-            partial(
-                scripts.enqueue,
-                keys,
-                generation_id,
-                encoded,
-                model=request.model,
-                on_active=on_active,
-                ttl_ms=ttl_ms,
-                request_id=request_id,
-                owner=owner,
-            ),
-        )
+        made = yield from _make(keys, on_active, call)
     except (ChatBusy, CorruptLog, StoreFull, StoreRefused):
-        yield forget_places(keys, [generation_id])
+        yield from forget_places(keys, [generation_id])
         raise
     if made.outcome != "created":
-        yield forget_places(keys, [generation_id])
+        yield from forget_places(keys, [generation_id])
     generation = Generation(made.generation_id, keys.chat_id, made.after)
-    if made.outcome == "created" or (yield _is_queued(keys, generation.id)):
-        # A repeated request whose generation still waits is published again: the first caller may have died between
-        # its two steps, and a second message is harmless (claim).
-        yield from _publish(keys, generation.id, request_id)
+    # A repeated request whose generation still waits is published again: the first caller may have died between its two
+    # steps, and a second message is harmless (claim).
+    if made.outcome == "created" or (yield from queries.is_queued(keys, generation.generation_id)):
+        yield from _publish(keys, generation.generation_id, request_id)
     return generation
 
 
-def _made(keys: ChatKeys, on_active: OnActive, call: Callable[..., Call[Enqueued]]) -> Operation[Enqueued]:
+def _make(
+    keys: ChatKeys, on_active: OnActive, call: Callable[..., ScriptCall[EnqueueReply]]
+) -> Operation[EnqueueReply]:
     """Make `call` with the active generations, again whenever these have changed meanwhile. Raises `ChatBusy`."""
     for _ in range(RACES):
-        active: tuple[str, ...] = () if on_active == "allow" else (yield _active(keys))
-        made: Enqueued = yield call(active=active)
+        active: tuple[str, ...] = () if on_active == "allow" else (yield from queries.active(keys))
+        made = yield from call(active=active)
         if made.outcome != "changed":
             break
     if made.outcome in {"busy", "changed"}:
@@ -85,30 +85,31 @@ def _made(keys: ChatKeys, on_active: OnActive, call: Callable[..., Call[Enqueued
 
 def _publish(keys: ChatKeys, generation_id: str, request_id: str | None) -> Operation[None]:
     try:
-        yield Publish(keys.tenant, keys.chat_id, generation_id)
+        yield from Publish(keys.tenant, keys.chat_id, generation_id)
     except EnqueueFailed as error:
-        failed = GenerationFailed(
-            generation=generation_id,
-            code="enqueue_failed",
-            message="The request could not be handed to a worker.",
-            retryable=True,
-        )
+        is_with_worker = False
         try:
-            ended: Appended = yield scripts.append(
-                keys, generation_id, attempt=0, index=1, lease_ms=0, events=(encode(failed),), ending="failed"
-            )
-            if ended.outcome == "fenced":
-                return  # the message did arrive: a worker has it
-            if request_id is not None:
-                yield scripts.withdraw(keys, generation_id, request_id)
-        except StoreError as away:
-            error.add_note(f"The generation could not be ended either, and is queued until the sweep ends it: {away}")
-        raise
+            is_with_worker = yield from _end_unpublished(keys, generation_id, request_id)
+        except StoreError as unreachable:
+            error.add_note(f"The generation could not be ended either and waits for the sweep: {unreachable}")
+        if not is_with_worker:
+            raise
 
 
-def _active(keys: ChatKeys) -> Reads[tuple[str, ...]]:
-    return Reads((("HGET", keys.head, "active"),), lambda replies: tuple(as_text(replies[0] or "").split()))
-
-
-def _is_queued(keys: ChatKeys, generation_id: str) -> Reads[bool]:
-    return Reads((("HGET", keys.gen(generation_id), "status"),), lambda replies: as_text(replies[0]) == "queued")
+def _end_unpublished(keys: ChatKeys, generation_id: str, request_id: str | None) -> Operation[bool]:
+    """End a generation that no worker will hear of, and free its request id; tell whether a worker has it after all."""
+    failed = GenerationFailed(
+        generation_id=generation_id,
+        code="enqueue_failed",
+        message="The request could not be handed to a worker.",
+        retryable=True,
+    )
+    # Attempt 0 is that of a generation nobody has claimed: a worker that did get the message fences this.
+    reply = yield from scripts.append(
+        keys, generation_id, attempt=0, index=1, lease_ms=0, events=(encode(failed),), ending="failed"
+    )
+    if reply.outcome == "fenced":
+        return True
+    if request_id is not None:
+        yield from scripts.withdraw(keys, generation_id, request_id)
+    return False

@@ -11,7 +11,8 @@ from typing import Literal, NamedTuple
 from pydantic_core import PydanticSerializationError, to_json
 
 from chunkspool.events import ReasoningDelta, TextDelta, encode
-from chunkspool.store.scripts import EndState, Last
+from chunkspool.states import EndState
+from chunkspool.store.scripts import LastBatch
 
 Kind = Literal["text", "reasoning"]
 
@@ -37,7 +38,7 @@ class Batch:
 
     index: int
     events: tuple[bytes, ...]
-    ending: Last | None
+    ending: LastBatch | None
     size: int
 
 
@@ -51,16 +52,16 @@ class Buffer:
         self._max_chars = max(1, (max_event_bytes - 200) // WORST_ESCAPE)
         self._lock = threading.Lock()
         self._pieces: deque[Piece | bytes] = deque()
-        self._ending: tuple[Last, bytes | None] | None = None
+        self._ending: tuple[LastBatch, bytes | None] | None = None
         self._failed: bytes | None = None
         self._index = 1
         self._in_flight: Batch | None = None
         self._size = 0
         self._room: Future[None] | None = None
-        self._released = False
+        self._unblocked = False
 
     @property
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         """Whether the producer must wait."""
         return self._size >= self._limit
 
@@ -82,13 +83,13 @@ class Buffer:
         with self._lock:
             self._ending = (state, encoded) if self._failed is None else ("failed", self._failed)
 
-    def end_released(self) -> None:
-        """Take note that no more comes and that there is no ending: another attempt goes on."""
+    def end_without_ending(self) -> None:
+        """Take note that no more comes and that there is no ending: the generation is released for another attempt."""
         with self._lock:
             self._ending = ("released", None) if self._failed is None else ("failed", self._failed)
 
-    def room(self) -> Future[None]:
-        """Return what is done as soon as half of the buffer is free, or `release` is called."""
+    def wait_for_room(self) -> Future[None]:
+        """Return a future that is done as soon as half of the buffer is free, or `unblock` is called."""
         with self._lock:
             if self._room is None or self._room.done():
                 self._room = Future()
@@ -98,10 +99,10 @@ class Buffer:
             self._signal_room()
             return room
 
-    def release(self) -> None:
-        """From now on no producer waits, room or not."""
+    def unblock(self) -> None:
+        """Let no producer wait from now on, whether there is room or not."""
         with self._lock:
-            self._released = True
+            self._unblocked = True
             self._signal_room()
 
     def cut(self) -> Batch | None:
@@ -111,8 +112,8 @@ class Buffer:
                 self._in_flight = self._next_batch()
             return self._in_flight
 
-    def written(self) -> bool:
-        """Forget the batch that was under way; return whether there is more to write."""
+    def confirm(self) -> bool:
+        """Forget the batch that was under way, because Redis has it; return whether there is more to write."""
         with self._lock:
             if self._in_flight is not None:
                 self._index += len(self._in_flight.events)
@@ -122,9 +123,9 @@ class Buffer:
             return bool(self._pieces) or self._ending is not None
 
     def restart_at(self, index: int, failed: bytes) -> bool:
-        """Drop all that waits and go on at `index`: Redis has lost events that it had acknowledged.
+        """Drop all that waits and continue at `index`, with no ending but `failed`: the text would have a hole.
 
-        The ending can now be no other than `failed`; return whether the producer had said its own already.
+        Return whether the producer had given its own ending already.
         """
         with self._lock:
             ended = self._ending is not None or (self._in_flight is not None and self._in_flight.ending is not None)
@@ -142,7 +143,7 @@ class Buffer:
             return was_empty
 
     def _signal_room(self) -> None:
-        free = self._released or self._size <= self._limit // 2
+        free = self._unblocked or self._size <= self._limit // 2
         if free and self._room is not None and not self._room.done():
             self._room.set_result(None)
 
@@ -155,8 +156,8 @@ class Buffer:
                 events.append(piece)
                 size += len(piece)
             else:
-                text, taken = self._merged(piece)
-                events += self._encoded(piece.kind, text)
+                text, taken = self._merge(piece)
+                events += self._encode(piece.kind, text)
                 size += taken
         ending = None
         if not self._pieces and self._ending is not None:
@@ -165,7 +166,7 @@ class Buffer:
             self._ending = None
         return Batch(self._index, tuple(events), ending, size) if events or ending else None
 
-    def _merged(self, piece: Piece) -> tuple[str, int]:
+    def _merge(self, piece: Piece) -> tuple[str, int]:
         """Return the text of `piece` and of its neighbours of the same kind, and their bytes."""
         parts, chars, size = [piece.text], len(piece.text), piece.size
         while self._pieces and chars < self._max_chars:
@@ -178,7 +179,7 @@ class Buffer:
             size += following.size
         return "".join(parts), size
 
-    def _encoded(self, kind: Kind, text: str) -> list[bytes]:
+    def _encode(self, kind: Kind, text: str) -> list[bytes]:
         pieces = [text[i : i + self._max_chars] for i in range(0, len(text), self._max_chars)]
         return [encode_delta(self._generation, kind, piece) for piece in pieces]
 
@@ -189,5 +190,5 @@ def encode_delta(generation_id: str, kind: Kind, text: str) -> bytes:
         value = to_json(text)
     except PydanticSerializationError:
         model = TextDelta if kind == "text" else ReasoningDelta
-        return encode(model(generation=generation_id, text=text))
+        return encode(model(generation_id=generation_id, text=text))
     return b'{"type":"%s.delta","generation":"%s","text":%s}' % (kind.encode(), generation_id.encode(), value)

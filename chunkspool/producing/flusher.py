@@ -12,18 +12,27 @@ from typing import Any
 import redis
 from redis.exceptions import NoScriptError, RedisError
 
-from chunkspool.errors import ChunkspoolError, Fenced, HandedOver, Stopped, StoreFull, StoreUnavailable
+from chunkspool.errors import (
+    ChunkspoolError,
+    Fenced,
+    InternalError,
+    LogRolledBack,
+    Released,
+    SpoolClosed,
+    Stopped,
+    StoreFull,
+    StoreUnavailable,
+)
 from chunkspool.events import GenerationFailed, encode
 from chunkspool.producing.buffer import Batch
-from chunkspool.producing.outbox import Lane
-from chunkspool.settings import Settings
+from chunkspool.producing.outbox import Outbox
+from chunkspool.retry import RetryBudget
+from chunkspool.settings import LogSettings
 from chunkspool.store import scripts
 from chunkspool.store.client import translate
-from chunkspool.store.commands import Call
-from chunkspool.store.scripts import Appended
+from chunkspool.store.commands import ScriptCall
+from chunkspool.store.scripts import AppendReply
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
-"""Seconds between tries while Redis is away: doubled from the first to the longest."""
 BEATS = 3
 """Heartbeats of a lease: two may be lost before another worker takes over."""
 NOT_WRITTEN = ("store_unavailable", "The answer could not be written any more.", True)
@@ -31,70 +40,72 @@ NOT_WRITTEN = ("store_unavailable", "The answer could not be written any more.",
 
 
 class Flusher:
-    """Writes for all lanes that are open. Its thread starts with the first one and ends with `close`."""
+    """Writes for all outboxes that are open. Its thread starts with the first one and ends with `close`."""
 
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+    def __init__(self, client: redis.Redis, settings: LogSettings) -> None:
         """`client` stays its owner's to close."""
         self._client = client
         self._settings = settings
         self._beat = settings.lease / BEATS
         self._wake = threading.Condition()
-        self._lanes: set[Lane] = set()
-        self._dirty: deque[Lane] = deque()
-        self._due: list[tuple[float, int, Lane]] = []
+        self._outboxes: set[Outbox] = set()
+        self._dirty: deque[Outbox] = deque()
+        # Times at which an outbox is due; the number in between makes entries of equal time comparable.
+        self._due: list[tuple[float, int, Outbox]] = []
         self._ticket = itertools.count()
         self._next_beat = 0.0
-        self._pause = FIRST_PAUSE
+        # The pauses are shared, because Redis is unreachable for all outboxes at once. The time limits are their own.
+        self._pauses = RetryBudget()
         self._thread: threading.Thread | None = None
         self._closing = False
-        self._handing_over = False
+        self._releasing = False
 
-    def open(self, lane: Lane) -> None:
-        """Begin to write for a lane, and to keep its lease alive."""
-        lane.sent = time.monotonic()
+    def open(self, outbox: Outbox) -> None:
+        """Begin to write for an outbox, and to keep its lease alive. Raises `SpoolClosed`."""
+        outbox.sent = time.monotonic()
         with self._wake:
             if self._closing:
-                raise StoreUnavailable("the spool was closed")
-            self._lanes.add(lane)
+                raise SpoolClosed
+            self._outboxes.add(outbox)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="chunkspool-flusher", daemon=True)
                 self._thread.start()
             self._wake.notify()
-            handing_over = self._handing_over
-        if handing_over:
-            lane.interrupt(_handed_over(lane))
+            releasing = self._releasing
+        if releasing:
+            outbox.interrupt(_released(outbox))
 
-    def mark(self, lane: Lane) -> None:
-        """Note that the lane has something to write."""
+    def mark(self, outbox: Outbox) -> None:
+        """Note that the outbox has something to write."""
         with self._wake:
-            self._dirty.append(lane)
+            self._dirty.append(outbox)
             self._wake.notify()
 
-    def stop_asked(self, generation_id: str) -> None:
+    def stop(self, generation_id: str) -> None:
         """Interrupt the generation if it runs here: a stop of it was pushed to all processes."""
         with self._wake:
-            asked = [lane for lane in self._lanes if lane.generation_id == generation_id]
-        for lane in asked:
-            lane.interrupt(Stopped(f"generation {generation_id} was stopped"))
+            stopped = [outbox for outbox in self._outboxes if outbox.generation_id == generation_id]
+        for outbox in stopped:
+            outbox.interrupt(Stopped(f"generation {generation_id} was stopped"))
 
-    def hand_over(self) -> None:
+    def release(self) -> None:
         """Interrupt all generations that run here, and those that will: this process is about to end."""
         with self._wake:
-            self._handing_over = True
-            lanes = tuple(self._lanes)
-        for lane in lanes:
-            lane.interrupt(_handed_over(lane))
+            self._releasing = True
+            outboxes = tuple(self._outboxes)
+        for outbox in outboxes:
+            outbox.interrupt(_released(outbox))
 
     def beat_now(self) -> None:
-        """Send a heartbeat for every lane: a pushed stop may have been missed, and its reply carries the flag."""
+        """Send a heartbeat for every outbox: a pushed stop may have been missed, and the reply carries the flag."""
         with self._wake:
-            for lane in self._lanes:
-                lane.sent = 0.0
+            for outbox in self._outboxes:
+                outbox.sent = 0.0
             self._next_beat = 0.0
             self._wake.notify()
 
     def close(self) -> None:
-        """Write what waits, then end the thread. Producers that are still at work get `StoreUnavailable`."""
+        """Write what waits, then end the thread. Producers that are still at work get `SpoolClosed`."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -102,80 +113,82 @@ class Flusher:
             self._thread.join(self._settings.write_timeout)
 
     def _run(self) -> None:
+        failure: ChunkspoolError = SpoolClosed()
         try:
-            while (lanes := self._next_lanes()) is not None:
-                self._flush(lanes)
+            while (outboxes := self._wait_for_due()) is not None:
+                self._flush(outboxes)
+        except BaseException as error:
+            failure = InternalError(f"the thread that writes to Redis failed: {error!r}")
+            raise
         finally:
             # Whatever ended this thread: nobody may wait for it.
             with self._wake:
                 self._closing = True
-                for lane in tuple(self._lanes):
-                    self._drop(lane, StoreUnavailable("nothing is written any more: the spool was closed"))
+                for outbox in tuple(self._outboxes):
+                    self._drop(outbox, failure)
 
-    def _next_lanes(self) -> list[Lane] | None:
+    def _wait_for_due(self) -> list[Outbox] | None:
+        """Return the outboxes whose time has come; None when closing with nothing left to write."""
         with self._wake:
-            return self._wait_for_due()
+            while True:
+                now = time.monotonic()
+                while self._dirty:
+                    outbox = self._dirty.popleft()
+                    self._schedule(outbox, max(now, outbox.flushed + self._settings.flush_interval))
+                outboxes = self._pop_due(now)
+                if outboxes:
+                    return outboxes
+                if self._closing and not self._due:
+                    return None
+                due = self._due[0][0] if self._due else self._next_beat
+                self._wake.wait(max(0.0, min(due, self._next_beat) - now) if self._outboxes else None)
 
-    def _wait_for_due(self) -> list[Lane] | None:
-        """Return the lanes whose time has come; None when closing with nothing left to write."""
-        while True:
-            now = time.monotonic()
-            while self._dirty:
-                lane = self._dirty.popleft()
-                self._schedule(lane, max(now, lane.flushed + self._settings.flush_interval))
-            lanes = self._due_at(now)
-            if lanes:
-                return lanes
-            if self._closing and not self._due:
-                return None
-            due = self._due[0][0] if self._due else self._next_beat
-            self._wake.wait(max(0.0, min(due, self._next_beat) - now) if self._lanes else None)
+    def _schedule(self, outbox: Outbox, due: float) -> None:
+        if not outbox.scheduled:
+            outbox.scheduled = True
+            heapq.heappush(self._due, (due, next(self._ticket), outbox))
 
-    def _schedule(self, lane: Lane, due: float) -> None:
-        if not lane.scheduled:
-            lane.scheduled = True
-            heapq.heappush(self._due, (due, next(self._ticket), lane))
-
-    def _due_at(self, now: float) -> list[Lane]:
-        lanes: set[Lane] = set()
+    def _pop_due(self, now: float) -> list[Outbox]:
+        outboxes: set[Outbox] = set()
         while self._due and self._due[0][0] <= now:
-            lane = heapq.heappop(self._due)[2]
-            lane.scheduled = False
-            lanes.add(lane)
+            outbox = heapq.heappop(self._due)[2]
+            outbox.scheduled = False
+            outboxes.add(outbox)
         if now >= self._next_beat:
+            # Heartbeats are looked for four times a beat: an outbox that opened in between waits a quarter at most.
             self._next_beat = now + self._beat / 4
-            lanes.update(lane for lane in self._lanes if self._must_beat(lane, now))
-        return list(lanes)
+            outboxes.update(outbox for outbox in self._outboxes if self._must_beat(outbox, now))
+        return list(outboxes)
 
-    def _must_beat(self, lane: Lane, now: float) -> bool:
-        return not lane.scheduled and now - lane.sent >= self._beat
+    def _must_beat(self, outbox: Outbox, now: float) -> bool:
+        return not outbox.scheduled and now - outbox.sent >= self._beat
 
-    def _flush(self, lanes: list[Lane]) -> None:
+    def _flush(self, outboxes: list[Outbox]) -> None:
         now = time.monotonic()
-        work = [(lane, lane.buffer.cut()) for lane in lanes if lane in self._lanes]
-        work = [(lane, batch) for lane, batch in work if batch is not None or self._must_beat(lane, now)]
+        work = [(outbox, outbox.buffer.cut()) for outbox in outboxes if outbox in self._outboxes]
+        work = [(outbox, batch) for outbox, batch in work if batch is not None or self._must_beat(outbox, now)]
         if not work:
             return
-        replies = self._send([self._append(lane, batch) for lane, batch in work])
+        replies = self._send([self._append(outbox, batch) for outbox, batch in work])
         with self._wake:
-            for (lane, batch), reply in zip(work, replies, strict=True):
-                if isinstance(reply, Appended):
-                    self._taken(lane, batch, reply, now)
+            for (outbox, batch), reply in zip(work, replies, strict=True):
+                if isinstance(reply, AppendReply):
+                    self._take_reply(outbox, batch, reply, now)
                 else:
-                    self._not_taken(lane, batch, reply)
+                    self._take_error(outbox, batch, reply)
 
-    def _append(self, lane: Lane, batch: Batch | None) -> Call[Appended]:
+    def _append(self, outbox: Outbox, batch: Batch | None) -> ScriptCall[AppendReply]:
         return scripts.append(
-            lane.keys,
-            lane.generation_id,
-            attempt=lane.attempt,
+            outbox.keys,
+            outbox.generation_id,
+            attempt=outbox.attempt,
             index=batch.index if batch else 1,
             lease_ms=round(self._settings.lease * 1000),
             events=batch.events if batch else (),
             ending=batch.ending if batch else None,
         )
 
-    def _send(self, calls: list[Call[Appended]]) -> list[Appended | Exception]:
+    def _send(self, calls: list[ScriptCall[AppendReply]]) -> list[AppendReply | Exception]:
         """Send all calls in one pipeline; each gets its answer or its own error."""
         replies = self._execute(calls)
         again = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
@@ -188,7 +201,7 @@ class Flusher:
             for call, reply in zip(calls, replies, strict=True)
         ]
 
-    def _execute(self, calls: list[Call[Appended]], *, whole: bool = False) -> list[Any]:
+    def _execute(self, calls: list[ScriptCall[AppendReply]], *, whole: bool = False) -> list[Any]:
         try:
             pipeline = self._client.pipeline(transaction=False)
             for call in calls:
@@ -200,68 +213,68 @@ class Flusher:
         except (RedisError, OSError) as error:
             return [error] * len(calls)
 
-    def _taken(self, lane: Lane, batch: Batch | None, reply: Appended, now: float) -> None:
-        self._pause, lane.failing_since, lane.sent = FIRST_PAUSE, None, now
+    def _take_reply(self, outbox: Outbox, batch: Batch | None, reply: AppendReply, now: float) -> None:
+        self._pauses.renew()
+        outbox.retry.renew()
+        outbox.sent = now
         if reply.outcome == "gap":
-            lost = "Redis has lost events that it had acknowledged (an old copy was restored)"
-            self._begin_anew(lane, reply.first, now, StoreUnavailable(lost))
+            # Redis knows fewer events than it had acknowledged: an older copy of it was restored.
+            self._fail(outbox, reply.first, now, LogRolledBack(outbox.generation_id))
         elif reply.outcome != "ok":
-            self._drop(lane, _lost(lane, reply))
+            self._drop(outbox, _loss(outbox, reply))
         elif batch is not None and batch.ending is not None:
-            self._lanes.discard(lane)
+            self._outboxes.discard(outbox)
             if reply.status == "running":
-                lane.give_up(lane.interruption or _handed_over(lane))
+                outbox.give_up(outbox.interruption or _released(outbox))
             else:
-                lane.end(reply.status)
+                outbox.end(reply.status)
         else:
             if reply.stop_asked:
-                lane.interrupt(Stopped(f"generation {lane.generation_id} was stopped"))
+                outbox.interrupt(Stopped(f"generation {outbox.generation_id} was stopped"))
             if batch is not None:
-                lane.flushed = now
-                if lane.buffer.written():
-                    self._schedule(lane, now + self._settings.flush_interval)
+                outbox.flushed = now
+                if outbox.buffer.confirm():
+                    self._schedule(outbox, now + self._settings.flush_interval)
 
-    def _begin_anew(self, lane: Lane, index: int, now: float, error: ChunkspoolError) -> None:
+    def _fail(self, outbox: Outbox, index: int, now: float, error: ChunkspoolError) -> None:
         """End the generation as failed: what is missing of it cannot be written any more."""
         code, message, retryable = NOT_WRITTEN
-        failed = GenerationFailed(generation=lane.generation_id, code=code, message=message, retryable=retryable)
-        if lane.buffer.restart_at(index, encode(failed)):
-            self._schedule(lane, now)
-        lane.interrupt(error)
+        failed = GenerationFailed(generation_id=outbox.generation_id, code=code, message=message, retryable=retryable)
+        if outbox.buffer.restart_at(index, encode(failed)):
+            self._schedule(outbox, now)
+        outbox.interrupt(error)
 
-    def _not_taken(self, lane: Lane, batch: Batch | None, error: Exception) -> None:
+    def _take_error(self, outbox: Outbox, batch: Batch | None, error: Exception) -> None:
         """Keep the batch and try again, unless that cannot help or has been tried for too long."""
         ours = translate(error)
         now = time.monotonic()
-        lane.failing_since = now if lane.failing_since is None else lane.failing_since
-        late = now - lane.failing_since >= self._settings.write_timeout
-        if late and isinstance(ours, StoreFull) and batch is not None and lane.interruption is None:
+        late = outbox.retry.fail()
+        if late and isinstance(ours, StoreFull) and batch is not None and outbox.interruption is None:
             # A full Redis takes an ending all the same (append.lua): no reader is left waiting.
-            lane.failing_since = None
-            self._begin_anew(lane, batch.index, now, ours)
+            outbox.retry.renew()
+            self._fail(outbox, batch.index, now, ours)
             return
         if late or not isinstance(ours, StoreUnavailable | StoreFull):
-            self._drop(lane, ours)
+            self._drop(outbox, ours)
             return
-        self._schedule(lane, now + self._pause)
-        self._pause = min(self._pause * 2, LONGEST_PAUSE)
+        self._schedule(outbox, now + self._pauses.pause())
 
-    def _drop(self, lane: Lane, error: ChunkspoolError) -> None:
-        self._lanes.discard(lane)
-        lane.give_up(error)
-
-
-def _handed_over(lane: Lane) -> HandedOver:
-    return HandedOver(f"generation {lane.generation_id} is handed over: this process is about to end")
+    def _drop(self, outbox: Outbox, error: ChunkspoolError) -> None:
+        self._outboxes.discard(outbox)
+        outbox.give_up(error)
 
 
-def _lost(lane: Lane, reply: Appended) -> ChunkspoolError:
+def _released(outbox: Outbox) -> Released:
+    return Released(f"generation {outbox.generation_id} is released: this process is about to end")
+
+
+def _loss(outbox: Outbox, reply: AppendReply) -> ChunkspoolError:
     """Return the error for a generation that is no longer this attempt's."""
-    name = f"generation {lane.generation_id}"
+    name = f"generation {outbox.generation_id}"
     if reply.outcome == "fenced":
-        return Fenced(f"{name}: attempt {lane.attempt} was replaced by a newer one")
+        return Fenced(f"{name}: attempt {outbox.attempt} was replaced by a newer one")
     if reply.outcome == "gone":
-        return Fenced(f"{name} is not in Redis any more: it was erased, it expired, or Redis has lost its data")
+        return Fenced(f"{name} is no longer in Redis: it was erased, it expired, or Redis lost its data")
     if reply.status == "stopped":
         return Stopped(f"{name} was stopped")
     return Fenced(f"{name} has ended: {reply.status}")

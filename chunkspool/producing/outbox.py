@@ -1,4 +1,4 @@
-"""A lane: one attempt's way to the log, shared by its producer, which fills it, and the flusher, which empties it."""
+"""An outbox: one attempt's way to the log. Its producer fills it, the flusher empties it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from concurrent.futures import Future
 
 from chunkspool.errors import ChunkspoolError
 from chunkspool.producing.buffer import Buffer
-from chunkspool.settings import Settings
+from chunkspool.retry import RetryBudget
+from chunkspool.settings import LogSettings
 from chunkspool.store.keys import ChatKeys
 
 
-class Lane:
+class Outbox:
     """What producer and flusher know of one attempt."""
 
-    def __init__(self, keys: ChatKeys, generation_id: str, attempt: int, settings: Settings) -> None:
+    def __init__(self, keys: ChatKeys, generation_id: str, attempt: int, settings: LogSettings) -> None:
         """Begin with an empty buffer."""
         self.keys = keys
         self.generation_id = generation_id
@@ -28,7 +29,7 @@ class Lane:
         self.sent = 0.0
         """When Redis last answered for it. This one and those below are the flusher's own."""
         self.flushed = 0.0
-        self.failing_since: float | None = None
+        self.retry = RetryBudget(settings.write_timeout)
         self.scheduled = False
         self._lock = threading.Lock()
         self._on_interrupt: Callable[[], None] | None = None
@@ -48,7 +49,7 @@ class Lane:
                 return
             self.interruption = error
             tell = self._on_interrupt
-        self.buffer.release()
+        self.buffer.unblock()
         if tell is not None:
             tell()
 
@@ -56,10 +57,10 @@ class Lane:
         """Note that the ending is written."""
         if not self.ended.done():
             self.ended.set_result(state)
-        self.buffer.release()
+        self.buffer.unblock()
 
     def give_up(self, error: ChunkspoolError) -> None:
-        """Nothing more of this attempt can be written."""
+        """Note that nothing more of this attempt can be written."""
         if not self.ended.done():
             self.ended.set_exception(error)
         self.interrupt(error)

@@ -8,12 +8,12 @@ import redis
 from redis.exceptions import RedisError
 
 from chunkspool.producing.flusher import Flusher
+from chunkspool.retry import RetryBudget
 from chunkspool.store.commands import as_text
 from chunkspool.store.keys import STOPS
 
 LISTEN_SECONDS = 0.25
 """How long one wait for a message lasts: closing takes no longer."""
-LONGEST_PAUSE = 1.0
 
 
 class StopListener:
@@ -24,7 +24,7 @@ class StopListener:
         self._client = client
         self._flusher = flusher
         self._closing = threading.Event()
-        self._pause = 0.0
+        self._retry = RetryBudget()
         self._thread = threading.Thread(target=self._run, name="chunkspool-stops", daemon=True)
 
     def start(self) -> None:
@@ -42,8 +42,7 @@ class StopListener:
                 self._listen()
             except (RedisError, OSError):
                 # Not an error to show: until it is back, the replies to heartbeats carry every stop.
-                self._pause = min(max(0.05, self._pause * 2), LONGEST_PAUSE)
-                self._closing.wait(self._pause)
+                self._closing.wait(self._retry.pause())
 
     def _listen(self) -> None:
         pubsub = self._client.pubsub()  # type: ignore[no-untyped-call]
@@ -54,10 +53,10 @@ class StopListener:
                 if message is None:
                     continue
                 if message["type"] == "message":
-                    self._flusher.stop_asked(as_text(message["data"]))
+                    self._flusher.stop(as_text(message["data"]))
                 else:
                     # (Re)subscribed. A stop that was pushed before this moment is told by a heartbeat's reply.
-                    self._pause = 0.0
+                    self._retry.renew()
                     self._flusher.beat_now()
         finally:
             pubsub.close()

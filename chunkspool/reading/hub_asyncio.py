@@ -9,13 +9,14 @@ from typing import TypeVar
 
 import redis.asyncio
 
-from chunkspool.errors import ChunkspoolError, StoreUnavailable
-from chunkspool.reading.channels import TICKS, Lines
-from chunkspool.reading.pubsub import AsyncLink, share_of
-from chunkspool.reading.read_batcher import Desk
-from chunkspool.reading.reader import Patience, Reader
+from chunkspool.errors import ChunkspoolError, InternalError, SpoolClosed, StoreUnavailable
+from chunkspool.reading.channels import TICKS, ChannelTable
+from chunkspool.reading.pubsub import AsyncPubSubConnection, share_of
+from chunkspool.reading.read_batcher import ReadBatcher
+from chunkspool.reading.reader import Reader
+from chunkspool.retry import RetryBudget
 from chunkspool.store.client import AsyncStore
-from chunkspool.store.commands import Reads
+from chunkspool.store.commands import Transaction
 
 T = TypeVar("T")
 LINGER = 1.0
@@ -30,111 +31,109 @@ class AsyncHub:
         self.read_timeout = read_timeout
         self._client = client
         self._tick = recheck / TICKS
-        self._stirred = asyncio.Event()
-        self._lines = Lines(self._stirred.set)
-        self._desk = Desk(AsyncStore(client), share_of(client))
+        self._notified = asyncio.Event()
+        self._channels = ChannelTable(self._notified.set)
+        self._batcher = ReadBatcher(AsyncStore(client), share_of(client))
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def read(self, reads: Reads[T]) -> T:
-        """Make the reads, together with what others read. Raises what they raise, or `StoreError`."""
+    async def read(self, read: Transaction[T]) -> T:
+        """Send the read, together with those of others. Raises what it raises, `StoreError` or `SpoolClosed`."""
         if self._closed:
-            raise self._end(None)
-        return await self._desk.read(reads)
+            raise SpoolClosed
+        return await self._batcher.read(read)
 
     def join(self, reader: Reader) -> None:
         """Bring the frames of its chat to `reader`."""
         if self._closed:
-            reader.fail(self._end(None))
+            reader.fail(SpoolClosed())
             return
-        self._lines.join(reader)
+        self._channels.join(reader)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name="chunkspool-hub")
-        self._stirred.set()
+        self._notified.set()
 
     def leave(self, reader: Reader) -> None:
         """Free what `reader` held."""
-        self._lines.leave(reader)
-        self._stirred.set()
+        self._channels.leave(reader)
+        self._notified.set()
 
     def drop(self, reader: Reader) -> None:
         """Free what `reader` held, some ticks later. The garbage collector may call it, in any thread."""
-        self._lines.drop(reader)
+        self._channels.drop(reader)
 
     async def aclose(self) -> None:
-        """Free all connections; `StoreUnavailable` is raised in the readers that are left."""
+        """Free all connections; `SpoolClosed` is raised in the readers that are left."""
         self._closed = True
-        self._stirred.set()
-        await self._desk.aclose()
+        self._notified.set()
+        await self._batcher.aclose()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
 
     async def _run(self) -> None:
         try:
-            patience = Patience(self.read_timeout)
-            while self._lines and not self._closed:
+            retry = RetryBudget(self.read_timeout)
+            while self._channels and not self._closed:
                 try:
-                    await self._follow(patience)
+                    await self._follow(retry)
                 except StoreUnavailable as error:
-                    self._lines.lost()
-                    await asyncio.sleep(patience.pause_after(error))
+                    self._channels.disconnect()
+                    await asyncio.sleep(retry.pause_after(error))
         except ChunkspoolError as error:
-            self._lines.fail(error)
-        except BaseException as error:
-            self._lines.fail(self._end(error))
+            self._channels.fail(error)
+        except Exception as error:
+            self._channels.fail(InternalError(f"the readers' hub failed: {error!r}"))
             raise
         finally:
-            self._lines.fail(self._end(None))
-            self._lines.lost()
+            # Cancelled, or closed: nobody may wait for a hub that is gone.
+            self._channels.fail(SpoolClosed())
+            self._channels.disconnect()
 
-    def _end(self, error: BaseException | None) -> StoreUnavailable:
-        return StoreUnavailable("the spool was closed" if self._closed else f"the readers' hub has ended: {error!r}")
-
-    async def _follow(self, patience: Patience) -> None:
+    async def _follow(self, retry: RetryBudget) -> None:
         """Serve the readers over one connection; return when the last of them has left."""
-        link = await AsyncLink.opened(self._client)
-        hearing = asyncio.create_task(link.hear(self._lines), name="chunkspool-hub-hears")
-        hearing.add_done_callback(lambda _: self._stirred.set())
+        connection = await AsyncPubSubConnection.open(self._client)
+        hearing = asyncio.create_task(connection.hear(self._channels), name="chunkspool-hub-hears")
+        hearing.add_done_callback(lambda _: self._notified.set())
         try:
-            self._lines.linked()
-            await self._serve(link, hearing, patience)
+            self._channels.connect()
+            await self._serve(connection, hearing, retry)
         finally:
             hearing.cancel()
             try:
                 await asyncio.wait([hearing])
             finally:
-                await link.close()
+                await connection.close()
 
-    async def _serve(self, link: AsyncLink, hearing: asyncio.Task[None], patience: Patience) -> None:
+    async def _serve(self, connection: AsyncPubSubConnection, hearing: asyncio.Task[None], retry: RetryBudget) -> None:
         now = asyncio.get_running_loop().time
         next_tick, give_up = now(), math.inf
         while not (hearing.done() or self._closed):
-            self._stirred.clear()
-            await link.send(self._lines.orders())
+            self._notified.clear()
+            await connection.send(self._channels.take_commands())
             if now() >= next_tick:
-                self._lines.tick()
+                self._channels.tick()
                 next_tick = now() + self._tick
-            await self._look(link)
-            if self._lines.at_rest:
-                patience.renew()
-            give_up = math.inf if self._lines else min(give_up, now() + LINGER)
+            await self._probe(connection)
+            if self._channels.is_settled:
+                retry.renew()
+            give_up = math.inf if self._channels else min(give_up, now() + LINGER)
             if now() >= give_up:
                 return
-            if not self._lines.in_doubt:
-                await self._stirred_until(min(next_tick, give_up))
+            if not self._channels.has_probes:
+                await self._wait_until(min(next_tick, give_up))
         if hearing.done():
             await hearing
 
-    async def _stirred_until(self, moment: float) -> None:
+    async def _wait_until(self, moment: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout_at(moment):
-                await self._stirred.wait()
+                await self._notified.wait()
 
-    async def _look(self, link: AsyncLink) -> None:
-        """Look at some of the chats that may have said something unheard."""
-        looks = self._lines.looks()
-        if looks:
-            found = await link.look([look.reads for look in looks])
-            for look, seen in zip(looks, found, strict=True):
-                self._lines.looked(look, seen)
+    async def _probe(self, connection: AsyncPubSubConnection) -> None:
+        """Probe some of the chats whose readers may have missed something."""
+        probes = self._channels.take_probes()
+        if probes:
+            found = await connection.probe([probe.read for probe in probes])
+            for probe, seen in zip(probes, found, strict=True):
+                self._channels.take_probe_reply(probe, seen)

@@ -13,93 +13,93 @@ import redis.asyncio
 from redis.exceptions import RedisError
 
 from chunkspool.errors import ChunkspoolError
-from chunkspool.reading.channels import Lines, Orders
-from chunkspool.store.client import CONNECT_TIMEOUT, SOCKET_TIMEOUT, AsyncStore, Store, translated
-from chunkspool.store.commands import Reads
+from chunkspool.reading.channels import ChannelTable, PendingCommands
+from chunkspool.store.client import CONNECT_TIMEOUT, SOCKET_TIMEOUT, AsyncStore, Store, translate_errors
+from chunkspool.store.commands import Transaction
 
 T = TypeVar("T")
 CHANNELS = 1000
 """Channels of one SUBSCRIBE."""
-READS = 4
+READ_CONNECTIONS = 4
 """Connections of the client's pool that all readers of a hub together use at a time."""
 BURST = 100
 """Messages after which an event loop gets its turn, if more are there."""
 
 
-class Link:
-    """The connection of a hub with threads. One thread listens, any may send; all but `waits` under the hub's lock."""
+class PubSubConnection:
+    """The connection of a hub of threads. One thread listens, any may send; all but `wait` under the hub's lock."""
 
-    def __init__(self, connection: Any, looking: redis.Redis) -> None:
-        """Own `connection` and the client `looking`, which has one connection."""
+    def __init__(self, connection: Any, probing: redis.Redis) -> None:
+        """Own `connection` and the client `probing`, which has one connection."""
         self._connection = connection
-        self._looking = looking
-        self.broken = False  # sending has failed: hear what is wrong
+        self._probing = probing
+        self.broken = False  # sending has failed: `hear` raises what is wrong
 
     @classmethod
-    def opened(cls, client: redis.Redis) -> Self:
+    def open(cls, client: redis.Redis) -> Self:
         """Connect where `client` connects to. Raises `StoreError`."""
         pool = client.connection_pool
-        options = _own(pool.connection_kwargs)
-        with translated():
+        options = _connection_options(pool.connection_kwargs)
+        with translate_errors():
             connection = pool.connection_class(**options)
             connection.connect()
         own_pool = redis.ConnectionPool(connection_class=pool.connection_class, max_connections=1, **options)
         return cls(connection, redis.Redis(connection_pool=own_pool))
 
-    def send(self, orders: Orders | None) -> None:
-        """Ask for it; the replies come in by `hear`, and so does the error if it cannot be asked."""
+    def send(self, commands: PendingCommands | None) -> None:
+        """Send the commands; the replies come in by `hear`, and so does the error if they cannot be sent."""
         try:
-            for command in () if orders is None else _commands(orders):
+            for command in () if commands is None else _spell(commands):
                 self._connection.send_command(*command, check_health=False)
         except (RedisError, OSError):
             self.broken = True
 
-    def waits(self, seconds: float) -> bool:
+    def wait(self, seconds: float) -> bool:
         """Wait until something comes in; return whether it has. Needs no lock."""
         try:
-            with translated():
+            with translate_errors():
                 return bool(self._connection.can_read(timeout=seconds))
         except (AttributeError, TypeError, ValueError):
             # Another thread could not send, upon which redis-py has closed the socket under our eyes: `hear` tells.
             return True
 
-    def hear(self, lines: Lines) -> None:
+    def hear(self, channels: ChannelTable) -> None:
         """Pass on one message that has begun to come in. Raises `StoreError` if the connection is lost."""
-        with translated():
+        with translate_errors():
             if self.broken:  # redis-py would connect again by itself, without the subscriptions
                 raise ConnectionError("the connection was lost")
             reply = self._connection.read_response(disable_decoding=True, disconnect_on_error=False)
-        _pass_on(reply, lines)
+        _pass_on(reply, channels)
 
-    def look(self, reads: Sequence[Reads[T]]) -> list[T | ChunkspoolError]:
-        """Make cheap reads on a connection beside, which is opened when first used. Needs no lock."""
-        return Store(self._looking).send_all(reads, at_once=False)
+    def probe(self, reads: Sequence[Transaction[T]]) -> list[T | ChunkspoolError]:
+        """Send probes on a connection beside, which is opened when first used. Needs no lock."""
+        return Store(self._probing).send_all(reads, at_once=False)
 
     def close(self) -> None:
         """Free the connections."""
         self._connection.disconnect()
-        self._looking.close()
-        self._looking.connection_pool.disconnect()
+        self._probing.close()
+        self._probing.connection_pool.disconnect()
 
 
-class AsyncLink:
+class AsyncPubSubConnection:
     """The connection of a hub on an event loop."""
 
-    def __init__(self, connection: Any, looking: redis.asyncio.Redis) -> None:
-        """Own `connection` and the client `looking`, which has one connection."""
+    def __init__(self, connection: Any, probing: redis.asyncio.Redis) -> None:
+        """Own `connection` and the client `probing`, which has one connection."""
         self._connection = connection
-        self._looking = looking
+        self._probing = probing
 
     @classmethod
-    async def opened(cls, client: redis.asyncio.Redis) -> Self:
+    async def open(cls, client: redis.asyncio.Redis) -> Self:
         """Connect where `client` connects to. Raises `StoreError`."""
         pool = client.connection_pool
-        # Time limits are set here: redis-py's, one for every reply, would be half of what a look costs, and its
+        # Time limits are set here: redis-py's, one for every reply, would be half of what a probe costs, and its
         # wait_for can swallow a cancellation (Python 3.11).
-        options = _own(pool.connection_kwargs) | {"socket_timeout": None}
+        options = _connection_options(pool.connection_kwargs) | {"socket_timeout": None}
         connection: Any = pool.connection_class(**options)
         try:
-            with translated():
+            with translate_errors():
                 async with asyncio.timeout(CONNECT_TIMEOUT + SOCKET_TIMEOUT):
                     await connection.connect()
         except BaseException:
@@ -108,30 +108,30 @@ class AsyncLink:
         own_pool = redis.asyncio.ConnectionPool(connection_class=pool.connection_class, max_connections=1, **options)
         return cls(connection, redis.asyncio.Redis(connection_pool=own_pool))
 
-    async def send(self, orders: Orders | None) -> None:
-        """Ask for it; the replies come in by `hear`."""
-        if orders is not None:
-            with translated():
+    async def send(self, commands: PendingCommands | None) -> None:
+        """Send the commands; the replies come in by `hear`."""
+        if commands is not None:
+            with translate_errors():
                 async with asyncio.timeout(SOCKET_TIMEOUT):
-                    for command in _commands(orders):
+                    for command in _spell(commands):
                         await self._connection.send_command(*command, check_health=False)
 
-    async def hear(self, lines: Lines) -> None:
+    async def hear(self, channels: ChannelTable) -> None:
         """Pass on all that comes in, until the connection is lost: raises `StoreError`."""
         read = self._connection.read_response
-        with translated():
+        with translate_errors():
             while True:
                 for _ in range(BURST):
                     reply = await read(disable_decoding=True, timeout=math.inf, disconnect_on_error=False)
-                    _pass_on(reply, lines)
+                    _pass_on(reply, channels)
                 await asyncio.sleep(0)
 
-    async def look(self, reads: Sequence[Reads[T]]) -> list[T | ChunkspoolError]:
-        """Make cheap reads on a connection beside, which is opened when first used."""
+    async def probe(self, reads: Sequence[Transaction[T]]) -> list[T | ChunkspoolError]:
+        """Send probes on a connection beside, which is opened when first used."""
         try:
-            with translated():
+            with translate_errors():
                 async with asyncio.timeout(SOCKET_TIMEOUT):
-                    return await AsyncStore(self._looking).send_all(reads, at_once=False)
+                    return await AsyncStore(self._probing).send_all(reads, at_once=False)
         except ChunkspoolError as error:
             return [error] * len(reads)
 
@@ -140,16 +140,16 @@ class AsyncLink:
         with suppress(RedisError, OSError):
             await self._connection.disconnect(nowait=True)
         with suppress(RedisError, OSError):
-            await self._looking.connection_pool.disconnect()
+            await self._probing.connection_pool.disconnect()
 
 
 def share_of(client: redis.Redis | redis.asyncio.Redis) -> int:
     """Return how many of the client's connections its readers may use at a time: never more than half of a pool."""
-    return max(1, min(READS, client.connection_pool.max_connections // 2))
+    return max(1, min(READ_CONNECTIONS, client.connection_pool.max_connections // 2))
 
 
-def _own(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of the pool's connections as a hub's own need them.
+def _connection_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of the pool's connections as a hub's own connections need them.
 
     It is no connection of the pool, so nobody can be starved by it. RESP2: each message is a plain list, no push with
     redis-py's handlers around it. Retries are the hub's: it has to know of every loss.
@@ -163,22 +163,22 @@ def _own(options: dict[str, Any]) -> dict[str, Any]:
     return kept | {"protocol": 2}
 
 
-def _commands(orders: Orders) -> Iterator[tuple[str | bytes, ...]]:
-    for name, channels in (("SUBSCRIBE", orders.join), ("UNSUBSCRIBE", orders.leave)):
+def _spell(commands: PendingCommands) -> Iterator[tuple[str | bytes, ...]]:
+    for name, channels in (("SUBSCRIBE", commands.subscribe), ("UNSUBSCRIBE", commands.unsubscribe)):
         for i in range(0, len(channels), CHANNELS):
             yield (name, *channels[i : i + CHANNELS])
-    if orders.ping:
+    if commands.ping:
         yield ("PING",)
 
 
-def _pass_on(reply: Any, lines: Lines) -> None:
-    lines.alive()
+def _pass_on(reply: Any, channels: ChannelTable) -> None:
+    channels.note_sign_of_life()
     if not isinstance(reply, list):
         return
     kind, channel = reply[0], reply[1]
     if kind == b"message":
-        lines.frame(channel, reply[2])
+        channels.take_frame(channel, reply[2])
     elif kind == b"subscribe":
-        lines.subscribed(channel)
+        channels.confirm_subscribe(channel)
     elif kind == b"unsubscribe":
-        lines.unsubscribed(channel)
+        channels.confirm_unsubscribe(channel)

@@ -1,4 +1,4 @@
-"""Where the readers of an event loop leave their reads: what gathers goes in one round trip, over a few connections."""
+"""Batches the reads of an event loop's readers: what gathers goes in one round trip, over a few connections."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from collections.abc import Iterable, Sequence
 from copy import copy
 from typing import Any, Protocol, TypeVar
 
-from chunkspool.errors import StoreUnavailable
-from chunkspool.store.commands import Reads
+from chunkspool.errors import ChunkspoolError, SpoolClosed, StoreUnavailable
+from chunkspool.store.commands import Transaction
 
 T = TypeVar("T")
 BATCH_READS, BATCH_ENTRIES = 16, 500
-"""Reads of one round trip, and the entries that they may bring: frames wait while they are unpacked."""
+"""Transaction of one round trip, and the entries that they may bring: frames wait while they are unpacked."""
 
 
-class Reading(Protocol):
-    """What of the store is used here."""
+class BatchStore(Protocol):
+    """What of `AsyncStore` is used here."""
 
-    async def send_all(self, reads: Sequence[Reads[Any]], *, at_once: bool) -> Sequence[Any]:
+    async def send_all(self, reads: Sequence[Transaction[Any]], *, at_once: bool) -> Sequence[Any]:
         """Return for each of `reads` what it says, or its error."""
 
 
-class Desk:
+class ReadBatcher:
     """Has at most so many workers, each with a round trip under way."""
 
-    def __init__(self, store: Reading, most: int) -> None:
+    def __init__(self, store: BatchStore, most: int) -> None:
         """`most`: round trips at a time."""
         self._store = store
         self._most = most
-        self._waiting: deque[_Asked] = deque()
+        self._waiting: deque[_PendingRead] = deque()
         self._busy = 0
         self._workers: set[asyncio.Task[None]] = set()
 
-    async def read(self, reads: Reads[T]) -> T:
+    async def read(self, reads: Transaction[T]) -> T:
         """Return what the reads say. Raises what they raise, or `StoreError`."""
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((reads, answer))
@@ -49,7 +49,7 @@ class Desk:
         return found  # type: ignore[no-any-return]
 
     async def aclose(self) -> None:
-        """Give up what is under way; `StoreUnavailable` is raised in those who wait for it.
+        """Give up what is under way; `SpoolClosed` is raised in those who wait for it.
 
         Return when no worker holds a connection any more: one that is yet connecting would never be closed.
         """
@@ -62,17 +62,17 @@ class Desk:
     async def _work(self) -> None:
         try:
             while batch := self._next_batch():
-                await self._read_all(batch)
+                await self._send_batch(batch)
         finally:
             # Here, not when the task is done: who asks in between must find that a worker is wanted.
             self._busy -= 1
 
-    async def _read_all(self, batch: list[_Asked]) -> None:
+    async def _send_batch(self, batch: list[_PendingRead]) -> None:
         try:
             found: Sequence[Any] = await self._store.send_all([reads for reads, _ in batch], at_once=True)
         except asyncio.CancelledError:
-            _answer(batch, StoreUnavailable("the spool was closed"))
-            self._answer_all(StoreUnavailable("the spool was closed"))
+            _answer(batch, SpoolClosed())
+            self._fail_waiting(SpoolClosed())
             raise
         except Exception as error:  # noqa: BLE001 - a fault of ours: it is raised where the chat is read
             found = [error] * len(batch)
@@ -80,14 +80,14 @@ class Desk:
             _answer([asked], one)
         if isinstance(found[0], StoreUnavailable):
             # Those who wait would fare no better, only learn it later.
-            self._answer_all(found[0])
+            self._fail_waiting(found[0])
 
-    def _answer_all(self, error: StoreUnavailable) -> None:
+    def _fail_waiting(self, error: ChunkspoolError) -> None:
         _answer(self._waiting, error)
         self._waiting.clear()
 
-    def _next_batch(self) -> list[_Asked]:
-        batch: list[_Asked] = []
+    def _next_batch(self) -> list[_PendingRead]:
+        batch: list[_PendingRead] = []
         room = BATCH_ENTRIES
         while self._waiting and len(batch) < BATCH_READS and (room >= self._waiting[0][0].entries or not batch):
             reads, answer = self._waiting.popleft()
@@ -97,10 +97,10 @@ class Desk:
         return batch
 
 
-_Asked = tuple[Reads[Any], asyncio.Future[Any]]
+_PendingRead = tuple[Transaction[Any], asyncio.Future[Any]]
 
 
-def _answer(those: Iterable[_Asked], found: Any) -> None:
+def _answer(those: Iterable[_PendingRead], found: Any) -> None:
     for _, answer in those:
         if not answer.done():
             answer.set_result(copy(found) if isinstance(found, Exception) else found)

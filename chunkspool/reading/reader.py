@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Generator
 from copy import copy
@@ -11,20 +10,22 @@ from typing import Any, Protocol
 
 from chunkspool.effects import Pause
 from chunkspool.errors import StoreUnavailable
-from chunkspool.reading.cursor import Cursor, Page
-from chunkspool.store.commands import Reads
+from chunkspool.reading.cursor import Cursor
+from chunkspool.retry import RetryBudget
+from chunkspool.store.commands import Transaction
 from chunkspool.store.entries import Frame, Item, Unreadable
+from chunkspool.store.pages import Page
 
 BUFFER_EVENTS = 500
 BUFFER_BYTES = 256 * 1024
 """What a reader may leave lying of the live events. What comes on top it reads from the log when it gets there."""
 
 
-class Bell(Protocol):
-    """Wakes whoever waits for the reader: a thread or a task."""
+class Waiter(Protocol):
+    """Wakes the thread or task that waits for the reader."""
 
     def set(self) -> None:
-        """Ring; nobody need be waiting."""
+        """Wake it; nobody need be waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,36 +35,11 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait for the bell."""
+    """Wait until the waiter is set."""
 
 
-Step = Reads[Any] | Listen | Wait | Pause
+ReaderEffect = Transaction[Any] | Listen | Wait | Pause
 LISTEN, WAIT = Listen(), Wait()
-
-
-class Patience:
-    """How long a reader puts up with a Redis that is away."""
-
-    __slots__ = ("_limit", "_pause", "_since")
-
-    def __init__(self, limit: float) -> None:
-        """`limit` is in seconds."""
-        self._limit = limit
-        self._since: float | None = None
-        self._pause = 0.05
-
-    def pause_after(self, error: StoreUnavailable) -> float:
-        """Return the seconds to wait before trying again; raise `error` when patience has run out."""
-        now = time.monotonic()
-        self._since = now if self._since is None else self._since
-        if now - self._since >= self._limit:
-            raise error
-        self._pause = min(self._pause * 2, 1.0)
-        return self._pause
-
-    def renew(self) -> None:
-        """Redis has answered."""
-        self._since, self._pause = None, 0.05
 
 
 class Reader:
@@ -72,30 +48,30 @@ class Reader:
     It has no lock of its own: a hub with threads calls it, and advances `begin` and `refill`, under its lock.
     """
 
-    __slots__ = ("_held", "_patience", "_start", "bell", "cursor", "error", "joined", "left", "listening", "ready")
+    __slots__ = ("_held", "_retry", "_start", "cursor", "error", "joined", "left", "listening", "ready", "waiter")
 
-    def __init__(self, cursor: Cursor, bell: Bell, read_timeout: float, start: Reads[int] | None) -> None:
-        """`read_timeout`: seconds that a Redis may be away before the reader is told.
+    def __init__(self, cursor: Cursor, waiter: Waiter, read_timeout: float, start: Transaction[int] | None) -> None:
+        """`read_timeout`: seconds that Redis may be unreachable before the reader is told.
 
         `start`, if given, is the read of the cursor to begin after.
         """
         self.cursor = cursor
-        self.bell = bell
+        self.waiter = waiter
         self.ready: deque[Item] = deque()
         self.joined = False
         self.left = False
         self.listening = False
         self.error: Exception | None = None
-        self._patience = Patience(read_timeout)
+        self._retry = RetryBudget(read_timeout)
         self._held = 0
         self._start = start
 
-    def begin(self) -> Generator[Step, Any, None]:
+    def begin(self) -> Generator[ReaderEffect, Any, None]:
         """Read the first page. What is wrong with the chat or the cursor is raised here."""
         yield from self._find_start()
-        self._take_page((yield self.cursor.page()))
+        self._take_page((yield from self.cursor.page()))
 
-    def refill(self) -> Generator[Step, Any, None]:
+    def refill(self) -> Generator[ReaderEffect, Any, None]:
         """Get at least one entry into `ready`, or the cursor to its end."""
         yield from self._find_start()
         while not (self.ready or self.cursor.done or self.left):
@@ -111,7 +87,7 @@ class Reader:
         """Be at the end; whoever waits is woken."""
         self.left = True
         self.ready.clear()
-        self.bell.set()
+        self.waiter.set()
 
     def offer(self, frame: Frame) -> None:
         """Take a frame in, or leave it to the log where there is no room for it."""
@@ -120,35 +96,35 @@ class Reader:
         else:
             self.ready.extend(self.cursor.take_frame(frame))
         if self.ready or self.cursor.behind:
-            self.bell.set()
+            self.waiter.set()
 
     def confirm(self) -> None:
         """From now on every frame comes; what came before this moment is in the log."""
         self.listening = True
-        self.suspect()
+        self.mark_stale()
 
-    def suspect(self) -> None:
+    def mark_stale(self) -> None:
         """Make the reader look into the log."""
-        self.cursor.doubt()
-        self.bell.set()
+        self.cursor.invalidate()
+        self.waiter.set()
 
     def fail(self, error: Exception) -> None:
         """Raise `error` where the reader is being read."""
         self.error = error
-        self.bell.set()
+        self.waiter.set()
 
-    def _find_start(self) -> Generator[Step, Any, None]:
+    def _find_start(self) -> Generator[ReaderEffect, Any, None]:
         if self._start is not None:
-            self.cursor.seq = yield self._start
+            self.cursor.seq = yield from self._start
             self._start = None
 
-    def _catch_up(self) -> Generator[Step, Any, None]:
+    def _catch_up(self) -> Generator[ReaderEffect, Any, None]:
         try:
-            page = yield self.cursor.page()
+            page = yield from self.cursor.page()
         except StoreUnavailable as error:
-            yield Pause(self._patience.pause_after(error))
+            yield from Pause(self._retry.pause_after(error))
         else:
-            self._patience.renew()
+            self._retry.renew()
             self._take_page(page)
 
     def _take_page(self, page: Page) -> None:

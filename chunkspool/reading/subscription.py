@@ -12,9 +12,9 @@ from chunkspool.effects import Pause, drive, drive_async
 from chunkspool.events import Entry
 from chunkspool.reading.cursor import Cursor
 from chunkspool.reading.hub_asyncio import AsyncHub
-from chunkspool.reading.hub_threads import Hub
-from chunkspool.reading.reader import Listen, Reader, Step, Wait
-from chunkspool.store.commands import Reads
+from chunkspool.reading.hub_threads import ThreadHub
+from chunkspool.reading.reader import Listen, Reader, ReaderEffect, Wait
+from chunkspool.store.commands import Transaction
 from chunkspool.store.entries import opened
 
 
@@ -24,18 +24,18 @@ class Subscription:
     After a `CorruptLog` the same iterator goes on behind the entry that could not be decoded.
     """
 
-    __slots__ = ("_bell", "_hub", "_reader", "_ready")
+    __slots__ = ("_hub", "_reader", "_ready", "_waiter")
 
-    def __init__(self, hub: Hub, cursor: Cursor, start: Reads[int] | None) -> None:
+    def __init__(self, hub: ThreadHub, cursor: Cursor, start: Transaction[int] | None) -> None:
         """`start`, if given, is the read of the cursor to begin after. Nothing is asked of Redis yet."""
         self._hub = hub
-        self._bell = threading.Event()
-        self._reader = Reader(cursor, self._bell, hub.read_timeout, start)
+        self._waiter = threading.Event()
+        self._reader = Reader(cursor, self._waiter, hub.read_timeout, start)
         self._ready = self._reader.ready
 
     def __enter__(self) -> Self:
         """Make sure that the chat exists and the cursor is good: what is wrong is raised here."""
-        drive(self._reader.begin(), self._do, self._hub.lock)
+        drive(self._reader.begin(), self._perform, self._hub.lock)
         return self
 
     def __exit__(self, _type: object, _error: object, _traceback: TracebackType | None) -> None:
@@ -51,7 +51,7 @@ class Subscription:
         """Return the next entry; wait for it where the log has none yet."""
         ready = self._ready
         if not ready:
-            drive(self._reader.refill(), self._do, self._hub.lock)
+            drive(self._reader.refill(), self._perform, self._hub.lock)
             if not ready:
                 raise StopIteration
         item = ready.popleft()
@@ -62,17 +62,17 @@ class Subscription:
         if self._reader.joined:
             self._hub.drop(self._reader)
 
-    def _do(self, step: Step) -> object:
-        match step:
-            case Reads():
-                return self._hub.read(step)
+    def _perform(self, effect: ReaderEffect) -> object:
+        match effect:
+            case Transaction():
+                return self._hub.read(effect)
             case Listen():
                 self._hub.join(self._reader)
             case Wait():
-                self._bell.wait()
-                self._bell.clear()
+                self._waiter.wait()
+                self._waiter.clear()
             case Pause():
-                time.sleep(step.seconds)
+                time.sleep(effect.seconds)
         return None
 
 
@@ -82,18 +82,18 @@ class AsyncSubscription:
     After a `CorruptLog` the same iterator goes on behind the entry that could not be decoded.
     """
 
-    __slots__ = ("_bell", "_hub", "_reader", "_ready")
+    __slots__ = ("_hub", "_reader", "_ready", "_waiter")
 
-    def __init__(self, hub: AsyncHub, cursor: Cursor, start: Reads[int] | None) -> None:
+    def __init__(self, hub: AsyncHub, cursor: Cursor, start: Transaction[int] | None) -> None:
         """`start`, if given, is the read of the cursor to begin after. Nothing is asked of Redis yet."""
         self._hub = hub
-        self._bell = _Bell()
-        self._reader = Reader(cursor, self._bell, hub.read_timeout, start)
+        self._waiter = _TaskWaiter()
+        self._reader = Reader(cursor, self._waiter, hub.read_timeout, start)
         self._ready = self._reader.ready
 
     async def __aenter__(self) -> Self:
         """Make sure that the chat exists and the cursor is good: what is wrong is raised here."""
-        await drive_async(self._reader.begin(), self._do)
+        await drive_async(self._reader.begin(), self._perform)
         return self
 
     async def __aexit__(self, _type: object, _error: object, _traceback: TracebackType | None) -> None:
@@ -109,7 +109,7 @@ class AsyncSubscription:
         """Return the next entry; wait for it where the log has none yet."""
         ready = self._ready
         if not ready:
-            await drive_async(self._reader.refill(), self._do)
+            await drive_async(self._reader.refill(), self._perform)
             if not ready:
                 raise StopAsyncIteration
         item = ready.popleft()
@@ -120,20 +120,20 @@ class AsyncSubscription:
         if self._reader.joined:
             self._hub.drop(self._reader)
 
-    async def _do(self, step: Step) -> object:
-        match step:
-            case Reads():
-                return await self._hub.read(step)
+    async def _perform(self, effect: ReaderEffect) -> object:
+        match effect:
+            case Transaction():
+                return await self._hub.read(effect)
             case Listen():
                 self._hub.join(self._reader)
             case Wait():
-                await self._bell.wait()
+                await self._waiter.wait()
             case Pause():
-                await asyncio.sleep(step.seconds)
+                await asyncio.sleep(effect.seconds)
         return None
 
 
-class _Bell:
+class _TaskWaiter:
     """An asyncio.Event for one waiter, at a tenth of its memory."""
 
     __slots__ = ("_loop", "_waiter")

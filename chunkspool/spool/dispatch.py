@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chunkspool.errors import EnqueueFailed, without_password
+from chunkspool.per_process import PerProcess
 from chunkspool.settings import Settings
 
 if TYPE_CHECKING:  # so that `import chunkspool` does not load Celery
     from celery import Celery
 
 RETRY_POLICY = {"max_retries": 1, "interval_start": 0.1, "interval_max": 0.1}
-"""One more try for a connection that went stale in the pool; a broker that is away is the caller's to hear of."""
+"""One more try for a connection that went stale in the pool; an unreachable broker is the caller's to hear of."""
 CONNECTIONS = 10
 """Messages that are sent at the same time; more of them wait for each other."""
 
-_ONE_AT_A_TIME = threading.Lock()
+_IMPORT_LOCK = threading.Lock()
 """Celery's lazy module cannot stand threads that import from it for the first time at once (ImportError)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Broker:
+    app: Celery
+    connections: Any
+    producers: Any
 
 
 class Dispatcher:
@@ -32,28 +40,28 @@ class Dispatcher:
         """Connect nothing yet."""
         self._settings = settings
         self._given = app
-        self._made: tuple[int, Celery, Any, Any] | None = None
+        self._broker = PerProcess(self._open_broker)
 
     def publish(self, tenant: str, chat_id: str, generation_id: str) -> None:
         """Send the message; its task id is the generation's id. Raises `EnqueueFailed`."""
         try:
-            app, producers = self._ready()
-            with producers.acquire(block=True, timeout=self._settings.publish_timeout) as producer:
-                app.send_task(
-                    self._settings.task,
+            broker = self._broker.get()
+            with broker.producers.acquire(block=True, timeout=self._settings.worker.publish_timeout) as producer:
+                broker.app.send_task(
+                    self._settings.worker.task,
                     args=[tenant, chat_id, generation_id],
                     task_id=generation_id,
-                    queue=self._settings.queue,
+                    queue=self._settings.worker.queue,
                     ignore_result=True,
                     serializer="json",
                     retry=True,
                     retry_policy=RETRY_POLICY,
-                    confirm_timeout=self._settings.publish_timeout,
+                    confirm_timeout=self._settings.worker.publish_timeout,
                     producer=producer,
                 )
         except ValueError:
             # Not its text: of a URL that cannot be parsed it may quote a piece of the password.
-            why = "that is no broker URL; write a / or @ of its password as %2F or %40"
+            why = "the broker's URL is invalid; write a / or @ of its password as %2F or %40"
             raise EnqueueFailed(chat_id, generation_id, why) from None
         except Exception as error:
             # Whatever kept the message from the broker, the caller must hear of it and the generation must end.
@@ -62,35 +70,30 @@ class Dispatcher:
 
     def close(self) -> None:
         """Close our connections, and the app if it is our own."""
-        with _ONE_AT_A_TIME:
-            made, self._made = self._made, None
-        if made is None or made[0] != os.getpid():
+        broker = self._broker.take()
+        if broker is None:
             return
-        _, app, connections, producers = made
-        producers.force_close_all()
-        connections.force_close_all()
+        broker.producers.force_close_all()
+        broker.connections.force_close_all()
         if self._given is None:
-            app.close()
+            broker.app.close()
 
-    def _ready(self) -> tuple[Celery, Any]:
-        """Return the app and its producers; a forked child makes its own."""
-        with _ONE_AT_A_TIME:
-            if self._made is None or self._made[0] != os.getpid():
-                app = self._given or self._own()
-                self._made = (os.getpid(), app, *self._pools(app))
-            return self._made[1], self._made[3]
+    def _open_broker(self) -> _Broker:
+        with _IMPORT_LOCK:
+            app = self._given or self._make_app()
+            return _Broker(app, *self._make_pools(app))
 
-    def _own(self) -> Celery:
+    def _make_app(self) -> Celery:
         from celery import Celery  # noqa: PLC0415 - here, so that readers never load Celery
 
         app = Celery("chunkspool-client", broker=self._settings.broker, set_as_current=False)
         app.conf.update(task_serializer="json", accept_content=["json"])
         return app
 
-    def _pools(self, app: Celery) -> tuple[Any, Any]:
+    def _make_pools(self, app: Celery) -> tuple[Any, Any]:
         from kombu.pools import ProducerPool  # noqa: PLC0415 - as above
 
-        timeout = self._settings.publish_timeout
+        timeout = self._settings.worker.publish_timeout
         # The times are for Redis. RabbitMQ is asked to confirm: it takes nothing before it says so.
         options = {"socket_connect_timeout": timeout / 2, "socket_timeout": timeout, "confirm_publish": True}
         options |= app.conf.broker_transport_options

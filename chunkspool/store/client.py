@@ -1,4 +1,4 @@
-"""Sends calls and reads to Redis, for sync and async clients; the border where Redis's errors become ours."""
+"""Sends script calls and transactions, for sync and async clients; the border where Redis's errors become ours."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from chunkspool.errors import (
     without_password,
 )
 from chunkspool.store import scripts
-from chunkspool.store.commands import Call, Reads
+from chunkspool.store.commands import ScriptCall, Transaction
 
 T = TypeVar("T")
 
 CONNECT_TIMEOUT = 2.0
-"""Seconds to open a connection. A Redis that needs longer is as good as away; what is retried is safe to retry."""
+"""Seconds to open a connection. A Redis that needs longer is as good as unreachable; retrying is always safe."""
 SOCKET_TIMEOUT = 5.0
 """Seconds for a reply. No call of ours blocks in the server."""
 _PASSING = (ClusterDownError, MasterDownError, TryAgainError)
@@ -57,40 +57,41 @@ class Store:
         """`client` stays its owner's to close."""
         self.client = client
 
-    def send(self, call: Call[T] | Reads[T]) -> T:
-        """Run `call` and return what it says. Raises `StoreError` or `CorruptLog`."""
-        with translated():
-            reply = self._read(call) if isinstance(call, Reads) else self._run(call)
-        return _parsed(call, reply)
+    def send(self, call: ScriptCall[T] | Transaction[T]) -> T:
+        """Send `call` and return what it brings. Raises `StoreError` or `CorruptLog`."""
+        with translate_errors():
+            reply = self._send_transaction(call) if isinstance(call, Transaction) else self._send_script(call)
+        return _parse(call, reply)
 
-    def send_all(self, reads: Sequence[Reads[T]], *, at_once: bool) -> list[T | ChunkspoolError]:
-        """Make all reads in one round trip; where one fails, its error is returned in its place.
+    def send_all(self, transactions: Sequence[Transaction[T]], *, at_once: bool) -> list[T | ChunkspoolError]:
+        """Send all in one round trip; where one fails, its error is returned in its place.
 
         `at_once`: as of one moment, otherwise one command after the other.
         """
         try:
-            with translated():
-                pipeline = _filled(self.client.pipeline(transaction=at_once), reads)
+            with translate_errors():
+                pipeline = _fill(self.client.pipeline(transaction=at_once), transactions)
                 try:
                     replies = pipeline.execute(raise_on_error=False)
                 except OutOfMemoryError:
-                    replies = [reply for one in reads for reply in self._run(scripts.reads(one))]
+                    calls = map(scripts.transaction, transactions)
+                    replies = [reply for call in calls for reply in self._send_script(call)]
         except ChunkspoolError as error:
-            return [copy(error) for _ in reads]
-        return _told_apart(reads, replies)
+            return [copy(error) for _ in transactions]
+        return _split_replies(transactions, replies)
 
-    def _run(self, call: Call[Any]) -> Any:
+    def _send_script(self, call: ScriptCall[Any]) -> Any:
         try:
             return self.client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
         except NoScriptError:
             return self.client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
 
-    def _read(self, reads: Reads[Any]) -> Any:
-        pipeline = _filled(self.client.pipeline(transaction=len(reads.commands) > 1), [reads])
+    def _send_transaction(self, transaction: Transaction[Any]) -> Any:
+        pipeline = _fill(self.client.pipeline(transaction=len(transaction.commands) > 1), [transaction])
         try:
             return pipeline.execute()
         except OutOfMemoryError:
-            return self._run(scripts.reads(reads))
+            return self._send_script(scripts.transaction(transaction))
 
 
 class AsyncStore:
@@ -100,44 +101,48 @@ class AsyncStore:
         """`client` stays its owner's to close."""
         self.client = client
 
-    async def send(self, call: Call[T] | Reads[T]) -> T:
-        """Run `call` and return what it says. Raises `StoreError` or `CorruptLog`."""
-        async with cancellation_kept():
-            with translated():
-                reply = await (self._read(call) if isinstance(call, Reads) else self._run(call))
-        return _parsed(call, reply)
+    async def send(self, call: ScriptCall[T] | Transaction[T]) -> T:
+        """Send `call` and return what it brings. Raises `StoreError` or `CorruptLog`."""
+        async with keep_cancellation():
+            with translate_errors():
+                if isinstance(call, Transaction):
+                    reply = await self._send_transaction(call)
+                else:
+                    reply = await self._send_script(call)
+        return _parse(call, reply)
 
-    async def send_all(self, reads: Sequence[Reads[T]], *, at_once: bool) -> list[T | ChunkspoolError]:
-        """Make all reads in one round trip. See `Store.send_all`."""
+    async def send_all(self, transactions: Sequence[Transaction[T]], *, at_once: bool) -> list[T | ChunkspoolError]:
+        """Send all in one round trip. See `Store.send_all`."""
         try:
-            async with cancellation_kept():
-                with translated():
-                    pipeline = _filled(self.client.pipeline(transaction=at_once), reads)
+            async with keep_cancellation():
+                with translate_errors():
+                    pipeline = _fill(self.client.pipeline(transaction=at_once), transactions)
                     try:
                         replies = await pipeline.execute(raise_on_error=False)
                     except OutOfMemoryError:
-                        replies = [reply for one in reads for reply in await self._run(scripts.reads(one))]
+                        calls = map(scripts.transaction, transactions)
+                        replies = [reply for call in calls for reply in await self._send_script(call)]
         except ChunkspoolError as error:
-            return [copy(error) for _ in reads]
-        return _told_apart(reads, replies)
+            return [copy(error) for _ in transactions]
+        return _split_replies(transactions, replies)
 
-    async def _run(self, call: Call[Any]) -> Any:
+    async def _send_script(self, call: ScriptCall[Any]) -> Any:
         try:
             return await self.client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
         except NoScriptError:
             return await self.client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
 
-    async def _read(self, reads: Reads[Any]) -> Any:
-        pipeline = _filled(self.client.pipeline(transaction=len(reads.commands) > 1), [reads])
+    async def _send_transaction(self, transaction: Transaction[Any]) -> Any:
+        pipeline = _fill(self.client.pipeline(transaction=len(transaction.commands) > 1), [transaction])
         try:
             return await pipeline.execute()
         except OutOfMemoryError:
-            return await self._run(scripts.reads(reads))
+            return await self._send_script(scripts.transaction(transaction))
 
 
 def connect(url: str) -> redis.Redis:
     """Return a sync client that connects when it is first used. Raises `SettingsError` for a URL that is none."""
-    with _url_checked(url):
+    with _check_url(url):
         return redis.Redis.from_url(
             url,
             socket_connect_timeout=CONNECT_TIMEOUT,
@@ -148,7 +153,7 @@ def connect(url: str) -> redis.Redis:
 
 def connect_async(url: str) -> redis.asyncio.Redis:
     """Return an asyncio client that connects when it is first used. Raises `SettingsError` for a URL that is none."""
-    with _url_checked(url):
+    with _check_url(url):
         return redis.asyncio.Redis.from_url(
             url,
             socket_connect_timeout=CONNECT_TIMEOUT,
@@ -157,44 +162,44 @@ def connect_async(url: str) -> redis.asyncio.Redis:
         )
 
 
-def _filled(pipeline: Any, reads: Sequence[Reads[Any]]) -> Any:
+def _fill(pipeline: Any, transactions: Sequence[Transaction[Any]]) -> Any:
     """Return the pipeline with the commands in it.
 
     Replies are taken as Redis sends them: redis-py's callbacks would make a dict of every entry of a log, which costs
     a replay half its speed.
     """
     pipeline.response_callbacks = {}
-    for one in reads:
+    for one in transactions:
         for command in one.commands:
             pipeline.execute_command(*command)
     return pipeline
 
 
-def _told_apart(reads: Sequence[Reads[T]], replies: Sequence[Any]) -> list[T | ChunkspoolError]:
+def _split_replies(transactions: Sequence[Transaction[T]], replies: Sequence[Any]) -> list[T | ChunkspoolError]:
     found: list[T | ChunkspoolError] = []
     at = 0
-    for one in reads:
+    for one in transactions:
         own = replies[at : at + len(one.commands)]
         at += len(one.commands)
         error = next((reply for reply in own if isinstance(reply, Exception)), None)
         try:
-            found.append(_parsed(one, own) if error is None else translate(error))
+            found.append(_parse(one, own) if error is None else translate(error))
         except ChunkspoolError as wrong:
             found.append(wrong)
     return found
 
 
-def _parsed(call: Call[T] | Reads[T], reply: Any) -> T:
+def _parse(call: ScriptCall[T] | Transaction[T], reply: Any) -> T:
     try:
         return call.parse(reply)
     except ChunkspoolError:
         raise
     except (ValueError, TypeError, LookupError) as error:
-        raise CorruptLog(None, f"another program has written a value there that is not ours: {error}") from error
+        raise CorruptLog(None, f"another program wrote a value there: {error}") from error
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Turn what redis-py raises inside the block into our errors."""
     try:
         yield
@@ -203,7 +208,7 @@ def translated() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def cancellation_kept() -> AsyncIterator[None]:
+async def keep_cancellation() -> AsyncIterator[None]:
     """Raise the cancellation that came inside the block, or just before it, and got lost there.
 
     redis-py writes through `asyncio.wait_for`, which before Python 3.12 loses one that comes just as it is done.
@@ -228,28 +233,28 @@ def translate(error: Exception) -> ChunkspoolError:
     """Return our error for one of redis-py's (or for an operating system's, which it lets through)."""
     text = str(error) or type(error).__name__
     if isinstance(error, OutOfMemoryError) or "OOM command not allowed" in text:
-        return StoreFull(f"Redis is full, and nothing was written; free memory or raise maxmemory: {text}")
+        return StoreFull(f"Redis is full, so nothing was written; free memory or raise maxmemory: {text}")
     if isinstance(error, InvalidResponse):
-        return StoreRefused(f"what answers there is not a Redis; check the URL: {text}")
+        return StoreRefused(f"the server at this URL is not a Redis; check the URL: {text}")
     if isinstance(error, _REFUSED) or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
-        return StoreRefused(f"the server refuses us; check the URL, the user and the password: {text}")
+        return StoreRefused(f"Redis rejected the connection; check the URL, the user and the password: {text}")
     if isinstance(error, ReadOnlyError):
-        return StoreUnavailable(f"this Redis is a replica, which only the primary writes; try again, or there: {text}")
+        return StoreUnavailable(f"this Redis is a read-only replica; try again, or use the primary's URL: {text}")
     if isinstance(error, ResponseError) and not (isinstance(error, _PASSING) or text.startswith(_PASSING_CODES)):
-        return _refused(text)
-    return StoreUnavailable(f"Redis is away; try again, and check that it runs where the URL says: {text}")
+        return _refusal(text)
+    return StoreUnavailable(f"Redis cannot be reached; check that it runs where the URL says, then try again: {text}")
 
 
-def _refused(text: str) -> ChunkspoolError:
+def _refusal(text: str) -> ChunkspoolError:
     if "WRONGTYPE" in text:
-        return CorruptLog(None, "another program has written a key of another type there; delete it (WRONGTYPE)")
+        return CorruptLog(None, "another program wrote a key of another type there; delete it (WRONGTYPE)")
     if "not an integer" in text or "XADD" in text or "stream ID" in text:
-        return CorruptLog(None, f"another program has changed the counter or the log: {text}")
-    return StoreRefused(f"the server does not do what chunkspool needs (Redis 6.2 or newer): {text}")
+        return CorruptLog(None, f"another program changed the counter or the log: {text}")
+    return StoreRefused(f"the server cannot do what chunkspool needs, Redis 6.2 or newer can: {text}")
 
 
 @contextmanager
-def _url_checked(url: str) -> Iterator[None]:
+def _check_url(url: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError):  # whose text may have a piece of the password

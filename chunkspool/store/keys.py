@@ -1,54 +1,33 @@
-"""Every Redis key and channel of the project is built here, and every id that goes into one is checked here."""
+"""Every Redis key and channel of the project is built here."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-from chunkspool.errors import InvalidId
+from chunkspool.ids import checked_id
 
 STOPS = "cs:stops"
 """Channel on which a stop is pushed to the worker processes; a message is the generation's id."""
 
-UNENDED = "cs:{places}:unended"
+UNFINISHED = "cs:{index}:unfinished"
 """Sorted set, `<tenant> <chat id> <generation id>` by the ms of its enqueue: what the sweep goes through."""
 
-RESENT = "cs:{places}:resent"
-"""Sorted set, as `UNENDED`, by the ms at which the sweep has sent the message anew: that one may wait in the queue."""
+REPUBLISHED = "cs:{index}:republished"
+"""Sorted set, as `UNFINISHED`, by the ms at which the sweep published the message again: it may wait in the queue."""
 
-FRONT = "cs:{places}:front"
-"""String: the enqueue time (ms) of the newest generation that a worker has taken. The queue has come this far."""
+WATERMARK = "cs:{index}:watermark"
+"""String: the enqueue time (ms) of the newest generation that a worker has claimed. The queue has come this far."""
 
-SWEEPING = "cs:{places}:sweeping"
+SWEEP_LOCK = "cs:{index}:sweep_lock"
 """String: there while a sweep is under way or was a moment ago."""
-
-PERMANENT: frozenset[str] = frozenset()
-"""Keys that may live without a TTL. None so far: promise 10 has no exception yet."""
-
-MAX_ID_LENGTH = 128
-ID_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9_.:@~+=-]{0,127}"
-_ID = re.compile(ID_PATTERN)
-_TENANT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@~+=-]{0,127}")
 
 
 def place_of(generation_id: str) -> str:
-    """Return the key of a string, `<tenant> <chat id>`: where a generation is, for a revoke knows nothing but its id.
+    """Return the key of a string, `<tenant> <chat id>`: where a generation is, because a revoke only has the task id.
 
     It stands in no chat's hash tag, so no script touches it.
     """
-    return f"cs:{{places}}:{checked_id('generation_id', generation_id)}"
-
-
-def checked_id(kind: str, value: object) -> str:
-    """Return `value` if it can be an id of this `kind` ("chat_id", "request_id", …), else raise `InvalidId`.
-
-    An id is 1 to 128 characters of ``A-Z a-z 0-9 _ . : @ ~ + = -`` and starts with a letter, a digit or ``_``.
-    A tenant has no colon, because tenants stand in keys that have no braces around them.
-    """
-    pattern = _TENANT if kind == "tenant" else _ID
-    if isinstance(value, str) and pattern.fullmatch(value):
-        return value
-    raise InvalidId(kind, value)
+    return f"cs:{{index}}:place:{checked_id('generation_id', generation_id)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +57,7 @@ class ChatKeys:
 
     @property
     def head(self) -> str:
-        """Hash: `active`, the ids of the generations that have not ended, oldest first, separated by spaces."""
+        """Hash: `active`, the ids of generations that have not ended, oldest first; `born` (see lua/prelude.lua)."""
         return self._key("head")
 
     @property
@@ -88,7 +67,7 @@ class ChatKeys:
 
     @property
     def readers(self) -> str:
-        """Hash: how far each reader has played."""
+        """Hash: reader -> the seq up to which it has read."""
         return self._key("readers")
 
     @property
@@ -104,8 +83,8 @@ class ChatKeys:
         """Return the key of a string, `<generation id> <after>`: what an enqueue with this request id made."""
         return self._key(f"request:{checked_id('request_id', request_id)}")
 
-    def unended(self, generation_id: str) -> str:
-        """Return the member of `UNENDED` that stands for a generation."""
+    def unfinished(self, generation_id: str) -> str:
+        """Return the member of `UNFINISHED` that stands for a generation."""
         return f"{self.tenant} {self.chat_id} {checked_id('generation_id', generation_id)}"
 
     def writer(self, generation_id: str) -> tuple[str, ...]:

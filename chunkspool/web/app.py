@@ -15,11 +15,12 @@ from chunkspool import AsyncSpool
 from chunkspool.web import page as chat_page
 from chunkspool.web import problems
 from chunkspool.web.access import Authorize
-from chunkspool.web.context import Site
+from chunkspool.web.context import WebContext
+from chunkspool.web.gate import RequestGate
 from chunkspool.web.middleware.body_limit import BodyLimit
-from chunkspool.web.middleware.root_path import Mounting
+from chunkspool.web.middleware.deferred_stream import DeferredStream
+from chunkspool.web.middleware.root_path import RootPath
 from chunkspool.web.routes import chats, health, usechat
-from chunkspool.web.streaming.event_stream import HandOver
 from chunkspool.web.streaming.open_streams import OpenStreams
 
 
@@ -42,7 +43,7 @@ def create_app(
     it is not given. The spool stays yours to close, unless `closes_spool`: then the app's lifespan does it.
     """
     settings = spool.settings
-    streams = OpenStreams(settings.heartbeat, leaving)
+    streams = OpenStreams(settings.web.heartbeat, leaving)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -61,16 +62,16 @@ def create_app(
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    app.state.site = Site(spool, authorize, tenant_of, streams)
+    app.state.context = WebContext(spool, authorize, tenant_of, RequestGate(settings.web.answer_timeout), streams)
     problems.install(app)
     app.include_router(chats.router, tags=["chats"])
     app.include_router(usechat.router, tags=["useChat"])
     app.include_router(health.router, tags=["health"])
     if page:
-        chat_page.install(app, settings.flower_url)
-    app.add_middleware(HandOver)
-    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
-    origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
+        chat_page.install(app, settings.web.flower_url)
+    app.add_middleware(DeferredStream)
+    app.add_middleware(BodyLimit, limit=settings.web.max_body_bytes)
+    origins = [origin.strip() for origin in settings.web.cors_origins.split(",") if origin.strip()]
     if origins:
         app.add_middleware(
             CORSMiddleware,
@@ -80,12 +81,12 @@ def create_app(
             expose_headers=["Retry-After", "x-vercel-ai-ui-message-stream"],
         )
     if mounted_at is not None:
-        app.add_middleware(Mounting, at=mounted_at)
-    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
+        app.add_middleware(RootPath, at=mounted_at)
+    app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
     return app
 
 
-def _described(app: FastAPI) -> dict[str, Any]:
+def _describe(app: FastAPI) -> dict[str, Any]:
     """Return the OpenAPI document: FastAPI's, with the media type that problems really have."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)

@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from chunkspool.errors import (
     ChatBusy,
+    ChatContended,
     ChatNotFound,
     ChunkspoolError,
     CorruptLog,
@@ -28,7 +29,9 @@ from chunkspool.errors import (
     InvalidCursor,
     InvalidInput,
     RequestTooLarge,
+    ServerShuttingDown,
     SettingsError,
+    SpoolClosed,
     StoreFull,
     StoreRefused,
     StoreUnavailable,
@@ -73,12 +76,10 @@ class Problem:
 
 
 def problem_of(error: Exception) -> Problem:
-    """Return what a reader is told of an error. What strangers should not learn of the inside goes to the log."""
-    for kind, explain in _EXPLANATIONS.items():
-        if isinstance(error, kind):
-            return explain(error)
-    _LOG.error("a request failed", exc_info=error)
-    return Problem(500, "internal", "Internal error", "The server has a bug; its log says which.")
+    """Return what a client is told of an error. What strangers should not learn of the inside goes to the log."""
+    # The error's own class goes before its parents: the order of the table does not matter.
+    explain = next(filter(None, map(_EXPLANATIONS.get, type(error).__mro__)), _bug)
+    return explain(error)
 
 
 def install(app: FastAPI) -> None:
@@ -91,12 +92,17 @@ async def _answer(_request: Request, error: Exception) -> Response:
     return problem_of(error).response()
 
 
-def _away(seconds: int, kind: str, title: str, detail: str) -> Callable[[Any], Problem]:
+def _unavailable(seconds: int, kind: str, title: str, detail: str) -> Callable[[Any], Problem]:
     def explain(error: Exception) -> Problem:
         _LOG.warning("%s: %s", title, error)
         return Problem(503, kind, title, detail, headers={"retry-after": str(seconds)})
 
     return explain
+
+
+def _bug(error: Exception) -> Problem:
+    _LOG.error("a request failed", exc_info=error)
+    return Problem(500, "internal", "Internal error", "Internal error; see the server log.")
 
 
 def _denied(error: AccessDenied) -> Problem:
@@ -155,17 +161,24 @@ _EXPLANATIONS: Mapping[type[Exception], Callable[[Any], Problem]] = {
     InvalidCursor: _simple(400, "invalid-cursor", "Invalid cursor"),
     RequestTooLarge: _too_large,
     ChatBusy: _busy,
-    EnqueueFailed: _away(5, "broker-away", "No worker can be reached", "The broker is away; nothing was started."),
-    StoreUnavailable: _away(2, "store-away", "The store is away", "Redis does not answer; try again."),
-    StoreFull: _away(10, "store-full", "The store is full", "Redis is out of memory; nothing was written."),
-    StoreRefused: _away(30, "store-refuses", "The store refuses", "Redis refuses this server; its log says why."),
+    ChatContended: _simple(409, "chat-contended", "Chat contended"),
+    EnqueueFailed: _unavailable(
+        5, "broker-away", "Broker unreachable", "The broker cannot be reached; nothing was started."
+    ),
+    StoreUnavailable: _unavailable(2, "store-away", "Redis unreachable", "Redis cannot be reached; try again."),
+    StoreFull: _unavailable(10, "store-full", "Redis full", "Redis is out of memory; nothing was written."),
+    StoreRefused: _unavailable(30, "store-refuses", "Redis refused", "Redis rejected this server; see the server log."),
+    ServerShuttingDown: _unavailable(1, "shutting-down", "Shutting down", "The server is shutting down; try again."),
+    SpoolClosed: _unavailable(1, "shutting-down", "Shutting down", "The server is shutting down; try again."),
     CorruptLog: _corrupt,
-    SettingsError: _away(30, "not-configured", "Not configured", "This server cannot do that; its log says why."),
+    SettingsError: _unavailable(
+        30, "not-configured", "Not configured", "This server is not set up for that; see its log."
+    ),
     InvalidInput: _simple(422, "invalid", "Invalid request"),
     RequestValidationError: _not_validated,
     HTTPException: _of_http,
 }
-"""The first that fits is taken: special errors stand before their general ones."""
+"""What each error is told as; the others are bugs. Those of a worker (`Interrupted` and the like) reach no route."""
 
 
 def _short(value: object, longest: int = 60) -> object:

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.json_schema import SkipJsonSchema
 
+from chunkspool.ids import ID_PATTERN, MAX_ID_LENGTH, GenerationId
 from chunkspool.request import MAX_REASON, Message
 from chunkspool.results import Stop
-from chunkspool.store.keys import ID_PATTERN, MAX_ID_LENGTH
+from chunkspool.states import OnActive
 
 Absent = SkipJsonSchema[None]
 """What need not be there. An explicit null is taken, too, and not advertised."""
@@ -31,14 +32,14 @@ class AskBody(_Body):
     messages: Annotated[list[Message], Field(min_length=1)] | Absent = None
     model: Annotated[str, Field(min_length=1, max_length=200)] | Absent = None
     request_id: Id | Absent = Field(default=None, description="the same one again is the same generation, not another")
-    on_active: Literal["reject", "replace", "allow"] = Field("reject", description="what to do while the chat is busy")
+    on_active: OnActive = Field("reject", description="what to do while the chat is busy")
     params: dict[str, JsonValue] | Absent = Field(default=None, description="for the model's provider, as they are")
 
 
 class StopBody(_Body):
     """Which generation to stop; without one, all that are active in the chat."""
 
-    generation_id: Id | Absent = None
+    generation_id: Annotated[Id | Absent, Field(alias="generation")] = None
     reason: Annotated[str, Field(max_length=MAX_REASON)] | Absent = None
 
 
@@ -50,16 +51,16 @@ class Links(BaseModel):
     chat: str
 
 
-class Asked(BaseModel):
+class AskResponse(BaseModel):
     """A generation is on its way; its first event comes after the cursor `after`."""
 
-    generation_id: str
+    generation_id: GenerationId
     chat_id: str
     after: int
     links: Links
 
 
-class StopReply(BaseModel):
+class StopResponse(BaseModel):
     """What became of each generation."""
 
     stops: tuple[Stop, ...]

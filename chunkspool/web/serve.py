@@ -43,7 +43,7 @@ async def _serve(settings: Settings, host: str, port: int, authorize: Authorize)
 def _authorize(settings: Settings, *, open_access: bool) -> Authorize:
     if open_access:
         return allow_all
-    if settings.token_secret is None:
+    if settings.web.token_secret is None:
         raise SettingsError(
             f"set {variable_of('token_secret')} to serve only those who have a token, or use --open to let everybody "
             "read, ask, stop and erase"

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 
 from chunkspool.errors import InvalidInput, SettingsError
+from chunkspool.ids import checked_id
 from chunkspool.settings import Settings, variable_of
-from chunkspool.store.keys import checked_id
 from chunkspool.web.access import AccessDenied, Action
 
 ANY_CHAT = "*"
@@ -51,9 +51,9 @@ class SignedTokens:
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
         """Use the setting `token_secret`. Raises `SettingsError` where there is none, or one that can be guessed."""
-        if settings.token_secret is None:
+        if settings.web.token_secret is None:
             raise SettingsError(f"tokens need a secret: set {variable_of('token_secret')}")
-        return cls(settings.token_secret.get_secret_value())
+        return cls(settings.web.token_secret.get_secret_value())
 
     def issue(
         self,

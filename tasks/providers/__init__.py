@@ -12,18 +12,18 @@ BUILT_IN = ("openai_api", "scripted")
 
 
 def load_provider(settings: Settings) -> Provider:
-    """Return the provider that `settings.provider` names; it connects nothing yet. Raises `SettingsError`."""
+    """Return the provider that the settings name; it connects nothing yet. Raises `SettingsError`."""
     provider = _load(settings)
-    if settings.recovery == "continue" and not getattr(provider, "can_continue", False):
+    if settings.worker.recovery == "continue" and not getattr(provider, "can_continue", False):
         raise SettingsError(
-            f"{variable_of('recovery')}='continue': the provider {settings.provider} cannot go on from a text; "
-            f"set it to restart, or let the provider have can_continue = True"
+            f"{variable_of('recovery')}='continue': the provider {settings.provider.provider} cannot continue a text; "
+            "set it to restart, or give the provider can_continue = True"
         )
     return provider
 
 
 def _load(settings: Settings) -> Provider:
-    name = settings.provider
+    name = settings.provider.provider
     if name == "openai_api":
         try:
             from tasks.providers.openai_api import OpenAIProvider  # noqa: PLC0415 - the SDK is large, not all load it

@@ -49,8 +49,8 @@ class OpenAIProvider:
     def __init__(self, settings: Settings) -> None:
         """Check the settings. Raises `SettingsError` when they do not say where the models are."""
         self._settings = settings
-        self._key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else ""
-        self._url = settings.openai_base_url
+        self._key = settings.provider.openai_api_key.get_secret_value() if settings.provider.openai_api_key else ""
+        self._url = settings.provider.openai_base_url
         _check(self._url, self._key)
         self._made: openai.AsyncOpenAI | None = None
         self._first_model: str | None = None
@@ -89,7 +89,7 @@ class OpenAIProvider:
         # Made in the process and loop that use it: connections survive neither a fork nor their loop.
         if self._made is None:
             # The attempt's own clocks run out long before; this one is for a caller that has none.
-            silence = 2 * max(self._settings.first_token_timeout, self._settings.idle_timeout)
+            silence = 2 * max(self._settings.worker.first_token_timeout, self._settings.worker.idle_timeout)
             self._made = openai.AsyncOpenAI(
                 api_key=self._key or _NO_KEY,
                 base_url=self._url or OPENAI_URL,
@@ -101,7 +101,7 @@ class OpenAIProvider:
     async def _answered(self, request: ModelRequest, opened: AsyncExitStack) -> AsyncAPIResponse[Any]:
         """Send the request; `opened` closes the response, whose body is yet to be read."""
         params = _checked(request.params) | (_CONTINUING if request.prefix else {})
-        model = request.model or self._settings.model or await self._default_model()
+        model = request.model or self._settings.provider.model or await self._default_model()
         create = self._client.chat.completions.with_streaming_response.create
         response = await self._continuing(
             request,
@@ -148,7 +148,7 @@ class OpenAIProvider:
             except CALL_ERRORS as error:
                 meaning, after = of_call(error)
             # Out here the SDK's error is not its context: it quotes the server, which may quote the prompt.
-            if meaning.code not in AGAIN or after > MAX_PAUSE or failures >= self._settings.provider_retries:
+            if meaning.code not in AGAIN or after > MAX_PAUSE or failures >= self._settings.provider.provider_retries:
                 raise meaning
             await asyncio.sleep(max(after, _pause(failures)))
             failures += 1

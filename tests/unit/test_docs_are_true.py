@@ -11,7 +11,7 @@ import pytest
 
 from chunkspool import events
 from chunkspool.provider import Finish, ModelRequest, Text, Usage
-from chunkspool.settings import Settings, variable_of
+from chunkspool.settings import GROUP_OF, Settings, variable_of
 from tasks.providers import load_provider
 from tasks.providers.failures import AGAIN, RETRYABLE, Code
 from tasks.providers.scripted import Step
@@ -24,7 +24,8 @@ def test_every_setting_is_documented_with_its_default() -> None:
     text = (DOCS / "settings.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith(("| `CHUNKSPOOL", "| `OPENAI"))]
     expected = []
-    for name, field in Settings.model_fields.items():
+    for name, group in GROUP_OF.items():
+        field = type(getattr(Settings(), group)).model_fields[name]
         default = f"{field.default:g}" if isinstance(field.default, float) else field.default
         shown = "" if default in (None, "") else f"`{default}`"
         expected.append(f"| `{variable_of(name)}` | {shown} | {field.description} |")
@@ -35,7 +36,7 @@ def test_every_event_is_documented_with_its_fields() -> None:
     """docs/events.md has one row for each type, with its own fields in order."""
     text = (DOCS / "events.md").read_text()
     for model in get_args(events.Known):
-        own = [name for name in model.model_fields if name not in {"type", "generation"}]
+        own = [name for name in model.model_fields if name not in {"type", "generation_id"}]
         fields = ", ".join(f"`{name}`" for name in own)
         row = f"| `{model.model_fields['type'].default}` | {fields} |"
         assert row.replace("|  |", "| |") in text

@@ -19,10 +19,14 @@ MADE: dict[str, ChunkspoolError] = {
     "ChatNotFound": errors.ChatNotFound("chat"),
     "GenerationNotFound": errors.GenerationNotFound("chat", "one"),
     "ChatBusy": errors.ChatBusy("chat", ("one", "two")),
+    "ChatContended": errors.ChatContended("chat", "be erased"),
     "EnqueueFailed": errors.EnqueueFailed("chat", "one", "away"),
     "CursorExpired": errors.CursorExpired(3, 7, 9),
     "CursorAhead": errors.CursorAhead(9, 3),
     "CorruptLog": errors.CorruptLog(7, "it is not JSON"),
+    "LogRolledBack": errors.LogRolledBack("one"),
+    "SpoolClosed": errors.SpoolClosed(),
+    "ServerShuttingDown": errors.ServerShuttingDown(),
     "NotClaimed": errors.NotClaimed("one", "held"),
     "ProviderError": errors.ProviderError("rate_limit", "Too busy.", retryable=True),
     "ContinuationRefused": errors.ContinuationRefused("refused", "It cannot.", retryable=False),
@@ -75,13 +79,14 @@ def test_errors_can_be_pickled(kind: type[ChunkspoolError]) -> None:
 def test_messages_tell_what_is_and_what_to_do() -> None:
     """For people: the ids they know, and the way on."""
     said = {name: str(error) for name, error in MADE.items()}
-    assert "'a/b' is not an id: use 1 to 128 characters" in said["InvalidId"]
+    assert "'a/b' is not a valid id: use 1 to 128 characters" in said["InvalidId"]
     assert "pass the seq of the last event you have" in said["InvalidCursor"]
     assert "'chat' does not exist" in said["ChatNotFound"]
     assert "busy with generation one, two: wait for it, or enqueue with on_active=" in said["ChatBusy"]
+    assert "changes too fast to be erased: stop its generations first" in said["ChatContended"]
     assert "check the broker, then enqueue again: away" in said["EnqueueFailed"]
-    assert "kept are 7 to 9; go on from cursor 6" in said["CursorExpired"]
-    assert "nothing up to 9 is kept; go on from cursor 9" in str(errors.CursorExpired(3, 10, 9))
+    assert "events 7 to 9 are kept; continue from cursor 6" in said["CursorExpired"]
+    assert "no event up to 9 is kept; continue from cursor 9" in str(errors.CursorExpired(3, 10, 9))
     assert "whose last seq is 3; start again from 0" in said["CursorAhead"]
     assert "event 7 cannot be read: it is not JSON" in said["CorruptLog"]
     assert "a key of the chat cannot be read" in str(errors.CorruptLog(None, "why"))

@@ -13,7 +13,7 @@ from pydantic_core import from_json
 
 from chunkspool.errors import CorruptLog
 from chunkspool.events import (
-    Data,
+    DataEvent,
     Event,
     GenerationCompleted,
     GenerationFailed,
@@ -22,10 +22,10 @@ from chunkspool.events import (
     GenerationStopped,
     ReasoningDelta,
     TextDelta,
-    ToolCall,
-    ToolResult,
+    ToolCallEvent,
+    ToolResultEvent,
     UnknownEvent,
-    Usage,
+    UsageEvent,
     decode,
     encode,
 )
@@ -38,17 +38,17 @@ JSON: st.SearchStrategy[JsonValue] = st.recursive(
     max_leaves=5,
 )
 EVENTS: st.SearchStrategy[Event] = st.one_of(
-    st.builds(GenerationQueued, generation=TEXT),
-    st.builds(GenerationStarted, generation=TEXT, attempt=COUNT, model=st.none() | TEXT, continues=st.booleans()),
-    st.builds(TextDelta, generation=TEXT, text=TEXT),
-    st.builds(ReasoningDelta, generation=TEXT, text=TEXT),
-    st.builds(ToolCall, generation=TEXT, id=TEXT, name=TEXT, arguments=TEXT),
-    st.builds(ToolResult, generation=TEXT, id=TEXT, output=JSON),
-    st.builds(Data, generation=TEXT, name=TEXT, value=JSON),
-    st.builds(Usage, generation=TEXT, input_tokens=COUNT, output_tokens=COUNT),
-    st.builds(GenerationCompleted, generation=TEXT, finish_reason=TEXT),
-    st.builds(GenerationStopped, generation=TEXT, by=TEXT, reason=st.none() | TEXT),
-    st.builds(GenerationFailed, generation=TEXT, code=TEXT, message=TEXT, retryable=st.booleans()),
+    st.builds(GenerationQueued, generation_id=TEXT),
+    st.builds(GenerationStarted, generation_id=TEXT, attempt=COUNT, model=st.none() | TEXT, continues=st.booleans()),
+    st.builds(TextDelta, generation_id=TEXT, text=TEXT),
+    st.builds(ReasoningDelta, generation_id=TEXT, text=TEXT),
+    st.builds(ToolCallEvent, generation_id=TEXT, id=TEXT, name=TEXT, arguments=TEXT),
+    st.builds(ToolResultEvent, generation_id=TEXT, id=TEXT, output=JSON),
+    st.builds(DataEvent, generation_id=TEXT, name=TEXT, value=JSON),
+    st.builds(UsageEvent, generation_id=TEXT, input_tokens=COUNT, output_tokens=COUNT),
+    st.builds(GenerationCompleted, generation_id=TEXT, finish_reason=TEXT),
+    st.builds(GenerationStopped, generation_id=TEXT, by=TEXT, reason=st.none() | TEXT),
+    st.builds(GenerationFailed, generation_id=TEXT, code=TEXT, message=TEXT, retryable=st.booleans()),
 )
 
 
@@ -63,23 +63,23 @@ def test_an_event_is_decoded_as_it_was(event: Event) -> None:
 
 def test_stored_bytes_are_compact_utf8() -> None:
     """No blanks, and no escapes where UTF-8 has the character."""
-    raw = encode(TextDelta(generation="g", text="é😀"))
+    raw = encode(TextDelta(generation_id="g", text="é😀"))
     assert raw == '{"type":"text.delta","generation":"g","text":"é😀"}'.encode()
 
 
 @pytest.mark.parametrize(("said", "stored"), [("\ud83d\ude00", "😀"), ("a\ud83d", "a\ufffd"), ("\ude00b", "\ufffdb")])
 def test_halves_of_a_surrogate_pair(said: str, stored: str) -> None:
     """A pair becomes its character, a half that is alone U+FFFD: JSON in UTF-8 can hold neither."""
-    assert decode(encode(TextDelta(generation="g", text=said)), 1) == TextDelta(generation="g", text=stored)
-    data = decode(encode(Data(generation="g", name=said, value={said: [said]})), 1)
-    assert data == Data(generation="g", name=stored, value={stored: [stored]})
+    assert decode(encode(TextDelta(generation_id="g", text=said)), 1) == TextDelta(generation_id="g", text=stored)
+    data = decode(encode(DataEvent(generation_id="g", name=said, value={said: [said]})), 1)
+    assert data == DataEvent(generation_id="g", name=stored, value={stored: [stored]})
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("text", ["plain", "half \ud83d"])
 def test_numbers_that_json_does_not_have_are_null(number: float, text: str) -> None:
     """Browsers read the stored bytes: they must be JSON."""
-    raw = encode(Data(generation="g", name="n", value=[number, text]))
+    raw = encode(DataEvent(generation_id="g", name="n", value=[number, text]))
     assert from_json(raw, allow_inf_nan=False)["value"][0] is None
 
 
@@ -88,10 +88,10 @@ def test_an_unknown_type_is_passed_on_with_all_its_fields() -> None:
     raw = b'{"type":"image.delta","generation":"g","png":"abc","size":[1,2]}'
     event = decode(raw, 1)
     assert isinstance(event, UnknownEvent)
-    assert (event.type, event.generation) == ("image.delta", "g")
+    assert (event.type, event.generation_id) == ("image.delta", "g")
     assert event.model_extra == {"png": "abc", "size": [1, 2]}
     assert encode(event) == raw
-    assert decode(b'{"type":"chat.renamed"}', 1).generation == ""
+    assert decode(b'{"type":"chat.renamed"}', 1).generation_id == ""
 
 
 def test_further_fields_of_a_known_type_are_kept() -> None:
@@ -105,7 +105,7 @@ def test_further_fields_of_a_known_type_are_kept() -> None:
 
 def test_an_event_does_not_change() -> None:
     """The readers of a chat may share it."""
-    event = TextDelta(generation="g", text="a")
+    event = TextDelta(generation_id="g", text="a")
     with pytest.raises(ValidationError):
         event.text = "b"  # type: ignore[misc]
 

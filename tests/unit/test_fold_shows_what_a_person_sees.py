@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkspool.events import (
-    Data,
+    DataEvent,
     Event,
     GenerationCompleted,
     GenerationFailed,
@@ -15,29 +15,29 @@ from chunkspool.events import (
     GenerationStopped,
     ReasoningDelta,
     TextDelta,
-    ToolCall,
-    ToolResult,
+    ToolCallEvent,
+    ToolResultEvent,
     UnknownEvent,
-    Usage,
+    UsageEvent,
 )
-from chunkspool.fold import Answer, Call, fold
+from chunkspool.fold import Answer, ToolUse, fold
 
 G = st.sampled_from(["g", "h", "i"])
 TEXT = st.text("ab", max_size=2)
 EVENTS: st.SearchStrategy[Event] = st.one_of(
-    st.builds(GenerationQueued, generation=G),
-    st.builds(GenerationStarted, generation=G, attempt=st.integers(1, 3), model=TEXT, continues=st.booleans()),
-    st.builds(TextDelta, generation=G, text=TEXT),
-    st.builds(TextDelta, generation=G, text=TEXT),
-    st.builds(ReasoningDelta, generation=G, text=TEXT),
-    st.builds(ToolCall, generation=G, id=TEXT, name=TEXT, arguments=TEXT),
-    st.builds(ToolResult, generation=G, id=TEXT, output=TEXT),
-    st.builds(Data, generation=G, name=TEXT, value=TEXT),
-    st.builds(Usage, generation=G, input_tokens=st.just(1), output_tokens=st.just(2)),
-    st.builds(GenerationCompleted, generation=G, finish_reason=TEXT),
-    st.builds(GenerationStopped, generation=G, by=TEXT, reason=st.none() | TEXT),
-    st.builds(GenerationFailed, generation=G, code=TEXT, message=TEXT),
-    st.builds(UnknownEvent, type=st.just("image.delta"), generation=G),
+    st.builds(GenerationQueued, generation_id=G),
+    st.builds(GenerationStarted, generation_id=G, attempt=st.integers(1, 3), model=TEXT, continues=st.booleans()),
+    st.builds(TextDelta, generation_id=G, text=TEXT),
+    st.builds(TextDelta, generation_id=G, text=TEXT),
+    st.builds(ReasoningDelta, generation_id=G, text=TEXT),
+    st.builds(ToolCallEvent, generation_id=G, id=TEXT, name=TEXT, arguments=TEXT),
+    st.builds(ToolResultEvent, generation_id=G, id=TEXT, output=TEXT),
+    st.builds(DataEvent, generation_id=G, name=TEXT, value=TEXT),
+    st.builds(UsageEvent, generation_id=G, input_tokens=st.just(1), output_tokens=st.just(2)),
+    st.builds(GenerationCompleted, generation_id=G, finish_reason=TEXT),
+    st.builds(GenerationStopped, generation_id=G, by=TEXT, reason=st.none() | TEXT),
+    st.builds(GenerationFailed, generation_id=G, code=TEXT, message=TEXT),
+    st.builds(UnknownEvent, type=st.just("image.delta"), generation_id=G),
 )
 
 
@@ -56,40 +56,40 @@ def test_wherever_it_is_cut_it_folds_to_the_same(events: list[Event]) -> None:
 @given(st.lists(EVENTS, max_size=30))
 def test_answers_do_not_mix(events: list[Event]) -> None:
     """Each generation looks as if it were alone in the chat, and they stand in the order of their beginnings."""
-    order = dict.fromkeys(event.generation for event in events if not isinstance(event, UnknownEvent))
-    assert [answer.generation for answer in fold(events)] == list(order)
+    order = dict.fromkeys(event.generation_id for event in events if not isinstance(event, UnknownEvent))
+    assert [answer.generation_id for answer in fold(events)] == list(order)
     for answer in fold(events):
-        assert fold(event for event in events if event.generation == answer.generation) == (answer,)
+        assert fold(event for event in events if event.generation_id == answer.generation_id) == (answer,)
 
 
 def test_a_whole_answer() -> None:
     """All that one attempt says, in its place."""
     (answer,) = fold(
         [
-            GenerationQueued(generation="g"),
-            GenerationStarted(generation="g", attempt=1, model="m"),
-            ReasoningDelta(generation="g", text="h"),
-            ReasoningDelta(generation="g", text="m"),
-            TextDelta(generation="g", text="It is "),
-            ToolCall(generation="g", id="1", name="clock", arguments="{}"),
-            ToolCall(generation="g", id="2", name="clock", arguments="{}"),
-            ToolResult(generation="g", id="2", output={"hour": 12}),
-            TextDelta(generation="g", text="noon."),
-            Data(generation="g", name="colour", value="red"),
-            Usage(generation="g", input_tokens=3, output_tokens=4),
-            GenerationCompleted(generation="g", finish_reason="length"),
+            GenerationQueued(generation_id="g"),
+            GenerationStarted(generation_id="g", attempt=1, model="m"),
+            ReasoningDelta(generation_id="g", text="h"),
+            ReasoningDelta(generation_id="g", text="m"),
+            TextDelta(generation_id="g", text="It is "),
+            ToolCallEvent(generation_id="g", id="1", name="clock", arguments="{}"),
+            ToolCallEvent(generation_id="g", id="2", name="clock", arguments="{}"),
+            ToolResultEvent(generation_id="g", id="2", output={"hour": 12}),
+            TextDelta(generation_id="g", text="noon."),
+            DataEvent(generation_id="g", name="colour", value="red"),
+            UsageEvent(generation_id="g", input_tokens=3, output_tokens=4),
+            GenerationCompleted(generation_id="g", finish_reason="length"),
         ]
     )
     assert answer == Answer(
-        generation="g",
+        generation_id="g",
         state="completed",
         attempt=1,
         model="m",
         text="It is noon.",
         reasoning="hm",
-        tool_calls=(Call("1", "clock", "{}"), Call("2", "clock", "{}", {"hour": 12})),
+        tool_calls=(ToolUse("1", "clock", "{}"), ToolUse("2", "clock", "{}", {"hour": 12})),
         data=(("colour", "red"),),
-        usage=Usage(generation="g", input_tokens=3, output_tokens=4),
+        usage=UsageEvent(generation_id="g", input_tokens=3, output_tokens=4),
         finish_reason="length",
     )
 
@@ -97,16 +97,16 @@ def test_a_whole_answer() -> None:
 def test_a_new_attempt_voids_what_the_old_one_said() -> None:
     """All of it: text, thinking, tools, data and usage."""
     said = [
-        GenerationStarted(generation="g", attempt=1),
-        TextDelta(generation="g", text="old"),
-        ReasoningDelta(generation="g", text="old"),
-        ToolCall(generation="g", id="1", name="old", arguments="{}"),
-        Data(generation="g", name="old", value=1),
-        Usage(generation="g", input_tokens=1, output_tokens=1),
+        GenerationStarted(generation_id="g", attempt=1),
+        TextDelta(generation_id="g", text="old"),
+        ReasoningDelta(generation_id="g", text="old"),
+        ToolCallEvent(generation_id="g", id="1", name="old", arguments="{}"),
+        DataEvent(generation_id="g", name="old", value=1),
+        UsageEvent(generation_id="g", input_tokens=1, output_tokens=1),
     ]
-    again = GenerationStarted(generation="g", attempt=2, model="m")
+    again = GenerationStarted(generation_id="g", attempt=2, model="m")
     assert fold([*said, again]) == (Answer("g", "running", attempt=2, model="m"),)
-    (answer,) = fold([*said, again, TextDelta(generation="g", text="new")])
+    (answer,) = fold([*said, again, TextDelta(generation_id="g", text="new")])
     assert answer.text == "new"
 
 
@@ -114,10 +114,10 @@ def test_an_attempt_that_continues_keeps_what_was_said() -> None:
     """Then the old text and the new one are one answer."""
     (answer,) = fold(
         [
-            GenerationStarted(generation="g", attempt=1),
-            TextDelta(generation="g", text="one, "),
-            GenerationStarted(generation="g", attempt=2, continues=True),
-            TextDelta(generation="g", text="two"),
+            GenerationStarted(generation_id="g", attempt=1),
+            TextDelta(generation_id="g", text="one, "),
+            GenerationStarted(generation_id="g", attempt=2, continues=True),
+            TextDelta(generation_id="g", text="two"),
         ]
     )
     assert (answer.text, answer.attempt, answer.state) == ("one, two", 2, "running")
@@ -125,16 +125,16 @@ def test_an_attempt_that_continues_keeps_what_was_said() -> None:
 
 def test_how_it_ended() -> None:
     """State and reason of each ending; the text stays."""
-    text = [GenerationStarted(generation="g", attempt=1), TextDelta(generation="g", text="a")]
-    (stopped,) = fold([*text, GenerationStopped(generation="g", by="user", reason="enough")])
+    text = [GenerationStarted(generation_id="g", attempt=1), TextDelta(generation_id="g", text="a")]
+    (stopped,) = fold([*text, GenerationStopped(generation_id="g", by="user", reason="enough")])
     assert (stopped.state, stopped.stopped_by, stopped.reason, stopped.text) == ("stopped", "user", "enough", "a")
-    (failed,) = fold([*text, GenerationFailed(generation="g", code="c", message="m")])
+    (failed,) = fold([*text, GenerationFailed(generation_id="g", code="c", message="m")])
     assert (failed.state, failed.error_code, failed.error, failed.text) == ("failed", "c", "m", "a")
-    assert fold([GenerationQueued(generation="g")]) == (Answer("g", "queued"),)
+    assert fold([GenerationQueued(generation_id="g")]) == (Answer("g", "queued"),)
     assert fold([]) == ()
 
 
 def test_a_log_whose_beginning_is_gone() -> None:
     """What is kept is shown."""
-    (answer,) = fold([TextDelta(generation="g", text="the end"), GenerationCompleted(generation="g")])
+    (answer,) = fold([TextDelta(generation_id="g", text="the end"), GenerationCompleted(generation_id="g")])
     assert (answer.text, answer.state) == ("the end", "completed")

@@ -8,8 +8,7 @@ import uuid
 import pytest
 
 from chunkspool import ids
-from chunkspool.ids import new_generation_id
-from chunkspool.store.keys import checked_id
+from chunkspool.ids import checked_id, new_generation_id
 
 
 def test_an_id_is_a_uuid_of_version_7() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chunkspool.errors import InvalidId
-from chunkspool.store.keys import checked_id
+from chunkspool.ids import checked_id
 
 BAD = ["", "a{b", "a}b", "a/b", "a b", "tab\t", "nul\0", "new\n", "ü", "-x", ".x", "x" * 129, None, 7, b"bytes"]
 

@@ -113,7 +113,7 @@ def test_construction_connects_nothing(face: type[Spool | AsyncSpool]) -> None:
     for spool in (
         face.from_url(url, "amqp://nowhere.invalid//", tenant="acme"),
         face.from_env({"CHUNKSPOOL_REDIS_URL": url}),
-        face.from_settings(Settings(redis_url=url)),
+        face.from_settings(Settings.checked({"redis_url": url})),
         face(client, app),
         face(client, tenant="acme"),
     ):

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from chunkspool.errors import SettingsError, without_password
-from chunkspool.settings import Settings, variable_of
+from chunkspool.settings import GROUP_OF, Settings, variable_of
 
 SECRET = "hunter2"
 WRONG = {
@@ -53,7 +53,7 @@ TEXTS = {
 
 def test_every_setting_is_tried() -> None:
     """A new one is to be added to WRONG, or to TEXTS if any text will do."""
-    assert set(WRONG) | TEXTS == set(Settings.model_fields)
+    assert set(WRONG) | TEXTS == set(GROUP_OF)
 
 
 @pytest.mark.parametrize("field", WRONG)
@@ -86,26 +86,28 @@ def test_values_come_from_the_environment() -> None:
         "TTL": "1",
     }
     settings = Settings.from_env(environ)
-    assert settings == Settings(redis_url="unix:///run/redis.sock", ttl=60, tenant="acme", openai_api_key=SECRET)
+    assert settings == Settings.checked(
+        {"redis_url": "unix:///run/redis.sock", "ttl": 60, "tenant": "acme", "openai_api_key": SECRET}
+    )
     assert Settings.from_env({}) == Settings()
 
 
 def test_the_environment_is_the_process_own_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read when asked, not at import."""
     monkeypatch.setenv("CHUNKSPOOL_QUEUE", "mine")
-    assert Settings.from_env().queue == "mine"
+    assert Settings.from_env().worker.queue == "mine"
 
 
 def test_the_broker_is_the_redis_unless_it_is_named() -> None:
     """One URL is enough."""
-    assert Settings(redis_url="redis://one").broker == "redis://one"
-    assert Settings(redis_url="redis://one", broker_url="amqp://two").broker == "amqp://two"
+    assert Settings.checked({"redis_url": "redis://one"}).broker == "redis://one"
+    assert Settings.checked({"redis_url": "redis://one", "broker_url": "amqp://two"}).broker == "amqp://two"
 
 
 def test_settings_are_frozen() -> None:
     """A process does not change them under another part's feet."""
     with pytest.raises(ValidationError, match="frozen"):
-        Settings().ttl = 5  # type: ignore[misc]
+        Settings().log.ttl = 5  # type: ignore[misc]
 
 
 def test_a_setting_that_is_none() -> None:
@@ -116,13 +118,17 @@ def test_a_setting_that_is_none() -> None:
 
 def test_no_secret_is_shown() -> None:
     """Neither by str, nor by repr, nor in a list of settings: they end up in logs."""
-    settings = Settings(
-        redis_url=f"redis://user:{SECRET}@host/0", broker_url=f"amqp://user:{SECRET}@host//", openai_api_key=SECRET
+    settings = Settings.checked(
+        {
+            "redis_url": f"redis://user:{SECRET}@host/0",
+            "broker_url": f"amqp://user:{SECRET}@host//",
+            "openai_api_key": SECRET,
+        }
     )
     for shown in (str(settings), repr(settings), str([settings]), f"{settings}"):
         assert SECRET not in shown
         assert "redis://user:***@host/0" in shown
-    assert settings.redis_url == f"redis://user:{SECRET}@host/0"
+    assert settings.log.redis_url == f"redis://user:{SECRET}@host/0"
 
 
 @pytest.mark.parametrize(

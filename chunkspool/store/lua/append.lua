@@ -9,12 +9,18 @@
 --         of one that overlaps, only the new events are written. A heartbeat returns seqs 0, 0.
 --         Where a stop was asked, the ending written is its generation.stopped, also instead of a release.
 --         {'fenced', attempt} a newer attempt has it | {'ended', status} | {'gone'} | {'gap', index expected}
-local id, attempt, index, n, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), #ARGV - 5, now_ms()
-local g = redis.call('HMGET', KEYS[6], 'status', 'attempt', 'index', 'stop', 'ttl', 'seq', 'touched')
-local status, known, ttl = g[1], tonumber(g[3]), tonumber(g[5])
-local asked = g[4] and 1 or 0
+--
+-- Indexes and ARGV: the batch holds the indexes index … index + n - 1, in ARGV[6] … ARGV[5 + n]. The log holds those up
+-- to `known`, so the first new one is known + 1, which stands in ARGV[6 + (known + 1) - index].
+local FIRST_EVENT = 6
+local id, attempt, index, ending = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[5]
+local n, now = #ARGV - FIRST_EVENT + 1, now_ms()
+local status, current, known, stop_event, ttl, newest, touched =
+  unpack(redis.call('HMGET', KEYS[6], 'status', 'attempt', 'index', 'stop', 'ttl', 'seq', 'touched'))
 if not status then return {'gone'} end
-if tonumber(g[2]) ~= attempt then return {'fenced', tonumber(g[2])} end
+if tonumber(current) ~= attempt then return {'fenced', tonumber(current)} end
+known, ttl = tonumber(known), tonumber(ttl)
+local stop_asked = stop_event and 1 or 0
 
 -- runs: "index:seq index:seq …", one pair for each stretch that no other writer of the chat has split.
 local function seq_of(i)
@@ -26,49 +32,51 @@ local function seq_of(i)
   return seq
 end
 
-if n > 0 and index + n - 1 <= known then return {'ok', seq_of(index), seq_of(index + n - 1), asked, status} end
+if n > 0 and index + n - 1 <= known then return {'ok', seq_of(index), seq_of(index + n - 1), stop_asked, status} end
 if ENDED[status] then return {'ended', status} end
 if index > known + 1 then return {'gap', known + 1} end
-if n == 0 then index = known + 1 end -- that of no events can only tell a gap: a heartbeat says 1
+-- A heartbeat has no events to number: whatever index it says, it stands at the end.
+if n == 0 then index = known + 1 end
 
 -- TTLs are renewed once in a hundredth of their length: renewed each time they would be half of a call's work.
 local function renew()
-  if now - (tonumber(g[7]) or 0) < ttl / 100 then return end
-  touch(ttl)
+  if now - (tonumber(touched) or 0) < ttl / 100 then return end
+  keep_chat(ttl)
   redis.call('PEXPIRE', KEYS[6], ttl)
   redis.call('HSET', KEYS[6], 'touched', now)
 end
 
--- The new events are those of ARGV from here on.
-local from, ending, lease, released = 7 + known - index, ARGV[5], now + tonumber(ARGV[4]), false
+local first_new, lease, released = FIRST_EVENT + known + 1 - index, now + tonumber(ARGV[4]), false
 if ending == 'released' then
-  if g[4] then ARGV[#ARGV + 1] = g[4]
+  -- A stop goes before a release: its event becomes one more of the batch.
+  if stop_event then ARGV[#ARGV + 1] = stop_event
   else ending, lease, released = '', now, true end
 end
-if ending ~= '' and g[4] then
-  ending, ARGV[#ARGV] = 'stopped', g[4]
+if ending ~= '' and stop_event then
+  ending, ARGV[#ARGV] = 'stopped', stop_event
 end
-if ending ~= '' then sound() end
-if ending ~= '' or g[4] or released or #ARGV < from then even_if_full(KEYS[6], ttl) end
+local nothing_new = #ARGV < first_new
+if ending ~= '' then check_types() end
+if ending ~= '' or stop_event or released or nothing_new then begin_even_if_full(KEYS[6], ttl) end
 if released then redis.call('HSET', KEYS[6], 'released', attempt) end
-if #ARGV < from then
+if nothing_new then
   redis.call('HSET', KEYS[6], 'lease', lease)
   renew()
-  return {'ok', 0, 0, asked, status}
+  return {'ok', 0, 0, stop_asked, status}
 end
 
-local first, last = write(ARGV, from, now)
+local first, last = write(ARGV, first_new, now)
 redis.call('HSET', KEYS[6], 'index', index + n - 1, 'seq', last, 'lease', lease)
-if known == 0 or first ~= tonumber(g[6]) + 1 then
+if known == 0 or first ~= tonumber(newest) + 1 then
   local runs = redis.call('HGET', KEYS[6], 'runs')
   redis.call('HSET', KEYS[6], 'runs', runs .. string.format('%.0f:%.0f ', known + 1, first))
 end
 if ending ~= '' then
-  touch(ttl)
+  keep_chat(ttl)
   close(KEYS[6], id, ending, ttl, now)
   status = ending
 else
   renew()
 end
 if index <= known then first = seq_of(index) end
-return {'ok', first, last, asked, status}
+return {'ok', first, last, stop_asked, status}

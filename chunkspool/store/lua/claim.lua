@@ -1,4 +1,4 @@
--- claim.lua: an attempt takes a generation, or learns why it may not run the model.
+-- claim.lua: an attempt claims a generation, or learns why it may not run the model.
 --
 -- KEYS  1-6 as in prelude.lua
 -- ARGV  1 generation id   2 token: this caller's own, so that a repeated call finds its claim again
@@ -9,31 +9,35 @@
 -- Returns {'claimed', attempt, request JSON} | {'held', ms until the lease ends} | {'stopped', seq}
 --         {'failed', seq}: too many attempts      | {'ended', status}             | {'gone'}
 -- An attempt that released the generation (append.lua) does not count towards the attempts: nothing went wrong with it.
-local id, now = ARGV[1], now_ms()
-local g = redis.call('HMGET', KEYS[6], 'status', 'attempt', 'stop', 'lease', 'ttl', 'token', 'request', 'model',
-  'released', 'spared')
-local status, attempt, ttl = g[1], tonumber(g[2]), tonumber(g[5])
+local id, token, lease_ms, max_attempts = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local before_attempt, after_attempt, after_model = ARGV[5], ARGV[6], ARGV[7]
+local default_model, failed_event, after_model_continuing = ARGV[8], ARGV[9], ARGV[10]
+local now = now_ms()
+local status, attempt, stop_event, lease, ttl, last_token, request, model, released, spared = unpack(redis.call(
+  'HMGET', KEYS[6], 'status', 'attempt', 'stop', 'lease', 'ttl', 'token', 'request', 'model', 'released', 'spared'))
 if not status then return {'gone'} end
 if ENDED[status] then return {'ended', status} end
-if g[6] == ARGV[2] then return {'claimed', attempt, g[7]} end
-sound()
-if g[3] then
-  local _, last = append({g[3]}, ttl, now)
+attempt, ttl, lease = tonumber(attempt), tonumber(ttl), tonumber(lease)
+if last_token == token then return {'claimed', attempt, request} end
+check_types()
+if stop_event then
+  local _, last = append({stop_event}, ttl, now)
   close(KEYS[6], id, 'stopped', ttl, now)
   return {'stopped', last}
 end
-if g[4] and tonumber(g[4]) > now then return {'held', tonumber(g[4]) - now} end
-local spared = (tonumber(g[10]) or 0) + (tonumber(g[9]) == attempt and 1 or 0)
-if attempt - spared >= tonumber(ARGV[4]) then
-  local _, last = append({ARGV[9]}, ttl, now)
+if lease and lease > now then return {'held', lease - now} end
+spared = (tonumber(spared) or 0) + (tonumber(released) == attempt and 1 or 0)
+if attempt - spared >= max_attempts then
+  local _, last = append({failed_event}, ttl, now)
   close(KEYS[6], id, 'failed', ttl, now)
   return {'failed', last}
 end
 attempt = attempt + 1
 redis.call('HSET', KEYS[6], 'status', 'running', 'attempt', attempt, 'index', 0, 'seq', 0, 'runs', '',
-  'token', ARGV[2], 'lease', now + tonumber(ARGV[3]), 'started', now, 'spared', spared)
+  'token', token, 'lease', now + lease_ms, 'started', now, 'spared', spared)
 redis.call('PEXPIRE', KEYS[6], ttl)
-remember(id, ttl, now)
-local rest = attempt > 1 and ARGV[10] ~= '' and ARGV[10] or ARGV[7]
-append({ARGV[5] .. attempt .. ARGV[6] .. (g[8] ~= '' and g[8] or ARGV[8]) .. rest}, ttl, now)
-return {'claimed', attempt, g[7]}
+list_generation(id, ttl, now)
+if model == '' then model = default_model end
+if attempt > 1 and after_model_continuing ~= '' then after_model = after_model_continuing end
+append({before_attempt .. attempt .. after_attempt .. model .. after_model}, ttl, now)
+return {'claimed', attempt, request}

@@ -10,24 +10,27 @@
 --         {'same', id, after} | {'busy', id…}
 --         {'changed'}: the active generations are not those in ARGV; read head again and come back
 -- Errors: WRONGTYPE where a key is another program's; nothing was written then.
-local id, on_active, ttl, now = ARGV[1], ARGV[3], tonumber(ARGV[4]), now_ms()
+local FIRST_OTHER = 10
+local id, request_id, on_active, ttl = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local owner, request, model, queued_event, stops_channel = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local request_key, now = KEYS[7], now_ms()
 
-local before = redis.call('HGET', KEYS[6], 'after')
-if before then return {'created', tonumber(before)} end
+local after = redis.call('HGET', KEYS[6], 'after')
+if after then return {'created', tonumber(after)} end
 
-if ARGV[2] ~= '' then
-  local made = redis.call('GET', KEYS[7])
+if request_id ~= '' then
+  local made = redis.call('GET', request_key)
   if made then
-    local same, after = string.match(made, '^(%S+) (%d+)$')
-    return {'same', same, tonumber(after)}
+    local same, its_after = string.match(made, '^(%S+) (%d+)$')
+    return {'same', same, tonumber(its_after)}
   end
 end
 
-sound()
+check_types()
 local expected = {}
-for i = 10, #ARGV, 2 do
+for i = FIRST_OTHER, #ARGV, 2 do
   expected[#expected + 1] = ARGV[i]
-  redis.call('HLEN', KEYS[7 + #expected])
+  redis.call('HLEN', KEYS[7 + #expected]) -- fails where it is another program's, before the first write
 end
 if on_active ~= 'allow' and (redis.call('HGET', KEYS[3], 'active') or '') ~= table.concat(expected, ' ') then
   return {'changed'}
@@ -35,26 +38,26 @@ end
 
 local busy = {'busy'}
 for i, other in ipairs(expected) do
-  local gen = KEYS[7 + i]
+  local gen, stopped_event = KEYS[7 + i], ARGV[FIRST_OTHER + 2 * i - 1]
   if redis.call('EXISTS', gen) == 0 then
     set_active(other, false)
   elseif on_active == 'replace' then
-    stop(gen, other, ARGV[9 + 2 * i], ARGV[9], now)
+    stop(gen, other, stopped_event, stops_channel, now)
   elseif on_active == 'reject' then
     busy[#busy + 1] = other
   end
 end
 if #busy > 1 then return busy end
 
-redis.call('HSET', KEYS[6], 'status', 'queued', 'attempt', 0, 'index', 0, 'seq', 0, 'runs', '', 'ttl', ttl, 'created', now,
-  'owner', ARGV[5], 'request_id', ARGV[2], 'request', ARGV[6], 'model', ARGV[7])
+redis.call('HSET', KEYS[6], 'status', 'queued', 'attempt', 0, 'index', 0, 'seq', 0, 'runs', '', 'ttl', ttl,
+  'created', now, 'owner', owner, 'request_id', request_id, 'request', request, 'model', model)
 redis.call('PEXPIRE', KEYS[6], ttl)
 set_active(id, true)
-local first = append({ARGV[8]}, ttl, now)
+local first = append({queued_event}, ttl, now)
 redis.call('HSET', KEYS[6], 'after', first - 1)
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
-remember(id, ttl, now)
-if ARGV[2] ~= '' then
-  redis.call('SET', KEYS[7], id .. ' ' .. string.format('%.0f', first - 1), 'PX', ttl)
+list_generation(id, ttl, now)
+if request_id ~= '' then
+  redis.call('SET', request_key, id .. ' ' .. string.format('%.0f', first - 1), 'PX', ttl)
 end
 return {'created', first - 1}

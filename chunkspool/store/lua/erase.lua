@@ -3,13 +3,15 @@
 -- KEYS  1 seq   2 log   3 head   4 gens   5 live (channel)   6… every other key of the chat
 -- ARGV  1 head's active, 2 number of gens that the caller saw   3 stops channel   4… ids of the active generations
 -- Returns {'erased', keys deleted} | {'changed'}: a generation was added or ended meanwhile; read again and come back
-if (redis.call('HGET', KEYS[3], 'active') or '') ~= ARGV[1] or redis.call('ZCARD', KEYS[4]) ~= tonumber(ARGV[2]) then
+local LIVE, FIRST_ACTIVE = 5, 4
+local seen_active, seen_gens, stops_channel = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+if (redis.call('HGET', KEYS[3], 'active') or '') ~= seen_active or redis.call('ZCARD', KEYS[4]) ~= seen_gens then
   return {'changed'}
 end
 local deleted = 0
 for i, key in ipairs(KEYS) do
-  if i ~= 5 then deleted = deleted + redis.call('UNLINK', key) end
+  if i ~= LIVE then deleted = deleted + redis.call('UNLINK', key) end
 end
-for i = 4, #ARGV do redis.call('PUBLISH', ARGV[3], ARGV[i]) end
-redis.call('PUBLISH', KEYS[5], '0 0\n')
+for i = FIRST_ACTIVE, #ARGV do redis.call('PUBLISH', stops_channel, ARGV[i]) end
+redis.call('PUBLISH', KEYS[LIVE], '0 0\n')
 return {'erased', deleted}

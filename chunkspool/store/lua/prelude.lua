@@ -12,8 +12,8 @@ local ENDED = {completed = true, stopped = true, failed = true}
 local COUNTER_OUTLIVES = 7 * 86400 * 1000
 
 local function now_ms()
-  local t = redis.call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
 -- Of a chat's generations the one with the longest ttl counts: another one must not take the log from under it.
@@ -21,14 +21,15 @@ local function keep(key, ttl)
   if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, ttl) end
 end
 
-local function touch(ttl)
+local function keep_chat(ttl)
   keep(KEYS[1], ttl + COUNTER_OUTLIVES)
   keep(KEYS[2], ttl)
   keep(KEYS[3], ttl + COUNTER_OUTLIVES)
 end
 
--- Fails where a key of the chat is another program's. Called before the first write: a script is not rolled back.
-local function sound()
+-- Fails where a key of the chat is another program's. Called before the first write, because Redis does not roll a
+-- script back: an error later would leave half of it.
+local function check_types()
   local seq = redis.call('GET', KEYS[1])
   local n = tonumber(seq or '0') or -1
   if n < 0 or n > 2 ^ 53 or (seq and seq ~= string.format('%.0f', n)) then
@@ -42,8 +43,8 @@ local function sound()
   redis.call('ZCARD', KEYS[4])
 end
 
--- The counter was lost (evicted, deleted by hand) while the log stands: go on after the log, never again at 1.
-local function counter_restored(n)
+-- The counter was lost (evicted, deleted by hand) while the log stands: continue after the log, never again at 1.
+local function restore_counter(n)
   local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
   if not newest then return n end
   return redis.call('INCRBY', KEYS[1], (string.match(newest[1], '^%d+')))
@@ -54,12 +55,12 @@ end
 local function write(events, from, now)
   local call, log, n, ms = redis.call, KEYS[2], #events - from + 1, string.format('%.0f', now)
   local last = call('INCRBY', KEYS[1], n)
-  if last == n then last = counter_restored(n) end
+  if last == n then last = restore_counter(n) end
   local before = last - n
   -- An id without a dash has -0. Redis writes the number in full, as Lua's own `..` would not from 10^14 on.
   local written = redis.pcall('XADD', log, before + 1, 't', ms, 'e', events[from])
   if type(written) == 'table' and written.err then
-    -- Only the first can fail: the log is not ours, or is ahead of the counter. The seqs are to be given again.
+    -- Only the first can fail: the log is not ours, or is ahead of the counter. Its seqs are given back.
     call('DECRBY', KEYS[1], n)
     error(written.err)
   end
@@ -71,7 +72,7 @@ end
 
 local function append(events, ttl, now)
   local first, last = write(events, 1, now)
-  touch(ttl)
+  keep_chat(ttl)
   return first, last
 end
 
@@ -86,13 +87,14 @@ local function set_active(id, active)
 end
 
 -- Lists the generation: by the list, erase finds it.
-local function remember(id, ttl, now)
+local function list_generation(id, ttl, now)
   redis.call('ZADD', KEYS[4], now + ttl, id)
   keep(KEYS[4], ttl)
 end
 
--- A script whose first write takes no memory may write on while Redis is full: stop, ending and heartbeat must not fail.
-local function even_if_full(gen, ttl)
+-- Redis refuses a script only at its *first* write, if that takes memory. A script that begins with this one may write
+-- on while Redis is full: a stop, an ending and a heartbeat must not fail.
+local function begin_even_if_full(gen, ttl)
   redis.call('PEXPIRE', gen, ttl)
 end
 
@@ -101,20 +103,21 @@ local function close(gen, id, status, ttl, now)
   redis.call('HSET', gen, 'status', status, 'ended', now)
   redis.call('HDEL', gen, 'lease')
   redis.call('PEXPIRE', gen, ttl)
-  remember(id, ttl, now)
+  list_generation(id, ttl, now)
   set_active(id, false)
 end
 
 -- Stops one generation with its ready-made generation.stopped: at once where no attempt is alive, else it asks.
 local function stop(gen, id, event, channel, now)
-  local g = redis.call('HMGET', gen, 'status', 'lease', 'ttl', 'stop')
-  local status, ttl = g[1], tonumber(g[3])
+  local status, lease, ttl, stop_event = unpack(redis.call('HMGET', gen, 'status', 'lease', 'ttl', 'stop'))
   if not status then return {'gone'} end
   if ENDED[status] then return {'ended', status} end
-  sound()
-  even_if_full(gen, ttl)
-  if status == 'queued' or (tonumber(g[2]) or 0) <= now then
-    local _, last = append({g[4] or event}, ttl, now)
+  ttl = tonumber(ttl)
+  check_types()
+  begin_even_if_full(gen, ttl)
+  if status == 'queued' or (tonumber(lease) or 0) <= now then
+    -- The event of whoever asked first is the one that counts: `by` and `reason` are theirs.
+    local _, last = append({stop_event or event}, ttl, now)
     close(gen, id, 'stopped', ttl, now)
     return {'stopped', last}
   end

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, assert_never
 from pydantic_core import from_json, to_json
 
 from chunkspool.events import (
-    Data,
+    DataEvent,
     Entry,
     Event,
     GenerationCompleted,
@@ -18,10 +18,10 @@ from chunkspool.events import (
     GenerationStopped,
     ReasoningDelta,
     TextDelta,
-    ToolCall,
-    ToolResult,
+    ToolCallEvent,
+    ToolResultEvent,
     UnknownEvent,
-    Usage,
+    UsageEvent,
 )
 from chunkspool.web.dialects import EVENT_STREAM
 
@@ -80,7 +80,7 @@ class UseChat:
 
     def add(self, entry: Entry) -> None:
         """Take an entry of the chat."""
-        if entry.generation != self._generation or self.done:
+        if entry.generation_id != self._generation or self.done:
             return
         self.size += len(entry.raw)
         self._begin()
@@ -116,13 +116,13 @@ class UseChat:
                 self._delta("text", event.text)
             case ReasoningDelta():
                 self._delta("reasoning", event.text)
-            case ToolCall():
+            case ToolCallEvent():
                 self._tool_call(event)
-            case ToolResult():
+            case ToolResultEvent():
                 self._tool_result(event)
-            case Data():
+            case DataEvent():
                 self._put({"type": f"data-{event.name}", "data": event.value})
-            case Usage():
+            case UsageEvent():
                 self._tell({"usage": {"inputTokens": event.input_tokens, "outputTokens": event.output_tokens}})
             case GenerationCompleted():
                 self._close_step()
@@ -180,7 +180,7 @@ class UseChat:
             self._put({"type": f"{kind}-start", "id": self._open.id})
         self._pieces.append(text)
 
-    def _tool_call(self, event: ToolCall) -> None:
+    def _tool_call(self, event: ToolCallEvent) -> None:
         self._close_part()
         self._calls.add(event.id)
         call: Part = {"toolCallId": event.id, "toolName": event.name}
@@ -192,7 +192,7 @@ class UseChat:
         else:
             self._put({"type": "tool-input-available", **call, "input": arguments})
 
-    def _tool_result(self, event: ToolResult) -> None:
+    def _tool_result(self, event: ToolResultEvent) -> None:
         # The SDK gives up on the whole stream over a result whose call it does not know.
         if event.id in self._calls:
             self._put({"type": "tool-output-available", "toolCallId": event.id, "output": event.output})

@@ -28,7 +28,7 @@ class BodyLimit:
             return
         received = 0
 
-        async def counted() -> Message:
+        async def receive_counted() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
@@ -36,7 +36,7 @@ class BodyLimit:
                 raise self._too_large()
             return message
 
-        await self._app(scope, counted, send)
+        await self._app(scope, receive_counted, send)
 
     def _too_large(self) -> HTTPException:
         # FastAPI lets an HTTPException through where it reads a body; all else is a 400 to it.

@@ -1,11 +1,11 @@
-"""Make up for a framework that does not tell an app where it is mounted, as ASGI asks for."""
+"""Set the root path for a framework that does not tell an app where it is mounted, as ASGI asks for."""
 
 from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 
-class Mounting:
+class RootPath:
     """ASGI middleware, the outermost: it says so in the scope. Litestar also ends every path with a slash."""
 
     def __init__(self, app: ASGIApp, at: str) -> None:

@@ -8,13 +8,12 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.exceptions import HTTPException
 
 from chunkspool import AsyncSpool
+from chunkspool.ids import ID_PATTERN
 from chunkspool.results import Snapshot
-from chunkspool.store.keys import ID_PATTERN
-from chunkspool.web.context import ANYWHERE, ChatId, TheSite, may, problems
-from chunkspool.web.cursors import After, LastEventId, cursor_of
+from chunkspool.web.dependencies import ANYWHERE, After, ChatId, Context, LastEventId, cursor_of, may, problems
 from chunkspool.web.dialects.native import Native
-from chunkspool.web.schemas import AskBody, Asked, Links, StopBody, StopReply
-from chunkspool.web.streaming.event_stream import EventStream, Followed
+from chunkspool.web.schemas import AskBody, AskResponse, Links, StopBody, StopResponse
+from chunkspool.web.streaming.event_stream import Followed
 
 router = APIRouter(prefix="/v1/chats/{chat_id}")
 
@@ -32,16 +31,16 @@ async def ask(
     request: Request,
     chat_id: ChatId,
     body: AskBody,
-    site: TheSite,
+    context: Context,
     spool: Annotated[AsyncSpool, may("ask")],
     idempotency_key: IdempotencyKey = None,
-) -> Asked:
+) -> AskResponse:
     """Hand a generation to a worker."""
-    async with site.in_time():
+    async with context.gate.enter():
         made = await spool.enqueue(
             chat_id,
             body.prompt,
-            messages=None if body.messages is None else [m.model_dump(exclude_unset=True) for m in body.messages],
+            messages=body.messages,
             model=body.model,
             params=body.params,
             request_id=_request_id(body.request_id, idempotency_key),
@@ -49,13 +48,13 @@ async def ask(
         )
     chat = f"{request.scope.get('root_path', '')}/v1/chats/{chat_id}"
     links = Links(events=f"{chat}/events?after={made.after}", stop=f"{chat}/stop", chat=chat)
-    return Asked(generation_id=made.id, chat_id=chat_id, after=made.after, links=links)
+    return AskResponse(generation_id=made.generation_id, chat_id=chat_id, after=made.after, links=links)
 
 
 @router.get("/events", response_class=Response, responses={**EVENTS, **problems(404, 410, *ANYWHERE)})
 async def follow(
     chat_id: ChatId,
-    site: TheSite,
+    context: Context,
     spool: Annotated[AsyncSpool, may("read")],
     after: After = None,
     last_event_id: LastEventId = None,
@@ -64,39 +63,39 @@ async def follow(
 ) -> Response:
     """Replay what comes after the cursor, then follow live, as server-sent events."""
     cursor = cursor_of(after, last_event_id)
-    async with site.in_time():
+    async with context.gate.enter():
         # What is wrong with the chat or the cursor is said now, as long as a status can be.
         waiting = await spool.read(chat_id, cursor, limit=1)
         if not waiting and not follow and not (await spool.status(chat_id)).active:
             return Response(status_code=204)
     until = "forever" if follow else "idle"
-    return EventStream(Followed(spool, chat_id, cursor, until), Native(times=times), site)
+    return context.stream(Followed(spool, chat_id, cursor, until), Native(times=times))
 
 
 @router.post("/stop", status_code=202, responses=problems(404, *ANYWHERE))
 async def stop(
-    chat_id: ChatId, site: TheSite, spool: Annotated[AsyncSpool, may("stop")], body: StopBody | None = None
-) -> StopReply:
+    chat_id: ChatId, context: Context, spool: Annotated[AsyncSpool, may("stop")], body: StopBody | None = None
+) -> StopResponse:
     """Stop a generation, or all that are active. Once more is no error."""
     wanted = body or StopBody()
-    async with site.in_time():
-        return StopReply(stops=await spool.stop(chat_id, wanted.generation_id, reason=wanted.reason))
+    async with context.gate.enter():
+        return StopResponse(stops=await spool.stop(chat_id, wanted.generation_id, reason=wanted.reason))
 
 
 @router.get("", responses=problems(404, *ANYWHERE))
 async def look(
-    chat_id: ChatId, site: TheSite, spool: Annotated[AsyncSpool, may("read")], response: Response
+    chat_id: ChatId, context: Context, spool: Annotated[AsyncSpool, may("read")], response: Response
 ) -> Snapshot:
     """Return the chat's answers and the seq they stand at; follow the events after it."""
     response.headers["cache-control"] = "no-store"
-    async with site.in_time():
+    async with context.gate.enter():
         return await spool.snapshot(chat_id)
 
 
 @router.delete("", status_code=204, responses=problems(*ANYWHERE))
-async def erase(chat_id: ChatId, site: TheSite, spool: Annotated[AsyncSpool, may("erase")]) -> None:
+async def erase(chat_id: ChatId, context: Context, spool: Annotated[AsyncSpool, may("erase")]) -> None:
     """Remove every byte of the chat; once more is no error."""
-    async with site.in_time():
+    async with context.gate.enter():
         await spool.erase(chat_id)
 
 

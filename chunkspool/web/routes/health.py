@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from chunkspool.errors import ChatNotFound
-from chunkspool.web.context import TheSite, problems
+from chunkspool.web.dependencies import Context, problems
 from chunkspool.web.schemas import Health
 
 router = APIRouter()
@@ -19,11 +19,11 @@ async def healthz() -> Health:
 
 
 @router.get("/readyz", responses=problems(502, 503))
-async def readyz(site: TheSite) -> Health:
+async def readyz(context: Context) -> Health:
     """Say whether Redis answers."""
     try:
-        async with site.in_time():
-            await site.spool.read(_NO_CHAT, limit=1)
+        async with context.gate.enter():
+            await context.spool.read(_NO_CHAT, limit=1)
     except ChatNotFound:
         pass  # Redis has answered
     return Health()

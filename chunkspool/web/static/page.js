@@ -135,8 +135,8 @@ async function ask(question, key = randomId()) {
     });
     if (!reply.ok) throw new Error((await problemOf(reply)).detail);
     const made = await reply.json();
-    questions.remember(made.generation_id, question);
-    becomes(key, made.generation_id);
+    questions.remember(made.generation, question);
+    becomes(key, made.generation);
     if (!events) follow(made.after);
     tell("The question was sent.");
   } catch (error) {

@@ -9,13 +9,15 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from chunkspool import AsyncSpool, Entry
-from chunkspool.errors import CorruptLog, StoreUnavailable
-from chunkspool.web.context import Site
+from chunkspool.errors import CorruptLog, ServerShuttingDown
 from chunkspool.web.dialects import Encoder
+from chunkspool.web.gate import RequestGate
+from chunkspool.web.middleware.deferred_stream import defer
 from chunkspool.web.problems import Problem, problem_of
+from chunkspool.web.streaming.open_streams import OpenStreams
 
 HEARTBEAT = b":\n\n"
 WAITING_BYTES = 128 * 1024
@@ -23,7 +25,6 @@ WAITING_BYTES = 128 * 1024
 PAGE = 500
 CANCEL_AGAIN = 0.25
 """Seconds after which a task that was cancelled and goes on is cancelled again."""
-_HANDED_OVER = "chunkspool.handed_over"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,46 +39,27 @@ class Followed:
 
 
 class EventStream(Response):
-    """What a route returns. It is sent when the frames of router and validation are gone: thousands stay open."""
+    """What a route returns. It is sent when the frames of router and validation are gone (`DeferredStream`)."""
 
-    def __init__(self, followed: Followed, encoder: Encoder, site: Site) -> None:
+    def __init__(self, followed: Followed, encoder: Encoder, gate: RequestGate, streams: OpenStreams) -> None:
         """Nothing is subscribed yet."""
         super().__init__()
-        self._follower = Follower(followed, encoder, site)
+        self._stream = ClientStream(followed, encoder, gate, streams)
 
     async def __call__(self, scope: Scope, _receive: Receive, _send: Send) -> None:
-        """Hand over to `HandOver`, which must be among the app's middleware."""
-        scope[_HANDED_OVER].append(self._follower)
+        """Leave the sending to the middleware."""
+        defer(scope, self._stream)
 
 
-class HandOver:
-    """ASGI middleware, the innermost: it sends an `EventStream` after the app has returned."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        """`app` is everything inside."""
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        inner = {**scope, _HANDED_OVER: []}
-        await self._app(inner, receive, send)
-        followers: list[Follower] = inner[_HANDED_OVER]
-        del inner
-        if followers:
-            await followers.pop().run(scope, receive, send)
-
-
-class Follower:
+class ClientStream:
     """One client's stream: a task reads the chat, one waits for the client to go, and the caller's own sends."""
 
-    def __init__(self, followed: Followed, encoder: Encoder, site: Site) -> None:
+    def __init__(self, followed: Followed, encoder: Encoder, gate: RequestGate, streams: OpenStreams) -> None:
         """Nothing runs yet."""
         self._followed = followed
         self._encoder = encoder
-        self._site = site
+        self._gate = gate
+        self._streams = streams
         self._wake = asyncio.Event()
         self._room: asyncio.Event | None = None
         self._problem: Problem | None = None
@@ -87,14 +69,14 @@ class Follower:
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send all of it; when this returns, nothing is held any more."""
         tasks = asyncio.create_task(self._follow()), asyncio.create_task(self._listen(receive))
-        self._site.streams.add(self)
+        self._streams.add(self)
         try:
             await self._send(scope, receive, send)
         except OSError:
             pass  # how some servers say that the client has gone
         finally:
-            self._site.streams.discard(self)
-            await _ended(*tasks)
+            self._streams.discard(self)
+            await _cancel(*tasks)
 
     def beat(self, quiet_since: float) -> None:
         """Send a comment if nothing was sent since `quiet_since`."""
@@ -109,15 +91,15 @@ class Follower:
 
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
         while not (self._opened or self._over or self._gone):
-            await self._woken()
+            await self._wait()
         if not self._opened:
-            problem = self._problem or problem_of(StoreUnavailable("the server shuts down"))
+            problem = self._problem or problem_of(ServerShuttingDown())
             await problem.response()(scope, receive, send)
             return
         headers = [(name.encode(), value.encode()) for name, value in self._encoder.headers.items()]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         while not self._gone:
-            over, waiting = self._over, self._taken()
+            over, waiting = self._over, self._take()
             if waiting:
                 await send({"type": "http.response.body", "body": waiting, "more_body": True})
                 self._sent_at = time.monotonic()
@@ -126,13 +108,13 @@ class Follower:
             if over:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 return
-            await self._woken()
+            await self._wait()
 
-    async def _woken(self) -> None:
+    async def _wait(self) -> None:
         await self._wake.wait()
         self._wake.clear()
 
-    def _taken(self) -> bytes:
+    def _take(self) -> bytes:
         waiting = self._encoder.take()
         if not waiting and self._beating:
             waiting = HEARTBEAT
@@ -141,26 +123,26 @@ class Follower:
 
     async def _follow(self) -> None:
         try:
-            after = await self._replayed() if self._followed.merged else self._followed.after
+            after = await self._replay() if self._followed.merged else self._followed.after
             if self._encoder.done:
                 self._opened = True
             else:
-                await self._subscribed(after)
+                await self._subscribe(after)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is told and nobody else could be
             self._problem = problem_of(error)
             self._encoder.add_problem(self._problem.document())
         finally:
             self.end()
 
-    async def _replayed(self) -> int:
+    async def _replay(self) -> int:
         """Add all that is there; return the seq at which it ends."""
         of, after = self._followed, self._followed.after
         while not self._encoder.done:
             try:
-                async with self._site.in_time():
+                async with self._gate.enter():
                     page = await of.spool.read(of.chat_id, after, PAGE)
             except CorruptLog as error:
-                after = self._passed_over(error)
+                after = self._pass_over(error)
                 continue
             for entry in page:
                 self._encoder.add(entry)
@@ -169,17 +151,17 @@ class Follower:
                 break
         return after
 
-    async def _subscribed(self, after: int) -> None:
+    async def _subscribe(self, after: int) -> None:
         of = self._followed
         async with AsyncExitStack() as stack:
-            async with self._site.in_time():
+            async with self._gate.enter():
                 entries = await stack.enter_async_context(of.spool.subscribe(of.chat_id, after, until=of.until))
             self._opened = True
             self._wake.set()
-            while not await self._added(entries):
+            while not await self._add_all(entries):
                 pass
 
-    async def _added(self, entries: AsyncIterator[Entry]) -> bool:
+    async def _add_all(self, entries: AsyncIterator[Entry]) -> bool:
         """Add all that comes; return False where an entry could not be decoded: the iterator goes on behind it."""
         encoder, wake = self._encoder, self._wake
         try:
@@ -187,13 +169,13 @@ class Follower:
                 encoder.add(entry)
                 wake.set()
                 if encoder.size > WAITING_BYTES:
-                    await self._room_made()
+                    await self._wait_for_room()
         except CorruptLog as error:
-            self._passed_over(error)
+            self._pass_over(error)
             return False
         return True
 
-    def _passed_over(self, error: CorruptLog) -> int:
+    def _pass_over(self, error: CorruptLog) -> int:
         """Tell the client which entry it cannot have; return its seq."""
         if error.seq is None:
             raise error
@@ -201,7 +183,7 @@ class Follower:
         self._wake.set()
         return error.seq
 
-    async def _room_made(self) -> None:
+    async def _wait_for_room(self) -> None:
         self._room = self._room or asyncio.Event()
         self._room.clear()
         await self._room.wait()
@@ -213,7 +195,7 @@ class Follower:
         self._wake.set()
 
 
-async def _ended(*tasks: asyncio.Task[None]) -> None:
+async def _cancel(*tasks: asyncio.Task[None]) -> None:
     """Cancel tasks and wait for their ends."""
     pending = set(tasks)
     while pending:

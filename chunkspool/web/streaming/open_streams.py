@@ -30,7 +30,7 @@ class OpenStreams:
     def __init__(self, heartbeat: float, leaving: Callable[[], bool] | None = None) -> None:
         """`heartbeat` is in seconds. `leaving` tells whether the server shuts down; uvicorn is asked by default."""
         self._heartbeat = heartbeat
-        self._leaving = leaving or uvicorn_is_leaving
+        self._is_leaving = leaving or uvicorn_is_shutting_down
         self._streams: set[OpenStream] = set()
         self._watcher: asyncio.Task[None] | None = None
 
@@ -61,7 +61,7 @@ class OpenStreams:
         next_beat = 0.0
         while True:
             await asyncio.sleep(tick)
-            if self._leaving():
+            if self._is_leaving():
                 self.end()
             now = time.monotonic()
             if now >= next_beat:
@@ -70,7 +70,7 @@ class OpenStreams:
                     stream.beat(now - self._heartbeat)
 
 
-def uvicorn_is_leaving() -> bool:
+def uvicorn_is_shutting_down() -> bool:
     """Tell whether the uvicorn that runs in this process has been asked to shut down.
 
     uvicorn waits for all responses to end, for ever by default, and tells an app nothing of it. But its signal handler

@@ -29,7 +29,7 @@ def show(console: Console, outcome: Outcome) -> None:
     console.print(table)
     for silence in reversed(verdict.silences):
         console.print(
-            f"silent for {silence.seconds:.1f} s after {silence.after}: {silence.generation}", highlight=False
+            f"silent for {silence.seconds:.1f} s after {silence.after}: {silence.generation_id}", highlight=False
         )
     for violation in verdict.violations:
         console.print(f"[red]✗[/] {escape(str(violation))}", highlight=False)

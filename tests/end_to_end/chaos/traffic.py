@@ -128,7 +128,7 @@ class Traffic:
         generation = await spool.enqueue(
             asked.chat, asked.name, params=params, request_id=asked.name, on_active="allow"
         )
-        question.id = generation.id
+        question.id = generation.generation_id
 
     async def _patiently(self, do: Callable[[], Awaitable[T]], question: Question | None = None) -> T:
         """Do it, as often as it takes: a user presses the button again."""

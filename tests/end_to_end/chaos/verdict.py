@@ -29,7 +29,7 @@ class Recovery:
     """A generation that a fault had hit, and the seconds until its next event."""
 
     kind: Kind
-    generation: str
+    generation_id: str
     seconds: float
 
 
@@ -38,7 +38,7 @@ class Silence:
     """The longest time in which a generation said nothing, and what was last said before."""
 
     seconds: float
-    generation: str
+    generation_id: str
     after: str
 
 
@@ -103,7 +103,7 @@ def asked_of(question: Question, calls: Sequence[Call]) -> Iterator[Asked]:
 
 
 def uncaused(
-    chat: str, generation: str, lines: Sequence[Line], calls: Sequence[Call], faults: Sequence[Fault]
+    chat: str, generation_id: str, lines: Sequence[Line], calls: Sequence[Call], faults: Sequence[Fault]
 ) -> Iterator[Violation]:
     """Yield the new attempts for which nothing had happened to the one before, as far as is known who ran that one."""
     starts = [line for line in lines if line.type == "generation.started"]
@@ -115,11 +115,11 @@ def uncaused(
         if not any(not fault.worker or not workers or fault.worker in workers for fault in causes):
             ran = ", ".join(sorted(workers)) or "nobody"
             detail = f"attempt {start.event.get('attempt')}; the one before ran for {start.at - before.at} ms on {ran}"
-            yield Violation(Rule.UNCAUSED, chat, generation, start.seq, detail)
+            yield Violation(Rule.UNCAUSED, chat, generation_id, start.seq, detail)
 
 
 def recoveries(
-    generation: str, lines: Sequence[Line], calls: Sequence[Call], faults: Sequence[Fault]
+    generation_id: str, lines: Sequence[Line], calls: Sequence[Call], faults: Sequence[Fault]
 ) -> Iterator[Recovery]:
     """Yield how long each fault kept a generation silent that it had hit in mid-answer."""
     ended = next((line.at for line in lines if line.type in ENDINGS), None)
@@ -131,7 +131,7 @@ def recoveries(
         quiet = max(hit[0], fault.over if fault.kind in {Kind.KILL, Kind.RESTART} else 0) + JUST_AFTER
         following = next((line.at for line in lines if line.at > quiet), None)
         if following is not None:
-            yield Recovery(fault.kind, generation, (following - hit[0]) / 1000)
+            yield Recovery(fault.kind, generation_id, (following - hit[0]) / 1000)
 
 
 def _hit(call: Call, fault: Fault) -> int | None:

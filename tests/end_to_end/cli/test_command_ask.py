@@ -91,7 +91,7 @@ def test_void_text_and_the_new_answer_share_no_line(redis_url: str, client: Redi
     with Running(redis_url, "ask", CHAT, "Why?") as ask:
         generation = asked(client)
         claim_and_die(client, generation, 0.2)
-        said = encode(TextDelta(generation=generation, text="The sky is"))
+        said = encode(TextDelta(generation_id=generation, text="The sky is"))
         append = scripts.append(KEYS, generation, attempt=1, index=1, lease_ms=1, events=[said], ending=None)
         assert Store(client).send(append).outcome == "ok"
         with spool.produce(CHAT, generation, wait=30) as out:
@@ -105,7 +105,7 @@ def test_json_lines_are_those_of_the_generation(redis_url: str, client: Redis, s
     other = spool.enqueue(CHAT, "x")
     with Running(redis_url, "ask", CHAT, "Why?", "--on-active", "allow", "--json") as ask:
         mine: str = eventually(lambda: ids[1] if len(ids := asked(client).split()) > 1 else "", 60)
-        with spool.produce(CHAT, other.id) as out, spool.produce(CHAT, mine) as my_out:
+        with spool.produce(CHAT, other.generation_id) as out, spool.produce(CHAT, mine) as my_out:
             out.text("not mine")
             my_out.text("mine")
         code, lines, told = ask.ended()
@@ -121,7 +121,7 @@ def test_json_lines_are_those_of_the_generation(redis_url: str, client: Redis, s
 def test_the_same_request_id_shows_the_same_generation(redis_url: str, client: Redis, spool: Spool) -> None:
     """Asking again after a lost terminal asks nothing anew."""
     generation = spool.enqueue(CHAT, "Why?", request_id="r1")
-    with spool.produce(CHAT, generation.id) as out:
+    with spool.produce(CHAT, generation.generation_id) as out:
         out.text("Because.")
     again = run(redis_url, "ask", CHAT, "Why?", "--request-id", "r1")
     assert (again.returncode, again.stdout) == (0, "Because.\n")
@@ -133,11 +133,11 @@ def test_a_busy_chat_is_said_and_can_be_replaced(redis_url: str, client: Redis, 
     first = spool.enqueue(CHAT, "x")
     assert run(redis_url, "ask", CHAT, "y").returncode == 2
     with Running(redis_url, "ask", CHAT, "y", "--on-active", "replace") as ask:
-        eventually(lambda: asked(client) != first.id, 60)
+        eventually(lambda: asked(client) != first.generation_id, 60)
         with spool.produce(CHAT, asked(client)) as out:
             out.text("fine")
         assert ask.ended()[:2] == (0, "fine\n")
-    assert ending_of(log_of(client), first.id)["by"] == "replace"
+    assert ending_of(log_of(client), first.generation_id)["by"] == "replace"
 
 
 def test_the_prompt_may_come_from_standard_input(redis_url: str, client: Redis) -> None:

@@ -29,15 +29,15 @@ def remaining(client: Redis) -> set[bytes]:
 def test_a_stop_says_what_it_did(redis_url: str, client: Redis, spool: Spool, asked: Generation) -> None:
     """Promise 5: queued ends at once; running is asked to; ended is no error; each is said. The reason is kept."""
     done = run(redis_url, "stop", CHAT, "--reason", "enough")
-    assert (done.returncode, done.stdout) == (0, f"{asked.id}  stopped\n")
-    assert ending_of(log_of(client), asked.id)["reason"] == "enough"
-    assert run(redis_url, "stop", CHAT, asked.id).stdout == f"{asked.id}  ended\n"
+    assert (done.returncode, done.stdout) == (0, f"{asked.generation_id}  stopped\n")
+    assert ending_of(log_of(client), asked.generation_id)["reason"] == "enough"
+    assert run(redis_url, "stop", CHAT, asked.generation_id).stdout == f"{asked.generation_id}  ended\n"
     nothing = run(redis_url, "stop", CHAT)
     assert nothing.returncode == 0
     assert "nothing is active" in complaint(nothing)
     running = spool.enqueue(CHAT, "y")
-    claim_and_die(client, running.id, 60)
-    assert run(redis_url, "stop", CHAT, running.id).stdout == f"{running.id}  stopping\n"
+    claim_and_die(client, running.generation_id, 60)
+    assert run(redis_url, "stop", CHAT, running.generation_id).stdout == f"{running.generation_id}  stopping\n"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_stop_of_what_is_not_there_is_two(
     done = run(redis_url, "stop", *arguments)
     assert done.returncode == 2
     assert words in complaint(done)
-    assert spool.status(CHAT).active == (asked.id,)
+    assert spool.status(CHAT).active == (asked.generation_id,)
 
 
 def test_a_status_is_for_people_and_for_programs(redis_url: str, spool: Spool, asked: Generation) -> None:
@@ -65,17 +65,17 @@ def test_a_status_is_for_people_and_for_programs(redis_url: str, spool: Spool, a
     assert told.returncode == 0
     first, _, row = told.stdout.splitlines()
     assert first == "chat chat: seq 1 to 1 is kept, 1 active"
-    assert row.split()[:4] == [asked.id, "queued", "0", "0"]
+    assert row.split()[:4] == [asked.generation_id, "queued", "0", "0"]
     found = json.loads(run(redis_url, "status", CHAT, "--json").stdout)
     status = spool.status(CHAT)
-    assert (found["chat_id"], found["first"], found["last"], found["active"]) == (CHAT, 1, 1, [asked.id])
+    assert (found["chat_id"], found["first"], found["last"], found["active"]) == (CHAT, 1, 1, [asked.generation_id])
     assert found["generations"][0]["created"] == status.generations[0].created
     assert "does not exist" in complaint(run(redis_url, "status", "elsewhere"))
 
 
 def test_nothing_remains_of_an_erased_chat(redis_url: str, client: Redis, asked: Generation) -> None:
     """Promise 10: no byte; once more says that there is no such chat."""
-    assert asked.id
+    assert asked.generation_id
     done = run(redis_url, "erase", CHAT, "--yes")
     assert (done.returncode, complaint(done)) == (0, "chunkspool: chat chat was erased")
     assert not remaining(client)
@@ -91,7 +91,7 @@ def test_an_erase_asks_first(
     redis_url: str, client: Redis, asked: Generation, typed: str, code: int, erased: bool
 ) -> None:
     """Only a yes erases; no, Enter and Ctrl-C leave everything as it is."""
-    assert asked.id
+    assert asked.generation_id
     with Terminal(redis_url, "erase", CHAT) as erase:
         erase.shows("Erase chat chat up to seq 1, 1 active? [y/N] ")
         erase.type(typed)
@@ -107,6 +107,6 @@ def test_an_erase_that_nobody_answers_is_two(redis_url: str, client: Redis, aske
     assert silent.returncode == 2
     assert "pass --yes" in silent.stderr
     assert remaining(client)
-    assert asked.id
+    assert asked.generation_id
     assert run(redis_url, "erase", CHAT, stdin=b"yes\n").returncode == 0
     assert not remaining(client)

@@ -33,11 +33,11 @@ def asked(spool: Spool) -> Generation:
 def answer(spool: Spool, text: str, ending: str = "completed") -> None:
     """Write a whole generation into the chat: five events, where there was text."""
     generation = spool.enqueue(CHAT, "x")
-    with suppress(ProviderError), spool.produce(CHAT, generation.id) as out:
+    with suppress(ProviderError), spool.produce(CHAT, generation.generation_id) as out:
         out.text(text)
         if ending == "stopped":
             eventually(lambda: spool.read(CHAT)[-1].type == "text.delta")
-            spool.stop(CHAT, generation.id)
+            spool.stop(CHAT, generation.generation_id)
         if ending == "failed":
             raise ProviderError("c", "No.", retryable=False)
 
@@ -50,7 +50,7 @@ def forge(client: Redis, raw: bytes) -> None:
 
 def test_it_prints_what_is_there_and_exits(redis_url: str, spool: Spool, asked: Generation) -> None:
     """As people know tail: a generation that is under way does not keep it; the text comes as it is."""
-    with spool.produce(CHAT, asked.id) as out:
+    with spool.produce(CHAT, asked.generation_id) as out:
         out.text("one [red]two[/red]\n")
         out.text("half a li")
         eventually(lambda: b"half a li" in spool.read(CHAT)[-1].raw)
@@ -73,7 +73,7 @@ def test_who_follows_learns_how_it_ended(redis_url: str, spool: Spool, ending: s
 def test_json_lines_come_one_by_one(redis_url: str, spool: Spool, asked: Generation, client: Redis) -> None:
     """While the generation runs, each event is in the pipe as soon as it is in the log: the stored bytes, and a seq."""
     with Running(redis_url, "tail", CHAT, "--json", "--follow") as tail:
-        with spool.produce(CHAT, asked.id) as out:
+        with spool.produce(CHAT, asked.generation_id) as out:
             lines = [tail.stdout.readline(), tail.stdout.readline()]
             for n in range(10):
                 out.text(f"naïve {n} \x1b")
@@ -91,8 +91,8 @@ def test_it_follows_until_idle_and_no_longer(redis_url: str, spool: Spool) -> No
     first = spool.enqueue(CHAT, "x")
     second = spool.enqueue(CHAT, "x", on_active="allow")
     with Running(redis_url, "tail", CHAT, "-f") as tail:
-        with spool.produce(CHAT, second.id) as later:
-            with spool.produce(CHAT, first.id) as out:
+        with spool.produce(CHAT, second.generation_id) as later:
+            with spool.produce(CHAT, first.generation_id) as out:
                 out.text("first")
                 eventually(lambda: b"first" in spool.read(CHAT)[-1].raw)
                 later.text("second")
@@ -200,7 +200,7 @@ def test_an_unknown_chat_is_two(redis_url: str) -> None:
 def test_a_chat_that_is_erased_ends_the_reader(redis_url: str, spool: Spool, asked: Generation) -> None:
     """Nobody waits for ever: 2, as for a chat that never was."""
     with Running(redis_url, "tail", CHAT, "--forever", "--json") as tail:
-        assert asked.id.encode() in tail.stdout.readline()
+        assert asked.generation_id.encode() in tail.stdout.readline()
         spool.erase(CHAT)
         code, _, told = tail.ended()
     assert code == 2
@@ -217,7 +217,7 @@ def test_tenants_stay_apart(redis_url: str, spool: Spool) -> None:
 def test_the_models_text_cannot_command_the_terminal(redis_url: str, spool: Spool) -> None:
     """Escape sequences of text, thinking, tools and errors are shown, not obeyed."""
     generation = spool.enqueue(CHAT, "x")
-    with suppress(ProviderError), spool.produce(CHAT, generation.id) as out:
+    with suppress(ProviderError), spool.produce(CHAT, generation.generation_id) as out:
         out.reasoning("\x1b]0;title\x07")
         out.text("\x1b[2J\x9b2Jcleared?\r\n")
         out.tool_call("\x1b[1m", "\x1b[2m", "\x1b[3m")
@@ -250,11 +250,11 @@ def test_a_pipe_that_is_closed_ends_it_in_silence(redis_url: str, spool: Spool) 
 def test_a_pipe_that_is_closed_ends_it_though_nothing_comes(redis_url: str, spool: Spool, asked: Generation) -> None:
     """`--forever | head -n 1` gives the terminal back while the model is silent."""
     with Running(redis_url, "tail", CHAT, "--forever", "--json") as tail:
-        assert asked.id.encode() in tail.stdout.readline()
+        assert asked.generation_id.encode() in tail.stdout.readline()
         tail.stdout.close()
         assert tail.popen.wait(60) == 141
         assert tail.stderr.read() == b""
-    assert spool.status(CHAT).active == (asked.id,)
+    assert spool.status(CHAT).active == (asked.generation_id,)
 
 
 def test_output_that_cannot_be_written_is_said(redis_url: str, spool: Spool) -> None:

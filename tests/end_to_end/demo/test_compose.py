@@ -59,7 +59,7 @@ def test_an_answer_comes_out_of_the_containers(composed: Composed) -> None:
     """Enqueued from outside, run by the worker's container, read from outside; Flower is there."""
     with spool_for(composed.redis_url) as spool:
         asked = spool.enqueue("chat", "hello")
-        with spool.subscribe("chat", until=asked.id) as entries:
+        with spool.subscribe("chat", until=asked.generation_id) as entries:
             answer = fold(entry.event for entry in entries)[0]
     assert (answer.text, answer.state) == ("You said: hello", "completed")
     eventually(lambda: flower_is_up(composed.flower_url), PATIENCE)

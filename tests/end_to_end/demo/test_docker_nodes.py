@@ -77,8 +77,8 @@ def test_a_worker_in_a_container_answers(node: CeleryTestWorker, url: str) -> No
     """Enqueued outside, written inside, read outside; the node's log shows ids and no prompt."""
     with spool_for(url) as spool:
         asked = spool.enqueue("chat", "a secret question")
-        with spool.subscribe("chat", until=asked.id) as entries:
+        with spool.subscribe("chat", until=asked.generation_id) as entries:
             answer = fold(entry.event for entry in entries)[0]
     assert (answer.text, answer.state) == ("You said: a secret question", "completed")
-    node.assert_log_exists(asked.id)
+    node.assert_log_exists(asked.generation_id)
     assert "secret" not in node.logs()

@@ -345,7 +345,7 @@ def test_the_browsers_own_event_source_reconnects_and_stays_away_at_the_end(stag
     """The connection is cut in mid-answer: it resumes by Last-Event-ID; after the ending a 204 closes it for good."""
     made = stage.site.ask(CHAT)
     page = stage.device().page
-    with stage.spool.produce(CHAT, made["generation_id"]) as out:
+    with stage.spool.produce(CHAT, made["generation"]) as out:
         out.text("one")
         page.evaluate(EVENT_SOURCE, f"/v1/chats/{CHAT}/events?after=0")
         eventually(lambda: page.evaluate("seen.length") == 3)

@@ -73,7 +73,7 @@ def test_a_shutdown_ends_open_streams_and_their_clients_go_on_elsewhere(
         for stream in streams:
             assert stream.whole().seqs == [1]
         eventually(lambda: not process.alive, 10)
-        with spool.produce(CHAT, generation.id) as out:
+        with spool.produce(CHAT, generation.generation_id) as out:
             out.text("said while nobody listened")
         process = started(kind, port, tmp_path)
         with site.following(events, headers={"Last-Event-ID": "1"}) as resumed:

@@ -70,7 +70,7 @@ def test_prompts_stay_out_of_messages_and_logs(start_worker: StartWorker, spool:
     """Flower, the broker and the worker's log see three ids."""
     asked = spool.enqueue("chat", SECRET, params=scripted({"text": "fine"}, {"fail": {"code": "c", "message": "m"}}))
     (message,) = client.lrange("chunkspool", 0, -1)
-    assert asked.id in message.decode()
+    assert asked.generation_id in message.decode()
     worker = start_worker("threads", 2)
     assert answer_of(follow(spool, "chat")).state == "failed"
     inspected = worker.app.control.inspect(timeout=2)
@@ -121,7 +121,7 @@ def test_a_deadline_ends_a_model_that_says_nothing(start_worker: StartWorker, sp
 def test_a_generation_that_was_stopped_in_the_queue_is_skipped(start_worker: StartWorker, spool: Spool) -> None:
     """Promise 5: it ends at once, without a worker; the worker that gets its message does nothing."""
     first = spool.enqueue("chat", "x")
-    spool.stop("chat", first.id)
+    spool.stop("chat", first.generation_id)
     assert [entry.type for entry in follow(spool, "chat")] == ["generation.queued", "generation.stopped"]
     start_worker("threads", 1)
     spool.enqueue("chat", "y")
@@ -134,7 +134,10 @@ def test_a_second_message_does_not_run_the_model_again(start_worker: StartWorker
     worker = start_worker("threads", 4)
     asked = spool.enqueue("chat", "x", params=scripted({"text": "a", "repeat": 30}, pace=0.05))
     worker.app.send_task(
-        "chunkspool.generate", args=["default", "chat", asked.id], task_id=asked.id, queue="chunkspool"
+        "chunkspool.generate",
+        args=["default", "chat", asked.generation_id],
+        task_id=asked.generation_id,
+        queue="chunkspool",
     )
     entries = follow(spool, "chat")
     assert [entry.type for entry in entries].count("generation.started") == 1
@@ -147,8 +150,8 @@ def test_own_tasks_run_in_this_worker(start_worker: StartWorker, spool: Spool, c
     worker = start_worker("threads", 1, CHUNKSPOOL_IMPORTS="support.processes.own_task")
     asked = spool.enqueue("chat", "x", params=scripted({"text": "from the worker's own provider"}))
     follow(spool, "chat")
-    worker.app.send_task("own.ping", args=[asked.id], queue="chunkspool")
-    assert eventually(lambda: client.get("own.ping")) == asked.id.encode()
+    worker.app.send_task("own.ping", args=[asked.generation_id], queue="chunkspool")
+    assert eventually(lambda: client.get("own.ping")) == asked.generation_id.encode()
     client.delete("own.ping")
 
 

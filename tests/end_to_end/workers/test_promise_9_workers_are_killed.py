@@ -92,7 +92,11 @@ def test_the_scripted_provider_continues(start_worker: StartWorker, spool: Spool
     kill_the_one_at_work(workers)
     assert attempt_begun(client, asked, 2, BOUND)["continues"] is True
     entries = follow(spool, "chat")
-    assert answer_of(entries).text == text_of(lines_of(client, asked), asked.id) == "".join(w["text"] for w in words)
+    assert (
+        answer_of(entries).text
+        == text_of(lines_of(client, asked), asked.generation_id)
+        == "".join(w["text"] for w in words)
+    )
 
 
 def killed_in_mid_answer(workers: dict[str, CeleryTestWorker], spool: Spool, client: Redis) -> tuple[Generation, int]:
@@ -103,7 +107,7 @@ def killed_in_mid_answer(workers: dict[str, CeleryTestWorker], spool: Spool, cli
             worker.kill("SIGSTOP")
         ended = lines_of(client, asked)[-1].type in ENDINGS
         for worker in workers.values():
-            worker.kill("SIGKILL" if asked.id in worker.logs() and not ended else "SIGCONT")
+            worker.kill("SIGKILL" if asked.generation_id in worker.logs() and not ended else "SIGCONT")
         if not ended:
             return asked, words
     raise AssertionError("the model is too fast to be met in mid-answer")
@@ -116,7 +120,7 @@ def test_a_real_model_continues(start_worker: StartWorker, spool: Spool, client:
     assert attempt_begun(client, asked, 2, BOUND)["continues"] is True
     answer = answer_of(follow(spool, asked.chat_id))
     assert (answer.state, answer.attempt) == ("completed", 2)
-    assert answer.text == text_of(lines_of(client, asked), asked.id)
+    assert answer.text == text_of(lines_of(client, asked), asked.generation_id)
     assert re.fullmatch(r"( w\d+)+", answer.text)
     assert answer.text.count(" ") > words
 
@@ -142,7 +146,7 @@ def test_a_poison_prompt_does_not_loop(start_worker: StartWorker, spool: Spool, 
     asked = spool.enqueue("chat", deadly_provider.POISON)
     answer = answer_of(follow(spool, "chat"))
     assert (answer.state, answer.error_code, answer.attempt) == ("failed", "too_many_attempts", 3)
-    said = [kind for kind in types_of(lines_of(client, asked), asked.id) if kind != "text.delta"]
+    said = [kind for kind in types_of(lines_of(client, asked), asked.generation_id) if kind != "text.delta"]
     assert said == ["generation.queued", *["generation.started"] * 3, "generation.failed"]
     spool.enqueue("other", "harmless")
     assert answer_of(follow(spool, "other")).text == "word"

@@ -49,7 +49,7 @@ def test_a_generation_waits_for_a_redis_that_is_away(server: PrivateServer, cele
         asked = spool.enqueue("chat", "hello")
         server.stop()
         with start_worker(celery_app, pool="threads", concurrency=2, perform_ping_check=False):
-            eventually(lambda: received.count(asked.id) >= 2, 30)
+            eventually(lambda: received.count(asked.generation_id) >= 2, 30)
             server.start()
             with spool.subscribe("chat") as entries:
                 types = [entry.type for entry in entries]
@@ -65,5 +65,5 @@ def test_a_task_of_a_chat_that_is_gone_does_nothing(server: PrivateServer, celer
         asked = spool.enqueue("chat", "hello")
         spool.erase("chat")
         shell = celery_app.tasks["chunkspool.generate"]
-        assert shell("default", "chat", asked.id) == {"chat": "chat", "state": "gone"}
+        assert shell("default", "chat", asked.generation_id) == {"chat": "chat", "state": "gone"}
         assert client.keys("cs:*") == []

@@ -28,15 +28,15 @@ def test_a_living_attempt_cannot_be_claimed_from(redis_url: str, client: Redis) 
     """A second claim while the lease lives is refused and writes nothing, however long the attempt is silent."""
     with spool_for(redis_url, lease=3) as spool:
         generation = spool.enqueue(CHAT, "hello")
-        with spool.produce(CHAT, generation.id) as out:
-            lease = generation_field(client, generation.id, "lease")
-            eventually(lambda: generation_field(client, generation.id, "lease") != lease)
+        with spool.produce(CHAT, generation.generation_id) as out:
+            lease = generation_field(client, generation.generation_id, "lease")
+            eventually(lambda: generation_field(client, generation.generation_id, "lease") != lease)
             with pytest.raises(NotClaimed) as refused:
-                claim(spool, generation.id)
+                claim(spool, generation.generation_id)
             assert refused.value.outcome == "held"
             out.text("mine")
     log = log_of(client)
-    assert text_of(log, generation.id) == "mine"
+    assert text_of(log, generation.generation_id) == "mine"
     assert len([line for line in log if line.type == "generation.started"]) == 1
 
 
@@ -48,7 +48,7 @@ def test_of_twenty_that_claim_at_once_one_gets_it(spool: Spool, client: Redis) -
     def attempt(_: int) -> str:
         start.wait(10)
         try:
-            claim(spool, generation.id)
+            claim(spool, generation.generation_id)
         except NotClaimed as refused:
             return refused.outcome
         return "claimed"
@@ -57,24 +57,24 @@ def test_of_twenty_that_claim_at_once_one_gets_it(spool: Spool, client: Redis) -
         outcomes = list(pool.map(attempt, range(20)))
     assert outcomes.count("claimed") == 1
     assert set(outcomes) <= {"claimed", "held", "ended"}
-    assert types_of(log_of(client), generation.id) == ENDED
+    assert types_of(log_of(client), generation.generation_id) == ENDED
 
 
 def test_wait_waits_for_the_end_of_the_lease(spool: Spool, client: Redis) -> None:
     """A newcomer that may wait gets the generation of a dead worker as attempt 2, without being called again."""
     generation = spool.enqueue(CHAT, "hello")
-    claim_and_die(client, generation.id, LEASE)
-    assert claim(spool, generation.id, wait=10) == 2
-    events = of_generation(log_of(client), generation.id)
+    claim_and_die(client, generation.generation_id, LEASE)
+    assert claim(spool, generation.generation_id, wait=10) == 2
+    events = of_generation(log_of(client), generation.generation_id)
     assert [line.event.get("attempt") for line in events] == [None, 1, 2, None]
 
 
 def test_wait_too_short_is_held(spool: Spool, client: Redis) -> None:
     """Where the lease outlives the wait, it is not claimed."""
     generation = spool.enqueue(CHAT, "hello")
-    claim_and_die(client, generation.id, 60)
+    claim_and_die(client, generation.generation_id, 60)
     with pytest.raises(NotClaimed) as refused:
-        claim(spool, generation.id, wait=0.6)
+        claim(spool, generation.generation_id, wait=0.6)
     assert refused.value.outcome == "held"
 
 
@@ -82,8 +82,8 @@ def test_wait_ends_when_the_other_attempt_completes(spool: Spool) -> None:
     """A newcomer that waits learns that there is nothing left to do."""
     generation = spool.enqueue(CHAT, "hello")
     with ThreadPoolExecutor() as pool:
-        with spool.produce(CHAT, generation.id) as out:
-            newcomer = pool.submit(claim, spool, generation.id, 10)
+        with spool.produce(CHAT, generation.generation_id) as out:
+            newcomer = pool.submit(claim, spool, generation.generation_id, 10)
             out.text("done")
         with pytest.raises(NotClaimed) as refused:
             newcomer.result(timeout=10)
@@ -94,11 +94,11 @@ async def test_wait_in_an_async_spool(redis_url: str, client: Redis) -> None:
     """It waits without blocking the loop."""
     async with async_spool_for(redis_url) as spool:
         generation = await spool.enqueue(CHAT, "hello")
-        claim_and_die(client, generation.id, 1.5)
+        claim_and_die(client, generation.generation_id, 1.5)
         with pytest.raises(NotClaimed):
-            async with spool.produce(CHAT, generation.id):
+            async with spool.produce(CHAT, generation.generation_id):
                 pass
-        async with spool.produce(CHAT, generation.id, wait=10) as out:
+        async with spool.produce(CHAT, generation.generation_id, wait=10) as out:
             assert out.attempt == 2
 
 
@@ -106,15 +106,18 @@ def test_too_many_attempts_end_as_failed(redis_url: str, client: Redis) -> None:
     """A generation that kills its workers is not tried for ever."""
     with spool_for(redis_url, max_attempts=2) as spool:
         generation = spool.enqueue(CHAT, "hello")
-        assert [claim_and_die(client, generation.id, 0.001), eventually_dies_again(client, generation.id)] == [1, 2]
+        assert [
+            claim_and_die(client, generation.generation_id, 0.001),
+            eventually_dies_again(client, generation.generation_id),
+        ] == [1, 2]
         with pytest.raises(NotClaimed) as refused:
-            claim(spool, generation.id, wait=10)
+            claim(spool, generation.generation_id, wait=10)
         assert refused.value.outcome == "failed"
         with pytest.raises(NotClaimed) as again:
-            claim(spool, generation.id)
+            claim(spool, generation.generation_id)
         assert again.value.outcome == "ended"
         assert spool.status(CHAT).active == ()
-    ending = ending_of(log_of(client), generation.id)
+    ending = ending_of(log_of(client), generation.generation_id)
     assert (ending["type"], ending["code"], ending["retryable"]) == ("generation.failed", "too_many_attempts", True)
 
 
@@ -134,18 +137,18 @@ def test_an_ended_generation_cannot_be_claimed(spool: Spool, client: Redis, how:
     """A message that comes a second time is a no-op."""
     generation = spool.enqueue(CHAT, "hello")
     if how == "stopped":
-        spool.stop(CHAT, generation.id)
+        spool.stop(CHAT, generation.generation_id)
     elif how == "completed":
-        claim(spool, generation.id)
+        claim(spool, generation.generation_id)
     else:
-        with pytest.raises(KeyError), spool.produce(CHAT, generation.id):
+        with pytest.raises(KeyError), spool.produce(CHAT, generation.generation_id):
             raise KeyError
     log = log_of(client)
     with pytest.raises(NotClaimed) as refused:
-        claim(spool, generation.id, wait=10)
+        claim(spool, generation.generation_id, wait=10)
     assert refused.value.outcome == "ended"
     assert log_of(client) == log
-    assert ending_of(log, generation.id)["type"] == f"generation.{how}"
+    assert ending_of(log, generation.generation_id)["type"] == f"generation.{how}"
 
 
 def test_an_unknown_generation_cannot_be_claimed(spool: Spool) -> None:
@@ -159,8 +162,8 @@ def test_an_unknown_generation_cannot_be_claimed(spool: Spool) -> None:
 def test_the_model_is_asked_the_same_by_every_attempt(spool: Spool, client: Redis) -> None:
     """The request is kept with the generation, so a second attempt needs nothing from the first."""
     generation = spool.enqueue(CHAT, "hello", model="m", params={"seed": 1})
-    claim_and_die(client, generation.id, LEASE)
-    with spool.produce(CHAT, generation.id, wait=10) as out:
+    claim_and_die(client, generation.generation_id, LEASE)
+    with spool.produce(CHAT, generation.generation_id, wait=10) as out:
         assert out.request.messages == ({"role": "user", "content": "hello"},)
         assert (out.request.model, out.request.params) == ("m", {"seed": 1})
     started = [line.event for line in log_of(client) if line.type == "generation.started"]

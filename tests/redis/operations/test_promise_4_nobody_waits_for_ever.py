@@ -13,7 +13,7 @@ from support.chats.spools import claim_and_die, spool_for
 from support.waiting import eventually
 
 from chunkspool import Spool
-from chunkspool.store.keys import RESENT, SWEEPING, UNENDED
+from chunkspool.store.keys import REPUBLISHED, SWEEP_LOCK, UNFINISHED
 
 LOST_AFTER = 0.3
 
@@ -39,10 +39,10 @@ def age_of_newest(spool: Spool, chat_id: str) -> float:
 def test_a_generation_whose_message_is_nowhere_fails_as_lost(spool: Spool, client: Redis) -> None:
     """Queued, the broker has lost its data: its reader gets an ending, and the status says what happened."""
     asked = spool.enqueue(CHAT, "x")
-    assert swept(spool, queue_is_empty=True) == (asked.id,)
+    assert swept(spool, queue_is_empty=True) == (asked.generation_id,)
     log = log_of(client)
-    assert types_of(log, asked.id) == ["generation.queued", "generation.failed"]
-    assert ending_of(log, asked.id)["code"] == "lost"
+    assert types_of(log, asked.generation_id) == ["generation.queued", "generation.failed"]
+    assert ending_of(log, asked.generation_id)["code"] == "lost"
     assert [one.state for one in spool.status(CHAT).generations] == ["lost"]
     with spool.subscribe(CHAT) as entries:
         assert [entry.type for entry in entries] == ["generation.queued", "generation.failed"]
@@ -51,10 +51,10 @@ def test_a_generation_whose_message_is_nowhere_fails_as_lost(spool: Spool, clien
 def test_a_dead_attempt_that_nobody_takes_over_fails_as_lost(spool: Spool, client: Redis) -> None:
     """Its worker died and its message with the broker; until it is found lost, the status says stalled."""
     asked = spool.enqueue(CHAT, "x")
-    claim_and_die(client, asked.id, lease=0.05)
+    claim_and_die(client, asked.generation_id, lease=0.05)
     assert eventually(lambda: spool.status(CHAT).generations[0].state == "stalled")
-    assert swept(spool, queue_is_empty=True) == (asked.id,)
-    assert ending_of(log_of(client), asked.id)["code"] == "lost"
+    assert swept(spool, queue_is_empty=True) == (asked.generation_id,)
+    assert ending_of(log_of(client), asked.generation_id)["code"] == "lost"
 
 
 def test_one_that_waits_in_a_long_queue_is_not_lost(spool: Spool) -> None:
@@ -62,26 +62,26 @@ def test_one_that_waits_in_a_long_queue_is_not_lost(spool: Spool) -> None:
     waiting = spool.enqueue(CHAT, "x")
     eventually(lambda: age_of_newest(spool, CHAT) > LOST_AFTER)
     assert spool.sweep(queue_is_empty=False) == ()
-    assert spool.status(CHAT).active == (waiting.id,)
+    assert spool.status(CHAT).active == (waiting.generation_id,)
 
 
 def test_one_that_others_have_overtaken_is_lost(spool: Spool, client: Redis) -> None:
     """The queue is never empty, but workers have taken what was enqueued later: no message of it is left."""
     lost = spool.enqueue("lost", "x")
     taken = spool.enqueue(CHAT, "y")
-    claim_and_die(client, taken.id, lease=60)
+    claim_and_die(client, taken.generation_id, lease=60)
     waiting = spool.enqueue("waiting", "z")
-    assert swept(spool, queue_is_empty=False) == (lost.id,)
-    assert spool.status("waiting").active == (waiting.id,)
-    assert spool.status(CHAT).active == (taken.id,)
+    assert swept(spool, queue_is_empty=False) == (lost.generation_id,)
+    assert spool.status("waiting").active == (waiting.generation_id,)
+    assert spool.status(CHAT).active == (taken.generation_id,)
 
 
 def test_a_live_attempt_is_never_lost(spool: Spool) -> None:
     """It may be silent for as long as it likes: its heartbeats are a sign of life."""
     asked = spool.enqueue(CHAT, "x")
     other = spool.enqueue("other", "y")
-    with spool.produce(CHAT, asked.id) as out:
-        assert swept(spool, queue_is_empty=True) == (other.id,)
+    with spool.produce(CHAT, asked.generation_id) as out:
+        assert swept(spool, queue_is_empty=True) == (other.generation_id,)
         out.text("still here")
     assert out.state == "completed"
 
@@ -89,11 +89,11 @@ def test_a_live_attempt_is_never_lost(spool: Spool) -> None:
 def test_a_stop_that_was_asked_is_the_ending_of_a_lost_one(spool: Spool, client: Redis) -> None:
     """A stop that was acknowledged stays the ending, also when the worker that should have written it has died."""
     asked = spool.enqueue(CHAT, "x")
-    claim_and_die(client, asked.id, lease=2)
+    claim_and_die(client, asked.generation_id, lease=2)
     spool.stop(CHAT, reason="enough")
-    client.hset(KEYS.gen(asked.id), "lease", 1)
+    client.hset(KEYS.gen(asked.generation_id), "lease", 1)
     eventually(lambda: spool.sweep(queue_is_empty=True) or not spool.status(CHAT).active)
-    assert ending_of(log_of(client), asked.id)["reason"] == "enough"
+    assert ending_of(log_of(client), asked.generation_id)["reason"] == "enough"
 
 
 def test_what_has_ended_or_gone_leaves_the_index(spool: Spool, client: Redis) -> None:
@@ -102,8 +102,8 @@ def test_what_has_ended_or_gone_leaves_the_index(spool: Spool, client: Redis) ->
     spool.stop(CHAT)
     spool.enqueue("erased", "x")
     spool.erase("erased")
-    eventually(lambda: spool.sweep(queue_is_empty=True) or client.zcard(UNENDED) == 0)
-    assert client.zcard(UNENDED) == 0
+    eventually(lambda: spool.sweep(queue_is_empty=True) or client.zcard(UNFINISHED) == 0)
+    assert client.zcard(UNFINISHED) == 0
 
 
 def messages(client: Redis) -> list[str]:
@@ -120,13 +120,13 @@ def test_a_lost_message_is_sent_anew(redis_url: str, client: Redis) -> None:
             client.delete("chunkspool")
             eventually(lambda: spool.sweep(queue_is_empty=True) or messages(client))
             (message,) = messages(client)
-            assert asked.id in message
+            assert asked.generation_id in message
             assert tenant in message
-            assert client.zcard(RESENT) == 1
-            assert spool.for_tenant(tenant).status(CHAT).active == (asked.id,)
-            with spool.for_tenant(tenant).produce(CHAT, asked.id):
+            assert client.zcard(REPUBLISHED) == 1
+            assert spool.for_tenant(tenant).status(CHAT).active == (asked.generation_id,)
+            with spool.for_tenant(tenant).produce(CHAT, asked.generation_id):
                 pass
-            eventually(lambda: spool.sweep(queue_is_empty=False) or not client.zcard(RESENT))
+            eventually(lambda: spool.sweep(queue_is_empty=False) or not client.zcard(REPUBLISHED))
 
 
 def test_a_message_that_was_sent_anew_may_wait_in_the_queue(redis_url: str, client: Redis) -> None:
@@ -135,14 +135,14 @@ def test_a_message_that_was_sent_anew_may_wait_in_the_queue(redis_url: str, clie
         lost = spool.enqueue("lost", "x")
         client.delete("chunkspool")
         taken = spool.enqueue(CHAT, "y")
-        claim_and_die(client, taken.id, lease=60)
+        claim_and_die(client, taken.generation_id, lease=60)
         eventually(lambda: spool.sweep(queue_is_empty=False) or len(messages(client)) > 1)
         eventually(lambda: age_of_newest(spool, "lost") > 0.5)
         for _ in range(5):
-            assert eventually(lambda: not client.exists(SWEEPING))
+            assert eventually(lambda: not client.exists(SWEEP_LOCK))
             spool.sweep(queue_is_empty=False)
         newest, _ = messages(client)
-        assert lost.id in newest
+        assert lost.generation_id in newest
 
 
 def test_of_many_processes_one_sweeps(redis_url: str) -> None:
@@ -151,11 +151,11 @@ def test_of_many_processes_one_sweeps(redis_url: str) -> None:
         asked = spool.enqueue(CHAT, "x")
         eventually(lambda: age_of_newest(spool, CHAT) > 0.001)
         found = [spool.sweep(queue_is_empty=True) for _ in range(5)]
-    assert found == [(asked.id,), (), (), (), ()]
+    assert found == [(asked.generation_id,), (), (), (), ()]
 
 
 def test_more_than_a_page_is_gone_through(spool: Spool) -> None:
     """A thousand and more that are lost are found in one sweep."""
-    many = [spool.enqueue(f"chat-{number}", "x").id for number in range(1001)]
+    many = [spool.enqueue(f"chat-{number}", "x").generation_id for number in range(1001)]
     eventually(lambda: age_of_newest(spool, "chat-1000") > LOST_AFTER)
     assert set(spool.sweep(queue_is_empty=True)) == set(many)

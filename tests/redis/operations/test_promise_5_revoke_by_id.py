@@ -15,33 +15,33 @@ from chunkspool.store.keys import ChatKeys
 def test_a_queued_generation_ends_at_once(spool: Spool, client: Redis) -> None:
     """No worker is needed, and none will run it later; the second revoke changes nothing."""
     asked = spool.enqueue(CHAT, "hello")
-    outcomes = [stop.outcome for stop in (spool.revoke(asked.id), spool.revoke(asked.id)) if stop]
+    outcomes = [stop.outcome for stop in (spool.revoke(asked.generation_id), spool.revoke(asked.generation_id)) if stop]
     assert outcomes == ["stopped", "ended"]
-    with pytest.raises(NotClaimed), spool.produce(CHAT, asked.id):
+    with pytest.raises(NotClaimed), spool.produce(CHAT, asked.generation_id):
         pass
-    assert types_of(log_of(client), asked.id) == ["generation.queued", "generation.stopped"]
-    assert ending_of(log_of(client), asked.id)["by"] == "revoke"
+    assert types_of(log_of(client), asked.generation_id) == ["generation.queued", "generation.stopped"]
+    assert ending_of(log_of(client), asked.generation_id)["by"] == "revoke"
 
 
 def test_a_running_generation_is_asked_to_stop(spool: Spool, client: Redis) -> None:
     """Its producer writes what it has said so far, and the stop after it."""
     asked = spool.enqueue(CHAT, "hello")
-    with spool.produce(CHAT, asked.id) as out:
+    with spool.produce(CHAT, asked.generation_id) as out:
         out.text("half")
-        stop = spool.revoke(asked.id)
+        stop = spool.revoke(asked.generation_id)
     assert stop is not None
     assert stop.outcome == "stopping"
     assert out.state == "stopped"
-    assert ending_of(log_of(client), asked.id)["by"] == "revoke"
+    assert ending_of(log_of(client), asked.generation_id)["by"] == "revoke"
 
 
 async def test_any_tenants_generation_is_found(redis_url: str, client: Redis) -> None:
     """The web app that revokes need not know whose it is."""
     async with async_spool_for(redis_url) as spool:
         asked = await spool.for_tenant("acme").enqueue(CHAT, "hello")
-        stop = await spool.revoke(asked.id)
+        stop = await spool.revoke(asked.generation_id)
     assert stop is not None
-    assert ending_of(log_of(client, ChatKeys("acme", CHAT)), asked.id)["by"] == "revoke"
+    assert ending_of(log_of(client, ChatKeys("acme", CHAT)), asked.generation_id)["by"] == "revoke"
 
 
 def test_another_task_is_none_of_ours(spool: Spool) -> None:
@@ -51,4 +51,4 @@ def test_another_task_is_none_of_ours(spool: Spool) -> None:
         spool.revoke("{no id}")
     asked = spool.enqueue(CHAT, "hello")
     spool.erase(CHAT)
-    assert spool.revoke(asked.id) is None
+    assert spool.revoke(asked.generation_id) is None

@@ -39,12 +39,14 @@ def demand_stopped(client: Redis, generation_id: str, by: str = "user", reason: 
 def test_a_queued_generation_ends_at_once(spool: Spool, client: Redis) -> None:
     """Its readers are told at once, and a worker that finds the message later has nothing to do."""
     generation = spool.enqueue(CHAT, "hello")
-    assert spool.stop(CHAT, generation.id, reason="changed my mind") == (Stop(generation.id, "stopped"),)
-    demand_stopped(client, generation.id, reason="changed my mind")
-    with pytest.raises(NotClaimed) as refused, spool.produce(CHAT, generation.id):
+    assert spool.stop(CHAT, generation.generation_id, reason="changed my mind") == (
+        Stop(generation.generation_id, "stopped"),
+    )
+    demand_stopped(client, generation.generation_id, reason="changed my mind")
+    with pytest.raises(NotClaimed) as refused, spool.produce(CHAT, generation.generation_id):
         pass
     assert refused.value.outcome == "ended"
-    assert types_of(log_of(client), generation.id) == ["generation.queued", "generation.stopped"]
+    assert types_of(log_of(client), generation.generation_id) == ["generation.queued", "generation.stopped"]
     assert spool.status(CHAT).active == ()
     assert spool.enqueue(CHAT, "again").after == 2, "the chat is free for the next one"
 
@@ -52,19 +54,21 @@ def test_a_queued_generation_ends_at_once(spool: Spool, client: Redis) -> None:
 def test_a_generation_whose_worker_has_died_ends_at_once(spool: Spool, client: Redis) -> None:
     """No living attempt has to be asked."""
     generation = spool.enqueue(CHAT, "hello")
-    claim_and_die(client, generation.id, 0.001)
-    eventually(lambda: spool.stop(CHAT, generation.id)[0].outcome in {"stopped", "ended"})
-    demand_stopped(client, generation.id)
+    claim_and_die(client, generation.generation_id, 0.001)
+    eventually(lambda: spool.stop(CHAT, generation.generation_id)[0].outcome in {"stopped", "ended"})
+    demand_stopped(client, generation.generation_id)
 
 
 def test_while_text_flows(spool: Spool, client: Redis) -> None:
     """The model's loop gets `Stopped`, the block keeps it to itself, and nothing stands behind the stop."""
     generation = spool.enqueue(CHAT, "hello")
     closed = False
-    with spool.produce(CHAT, generation.id) as out:
+    with spool.produce(CHAT, generation.generation_id) as out:
         out.text("before")
-        is_in_log(client, generation.id, "before")
-        assert spool.stop(CHAT, generation.id, reason="enough") == (Stop(generation.id, "stopping"),)
+        is_in_log(client, generation.generation_id, "before")
+        assert spool.stop(CHAT, generation.generation_id, reason="enough") == (
+            Stop(generation.generation_id, "stopping"),
+        )
         try:
             eventually(lambda: out.text("more"))
         except Stopped:
@@ -72,8 +76,8 @@ def test_while_text_flows(spool: Spool, client: Redis) -> None:
             raise
     assert closed
     assert out.state == "stopped"
-    demand_stopped(client, generation.id, reason="enough")
-    assert text_of(log_of(client), generation.id).startswith("before")
+    demand_stopped(client, generation.generation_id, reason="enough")
+    assert text_of(log_of(client), generation.generation_id).startswith("before")
 
 
 async def model_that_falls_silent(connection: dict[str, bool]) -> AsyncIterator[str]:
@@ -99,15 +103,15 @@ async def test_while_the_model_is_silent(redis_url: str, client: Redis) -> None:
     connection: dict[str, bool] = {}
     async with async_spool_for(redis_url) as spool:
         generation = await spool.enqueue(CHAT, "hello")
-        task = asyncio.ensure_future(pump(spool, generation.id, connection))
-        await asyncio.to_thread(is_in_log, client, generation.id, "before")
+        task = asyncio.ensure_future(pump(spool, generation.generation_id, connection))
+        await asyncio.to_thread(is_in_log, client, generation.generation_id, "before")
         assert connection == {"open": True}
-        assert await spool.stop(CHAT, generation.id) == (Stop(generation.id, "stopping"),)
+        assert await spool.stop(CHAT, generation.generation_id) == (Stop(generation.generation_id, "stopping"),)
         out = await asyncio.wait_for(task, 30)
     assert connection == {"open": False}
     assert (out.state, task.cancelling()) == ("stopped", 0)
-    demand_stopped(client, generation.id)
-    assert text_of(log_of(client), generation.id) == "before"
+    demand_stopped(client, generation.generation_id)
+    assert text_of(log_of(client), generation.generation_id) == "before"
 
 
 def test_it_is_acknowledged_by_an_event(spool: Spool) -> None:
@@ -125,9 +129,9 @@ def test_it_is_acknowledged_by_an_event(spool: Spool) -> None:
 
     with ThreadPoolExecutor() as pool:
         reader = pool.submit(follow)
-        with spool.produce(CHAT, generation.id) as out:
+        with spool.produce(CHAT, generation.generation_id) as out:
             assert following.wait(10)
-            spool.stop(CHAT, generation.id)
+            spool.stop(CHAT, generation.generation_id)
             eventually(lambda: out.text("more"))
             went_on.set()
         assert reader.result(30) == "generation.stopped"
@@ -137,25 +141,27 @@ def test_it_is_acknowledged_by_an_event(spool: Spool) -> None:
 def test_a_stop_that_is_repeated_is_one_stop(spool: Spool, client: Redis) -> None:
     """While it is under way it is asked again, afterwards it has ended; the first one's reason stands."""
     generation = spool.enqueue(CHAT, "hello")
-    with spool.produce(CHAT, generation.id) as out:
+    with spool.produce(CHAT, generation.generation_id) as out:
         for reason in ("first", "second", "third"):
-            assert spool.stop(CHAT, generation.id, reason=reason) == (Stop(generation.id, "stopping"),)
+            assert spool.stop(CHAT, generation.generation_id, reason=reason) == (
+                Stop(generation.generation_id, "stopping"),
+            )
         assert spool.status(CHAT).generations[0].stop_asked
         eventually(lambda: out.text("more"))
     for _ in range(3):
-        assert spool.stop(CHAT, generation.id, reason="late") == (Stop(generation.id, "ended"),)
-    demand_stopped(client, generation.id, reason="first")
+        assert spool.stop(CHAT, generation.generation_id, reason="late") == (Stop(generation.generation_id, "ended"),)
+    demand_stopped(client, generation.generation_id, reason="first")
 
 
 def test_of_twenty_who_stop_at_once_one_is_the_first(spool: Spool, client: Redis) -> None:
     """One `generation.stopped`, with one of the reasons."""
     generation = spool.enqueue(CHAT, "hello")
-    with spool.produce(CHAT, generation.id) as out, ThreadPoolExecutor(20) as pool:
+    with spool.produce(CHAT, generation.generation_id) as out, ThreadPoolExecutor(20) as pool:
         reasons = [f"reason {number}" for number in range(20)]
-        stops = pool.map(lambda reason: spool.stop(CHAT, generation.id, reason=reason), reasons)
+        stops = pool.map(lambda reason: spool.stop(CHAT, generation.generation_id, reason=reason), reasons)
         assert {stop.outcome for (stop,) in stops} <= {"stopping", "ended"}
         eventually(lambda: out.text("more"))
-    assert ending_of(log_of(client), generation.id)["reason"] in reasons
+    assert ending_of(log_of(client), generation.generation_id)["reason"] in reasons
 
 
 def test_a_stop_that_meets_the_claim(spool: Spool, client: Redis) -> None:
@@ -171,7 +177,7 @@ def stop_meets_claim(spool: Spool, client: Redis) -> tuple[str, bool]:
     def run() -> bool:
         start.wait(30)
         try:
-            with spool.produce(CHAT, generation.id) as out:
+            with spool.produce(CHAT, generation.generation_id) as out:
                 eventually(lambda: out.text("more"))
         except NotClaimed:
             return False
@@ -179,42 +185,45 @@ def stop_meets_claim(spool: Spool, client: Redis) -> tuple[str, bool]:
 
     def stop() -> str:
         start.wait(30)
-        return spool.stop(CHAT, generation.id)[0].outcome
+        return spool.stop(CHAT, generation.generation_id)[0].outcome
 
     with ThreadPoolExecutor(2) as pool:
         ran, stopped = pool.submit(run), pool.submit(stop)
         outcome = stopped.result(30), ran.result(30)
-    demand_stopped(client, generation.id)
+    demand_stopped(client, generation.generation_id)
     return outcome
 
 
 def test_without_a_generation_all_that_are_active_are_stopped(spool: Spool, client: Redis) -> None:
     """Running and queued ones; what has ended stays as it is, and no other chat is touched."""
     done = spool.enqueue(CHAT, "done")
-    with spool.produce(CHAT, done.id):
+    with spool.produce(CHAT, done.generation_id):
         pass
     running, queued = (spool.enqueue(CHAT, "x", on_active="allow") for _ in range(2))
     elsewhere = spool.enqueue("other", "x")
-    with spool.produce(CHAT, running.id) as out:
-        assert spool.stop(CHAT, reason="all") == (Stop(running.id, "stopping"), Stop(queued.id, "stopped"))
+    with spool.produce(CHAT, running.generation_id) as out:
+        assert spool.stop(CHAT, reason="all") == (
+            Stop(running.generation_id, "stopping"),
+            Stop(queued.generation_id, "stopped"),
+        )
         eventually(lambda: out.text("more"))
     for one in (running, queued):
-        demand_stopped(client, one.id, reason="all")
-    assert ending_of(log_of(client), done.id)["type"] == "generation.completed"
-    assert spool.status("other").active == (elsewhere.id,)
+        demand_stopped(client, one.generation_id, reason="all")
+    assert ending_of(log_of(client), done.generation_id)["type"] == "generation.completed"
+    assert spool.status("other").active == (elsewhere.generation_id,)
     assert spool.stop(CHAT) == ()
 
 
 def test_one_of_several_is_stopped(spool: Spool, client: Redis) -> None:
     """What else the same process writes goes on."""
     one, two = (spool.enqueue(CHAT, "x", on_active="allow") for _ in range(2))
-    with spool.produce(CHAT, two.id) as other:
-        with spool.produce(CHAT, one.id) as out:
-            spool.stop(CHAT, one.id)
+    with spool.produce(CHAT, two.generation_id) as other:
+        with spool.produce(CHAT, one.generation_id) as out:
+            spool.stop(CHAT, one.generation_id)
             eventually(lambda: out.text("more"))
         other.text("unharmed")
     assert (out.state, other.state) == ("stopped", "completed")
-    assert text_of(log_of(client), two.id) == "unharmed"
+    assert text_of(log_of(client), two.generation_id) == "unharmed"
 
 
 def test_what_is_not_there_cannot_be_stopped(spool: Spool) -> None:
@@ -233,26 +242,26 @@ def test_an_enqueue_that_replaces_stops_what_is_active(spool: Spool, client: Red
     """Queued ones at once, running ones by asking; the reader of the old answer sees who did it."""
     queued = spool.enqueue(CHAT, "x")
     running = spool.enqueue(CHAT, "y", on_active="replace")
-    demand_stopped(client, queued.id, by="replace")
-    with spool.produce(CHAT, running.id) as out:
+    demand_stopped(client, queued.generation_id, by="replace")
+    with spool.produce(CHAT, running.generation_id) as out:
         newest = spool.enqueue(CHAT, "z", on_active="replace")
         eventually(lambda: out.text("more"))
-    demand_stopped(client, running.id, by="replace")
-    assert spool.status(CHAT).active == (newest.id,)
+    demand_stopped(client, running.generation_id, by="replace")
+    assert spool.status(CHAT).active == (newest.generation_id,)
 
 
 def test_a_revoke_is_a_stop(spool: Spool, client: Redis) -> None:
     """By the task's id alone, whichever chat and tenant it is of; who asked first is named."""
     other = spool.for_tenant("other")
     queued = other.enqueue("chat-of-other", "x")
-    assert spool.revoke(queued.id) == Stop(queued.id, "stopped")
+    assert spool.revoke(queued.generation_id) == Stop(queued.generation_id, "stopped")
     assert other.snapshot("chat-of-other").answers[0].stopped_by == "revoke"
     running = spool.enqueue(CHAT, "x")
-    with spool.produce(CHAT, running.id) as out:
-        assert spool.revoke(running.id) == Stop(running.id, "stopping")
-        spool.stop(CHAT, running.id, reason="me, too")
+    with spool.produce(CHAT, running.generation_id) as out:
+        assert spool.revoke(running.generation_id) == Stop(running.generation_id, "stopping")
+        spool.stop(CHAT, running.generation_id, reason="me, too")
         eventually(lambda: out.text("more"))
-    demand_stopped(client, running.id, by="revoke")
+    demand_stopped(client, running.generation_id, by="revoke")
 
 
 def test_an_error_after_the_stop_is_raised_but_the_ending_is_the_stop(spool: Spool, client: Redis) -> None:
@@ -260,8 +269,8 @@ def test_an_error_after_the_stop_is_raised_but_the_ending_is_the_stop(spool: Spo
     generation = spool.enqueue(CHAT, "x")
 
     def produce() -> None:
-        with spool.produce(CHAT, generation.id) as out:
-            spool.stop(CHAT, generation.id)
+        with spool.produce(CHAT, generation.generation_id) as out:
+            spool.stop(CHAT, generation.generation_id)
             try:
                 eventually(lambda: out.text("more"))
             except Stopped:
@@ -269,7 +278,7 @@ def test_an_error_after_the_stop_is_raised_but_the_ending_is_the_stop(spool: Spo
 
     with pytest.raises(KeyError):
         produce()
-    demand_stopped(client, generation.id)
+    demand_stopped(client, generation.generation_id)
 
 
 async def test_a_task_that_is_cancelled_as_well_stays_cancelled(redis_url: str, client: Redis) -> None:
@@ -277,7 +286,7 @@ async def test_a_task_that_is_cancelled_as_well_stays_cancelled(redis_url: str, 
     hears = asyncio.Event()
 
     async def produce() -> None:
-        async with spool.produce(CHAT, generation.id):
+        async with spool.produce(CHAT, generation.generation_id):
             try:
                 await asyncio.sleep(3600)
             finally:
@@ -288,9 +297,9 @@ async def test_a_task_that_is_cancelled_as_well_stays_cancelled(redis_url: str, 
         generation = await spool.enqueue(CHAT, "hello")
         task = asyncio.ensure_future(produce())
         await asyncio.to_thread(eventually, lambda: len(log_of(client)) == 2)
-        await spool.stop(CHAT, generation.id)
+        await spool.stop(CHAT, generation.generation_id)
         await asyncio.wait_for(hears.wait(), 30)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    demand_stopped(client, generation.id)
+    demand_stopped(client, generation.generation_id)

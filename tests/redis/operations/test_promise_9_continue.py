@@ -12,7 +12,7 @@ from support.chats.spools import async_spool_for, claim_and_die, spool_for
 
 from chunkspool import Answer, Spool, fold
 from chunkspool.errors import ContinuationRefused, NotClaimed
-from chunkspool.events import ReasoningDelta, TextDelta, ToolCall, encode
+from chunkspool.events import ReasoningDelta, TextDelta, ToolCallEvent, encode
 from chunkspool.provider import Delta, ModelRequest, Text
 from chunkspool.store.client import Store, scripts
 from tasks import attempt
@@ -37,7 +37,7 @@ def said_and_died(client: Redis, generation_id: str, *events: bytes) -> None:
 
 def text(generation_id: str, said: str = EARLIER) -> bytes:
     """Return a piece of the answer."""
-    return encode(TextDelta(generation=generation_id, text=said))
+    return encode(TextDelta(generation_id=generation_id, text=said))
 
 
 def answer(spool: Spool) -> Answer:
@@ -49,14 +49,16 @@ def answer(spool: Spool) -> Answer:
 def test_the_next_attempt_gets_the_text_and_goes_on(spool: Spool, client: Redis) -> None:
     """Readers are told that the text stands (`continues`), and what a person sees is both parts as one."""
     asked = spool.enqueue(CHAT, "Tell me a story.")
-    said_and_died(client, asked.id, text(asked.id, "The keeper "), text(asked.id, "of the "))
-    with spool.produce(CHAT, asked.id, wait=5) as out:
+    said_and_died(
+        client, asked.generation_id, text(asked.generation_id, "The keeper "), text(asked.generation_id, "of the ")
+    )
+    with spool.produce(CHAT, asked.generation_id, wait=5) as out:
         assert (out.attempt, out.request.prefix) == (2, EARLIER)
         out.text("lighthouse.")
     log = log_of(client)
-    starts = [line.event for line in of_generation(log, asked.id) if line.type == "generation.started"]
+    starts = [line.event for line in of_generation(log, asked.generation_id) if line.type == "generation.started"]
     assert [(start["attempt"], start["continues"]) for start in starts] == [(1, False), (2, True)]
-    assert text_of(log, asked.id) == "The keeper of the lighthouse."
+    assert text_of(log, asked.generation_id) == "The keeper of the lighthouse."
     seen = answer(spool)
     assert (seen.text, seen.attempt, seen.state) == ("The keeper of the lighthouse.", 2, "completed")
 
@@ -64,22 +66,26 @@ def test_the_next_attempt_gets_the_text_and_goes_on(spool: Spool, client: Redis)
 def test_a_third_attempt_gets_what_both_have_said(spool: Spool, client: Redis) -> None:
     """However often workers die, nothing that was said is asked for again."""
     asked = spool.enqueue(CHAT, "Tell me a story.")
-    said_and_died(client, asked.id, text(asked.id, "a "))
-    second = scripts.claim(KEYS, asked.id, token="2", lease_ms=50, max_attempts=3, model=None, continues=True)
+    said_and_died(client, asked.generation_id, text(asked.generation_id, "a "))
+    second = scripts.claim(
+        KEYS, asked.generation_id, token="2", lease_ms=50, max_attempts=3, model=None, continues=True
+    )
     reply = Store(client).send(second)
     while reply.outcome == "held":
         reply = Store(client).send(second)
-    more = scripts.append(KEYS, asked.id, attempt=2, index=1, lease_ms=50, events=(text(asked.id, "b "),))
+    more = scripts.append(
+        KEYS, asked.generation_id, attempt=2, index=1, lease_ms=50, events=(text(asked.generation_id, "b "),)
+    )
     assert Store(client).send(more).outcome == "ok"
-    with spool.produce(CHAT, asked.id, wait=5) as out:
+    with spool.produce(CHAT, asked.generation_id, wait=5) as out:
         assert (out.attempt, out.request.prefix) == (3, "a b ")
 
 
 def test_without_text_the_attempt_simply_begins(spool: Spool, client: Redis) -> None:
     """Where nothing was said there is nothing to continue, and nothing to take back."""
     asked = spool.enqueue(CHAT, "x")
-    said_and_died(client, asked.id)
-    with spool.produce(CHAT, asked.id, wait=5) as out:
+    said_and_died(client, asked.generation_id)
+    with spool.produce(CHAT, asked.generation_id, wait=5) as out:
         assert out.request.prefix == ""
         out.text("whole")
     assert answer(spool).text == "whole"
@@ -90,12 +96,14 @@ def test_what_cannot_be_continued_is_begun_anew_visibly(spool: Spool, client: Re
     """A tool call, a thought without text, a log that cannot be read: a second started without `continues` follows."""
     asked = spool.enqueue(CHAT, "x")
     said = {
-        "tool call": encode(ToolCall(generation=asked.id, id="1", name="look", arguments="{}")),
-        "reasoning": encode(ReasoningDelta(generation=asked.id, text="hmm")),
+        "tool call": encode(ToolCallEvent(generation_id=asked.generation_id, id="1", name="look", arguments="{}")),
+        "reasoning": encode(ReasoningDelta(generation_id=asked.generation_id, text="hmm")),
         "corrupt": b"{",
     }
-    said_and_died(client, asked.id, text(asked.id) if kind != "reasoning" else b'{"type":"new"}', said[kind])
-    with spool.produce(CHAT, asked.id, wait=5) as out:
+    said_and_died(
+        client, asked.generation_id, text(asked.generation_id) if kind != "reasoning" else b'{"type":"new"}', said[kind]
+    )
+    with spool.produce(CHAT, asked.generation_id, wait=5) as out:
         assert out.request.prefix == ""
         out.text("anew")
     entries = client.xrange(KEYS.log)
@@ -108,9 +116,9 @@ def test_what_cannot_be_continued_is_begun_anew_visibly(spool: Spool, client: Re
 def test_a_log_that_was_trimmed_is_begun_anew(spool: Spool, client: Redis) -> None:
     """Half a text is not continued as if it were the whole."""
     asked = spool.enqueue(CHAT, "x")
-    said_and_died(client, asked.id, text(asked.id, "lost "), text(asked.id, "kept "))
+    said_and_died(client, asked.generation_id, text(asked.generation_id, "lost "), text(asked.generation_id, "kept "))
     client.xtrim(KEYS.log, maxlen=1, approximate=False)
-    with spool.produce(CHAT, asked.id, wait=5) as out:
+    with spool.produce(CHAT, asked.generation_id, wait=5) as out:
         assert out.request.prefix == ""
         out.text("anew")
     assert spool.snapshot(CHAT).answers[0].text == "anew"
@@ -120,8 +128,8 @@ def test_by_default_an_attempt_restarts(redis_url: str, client: Redis) -> None:
     """The text of the dead attempt is void, and `fold` drops it."""
     with spool_for(redis_url) as spool:
         asked = spool.enqueue(CHAT, "x")
-        said_and_died(client, asked.id, text(asked.id))
-        with spool.produce(CHAT, asked.id, wait=5) as out:
+        said_and_died(client, asked.generation_id, text(asked.generation_id))
+        with spool.produce(CHAT, asked.generation_id, wait=5) as out:
             assert out.request.prefix == ""
             out.text("anew")
         assert answer(spool).text == "anew"
@@ -152,8 +160,8 @@ async def test_a_model_that_refuses_is_asked_anew_and_readers_are_told(redis_url
     model = Stubborn()
     async with async_spool_for(redis_url, recovery="continue") as spool:
         asked = await spool.enqueue(CHAT, "x")
-        said_and_died(client, asked.id, text(asked.id))
-        assert await attempt.generate(spool, model, CHAT, asked.id) == "completed"
+        said_and_died(client, asked.generation_id, text(asked.generation_id))
+        assert await attempt.generate(spool, model, CHAT, asked.generation_id) == "completed"
     assert model.prefixes == [EARLIER, ""]
     starts = [line.event for line in log_of(client) if line.type == "generation.started"]
     assert [(start["attempt"], start["continues"]) for start in starts] == [(1, False), (2, True), (2, False)]
@@ -165,8 +173,8 @@ async def test_an_attempt_that_is_held_gives_its_slot_back(redis_url: str) -> No
     """While another attempt lives, a second message waits for one lease, not for the whole answer."""
     async with async_spool_for(redis_url, lease=0.3) as spool:
         asked = await spool.enqueue(CHAT, "x")
-        async with spool.produce(CHAT, asked.id) as out:
+        async with spool.produce(CHAT, asked.generation_id) as out:
             with pytest.raises(NotClaimed, match="held"):
-                await asyncio.wait_for(attempt.generate(spool, Stubborn(), CHAT, asked.id), 10)
+                await asyncio.wait_for(attempt.generate(spool, Stubborn(), CHAT, asked.generation_id), 10)
             out.text("one owner")
     assert out.state == "completed"

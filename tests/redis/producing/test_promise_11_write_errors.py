@@ -50,11 +50,13 @@ async def failed_with(spool: AsyncSpool, client: Redis, error: Exception) -> dic
     """Run a generation whose provider raises `error`; return its ending."""
     made = await spool.enqueue(CHAT, "hello")
     with pytest.raises(type(error)) as raised:
-        await generate(spool, Broken(error), CHAT, made.id)
+        await generate(spool, Broken(error), CHAT, made.generation_id)
     assert raised.value is error
     log = log_of(client)
-    assert [line.event["text"] for line in of_generation(log, made.id) if line.type == "text.delta"] == ["so far"]
-    return ending_of(log, made.id)
+    assert [line.event["text"] for line in of_generation(log, made.generation_id) if line.type == "text.delta"] == [
+        "so far"
+    ]
+    return ending_of(log, made.generation_id)
 
 
 async def test_an_unknown_error_of_a_provider(workers_spool: AsyncSpool, client: Redis) -> None:
@@ -84,11 +86,11 @@ async def test_a_known_error_of_a_provider(workers_spool: AsyncSpool, client: Re
 def test_an_error_in_a_sync_block(spool: Spool, client: Redis, error: BaseException, code: str) -> None:
     """It goes on to whoever wrote the block, and the generation has failed with it."""
     made = spool.enqueue(CHAT, "hello")
-    with pytest.raises(type(error)) as raised, spool.produce(CHAT, made.id) as out:
+    with pytest.raises(type(error)) as raised, spool.produce(CHAT, made.generation_id) as out:
         out.text("so far")
         raise error
     assert raised.value is error
-    ending = ending_of(log_of(client), made.id)
+    ending = ending_of(log_of(client), made.generation_id)
     assert (ending["type"], ending["code"]) == ("generation.failed", code)
     assert SECRET not in str(ending)
 
@@ -171,11 +173,13 @@ async def test_a_silent_async_block_is_cancelled(proxy: Proxy, client: Redis, fa
         made = await spool.enqueue(CHAT, "hello")
 
         async def produce() -> str:
-            async with spool.produce(CHAT, made.id) as out:
+            async with spool.produce(CHAT, made.generation_id) as out:
                 out.text("said")
-                await asyncio.to_thread(eventually, lambda: generation_field(client, made.id, "index") == b"1")
+                await asyncio.to_thread(
+                    eventually, lambda: generation_field(client, made.generation_id, "index") == b"1"
+                )
                 try:
-                    await asyncio.to_thread(fault, proxy, client, made.id)
+                    await asyncio.to_thread(fault, proxy, client, made.generation_id)
                     await asyncio.sleep(60)
                 except asyncio.CancelledError:
                     closed.append(fault)
@@ -189,4 +193,4 @@ async def test_a_silent_async_block_is_cancelled(proxy: Proxy, client: Redis, fa
                 await asyncio.wait_for(produce(), 30)
     assert closed == [fault]
     if fault is not erase:
-        assert text_of(log_of(client), made.id) == "said"
+        assert text_of(log_of(client), made.generation_id) == "said"

@@ -36,7 +36,7 @@ def test_events_keep_the_order_in_which_they_were_said(redis_url: str, client: R
     """Text, reasoning, tools, data and usage of one answer stand in the log as the model's loop gave them."""
     with spool_for(redis_url) as spool:
         generation = spool.enqueue(CHAT, "hello")
-        with spool.produce(CHAT, generation.id) as out:
+        with spool.produce(CHAT, generation.generation_id) as out:
             out.reasoning("hm")
             out.text("a")
             out.tool_call("1", "clock", "{}")
@@ -46,7 +46,7 @@ def test_events_keep_the_order_in_which_they_were_said(redis_url: str, client: R
             out.usage(3, 4)
             out.text("c")
             out.finish("length")
-    lines = of_generation(log_of(client), generation.id)
+    lines = of_generation(log_of(client), generation.generation_id)
     said = ["reasoning.delta", "text.delta", "tool.call", "tool.result", "text.delta", "data", "usage", "text.delta"]
     assert [line.type for line in lines] == ["generation.queued", "generation.started", *said, "generation.completed"]
     assert lines[-1].event["finish_reason"] == "length"
@@ -58,7 +58,7 @@ def test_a_second_answer_goes_on_after_the_first(redis_url: str, client: Redis) 
         for expected in (0, 4, 8):
             generation = spool.enqueue(CHAT, "hello")
             assert generation.after == expected
-            with spool.produce(CHAT, generation.id) as out:
+            with spool.produce(CHAT, generation.generation_id) as out:
                 out.text("hi")
     assert len(log_of(client)) == 12
 
@@ -70,7 +70,7 @@ def test_a_chat_of_quadrillions_of_events(redis_url: str, client: Redis) -> None
     with spool_for(redis_url) as spool, client.pubsub() as live:
         live.subscribe(KEYS.live)
         asked = spool.enqueue(CHAT, "hello")
-        with spool.produce(CHAT, asked.id) as out:
+        with spool.produce(CHAT, asked.generation_id) as out:
             for piece in "abcdefg":
                 out.data("letter", piece)
         seqs = [entry.seq for entry in spool.read(CHAT, asked.after)]
@@ -87,17 +87,17 @@ def test_a_lost_counter_is_restored_from_the_log(redis_url: str, client: Redis) 
     """Where the counter is gone and the log stands, seqs go on after the log, not at 1."""
     with spool_for(redis_url) as spool:
         first = spool.enqueue(CHAT, "hello")
-        with spool.produce(CHAT, first.id) as out:
+        with spool.produce(CHAT, first.generation_id) as out:
             out.text("before")
         client.delete(KEYS.seq)
         second = spool.enqueue(CHAT, "hello again")
         assert second.after == 4
-        with spool.produce(CHAT, second.id) as out:
+        with spool.produce(CHAT, second.generation_id) as out:
             client.delete(KEYS.seq)
             out.text("after")
     log = log_of(client)
-    assert text_of(log, second.id) == "after"
-    assert types_of(log, second.id)[-1] == "generation.completed"
+    assert text_of(log, second.generation_id) == "after"
+    assert types_of(log, second.generation_id)[-1] == "generation.completed"
 
 
 def test_many_writers_at_once_restore_a_lost_counter_once(redis_url: str, client: Redis) -> None:

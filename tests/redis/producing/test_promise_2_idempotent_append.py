@@ -13,8 +13,9 @@ from support.waiting import eventually
 
 from chunkspool.errors import StoreUnavailable
 from chunkspool.events import GenerationCompleted, TextDelta, encode
+from chunkspool.states import EndState
 from chunkspool.store.client import Store, scripts
-from chunkspool.store.scripts import Appended, EndState
+from chunkspool.store.scripts import AppendReply
 
 PIECES = [f"piece {number}, " for number in range(200)]
 
@@ -35,11 +36,11 @@ def claimed(store: Store, generation_id: str) -> str:
 
 def said(
     store: Store, generation_id: str, index: int, *texts: str, ending: EndState | None = None, attempt: int = 1
-) -> Appended:
+) -> AppendReply:
     """Append texts, the first of them as event `index`, and perhaps an ending."""
-    events = [encode(TextDelta(generation=generation_id, text=text)) for text in texts]
+    events = [encode(TextDelta(generation_id=generation_id, text=text)) for text in texts]
     if ending is not None:
-        events.append(encode(GenerationCompleted(generation=generation_id)))
+        events.append(encode(GenerationCompleted(generation_id=generation_id)))
     return store.send(
         scripts.append(KEYS, generation_id, attempt=attempt, index=index, lease_ms=60_000, events=events, ending=ending)
     )
@@ -127,7 +128,7 @@ def test_a_gap_in_the_index_writes_nothing(store: Store, client: Redis) -> None:
     one = claimed(store, "one")
     said(store, one, 1, "a", "b")
     log = log_of(client)
-    assert said(store, one, 4, "d") == Appended("gap", first=3)
+    assert said(store, one, 4, "d") == AppendReply("gap", first=3)
     assert log_of(client) == log
     assert said(store, one, 3, "c").last == 5
 
@@ -145,7 +146,7 @@ def test_a_heartbeat_writes_no_event(store: Store, client: Redis) -> None:
     """It only makes the lease longer."""
     one = claimed(store, "one")
     log, lease = log_of(client), generation_field(client, one, "lease")
-    assert said(store, one, 1) == Appended("ok", 0, 0, stop_asked=False, status="running")
+    assert said(store, one, 1) == AppendReply("ok", 0, 0, stop_asked=False, status="running")
     assert log_of(client) == log
     assert int(generation_field(client, one, "lease") or 0) >= int(lease or 0)
 
@@ -165,7 +166,7 @@ def test_lost_replies_to_a_running_producer(proxy: Proxy, client: Redis, lost: i
     """The whole text stands in the log once, although the producer could not know what was written."""
     with spool_for(proxy.url) as spool:
         generation = spool.enqueue(CHAT, "hello")
-        with spool.produce(CHAT, generation.id) as out:
+        with spool.produce(CHAT, generation.generation_id) as out:
             for number, piece in enumerate(PIECES):
                 if number in (20, 90, 150)[:lost]:
                     proxy.swallow_next_reply(piece.encode())
@@ -175,8 +176,8 @@ def test_lost_replies_to_a_running_producer(proxy: Proxy, client: Redis, lost: i
         assert out.state == "completed"
     assert proxy.swallowed == lost
     log = log_of(client)
-    assert text_of(log, generation.id) == "".join(PIECES)
-    assert ending_of(log, generation.id)["type"] == "generation.completed"
+    assert text_of(log, generation.generation_id) == "".join(PIECES)
+    assert ending_of(log, generation.generation_id)["type"] == "generation.completed"
 
 
 def test_a_lost_reply_to_the_ending(proxy: Proxy, client: Redis) -> None:
@@ -184,11 +185,11 @@ def test_a_lost_reply_to_the_ending(proxy: Proxy, client: Redis) -> None:
     with spool_for(proxy.url) as spool:
         generation = spool.enqueue(CHAT, "hello")
         proxy.swallow_next_reply(b"generation.completed")
-        with spool.produce(CHAT, generation.id) as out:
+        with spool.produce(CHAT, generation.generation_id) as out:
             out.text("hi")
         assert out.state == "completed"
     assert proxy.swallowed == 1
-    assert ending_of(log_of(client), generation.id)["type"] == "generation.completed"
+    assert ending_of(log_of(client), generation.generation_id)["type"] == "generation.completed"
 
 
 async def test_lost_replies_to_an_async_producer(proxy: Proxy, client: Redis) -> None:
@@ -197,13 +198,13 @@ async def test_lost_replies_to_an_async_producer(proxy: Proxy, client: Redis) ->
         generation = await spool.enqueue(CHAT, "hello")
         for matching in (b"generation.started", b"text.delta", b"generation.completed"):
             proxy.swallow_next_reply(matching)
-        async with spool.produce(CHAT, generation.id) as out:
+        async with spool.produce(CHAT, generation.generation_id) as out:
             for piece in PIECES:
                 out.text(piece)
     assert proxy.swallowed == 3
     log = log_of(client)
-    assert text_of(log, generation.id) == "".join(PIECES)
-    assert types_of(log, generation.id) == [
+    assert text_of(log, generation.generation_id) == "".join(PIECES)
+    assert types_of(log, generation.generation_id) == [
         "generation.queued",
         "generation.started",
         "text.delta",
@@ -215,13 +216,13 @@ def test_connections_that_are_cut_all_the_time(proxy: Proxy, client: Redis) -> N
     """However often the connection breaks, seqs stay whole and the text stands once."""
     with spool_for(proxy.url) as spool:
         generation = spool.enqueue(CHAT, "hello")
-        with spool.produce(CHAT, generation.id) as out:
+        with spool.produce(CHAT, generation.generation_id) as out:
             for number, piece in enumerate(PIECES):
                 out.text(piece)
                 if number % 20 == 10:
                     proxy.cut()
                     wait_for(client, piece)
-    assert text_of(log_of(client), generation.id) == "".join(PIECES)
+    assert text_of(log_of(client), generation.generation_id) == "".join(PIECES)
 
 
 def wait_for(client: Redis, piece: str) -> None:
@@ -237,19 +238,19 @@ def test_a_lost_reply_to_enqueue(proxy: Proxy, client: Redis, on_active: str, re
         proxy.swallow_next_reply(b"generation.queued")
         generation = spool.enqueue(CHAT, "hello", on_active=on_active, request_id=request_id)
         assert proxy.swallowed == 1
-        assert client.zrange(KEYS.gens, 0, -1) == [generation.id.encode()]
+        assert client.zrange(KEYS.gens, 0, -1) == [generation.generation_id.encode()]
         assert client.llen("chunkspool") == 1
-        with spool.produce(CHAT, generation.id) as out:
+        with spool.produce(CHAT, generation.generation_id) as out:
             out.text("hi")
     log = log_of(client)
     assert generation.after == 0
-    assert types_of(log, generation.id) == [
+    assert types_of(log, generation.generation_id) == [
         "generation.queued",
         "generation.started",
         "text.delta",
         "generation.completed",
     ]
-    assert len(of_generation(log, generation.id)) == len(log)
+    assert len(of_generation(log, generation.generation_id)) == len(log)
 
 
 async def test_a_lost_reply_to_an_async_enqueue(proxy: Proxy, client: Redis) -> None:
@@ -258,7 +259,7 @@ async def test_a_lost_reply_to_an_async_enqueue(proxy: Proxy, client: Redis) -> 
         proxy.swallow_next_reply(b"generation.queued")
         generation = await spool.enqueue(CHAT, "hello")
     assert proxy.swallowed == 1
-    assert types_of(log_of(client), generation.id) == ["generation.queued"]
+    assert types_of(log_of(client), generation.generation_id) == ["generation.queued"]
 
 
 def test_a_request_id_makes_one_generation(redis_url: str, client: Redis) -> None:
@@ -266,7 +267,7 @@ def test_a_request_id_makes_one_generation(redis_url: str, client: Redis) -> Non
     with spool_for(redis_url) as spool, ThreadPoolExecutor(20) as pool:
         made = list(pool.map(lambda n: spool.enqueue(CHAT, f"hello {n}", request_id="mine"), range(20)))
     assert len(set(made)) == 1
-    assert types_of(log_of(client), made[0].id) == ["generation.queued"]
+    assert types_of(log_of(client), made[0].generation_id) == ["generation.queued"]
 
 
 def test_a_request_id_is_good_while_and_after_its_generation_runs(redis_url: str, client: Redis) -> None:
@@ -274,12 +275,12 @@ def test_a_request_id_is_good_while_and_after_its_generation_runs(redis_url: str
     with spool_for(redis_url) as spool:
         generation = spool.enqueue(CHAT, "hello", request_id="mine")
         client.delete("chunkspool")
-        with spool.produce(CHAT, generation.id) as out:
+        with spool.produce(CHAT, generation.generation_id) as out:
             assert spool.enqueue(CHAT, "hello", request_id="mine") == generation
             out.text("hi")
         assert spool.enqueue(CHAT, "hello", request_id="mine") == generation
         assert client.llen("chunkspool") == 0
-        assert spool.enqueue(CHAT, "hello", request_id="other").id != generation.id
+        assert spool.enqueue(CHAT, "hello", request_id="other").generation_id != generation.generation_id
 
 
 def test_a_request_whose_first_caller_died_is_published_by_the_second(redis_url: str, client: Redis) -> None:
@@ -296,10 +297,10 @@ def test_a_lost_reply_to_a_claim(proxy: Proxy, client: Redis) -> None:
     with spool_for(proxy.url) as spool:
         generation = spool.enqueue(CHAT, "hello")
         proxy.swallow_next_reply(b"generation.started")
-        with spool.produce(CHAT, generation.id) as out:
+        with spool.produce(CHAT, generation.generation_id) as out:
             assert out.attempt == 1
     assert proxy.swallowed == 1
-    assert types_of(log_of(client), generation.id) == [
+    assert types_of(log_of(client), generation.generation_id) == [
         "generation.queued",
         "generation.started",
         "generation.completed",
@@ -311,17 +312,17 @@ def test_a_lost_reply_to_a_stop(proxy: Proxy, client: Redis) -> None:
     with spool_for(proxy.url) as spool:
         generation = spool.enqueue(CHAT, "hello")
         proxy.swallow_next_reply(b"generation.stopped")
-        (stop,) = spool.stop(CHAT, generation.id)
-        assert (stop.generation_id, stop.outcome) == (generation.id, "ended")
+        (stop,) = spool.stop(CHAT, generation.generation_id)
+        assert (stop.generation_id, stop.outcome) == (generation.generation_id, "ended")
     assert proxy.swallowed == 1
-    assert types_of(log_of(client), generation.id) == ["generation.queued", "generation.stopped"]
+    assert types_of(log_of(client), generation.generation_id) == ["generation.queued", "generation.stopped"]
 
 
 def test_a_server_that_forgets_the_scripts(redis_url: str, client: Redis) -> None:
     """SCRIPT FLUSH, as after a restart or a failover, is made good in mid-stream, and nobody notices."""
     with spool_for(redis_url) as spool:
         generation = spool.enqueue(CHAT, "hello")
-        with spool.produce(CHAT, generation.id) as out:
+        with spool.produce(CHAT, generation.generation_id) as out:
             for number, piece in enumerate(PIECES):
                 out.text(piece)
                 if number % 50 == 25:
@@ -330,11 +331,11 @@ def test_a_server_that_forgets_the_scripts(redis_url: str, client: Redis) -> Non
         client.script_flush()
         second = spool.enqueue(CHAT, "hello again")
         client.script_flush()
-        spool.stop(CHAT, second.id)
+        spool.stop(CHAT, second.generation_id)
     log = log_of(client)
-    assert text_of(log, generation.id) == "".join(PIECES)
-    assert ending_of(log, generation.id)["type"] == "generation.completed"
-    assert ending_of(log, second.id)["type"] == "generation.stopped"
+    assert text_of(log, generation.generation_id) == "".join(PIECES)
+    assert ending_of(log, generation.generation_id)["type"] == "generation.completed"
+    assert ending_of(log, second.generation_id)["type"] == "generation.stopped"
 
 
 @pytest.mark.parametrize("leaving", [False, True])
@@ -344,12 +345,12 @@ def test_a_redis_that_lost_what_it_had_acknowledged(redis_url: str, client: Redi
         generation = spool.enqueue(CHAT, "hello")
 
         def produce() -> None:
-            with spool.produce(CHAT, generation.id) as out:
+            with spool.produce(CHAT, generation.generation_id) as out:
                 out.data("kept", 1)
-                eventually(lambda: generation_field(client, generation.id, "index") == b"1")
+                eventually(lambda: generation_field(client, generation.generation_id, "index") == b"1")
                 copy = copy_of(client)
                 out.data("lost", 2)
-                eventually(lambda: generation_field(client, generation.id, "index") == b"2")
+                eventually(lambda: generation_field(client, generation.generation_id, "index") == b"2")
                 restore(client, copy)
                 while not leaving:
                     out.text("later")
@@ -357,7 +358,7 @@ def test_a_redis_that_lost_what_it_had_acknowledged(redis_url: str, client: Redi
         with pytest.raises(StoreUnavailable, match="lost events"):
             produce()
         assert spool.status(CHAT).active == ()
-    ending = ending_of(log_of(client), generation.id)
+    ending = ending_of(log_of(client), generation.generation_id)
     assert (ending["type"], ending["code"]) == ("generation.failed", "store_unavailable")
 
 

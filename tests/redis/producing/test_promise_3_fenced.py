@@ -63,16 +63,16 @@ def test_the_older_attempt_is_fenced_at_its_next_write(spool: Spool, lost: Spool
     generation = spool.enqueue(CHAT, "hello")
 
     def old() -> None:
-        with lost.produce(CHAT, generation.id) as out:
+        with lost.produce(CHAT, generation.generation_id) as out:
             say_old_and_get_lost(out, proxy, client)
-            take_over(spool, generation.id)
+            take_over(spool, generation.generation_id)
             proxy.accept()
             eventually(lambda: is_fenced(out))
             out.text("too late")
 
     with pytest.raises(Fenced, match="newer"):
         old()
-    demand_only_the_new_answer(client, generation.id)
+    demand_only_the_new_answer(client, generation.generation_id)
 
 
 def test_the_older_attempt_is_fenced_when_it_leaves(spool: Spool, lost: Spool, proxy: Proxy, client: Redis) -> None:
@@ -80,15 +80,15 @@ def test_the_older_attempt_is_fenced_when_it_leaves(spool: Spool, lost: Spool, p
     generation = spool.enqueue(CHAT, "hello")
 
     def old() -> None:
-        with lost.produce(CHAT, generation.id) as out:
+        with lost.produce(CHAT, generation.generation_id) as out:
             say_old_and_get_lost(out, proxy, client)
             out.text("too late")
-            take_over(spool, generation.id)
+            take_over(spool, generation.generation_id)
             proxy.accept()
 
     with pytest.raises(Fenced):
         old()
-    demand_only_the_new_answer(client, generation.id)
+    demand_only_the_new_answer(client, generation.generation_id)
 
 
 def test_two_attempts_never_mix(spool: Spool, lost: Spool, proxy: Proxy, client: Redis) -> None:
@@ -96,10 +96,10 @@ def test_two_attempts_never_mix(spool: Spool, lost: Spool, proxy: Proxy, client:
     generation = spool.enqueue(CHAT, "hello")
 
     def old() -> None:
-        with lost.produce(CHAT, generation.id) as out:
+        with lost.produce(CHAT, generation.generation_id) as out:
             say_old_and_get_lost(out, proxy, client)
             out.text("too late")
-            with spool.produce(CHAT, generation.id, wait=10) as newer:
+            with spool.produce(CHAT, generation.generation_id, wait=10) as newer:
                 newer.text("ne")
                 proxy.accept()
                 eventually(lambda: is_fenced(out))
@@ -107,7 +107,7 @@ def test_two_attempts_never_mix(spool: Spool, lost: Spool, proxy: Proxy, client:
 
     with pytest.raises(Fenced):
         old()
-    demand_only_the_new_answer(client, generation.id)
+    demand_only_the_new_answer(client, generation.generation_id)
 
 
 def test_an_older_attempt_that_failed_keeps_its_own_error(
@@ -117,16 +117,16 @@ def test_an_older_attempt_that_failed_keeps_its_own_error(
     generation = spool.enqueue(CHAT, "hello")
 
     def old() -> None:
-        with lost.produce(CHAT, generation.id) as out:
+        with lost.produce(CHAT, generation.generation_id) as out:
             say_old_and_get_lost(out, proxy, client)
-            take_over(spool, generation.id)
+            take_over(spool, generation.generation_id)
             proxy.accept()
             raise KeyError("mine")
 
     with pytest.raises(KeyError) as raised:
         old()
     assert "replaced by a newer one" in raised.value.__notes__[0]
-    demand_only_the_new_answer(client, generation.id)
+    demand_only_the_new_answer(client, generation.generation_id)
 
 
 def say_old_and_get_lost(out: Producer, proxy: Proxy, client: Redis) -> None:
@@ -153,17 +153,17 @@ async def test_a_silent_async_attempt_is_cancelled(
 
     async with async_spool_for(proxy.url, lease=LEASE) as old_spool, async_spool_for(redis_url, lease=LEASE) as spool:
         generation = await spool.enqueue(CHAT, "hello")
-        task = asyncio.ensure_future(old(generation.id))
-        await asyncio.to_thread(eventually, lambda: generation_field(client, generation.id, "index") == b"1")
+        task = asyncio.ensure_future(old(generation.generation_id))
+        await asyncio.to_thread(eventually, lambda: generation_field(client, generation.generation_id, "index") == b"1")
         proxy.refuse()
-        async with spool.produce(CHAT, generation.id, wait=10) as out:
+        async with spool.produce(CHAT, generation.generation_id, wait=10) as out:
             out.text("new")
         proxy.accept()
         with pytest.raises(Fenced):
             await asyncio.wait_for(task, 10)
     assert cancelled.is_set()
     assert task.cancelling() == 0
-    demand_only_the_new_answer(client, generation.id)
+    demand_only_the_new_answer(client, generation.generation_id)
     del task
     assert [record.message for record in caplog.records if record.name == "asyncio"] == []
 
@@ -174,16 +174,16 @@ def test_a_fenced_attempt_ends_only_itself(spool: Spool, lost: Spool, proxy: Pro
     other = spool.enqueue(CHAT, "hello", on_active="allow")
 
     def old(both: Producer) -> None:
-        with lost.produce(CHAT, generation.id) as out:
+        with lost.produce(CHAT, generation.generation_id) as out:
             say_old_and_get_lost(out, proxy, client)
             both.text("and ")
-            take_over(spool, generation.id)
+            take_over(spool, generation.generation_id)
             proxy.accept()
 
-    with lost.produce(CHAT, other.id) as out:
+    with lost.produce(CHAT, other.generation_id) as out:
         out.text("on ")
         with pytest.raises(Fenced):
             old(out)
         out.text("on")
-    assert text_of(log_of(client), other.id) == "on and on"
-    assert ending_of(log_of(client), other.id)["type"] == "generation.completed"
+    assert text_of(log_of(client), other.generation_id) == "on and on"
+    assert ending_of(log_of(client), other.generation_id)["type"] == "generation.completed"

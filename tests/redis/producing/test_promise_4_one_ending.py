@@ -18,7 +18,7 @@ from support.waiting import eventually
 from chunkspool import AsyncSpool, Event, Spool
 from chunkspool.errors import Fenced, InvalidInput, NotClaimed, ProviderError, StoreUnavailable
 from chunkspool.events import GenerationCompleted, TextDelta
-from chunkspool.store.scripts import Appended
+from chunkspool.store.scripts import AppendReply
 
 ROUNDS = 30
 
@@ -55,21 +55,21 @@ def followed(spool: Spool, until: str) -> list[str]:
 def test_a_block_that_is_left_completes(spool: Spool, client: Redis) -> None:
     """`generation.completed` with the reason that was given."""
     generation = spool.enqueue(CHAT, "hello")
-    with spool.produce(CHAT, generation.id) as out:
+    with spool.produce(CHAT, generation.generation_id) as out:
         out.text("hi")
         assert out.state == "running"
         out.finish("length")
     assert out.state == "completed"
-    ending = ending_of(log_of(client), generation.id)
-    assert ending == {"type": "generation.completed", "generation": generation.id, "finish_reason": "length"}
+    ending = ending_of(log_of(client), generation.generation_id)
+    assert ending == {"type": "generation.completed", "generation": generation.generation_id, "finish_reason": "length"}
 
 
 def test_a_block_that_says_nothing_completes(spool: Spool, client: Redis) -> None:
     """An empty answer has an ending, too."""
     generation = spool.enqueue(CHAT, "hello")
-    with spool.produce(CHAT, generation.id):
+    with spool.produce(CHAT, generation.generation_id):
         pass
-    assert types_of(log_of(client), generation.id) == [
+    assert types_of(log_of(client), generation.generation_id) == [
         "generation.queued",
         "generation.started",
         "generation.completed",
@@ -96,11 +96,15 @@ def test_an_exception_is_a_failure(spool: Spool, client: Redis, error: BaseExcep
     generation = spool.enqueue(CHAT, "hello")
 
     with pytest.raises(type(error)) as raised:
-        fail(spool, generation.id, error)
+        fail(spool, generation.generation_id, error)
     assert raised.value is error
     log = log_of(client)
-    assert ending_of(log, generation.id) == {"type": "generation.failed", "generation": generation.id, **fields}
-    assert text_of(log, generation.id) == "half of it"
+    assert ending_of(log, generation.generation_id) == {
+        "type": "generation.failed",
+        "generation": generation.generation_id,
+        **fields,
+    }
+    assert text_of(log, generation.generation_id) == "half of it"
     (answer,) = spool.snapshot(CHAT).answers
     assert (answer.state, answer.error_code, answer.error) == ("failed", fields["code"], fields["message"])
 
@@ -113,11 +117,11 @@ async def test_an_exception_in_an_async_block_is_a_failure(
     async with async_spool_for(redis_url) as spool:
         generation = await spool.enqueue(CHAT, "hello")
         with pytest.raises(type(error)) as raised:
-            await fail_async(spool, generation.id, error)
+            await fail_async(spool, generation.generation_id, error)
     assert raised.value is error
-    assert ending_of(log_of(client), generation.id) == {
+    assert ending_of(log_of(client), generation.generation_id) == {
         "type": "generation.failed",
-        "generation": generation.id,
+        "generation": generation.generation_id,
         **fields,
     }
 
@@ -129,7 +133,7 @@ async def test_a_cancelled_task_fails_and_stays_cancelled(redis_url: str, client
         within = asyncio.Event()
 
         async def produce() -> None:
-            async with spool.produce(CHAT, generation.id):
+            async with spool.produce(CHAT, generation.generation_id):
                 within.set()
                 await asyncio.sleep(60)
 
@@ -138,7 +142,7 @@ async def test_a_cancelled_task_fails_and_stays_cancelled(redis_url: str, client
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    assert ending_of(log_of(client), generation.id)["code"] == "cancelled"
+    assert ending_of(log_of(client), generation.generation_id)["code"] == "cancelled"
 
 
 async def test_a_timeout_around_the_block_is_a_failure(redis_url: str, client: Redis) -> None:
@@ -146,32 +150,32 @@ async def test_a_timeout_around_the_block_is_a_failure(redis_url: str, client: R
     async with async_spool_for(redis_url) as spool:
         generation = await spool.enqueue(CHAT, "hello")
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.3), spool.produce(CHAT, generation.id):
+            async with asyncio.timeout(0.3), spool.produce(CHAT, generation.generation_id):
                 await asyncio.sleep(60)
-    assert ending_of(log_of(client), generation.id)["code"] == "cancelled"
+    assert ending_of(log_of(client), generation.generation_id)["code"] == "cancelled"
 
 
 def test_nothing_stands_after_the_ending(spool: Spool, client: Redis) -> None:
     """Who goes on talking after the block is told; so is who tries by hand, or claims again."""
     generation = spool.enqueue(CHAT, "hello")
-    with spool.produce(CHAT, generation.id) as out:
+    with spool.produce(CHAT, generation.generation_id) as out:
         out.text("hi")
     log = log_of(client)
     for say in (lambda: out.text("more"), lambda: out.data("n", 1), lambda: out.usage(1, 2)):
         with pytest.raises(Fenced, match="was left"):
             say()
-    assert said_by_hand(client, generation.id, 3, "more").outcome == "ended"
-    with pytest.raises(NotClaimed), spool.produce(CHAT, generation.id):
+    assert said_by_hand(client, generation.generation_id, 3, "more").outcome == "ended"
+    with pytest.raises(NotClaimed), spool.produce(CHAT, generation.generation_id):
         pass
-    assert spool.stop(CHAT, generation.id)[0].outcome == "ended"
+    assert spool.stop(CHAT, generation.generation_id)[0].outcome == "ended"
     assert log_of(client) == log
 
 
-def said_by_hand(client: Redis, generation_id: str, index: int, text: str, *, complete: bool = False) -> Appended:
+def said_by_hand(client: Redis, generation_id: str, index: int, text: str, *, complete: bool = False) -> AppendReply:
     """Append as attempt 1, as a worker does that was thought to be dead."""
-    events: list[Event] = [TextDelta(generation=generation_id, text=text)]
+    events: list[Event] = [TextDelta(generation_id=generation_id, text=text)]
     if complete:
-        events.append(GenerationCompleted(generation=generation_id))
+        events.append(GenerationCompleted(generation_id=generation_id))
     return append_by_hand(client, generation_id, index, *events, ending="completed" if complete else None, lease=0.4)
 
 
@@ -199,18 +203,18 @@ def stop_meets_completion(spool: Spool, client: Redis) -> str:
     generation, within = spool.enqueue(CHAT, "hello"), Barrier(2)
 
     def complete() -> str:
-        with spool.produce(CHAT, generation.id) as out:
+        with spool.produce(CHAT, generation.generation_id) as out:
             within.wait(30)
             out.text("hi")
         return out.state
 
     def stop() -> str:
         within.wait(30)
-        return spool.stop(CHAT, generation.id)[0].outcome
+        return spool.stop(CHAT, generation.generation_id)[0].outcome
 
     state, outcome, types = at_once(complete, stop, lambda: followed(spool, "idle"))
     assert state == ("stopped" if outcome == "stopping" else "completed")
-    assert ending_of(log_of(client), generation.id)["type"] == f"generation.{state}"
+    assert ending_of(log_of(client), generation.generation_id)["type"] == f"generation.{state}"
     assert types[-1] == f"generation.{state}"
     return str(outcome)
 
@@ -225,40 +229,40 @@ def test_a_stop_a_completion_and_a_newer_attempt_at_once(spool: Spool, client: R
 def three_want_to_end_it(spool: Spool, client: Redis) -> str:
     """Let them begin at once, and readers wait for the ending; return its type."""
     generation = spool.enqueue(CHAT, "hello")
-    claim_and_die(client, generation.id, 0.001)
-    eventually(lambda: is_stalled(spool, generation.id), every=0.001)
+    claim_and_die(client, generation.generation_id, 0.001)
+    eventually(lambda: is_stalled(spool, generation.generation_id), every=0.001)
 
     def renew() -> None:
-        with suppress(NotClaimed, Fenced), spool.produce(CHAT, generation.id) as out:
+        with suppress(NotClaimed, Fenced), spool.produce(CHAT, generation.generation_id) as out:
             out.text("new")
 
     *_, types, types_until_idle = at_once(
-        lambda: said_by_hand(client, generation.id, 1, "old", complete=True),
+        lambda: said_by_hand(client, generation.generation_id, 1, "old", complete=True),
         renew,
-        lambda: spool.stop(CHAT, generation.id),
-        lambda: followed(spool, generation.id),
+        lambda: spool.stop(CHAT, generation.generation_id),
+        lambda: followed(spool, generation.generation_id),
         lambda: followed(spool, "idle"),
     )
     log = log_of(client)
-    ending = str(ending_of(log, generation.id)["type"])
+    ending = str(ending_of(log, generation.generation_id)["type"])
     assert types[-1] == types_until_idle[-1] == ending
-    assert text_of(log, generation.id) in {"", "old", "new"}
+    assert text_of(log, generation.generation_id) in {"", "old", "new"}
     return ending
 
 
 def is_stalled(spool: Spool, generation_id: str) -> bool:
     """Tell whether the generation's attempt is dead."""
     status = spool.status(CHAT)
-    (lease,) = [one.lease_until or 0 for one in status.generations if one.id == generation_id]
+    (lease,) = [one.lease_until or 0 for one in status.generations if one.generation_id == generation_id]
     return lease < status.now
 
 
 def test_readers_that_come_after_the_ending_do_not_wait(spool: Spool) -> None:
     """Whatever they wait for, and wherever they begin."""
     generation = spool.enqueue(CHAT, "hello")
-    with spool.produce(CHAT, generation.id) as out:
+    with spool.produce(CHAT, generation.generation_id) as out:
         out.text("hi")
-    for until in ("idle", generation.id):
+    for until in ("idle", generation.generation_id):
         for after in range(5):
             with spool.subscribe(CHAT, after, until=until) as entries:
                 assert [entry.seq for entry in entries] == list(range(after + 1, 5))
@@ -268,11 +272,11 @@ def test_a_failed_attempt_is_not_the_end_of_its_reader(redis_url: str, client: R
     """A reader waits through the death of a worker, and gets the next attempt's ending."""
     with spool_for(redis_url, lease=0.4) as spool:
         generation = spool.enqueue(CHAT, "hello")
-        claim_and_die(client, generation.id, 0.4)
-        said_by_hand(client, generation.id, 1, "old")
+        claim_and_die(client, generation.generation_id, 0.4)
+        said_by_hand(client, generation.generation_id, 1, "old")
         with ThreadPoolExecutor() as pool:
             reader = pool.submit(followed, spool, "idle")
-            with spool.produce(CHAT, generation.id, wait=20) as out:
+            with spool.produce(CHAT, generation.generation_id, wait=20) as out:
                 out.text("new")
             assert reader.result(30)[-3:] == ["generation.started", "text.delta", "generation.completed"]
 
@@ -280,7 +284,7 @@ def test_a_failed_attempt_is_not_the_end_of_its_reader(redis_url: str, client: R
 def test_a_store_error_of_its_own_is_told_apart(spool: Spool, client: Redis) -> None:
     """A body that gives up because of Redis ends as failed with a code that says so, if the ending can be written."""
     generation = spool.enqueue(CHAT, "hello")
-    with pytest.raises(StoreUnavailable), spool.produce(CHAT, generation.id):
+    with pytest.raises(StoreUnavailable), spool.produce(CHAT, generation.generation_id):
         raise StoreUnavailable("of another Redis")
-    ending = ending_of(log_of(client), generation.id)
+    ending = ending_of(log_of(client), generation.generation_id)
     assert (ending["code"], ending["retryable"]) == ("store_unavailable", True)

@@ -50,15 +50,17 @@ def test_scripts_that_are_forgotten_all_the_time(redis_url: str, client: Redis) 
     with spool_for(redis_url, lease=0.3) as spool, scripts_flushed_all_the_time(client):
         for number in range(10):
             generation = spool.enqueue(CHAT, "hello", request_id=f"r{number}")
-            with spool.produce(CHAT, generation.id) as out:
-                lease = generation_field(client, generation.id, "lease")
-                eventually(lambda one=generation.id, old=lease: generation_field(client, one, "lease") != old)
+            with spool.produce(CHAT, generation.generation_id) as out:
+                lease = generation_field(client, generation.generation_id, "lease")
+                eventually(
+                    lambda one=generation.generation_id, old=lease: generation_field(client, one, "lease") != old
+                )
                 for piece in PIECES:
                     out.text(piece)
             assert out.state == "completed"
-            assert text_of(log_of(client), generation.id) == WHOLE
+            assert text_of(log_of(client), generation.generation_id) == WHOLE
             queued = spool.enqueue(CHAT, "hello", on_active="replace")
-            assert spool.stop(CHAT, queued.id)[0].outcome == "stopped"
+            assert spool.stop(CHAT, queued.generation_id)[0].outcome == "stopped"
         spool.erase(CHAT)
     assert client.keys("cs:{*") == []
 
@@ -68,12 +70,12 @@ async def test_scripts_that_are_forgotten_all_the_time_in_an_async_spool(redis_u
 
     async def answer(chat_id: str) -> str:
         generation = await spool.enqueue(chat_id, "hello")
-        async with spool.produce(chat_id, generation.id) as out:
+        async with spool.produce(chat_id, generation.generation_id) as out:
             for piece in PIECES:
                 out.text(piece)
                 await asyncio.sleep(0)
         queued = await spool.enqueue(chat_id, "hello")
-        await spool.stop(chat_id, queued.id)
+        await spool.stop(chat_id, queued.generation_id)
         text = (await spool.snapshot(chat_id)).answers[0].text
         await spool.erase(chat_id)
         return text
@@ -107,13 +109,13 @@ def test_a_redis_that_stays_away_is_told_to_the_models_loop(
     generation = spool.enqueue(CHAT, "hello")
 
     def produce() -> None:
-        with cut_off.produce(CHAT, generation.id) as out:
+        with cut_off.produce(CHAT, generation.generation_id) as out:
             lose_redis(out, proxy, client)
             eventually(lambda: out.text(piece), every=0.001)
 
     with pytest.raises(StoreUnavailable):
         produce()
-    demand_that_the_next_attempt_ends_it(spool, client, generation.id)
+    demand_that_the_next_attempt_ends_it(spool, client, generation.generation_id)
 
 
 def demand_that_the_next_attempt_ends_it(spool: Spool, client: Redis, generation_id: str) -> None:
@@ -139,13 +141,13 @@ def test_a_redis_that_stays_away_is_told_at_the_end_of_the_block(
     generation = spool.enqueue(CHAT, "hello")
 
     def produce() -> None:
-        with cut_off.produce(CHAT, generation.id) as out:
+        with cut_off.produce(CHAT, generation.generation_id) as out:
             lose_redis(out, proxy, client)
             out.text("never written")
 
     with pytest.raises(StoreUnavailable):
         produce()
-    demand_that_the_next_attempt_ends_it(spool, client, generation.id)
+    demand_that_the_next_attempt_ends_it(spool, client, generation.generation_id)
 
 
 async def test_a_redis_that_stays_away_cancels_a_silent_async_block(spool: Spool, proxy: Proxy, client: Redis) -> None:
@@ -154,7 +156,7 @@ async def test_a_redis_that_stays_away_cancels_a_silent_async_block(spool: Spool
     closed = asyncio.Event()
 
     async def produce(cut_off: AsyncSpool) -> None:
-        async with cut_off.produce(CHAT, generation.id) as out:
+        async with cut_off.produce(CHAT, generation.generation_id) as out:
             await asyncio.to_thread(lose_redis, out, proxy, client)
             try:
                 await asyncio.sleep(60)
@@ -165,22 +167,22 @@ async def test_a_redis_that_stays_away_cancels_a_silent_async_block(spool: Spool
         with pytest.raises(StoreUnavailable):
             await asyncio.wait_for(produce(cut_off), 30)
     assert closed.is_set()
-    await asyncio.to_thread(demand_that_the_next_attempt_ends_it, spool, client, generation.id)
+    await asyncio.to_thread(demand_that_the_next_attempt_ends_it, spool, client, generation.generation_id)
 
 
 def test_a_redis_that_comes_back_in_time_gets_all_of_it(proxy: Proxy, client: Redis) -> None:
     """The loop goes on while Redis is away, and the block waits until the ending is written."""
     with spool_for(proxy.url, write_timeout=30) as spool, ThreadPoolExecutor() as pool:
         generation = spool.enqueue(CHAT, "hello")
-        with spool.produce(CHAT, generation.id) as out:
+        with spool.produce(CHAT, generation.generation_id) as out:
             lose_redis(out, proxy, client)
             out.text(WHOLE)
             back = pool.submit(come_back_later, proxy, client)
         assert back.result(10)
         assert out.state == "completed"
     log = log_of(client)
-    assert text_of(log, generation.id) == "before" + WHOLE
-    assert ending_of(log, generation.id)["type"] == "generation.completed"
+    assert text_of(log, generation.generation_id) == "before" + WHOLE
+    assert ending_of(log, generation.generation_id)["type"] == "generation.completed"
 
 
 def come_back_later(proxy: Proxy, client: Redis) -> bool:
@@ -225,8 +227,8 @@ async def test_redis_restarts_in_mid_generation(durable_server: PrivateServer, h
             one = await asyncio.to_thread(spool.enqueue, "sync", "hello")
             two = await async_spool.enqueue("async", "hello")
             work = asyncio.gather(
-                asyncio.to_thread(write, one.id),
-                write_async(two.id),
+                asyncio.to_thread(write, one.generation_id),
+                write_async(two.generation_id),
                 asyncio.to_thread(read, spool, "sync"),
                 read_async(async_spool, "async"),
             )

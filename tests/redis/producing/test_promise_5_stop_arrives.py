@@ -53,10 +53,10 @@ async def silent_generation(url: str, client: Redis, lease: float) -> AsyncItera
     """Give a generation that a process writes which reaches Redis by `url`; all its connections are up."""
     async with async_spool_for(url, lease=lease) as spool:
         generation = await spool.enqueue(CHAT, "hello")
-        task = asyncio.ensure_future(wait_silently(spool, generation.id))
-        await until(lambda: text_of(log_of(client), generation.id) == "before")
+        task = asyncio.ensure_future(wait_silently(spool, generation.generation_id))
+        await until(lambda: text_of(log_of(client), generation.generation_id) == "before")
         await until(lambda: listeners(client) == 1)
-        yield Silent(generation.id, task)
+        yield Silent(generation.generation_id, task)
         task.cancel()
 
 
@@ -126,23 +126,23 @@ def test_a_lost_push_is_made_good_by_the_next_write(redis_url: str, client: Redi
     """Text flows: the reply to what is written carries the stop, and what it carried is in the log."""
     with spool_for(redis_url, lease=LONG) as spool:
         generation = spool.enqueue(CHAT, "hello")
-        with spool.produce(CHAT, generation.id) as out:
-            stop_without_push(client, generation.id)
+        with spool.produce(CHAT, generation.generation_id) as out:
+            stop_without_push(client, generation.generation_id)
             eventually(lambda: out.text("more"))
     assert out.state == "stopped"
     log = log_of(client)
-    assert "more" in text_of(log, generation.id)
-    assert ending_of(log, generation.id)["type"] == "generation.stopped"
+    assert "more" in text_of(log, generation.generation_id)
+    assert ending_of(log, generation.generation_id)["type"] == "generation.stopped"
 
 
 def test_a_lost_push_and_no_further_write(redis_url: str, client: Redis) -> None:
     """The block ends before it hears of the stop: the ending is the stop all the same."""
     with spool_for(redis_url, lease=LONG) as spool:
         generation = spool.enqueue(CHAT, "hello")
-        with spool.produce(CHAT, generation.id) as out:
-            stop_without_push(client, generation.id)
+        with spool.produce(CHAT, generation.generation_id) as out:
+            stop_without_push(client, generation.generation_id)
         assert out.state == "stopped"
-    assert ending_of(log_of(client), generation.id)["type"] == "generation.stopped"
+    assert ending_of(log_of(client), generation.generation_id)["type"] == "generation.stopped"
 
 
 async def test_a_stop_while_the_producers_redis_is_away(proxy: Proxy, client: Redis, spool: Spool) -> None:
@@ -152,7 +152,7 @@ async def test_a_stop_while_the_producers_redis_is_away(proxy: Proxy, client: Re
         within, go_on = asyncio.Event(), asyncio.Event()
 
         async def produce() -> Producer:
-            async with lost.produce(CHAT, generation.id) as out:
+            async with lost.produce(CHAT, generation.generation_id) as out:
                 within.set()
                 await go_on.wait()
                 out.text("said while away")
@@ -163,11 +163,11 @@ async def test_a_stop_while_the_producers_redis_is_away(proxy: Proxy, client: Re
         await within.wait()
         proxy.refuse()
         go_on.set()
-        stops = await asyncio.to_thread(spool.stop, CHAT, generation.id)
-        assert stops == (Stop(generation.id, "stopping"),)
+        stops = await asyncio.to_thread(spool.stop, CHAT, generation.generation_id)
+        assert stops == (Stop(generation.generation_id, "stopping"),)
         proxy.accept()
         assert (await asyncio.wait_for(task, 30)).state == "stopped"
-    assert types_of(log_of(client), generation.id) == [
+    assert types_of(log_of(client), generation.generation_id) == [
         "generation.queued",
         "generation.started",
         "text.delta",
@@ -179,17 +179,17 @@ def test_a_stop_after_the_lease_of_a_producer_that_is_away(proxy: Proxy, client:
     """It ends at once; when the producer is back, nothing of what it said meanwhile gets behind the stop."""
     with spool_for(proxy.url, lease=0.3) as lost:
         generation = lost.enqueue(CHAT, "hello")
-        with lost.produce(CHAT, generation.id) as out:
+        with lost.produce(CHAT, generation.generation_id) as out:
             out.text("before")
-            eventually(lambda: text_of(log_of(client), generation.id) == "before")
+            eventually(lambda: text_of(log_of(client), generation.generation_id) == "before")
             proxy.refuse()
             out.text("said while away")
-            eventually(lambda: spool.stop(CHAT, generation.id)[0].outcome == "ended")
+            eventually(lambda: spool.stop(CHAT, generation.generation_id)[0].outcome == "ended")
             log = log_of(client)
             proxy.accept()
         assert out.state == "stopped"
     assert log_of(client) == log
-    assert ending_of(log, generation.id)["type"] == "generation.stopped"
+    assert ending_of(log, generation.generation_id)["type"] == "generation.stopped"
 
 
 async def test_a_stop_survives_a_restart_of_redis(durable_server: PrivateServer) -> None:
@@ -214,13 +214,17 @@ def answers(client: Redis) -> bool:
 def test_a_stop_stands_for_the_next_attempt_too(spool: Spool, client: Redis) -> None:
     """The worker that was asked has died: the next one that finds the message does not run the model."""
     generation = spool.enqueue(CHAT, "hello")
-    claim = scripts.claim(KEYS, generation.id, token="dead", lease_ms=1_000, max_attempts=3, model=None)
+    claim = scripts.claim(KEYS, generation.generation_id, token="dead", lease_ms=1_000, max_attempts=3, model=None)
     assert Store(client).send(claim).outcome == "claimed"
-    assert spool.stop(CHAT, generation.id)[0].outcome == "stopping"
-    with pytest.raises(NotClaimed) as refused, spool.produce(CHAT, generation.id, wait=20):
+    assert spool.stop(CHAT, generation.generation_id)[0].outcome == "stopping"
+    with pytest.raises(NotClaimed) as refused, spool.produce(CHAT, generation.generation_id, wait=20):
         pass
     assert refused.value.outcome == "stopped"
-    assert types_of(log_of(client), generation.id) == ["generation.queued", "generation.started", "generation.stopped"]
+    assert types_of(log_of(client), generation.generation_id) == [
+        "generation.queued",
+        "generation.started",
+        "generation.stopped",
+    ]
 
 
 async def test_an_erase_stops_what_runs(redis_url: str, client: Redis, spool: Spool) -> None:

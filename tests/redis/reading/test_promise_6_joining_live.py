@@ -113,7 +113,7 @@ def test_readers_that_join_at_any_moment(
 ) -> None:
     """From whatever cursor, until the chat is idle or a generation ends: each event once, and none left out."""
     random = seeded(7)
-    last = spool.enqueue(CHAT, "x").id
+    last = spool.enqueue(CHAT, "x").generation_id
     with spool.produce(CHAT, last) as anchor:
         write_while_readers_join(spool, readers, random, lambda: happens(client, readers.proxy, random))
         eventually(lambda: spool.status(CHAT).active == (last,))
@@ -144,7 +144,7 @@ def write_while_readers_join(spool: Spool, readers: Readers, random: Random, hap
 def write(spool: Spool, random: Random, start: threading.Barrier) -> None:
     """Write one generation of many events."""
     generation = spool.enqueue(CHAT, "x", on_active="allow")
-    with spool.produce(CHAT, generation.id) as out:
+    with spool.produce(CHAT, generation.generation_id) as out:
         start.wait(30)
         for number in range(SAYINGS):
             say_something(out, random)
@@ -161,7 +161,7 @@ def let_it_be_written(spool: Spool, out: Producer, number: int) -> None:
 
 def test_generation_after_generation(spool: Spool, readers: Readers, client: Redis) -> None:
     """Idle ends with the last of those that overlap, a generation with its ending; `forever` sees them all."""
-    one, two = (spool.enqueue(CHAT, "x", on_active="allow").id for _ in range(2))
+    one, two = (spool.enqueue(CHAT, "x", on_active="allow").generation_id for _ in range(2))
     with spool.produce(CHAT, two) as second:
         with spool.produce(CHAT, one) as first:
             for until in ("idle", one, two):
@@ -190,11 +190,11 @@ def test_forever_is_left_by_the_reader(spool: Spool, client: Redis) -> None:
                     break
         return found
 
-    spool.stop(CHAT, spool.enqueue(CHAT, "x").id)
+    spool.stop(CHAT, spool.enqueue(CHAT, "x").generation_id)
     with ThreadPoolExecutor() as pool:
         reader = pool.submit(follow)
         assert following.wait(30)
         for _ in range(3):
-            with spool.produce(CHAT, spool.enqueue(CHAT, "x").id):
+            with spool.produce(CHAT, spool.enqueue(CHAT, "x").generation_id):
                 pass
         assert reader.result(60) == stored(client)[:9]

@@ -48,7 +48,7 @@ def test_every_cut_until_a_generation_ends(spool: Spool, face: Face, client: Red
     random = seeded(seed)
     wanted = random.choice(write_random_chat(spool, random))
     whole = stored(client)
-    end = max(entry.seq for entry in spool.read(CHAT, 0, 10_000) if entry.generation == wanted)
+    end = max(entry.seq for entry in spool.read(CHAT, 0, 10_000) if entry.generation_id == wanted)
     for cut in range(end):
         assert places(face.entries(CHAT, cut, until=wanted)) == whole[cut:end]
     for cut in range(end, len(whole) + 1):
@@ -69,7 +69,7 @@ def test_pages_of_any_size(spool: Spool, face: Face, client: Redis, seed: int) -
 def test_a_chat_of_many_pages(spool: Spool, face: Face, client: Redis) -> None:
     """Also where it takes several reads of the log to catch up, and batches lie across their borders."""
     generation = spool.enqueue(CHAT, "x")
-    with spool.produce(CHAT, generation.id) as out:
+    with spool.produce(CHAT, generation.generation_id) as out:
         for number in range(3_000):
             out.data("n", number)
     whole = stored(client)

@@ -57,11 +57,11 @@ def store(client: Redis, fields: tuple[bytes, ...]) -> int:
 
 def chat_with(spool: Spool, client: Redis, *forged: tuple[bytes, ...]) -> list[int]:
     """Make a chat at rest that has forged entries in its middle; return their seqs."""
-    one = spool.enqueue(CHAT, "x").id
+    one = spool.enqueue(CHAT, "x").generation_id
     claim_and_die(client, one, 60)
-    append_by_hand(client, one, 1, TextDelta(generation=one, text="before, "))
+    append_by_hand(client, one, 1, TextDelta(generation_id=one, text="before, "))
     seqs = [store(client, fields) for fields in forged]
-    rest = TextDelta(generation=one, text="after"), GenerationCompleted(generation=one)
+    rest = TextDelta(generation_id=one, text="after"), GenerationCompleted(generation_id=one)
     append_by_hand(client, one, 2, *rest, ending="completed")
     return seqs
 
@@ -151,7 +151,7 @@ def test_while_a_reader_follows(face: Face, spool: Spool, client: Redis) -> None
     generation = spool.enqueue(CHAT, "x")
     with ThreadPoolExecutor() as pool:
         reader = pool.submit(by_subscription, face)
-        with spool.produce(CHAT, generation.id) as out:
+        with spool.produce(CHAT, generation.generation_id) as out:
             eventually(lambda: client.pubsub_numsub(KEYS.live)[0][1] == 1)
             for fields in (UNREADABLE["no JSON"], READABLE["of a newer version"]):
                 seq = store(client, fields)
@@ -186,9 +186,9 @@ def test_a_foreign_entry_alone_in_a_log(face: Face, spool: Spool, client: Redis)
 
 def test_an_entry_between_two_seqs(face: Face, spool: Spool, client: Redis) -> None:
     """It has no seq: it is not the chat's, and stands in nobody's way."""
-    one = spool.enqueue(CHAT, "x").id
+    one = spool.enqueue(CHAT, "x").generation_id
     client.xadd(KEYS.log, {"e": GOOD}, id="1-1")
     claim_and_die(client, one, 60)
-    append_by_hand(client, one, 1, GenerationCompleted(generation=one), ending="completed")
+    append_by_hand(client, one, 1, GenerationCompleted(generation_id=one), ending="completed")
     assert by_read(face) == by_subscription(face) == ([1, 2, 3], [])
     assert face.snapshot(CHAT).answers[0].state == "completed"

@@ -15,7 +15,7 @@ from support.waiting import eventually
 
 from chunkspool import Spool
 from chunkspool.errors import ChatNotFound, CursorAhead, CursorExpired
-from chunkspool.events import Data, GenerationCompleted
+from chunkspool.events import DataEvent, GenerationCompleted
 
 LAST = 8
 
@@ -31,11 +31,18 @@ def face(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Face]:
 def generation_id(spool: Spool, client: Redis) -> str:
     """Give a generation that has ended, in a chat of eight events."""
     generation = spool.enqueue(CHAT, "x")
-    claim_and_die(client, generation.id, 60)
-    data = [Data(generation=generation.id, name="n", value=number) for number in range(LAST - 3)]
-    append_by_hand(client, generation.id, 1, *data, GenerationCompleted(generation=generation.id), ending="completed")
+    claim_and_die(client, generation.generation_id, 60)
+    data = [DataEvent(generation_id=generation.generation_id, name="n", value=number) for number in range(LAST - 3)]
+    append_by_hand(
+        client,
+        generation.generation_id,
+        1,
+        *data,
+        GenerationCompleted(generation_id=generation.generation_id),
+        ending="completed",
+    )
     assert spool.status(CHAT).last == LAST
-    return generation.id
+    return generation.generation_id
 
 
 def ways(face: Face, generation_id: str) -> dict[str, Callable[[int], Any]]:
@@ -81,7 +88,7 @@ def test_the_advice_of_the_error_is_good(face: Face, generation_id: str, client:
         face.read(CHAT, 0)
     assert seqs(face.read(CHAT, told.value.first - 1)) == [5, 6, 7, 8]
     snapshot = face.snapshot(CHAT)
-    assert (snapshot.seq, snapshot.answers[0].generation) == (LAST, generation_id)
+    assert (snapshot.seq, snapshot.answers[0].generation_id) == (LAST, generation_id)
     assert [value for _, value in snapshot.answers[0].data] == [2, 3, 4]
 
 
@@ -102,7 +109,7 @@ def test_a_hole_in_the_log(face: Face, generation_id: str, client: Redis) -> Non
 def test_a_log_whose_time_is_over(face: Face, spool: Spool, client: Redis) -> None:
     """The counter outlives it: old cursors are told, and the next generation goes on counting."""
     generation = spool.enqueue(CHAT, "x", ttl=1)
-    with spool.produce(CHAT, generation.id):
+    with spool.produce(CHAT, generation.generation_id):
         pass
     eventually(lambda: not client.exists(KEYS.log))
     for after in range(3):
@@ -117,7 +124,7 @@ def test_a_log_whose_time_is_over(face: Face, spool: Spool, client: Redis) -> No
 
     newer = spool.enqueue(CHAT, "y")
     assert newer.after == 3
-    with spool.produce(CHAT, newer.id):
+    with spool.produce(CHAT, newer.generation_id):
         pass
     assert seqs(face.entries(CHAT, 3)) == [4, 5, 6]
     with pytest.raises(CursorExpired) as told:
@@ -199,7 +206,7 @@ def test_a_counter_that_is_lost_while_a_reader_follows(face: Face, spool: Spool,
     generation = spool.enqueue(CHAT, "x")
     with ThreadPoolExecutor() as pool:
         reader = pool.submit(face.entries, CHAT)
-        with spool.produce(CHAT, generation.id) as out:
+        with spool.produce(CHAT, generation.generation_id) as out:
             eventually(lambda: client.pubsub_numsub(KEYS.live)[0][1] == 1)
             out.text("before")
             eventually(lambda: client.xlen(KEYS.log) == 3)

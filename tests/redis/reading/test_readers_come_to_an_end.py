@@ -54,7 +54,7 @@ def test_until_a_generation_ends_with_its_ending(hall: Hall, redis_url: str, tal
     """Whatever else the chat says before or after it."""
     other = Talk(talk.client)
     last = other.end()
-    follower = hall.audience(redis_url, recheck=NEVER).follow(talk.chat_id, until=talk.generation)
+    follower = hall.audience(redis_url, recheck=NEVER).follow(talk.chat_id, until=talk.generation_id)
     follower.wait_for(last)
     third = Talk(talk.client)
     last = talk.end()
@@ -98,8 +98,8 @@ def test_a_chat_whose_active_generation_expired_is_idle(hall: Hall, redis_url: s
 
 def test_a_generation_that_vanished_is_noticed(hall: Hall, redis_url: str, talk: Talk) -> None:
     """Whoever waits for its ending is told that it has none."""
-    follower = live(hall, redis_url, talk, recheck=0.2, until=talk.generation)
-    talk.client.delete(talk.keys.gen(talk.generation))
+    follower = live(hall, redis_url, talk, recheck=0.2, until=talk.generation_id)
+    talk.client.delete(talk.keys.gen(talk.generation_id))
     follower.wait_for_end()
     assert [type(error) for error in follower.errors] == [GenerationNotFound]
 

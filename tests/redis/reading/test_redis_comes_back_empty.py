@@ -33,7 +33,7 @@ def spool(server: PrivateServer) -> Iterator[Spool]:
 def say(spool: Spool, events: int) -> None:
     """Add a generation of so many events, its queued, started and completed counted in."""
     asked = spool.enqueue(CHAT, "x")
-    with spool.produce(CHAT, asked.id) as out:
+    with spool.produce(CHAT, asked.generation_id) as out:
         for number in range(events - 3):
             out.data("number", number)
 
@@ -55,7 +55,7 @@ def come_back_empty(server: PrivateServer, spool: Spool) -> None:
 def test_a_running_generation_is_told(server: PrivateServer, spool: Spool) -> None:
     """Its loop gets `Fenced` with the reason, and writes nothing into the empty Redis."""
     asked = spool.enqueue(CHAT, "x")
-    with pytest.raises(Fenced, match="Redis has lost its data"), spool.produce(CHAT, asked.id) as out:
+    with pytest.raises(Fenced, match="Redis has lost its data"), spool.produce(CHAT, asked.generation_id) as out:
         out.text("a")
         eventually(lambda: len(spool.read(CHAT)) == 3)
         come_back_empty(server, spool)
@@ -93,7 +93,7 @@ async def test_an_async_reader_is_told_of_a_chat_that_was_erased_and_made_anew(s
         asked = await spool.enqueue(CHAT, "x")
         async with spool.subscribe(CHAT, until="forever") as entries:
             assert (await anext(entries)).seq == 1
-            async with spool.produce(CHAT, asked.id) as out:
+            async with spool.produce(CHAT, asked.generation_id) as out:
                 out.text("a")
             for _ in range(3):
                 await anext(entries)

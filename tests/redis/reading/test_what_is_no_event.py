@@ -23,9 +23,9 @@ def test_an_event_that_is_too_large_fails_the_generation_as_a_mistake(redis_url:
     with spool_for(redis_url, max_event_bytes=2000) as spool:
         asked = spool.enqueue(CHAT, "x")
         with pytest.raises(InvalidInput, match="max_event_bytes is 2000"):
-            say_too_much(spool, asked.id)
+            say_too_much(spool, asked.generation_id)
     log = log_of(client)
-    ending = ending_of(log, asked.id)
-    assert text_of(log, asked.id) == "before"
+    ending = ending_of(log, asked.generation_id)
+    assert text_of(log, asked.generation_id) == "before"
     assert (ending["code"], ending["retryable"]) == ("internal_error", False)
     assert ending["message"] == "The worker failed with InvalidInput."

@@ -82,7 +82,7 @@ async def test_a_task_that_goes_on_after_a_cancellation_may(redis_url: str, clie
             try:
                 await follow(spool)
             except asyncio.CancelledError:
-                await spool.stop(CHAT, asked.id)
+                await spool.stop(CHAT, asked.generation_id)
                 async with spool.subscribe(CHAT) as entries:
                     return [entry.type async for entry in entries][-1]
             return "not cancelled"

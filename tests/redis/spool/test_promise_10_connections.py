@@ -110,7 +110,7 @@ def test_many_threads_at_once_take_few_connections(redis_url: str, client: Redis
     def live(number: int) -> None:
         chat = f"chat-{number}"
         made = spool.enqueue(chat, "hello")
-        with spool.subscribe(chat) as entries, spool.produce(chat, made.id) as out:
+        with spool.subscribe(chat) as entries, spool.produce(chat, made.generation_id) as out:
             assert next(entries).type == "generation.queued"
             out.text("hi")
 
@@ -146,7 +146,7 @@ async def test_writers_that_are_cancelled_leave_nothing(redis_url: str, client: 
 
     async def write(number: int) -> None:
         made = await spool.enqueue(f"chat-{number}", "hello", on_active="allow")
-        async with spool.produce(made.chat_id, made.id) as out:
+        async with spool.produce(made.chat_id, made.generation_id) as out:
             while True:
                 out.text("on and on")
                 await asyncio.sleep(0.01)
@@ -174,14 +174,14 @@ def test_what_was_passed_in_stays_its_owners(redis_url: str, client: Redis) -> N
         spool = Spool(own, app, settings=settings_for(redis_url))
         with spool:
             made = spool.enqueue(CHAT, "hello")
-            with spool.produce(CHAT, made.id) as out:
+            with spool.produce(CHAT, made.generation_id) as out:
                 out.text("hi")
         eventually(lambda: subscriptions(client) == [])
         assert own.ping()
         with app.connection_for_write() as connection:
             app.send_task("own.task", queue="others", connection=connection)
         assert client.llen("others") == 1
-    assert types_of(log_of(client), made.id)[-1] == "generation.completed"
+    assert types_of(log_of(client), made.generation_id)[-1] == "generation.completed"
 
 
 def test_a_closed_spool_says_so(kind: str, redis_url: str, client: Redis) -> None:
@@ -216,7 +216,7 @@ def test_a_producer_whose_spool_is_closed_is_told(redis_url: str) -> None:
     made = spool.enqueue(CHAT, "hello")
 
     def write() -> None:
-        with spool.produce(CHAT, made.id) as out:
+        with spool.produce(CHAT, made.generation_id) as out:
             out.text("hi")
             writing.set()
             eventually(lambda: out.text("on and on"), 30)

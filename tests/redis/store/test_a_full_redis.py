@@ -58,7 +58,7 @@ def queued(face: Face) -> Generation:
 
 def seen(client: Redis, made: Generation, index: bytes) -> None:
     """Wait until the attempt's event number `index` is in the log."""
-    eventually(lambda: generation_field(client, made.id, "index") == index)
+    eventually(lambda: generation_field(client, made.generation_id, "index") == index)
 
 
 def test_nothing_new_is_taken(face: Face, queued: Generation, memory: Memory, client: Redis) -> None:
@@ -68,13 +68,13 @@ def test_nothing_new_is_taken(face: Face, queued: Generation, memory: Memory, cl
     for refused in (
         lambda: face.enqueue("other", "hello"),
         lambda: face.enqueue(CHAT, "hello", on_active="allow", request_id="other"),
-        lambda: face.produced(CHAT, queued.id, repr),
+        lambda: face.produced(CHAT, queued.generation_id, repr),
     ):
         with pytest.raises(StoreFull, match=SAID):
             refused()
     assert contents_of(client) == before
     memory.free()
-    assert face.produced(CHAT, queued.id, lambda out: out.text("hi")).state == "completed"
+    assert face.produced(CHAT, queued.generation_id, lambda out: out.text("hi")).state == "completed"
 
 
 def test_readers_go_on(face: Face, queued: Generation, memory: Memory) -> None:
@@ -84,7 +84,7 @@ def test_readers_go_on(face: Face, queued: Generation, memory: Memory) -> None:
     types = ["generation.queued", "generation.stopped"]
     assert [entry.type for entry in face.read(CHAT)] == types
     assert [entry.type for entry in face.entries(CHAT)] == types
-    assert [entry.type for entry in face.entries(CHAT, 1, until=queued.id)] == types[1:]
+    assert [entry.type for entry in face.entries(CHAT, 1, until=queued.generation_id)] == types[1:]
     assert face.status(CHAT).last == 2
     assert face.snapshot(CHAT).answers[0].state == "stopped"
 
@@ -94,11 +94,11 @@ def test_what_waits_is_stopped(face: Face, queued: Generation, memory: Memory, c
     """Also by a revoke. It takes a few bytes that were not to be had, and ends what would take many."""
     memory.fill()
     if how == "revoke":
-        assert face.revoke(queued.id).outcome == "stopped"
+        assert face.revoke(queued.generation_id).outcome == "stopped"
     else:
-        (stop,) = face.stop(CHAT, queued.id if how == "one" else None)
+        (stop,) = face.stop(CHAT, queued.generation_id if how == "one" else None)
         assert stop.outcome == "stopped"
-    assert types_of(log_of(client), queued.id) == ["generation.queued", "generation.stopped"]
+    assert types_of(log_of(client), queued.generation_id) == ["generation.queued", "generation.stopped"]
     assert face.status(CHAT).active == ()
 
 
@@ -111,18 +111,18 @@ def test_what_runs_is_stopped(face: Face, queued: Generation, memory: Memory, cl
         memory.fill()
         out.text("fore")
         stops.append(stop_in_its_own_thread(face))
-        eventually(lambda: out._lane.interruption)  # noqa: SLF001 - the model is silent: nothing else tells
+        eventually(lambda: out._outbox.interruption)  # noqa: SLF001 - the model is silent: nothing else tells
 
     stops: list[str] = []
-    out = face.produced(CHAT, queued.id, say)
+    out = face.produced(CHAT, queued.generation_id, say)
     assert (stops, out.state) == (["stopping"], "stopped")
-    assert text_of(log_of(client), queued.id) == "before"
-    assert ending_of(log_of(client), queued.id)["type"] == "generation.stopped"
+    assert text_of(log_of(client), queued.generation_id) == "before"
+    assert ending_of(log_of(client), queued.generation_id)["type"] == "generation.stopped"
 
 
 def stop_in_its_own_thread(face: Face) -> str:
     """Stop by a spool of the sync face: the async one's loop is busy with the producer."""
-    with face_for("sync", face.settings.redis_url) as other:
+    with face_for("sync", face.settings.log.redis_url) as other:
         (stop,) = other.stop(CHAT)
     return str(stop.outcome)
 
@@ -135,14 +135,14 @@ def test_a_producer_hears_of_it(face: Face, queued: Generation, memory: Memory, 
         seen(client, queued, b"1")
         memory.fill()
         out.text("lost")
-        eventually(lambda: out._lane.interruption)  # noqa: SLF001 - as above
+        eventually(lambda: out._outbox.interruption)  # noqa: SLF001 - as above
         out.text("never said")
 
     with pytest.raises(StoreFull, match=SAID):
-        face.produced(CHAT, queued.id, say)
+        face.produced(CHAT, queued.generation_id, say)
     log = log_of(client)
-    assert text_of(log, queued.id) == "before"
-    ending = ending_of(log, queued.id)
+    assert text_of(log, queued.generation_id) == "before"
+    ending = ending_of(log, queued.generation_id)
     assert (ending["type"], ending["code"], ending["retryable"]) == ("generation.failed", "store_unavailable", True)
     assert face.status(CHAT).active == ()
 
@@ -158,8 +158,8 @@ def test_a_producer_that_leaves_writes_its_ending(
         memory.fill()
         out.text("fore")
 
-    assert face.produced(CHAT, queued.id, say).state in {"completed", "failed"}
-    assert ending_of(log_of(client), queued.id)["type"] in {"generation.completed", "generation.failed"}
+    assert face.produced(CHAT, queued.generation_id, say).state in {"completed", "failed"}
+    assert ending_of(log_of(client), queued.generation_id)["type"] in {"generation.completed", "generation.failed"}
     assert face.status(CHAT).active == ()
 
 
@@ -174,7 +174,7 @@ def test_room_in_time_and_nothing_is_lost(redis_url: str, memory: Memory, client
             memory.fill()
             for piece in "bcde":
                 out.text(piece)
-            eventually(lambda: out._lane.failing_since)  # noqa: SLF001 - until it was refused once
+            eventually(lambda: out._outbox.failing_since)  # noqa: SLF001 - until it was refused once
             memory.free()
             seen(client, made, b"2")
             out.text("f")
@@ -189,14 +189,14 @@ def test_a_silent_producer_keeps_its_lease(face: Face, queued: Generation, memor
     def say(_out: Producer) -> None:
         memory.fill()
         lease = lease_of(client, queued)
-        eventually(lambda: lease_of(client, queued) > lease + 2000 * face.settings.lease)
+        eventually(lambda: lease_of(client, queued) > lease + 2000 * face.settings.log.lease)
 
-    assert face.produced(CHAT, queued.id, say).state == "completed"
+    assert face.produced(CHAT, queued.generation_id, say).state == "completed"
 
 
 def lease_of(client: Redis, made: Generation) -> int:
     """Return when the attempt's lease ends, in ms."""
-    return int(generation_field(client, made.id, "lease") or 0)
+    return int(generation_field(client, made.generation_id, "lease") or 0)
 
 
 @pytest.mark.parametrize("life", [lambda _face, _made: None, lambda face, _made: face.stop(CHAT)])
@@ -207,4 +207,4 @@ def test_erase_makes_room(
     life(face, queued)
     memory.fill()
     face.erase(CHAT)
-    assert not [key for key in keys_of(client) if CHAT in key or queued.id in key]
+    assert not [key for key in keys_of(client) if CHAT in key or queued.generation_id in key]

@@ -133,12 +133,12 @@ def test_a_replica_is_only_read(kind: str, redis_server: PrivateServer, tmp_path
             eventually(lambda: admin.exists(ChatKeys("default", CHAT).seq), 30)
         with face_for(kind, replica.url) as face:
             assert [entry.type for entry in face.read(CHAT)] == ["generation.queued"]
-            assert face.status(CHAT).active == (made.id,)
+            assert face.status(CHAT).active == (made.generation_id,)
             for call in (
                 lambda: face.enqueue(CHAT, "hello", on_active="replace"),
                 lambda: face.stop(CHAT),
                 lambda: face.erase(CHAT),
-                lambda: face.produced(CHAT, made.id, repr),
+                lambda: face.produced(CHAT, made.generation_id, repr),
             ):
                 with pytest.raises(StoreUnavailable, match="this Redis is a replica, which only the primary writes"):
                     call()

@@ -49,7 +49,7 @@ def enqueued(face: Face, **options: object) -> Generation:
 def completed(face: Face, _client: Redis) -> None:
     """Answer."""
     made = enqueued(face)
-    face.produced(CHAT, made.id, lambda out: (out.text(ANSWER), out.data("a", 1)))
+    face.produced(CHAT, made.generation_id, lambda out: (out.text(ANSWER), out.data("a", 1)))
 
 
 def failed(face: Face, _client: Redis) -> None:
@@ -61,7 +61,7 @@ def failed(face: Face, _client: Redis) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        face.produced(CHAT, made.id, fail)
+        face.produced(CHAT, made.generation_id, fail)
 
 
 def stopped(face: Face, _client: Redis) -> None:
@@ -76,11 +76,11 @@ def stopped_while_running(face: Face, client: Redis) -> None:
 
     def say(out: Producer) -> None:
         out.text(ANSWER)
-        with spool_for(face.settings.redis_url) as other:
+        with spool_for(face.settings.log.redis_url) as other:
             other.stop(CHAT)
-        eventually(lambda: generation_field(client, made.id, "stop"))
+        eventually(lambda: generation_field(client, made.generation_id, "stop"))
 
-    assert face.produced(CHAT, made.id, say).state == "stopped"
+    assert face.produced(CHAT, made.generation_id, say).state == "stopped"
 
 
 def replaced(face: Face, _client: Redis) -> None:
@@ -108,14 +108,14 @@ def beside_each_other(face: Face, _client: Redis) -> None:
     """Two at once, of which one is stopped and one runs on."""
     first = enqueued(face)
     face.enqueue(CHAT, PROMPT, on_active="allow")
-    face.stop(CHAT, first.id)
+    face.stop(CHAT, first.generation_id)
 
 
 def never_handed_over(face: Face, _client: Redis) -> None:
     """Have no broker."""
     broker = f"redis://{LOOPBACK}:{free_port()}/0"
     with (
-        face_for("sync", face.settings.redis_url, broker_url=broker, ttl=TTL) as other,
+        face_for("sync", face.settings.log.redis_url, broker_url=broker, ttl=TTL) as other,
         pytest.raises(EnqueueFailed),
     ):
         enqueued(other)
@@ -123,15 +123,15 @@ def never_handed_over(face: Face, _client: Redis) -> None:
 
 def dead(face: Face, client: Redis) -> None:
     """Be claimed by a worker that dies."""
-    claim_and_die(client, enqueued(face).id, 60)
+    claim_and_die(client, enqueued(face).generation_id, 60)
 
 
 def given_up(face: Face, client: Redis) -> None:
     """Be claimed once too often."""
     made = enqueued(face)
-    claim_and_die(client, made.id, 0.001)
+    claim_and_die(client, made.generation_id, 0.001)
     with pytest.raises(NotClaimed):
-        face.produced(CHAT, made.id, repr, wait=5)
+        face.produced(CHAT, made.generation_id, repr, wait=5)
 
 
 LIVES = [
@@ -184,8 +184,8 @@ def test_a_message_of_an_erased_chat_is_worth_nothing(face: Face, client: Redis)
     made = enqueued(face)
     face.erase(CHAT)
     with pytest.raises(ChunkspoolError, match="is not .or no longer. in chat"):
-        face.produced(CHAT, made.id, repr)
-    assert face.revoke(made.id) is None
+        face.produced(CHAT, made.generation_id, repr)
+    assert face.revoke(made.generation_id) is None
     assert holding(client, CHAT) == ["chunkspool"]
 
 
@@ -195,14 +195,14 @@ def test_a_chat_is_erased_while_it_is_written(face: Face, client: Redis) -> None
 
     def say(out: Producer) -> None:
         out.text(ANSWER)
-        eventually(lambda: generation_field(client, made.id, "index"))
-        with spool_for(face.settings.redis_url) as other:
+        eventually(lambda: generation_field(client, made.generation_id, "index"))
+        with spool_for(face.settings.log.redis_url) as other:
             other.erase(CHAT)
         eventually(lambda: out.text(ANSWER), 20)
 
     with pytest.raises(ChunkspoolError, match="it was erased|was stopped"):
-        face.produced(CHAT, made.id, say)
-    assert [name for name in keys_of(client) if CHAT in name or made.id in name] == []
+        face.produced(CHAT, made.generation_id, say)
+    assert [name for name in keys_of(client) if CHAT in name or made.generation_id in name] == []
     assert holding(client, ANSWER) == []
 
 
@@ -216,7 +216,7 @@ def test_a_chat_is_erased_while_it_is_enqueued_to_and_written(redis_url: str, cl
             with suppress(ChunkspoolError):
                 made = spool.enqueue(CHAT, PROMPT, on_active="allow", request_id=REQUEST, owner=OWNER)
                 asked += 1
-                with spool.produce(CHAT, made.id) as out:
+                with spool.produce(CHAT, made.generation_id) as out:
                     out.text(ANSWER)
         return asked
 
@@ -251,7 +251,7 @@ def test_an_enqueue_that_an_erase_overtakes(redis_url: str, client: Redis, monke
     monkeypatch.setattr(Dispatcher, "publish", erase_first)
     with spool_for(redis_url) as spool:
         made = spool.enqueue(CHAT, PROMPT, request_id=REQUEST)
-    assert [name for name in holding(client, made.id) if name.startswith("cs:")] == []
+    assert [name for name in holding(client, made.generation_id) if name.startswith("cs:")] == []
     assert holding(client, PROMPT) == []
 
 
@@ -287,11 +287,11 @@ def test_of_two_ttls_the_longer_counts(face: Face, client: Redis) -> None:
     short = face.enqueue(CHAT, PROMPT, on_active="allow", ttl=1)
     face.produced(CHAT, short.id, lambda out: out.text("short"))
     eventually(lambda: not client.exists(KEYS.gen(short.id)))
-    assert face.status(CHAT).active == (long.id,)
-    face.produced(CHAT, long.id, lambda out: out.text(ANSWER))
+    assert face.status(CHAT).active == (long.generation_id,)
+    face.produced(CHAT, long.generation_id, lambda out: out.text(ANSWER))
     log = log_of(client)
-    assert text_of(log, long.id) == ANSWER
-    assert ending_of(log, long.id)["type"] == "generation.completed"
+    assert text_of(log, long.generation_id) == ANSWER
+    assert ending_of(log, long.generation_id)["type"] == "generation.completed"
     other = face.enqueue(CHAT, PROMPT, ttl=1)
     face.stop(CHAT)
     eventually(lambda: not client.exists(KEYS.gen(other.id)))
@@ -304,9 +304,9 @@ def test_a_long_life_keeps_what_it_writes(redis_url: str, client: Redis) -> None
     with spool_for(redis_url, ttl=1, lease=0.3) as spool:
         made = spool.enqueue(CHAT, PROMPT)
         began = client.time()[0]
-        with spool.produce(CHAT, made.id) as out:
+        with spool.produce(CHAT, made.generation_id) as out:
             while client.time()[0] < began + 3:
-                eventually(partial(_said, client, out, made.id))
+                eventually(partial(_said, client, out, made.generation_id))
         assert len(log_of(client)) > 3
 
 

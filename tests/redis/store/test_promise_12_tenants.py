@@ -37,21 +37,21 @@ def theirs(redis_url: str) -> Iterator[Face]:
 def spoken(face: Face, text: str) -> Generation:
     """Enqueue with the one request id, and answer with `text`."""
     made: Generation = face.enqueue(CHAT, "hello", request_id="mine", owner="me")
-    face.produced(CHAT, made.id, lambda out: out.text(text))
+    face.produced(CHAT, made.generation_id, lambda out: out.text(text))
     return made
 
 
 def test_equal_ids_are_two_chats(ours: Face, theirs: Face, client: Redis) -> None:
     """The same chat, the same request, the same owner: two logs, each counted from 1, each read by its own tenant."""
     mine, other = spoken(ours, "ours"), spoken(theirs, "theirs")
-    assert mine.id != other.id
+    assert mine.generation_id != other.generation_id
     assert (mine.after, other.after) == (0, 0)
     for face, keys, made, text in ((ours, OURS, mine, "ours"), (theirs, THEIRS, other, "theirs")):
-        assert text_of(log_of(client, keys), made.id) == text
-        assert {entry.generation for entry in face.entries(CHAT)} == {made.id}
-        assert {entry.generation for entry in face.read(CHAT)} == {made.id}
+        assert text_of(log_of(client, keys), made.generation_id) == text
+        assert {entry.generation_id for entry in face.entries(CHAT)} == {made.generation_id}
+        assert {entry.generation_id for entry in face.read(CHAT)} == {made.generation_id}
         assert [answer.text for answer in face.snapshot(CHAT).answers] == [text]
-        assert [one.id for one in face.status(CHAT).generations] == [made.id]
+        assert [one.id for one in face.status(CHAT).generations] == [made.generation_id]
         assert face.enqueue(CHAT, "hello", request_id="mine") == made
 
 
@@ -71,7 +71,7 @@ def test_what_one_tenant_does_leaves_the_other_alone(ours: Face, theirs: Face, c
     waiting = theirs.enqueue(CHAT, "hello", request_id="mine")
     before = of_theirs(client)
     with theirs.subscribe(CHAT, until="forever") as reader, client.pubsub() as spy:
-        assert next(reader).generation == waiting.id
+        assert next(reader).generation_id == waiting.id
         spy.subscribe(THEIRS.live)
         assert spy.get_message(timeout=10)
         WHAT_WE_DO[what](ours)
@@ -132,10 +132,10 @@ def test_an_erased_chat_is_one_tenants(ours: Face, theirs: Face, client: Redis) 
     mine, other = spoken(ours, "ours"), spoken(theirs, "theirs")
     ours.erase(CHAT)
     left = keys_of(client)
-    assert not [key for key in left if "ours/" in key or mine.id in key]
-    assert [key for key in left if other.id in key]
-    assert ours.revoke(mine.id) is None
-    assert theirs.revoke(other.id).outcome == "ended"
+    assert not [key for key in left if "ours/" in key or mine.generation_id in key]
+    assert [key for key in left if other.generation_id in key]
+    assert ours.revoke(mine.generation_id) is None
+    assert theirs.revoke(other.generation_id).outcome == "ended"
 
 
 def test_tenants_share_connections(redis_url: str, client: Redis) -> None:
@@ -144,7 +144,7 @@ def test_tenants_share_connections(redis_url: str, client: Redis) -> None:
         for number in range(50):
             one: Spool = spool.for_tenant(f"tenant-{number}")
             made = one.enqueue(CHAT, "hello")
-            assert one.read(CHAT)[0].generation == made.id
+            assert one.read(CHAT)[0].generation_id == made.generation_id
         here = client.client_id()
         assert len([one for one in client.client_list() if int(one["id"]) != here]) < 10
 

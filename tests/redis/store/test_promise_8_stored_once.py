@@ -60,11 +60,11 @@ def test_an_event_is_once_in_redis(proxy: Proxy, spool: Spool, client: Redis) ->
 def test_a_prompt_is_once_in_redis(spool: Spool, client: Redis) -> None:
     """With its generation; the broker, which others can look into, gets ids only."""
     generation = spool.enqueue(CHAT, "the-prompt")
-    assert holding(client, "the-prompt") == [KEYS.gen(generation.id)]
+    assert holding(client, "the-prompt") == [KEYS.gen(generation.generation_id)]
     assert client.llen("chunkspool") == 1
-    with spool.produce(CHAT, generation.id):
+    with spool.produce(CHAT, generation.generation_id):
         pass
-    assert holding(client, "the-prompt") == [KEYS.gen(generation.id)]
+    assert holding(client, "the-prompt") == [KEYS.gen(generation.generation_id)]
 
 
 def test_memory_of_an_answer(spool: Spool, client: Redis) -> None:
@@ -88,7 +88,7 @@ def test_memory_of_answers_that_interleave(spool: Spool, client: Redis) -> None:
 
 def claimed(spool: Spool, client: Redis, number: int) -> list[str]:
     """Make generations of one chat that are being written; return their ids."""
-    ids = [spool.enqueue(CHAT, "x", on_active="allow").id for _ in range(number)]
+    ids = [spool.enqueue(CHAT, "x", on_active="allow").generation_id for _ in range(number)]
     for one in ids:
         claim_and_die(client, one, 60)
         append_by_hand(client, one, 1)  # a heartbeat: from now on the server knows the script
@@ -97,7 +97,7 @@ def claimed(spool: Spool, client: Redis, number: int) -> list[str]:
 
 def delta(generation_id: str) -> Event:
     """Return what a model says at a time."""
-    return TextDelta(generation=generation_id, text="twenty characters ok")
+    return TextDelta(generation_id=generation_id, text="twenty characters ok")
 
 
 def used(client: Redis) -> int:

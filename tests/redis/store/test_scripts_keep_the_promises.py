@@ -18,10 +18,11 @@ from support.checker.raw_log import raw_chat
 from support.checker.reference_model import MAX_ATTEMPTS, PromisedChat, agrees
 
 from chunkspool.ids import new_generation_id
+from chunkspool.states import OnActive
 from chunkspool.store.client import Store, scripts
-from chunkspool.store.commands import Call
+from chunkspool.store.commands import ScriptCall
 from chunkspool.store.keys import ChatKeys
-from chunkspool.store.scripts import Last, OnActive
+from chunkspool.store.scripts import LastBatch
 
 KEYS = ChatKeys("default", "chat")
 LEASE_MS = TTL_MS = 3_600_000
@@ -29,7 +30,7 @@ WHICH = st.integers(0, 5)
 SKEW = st.sampled_from([0, 0, 0, -2, -1, 1])
 REQUESTS = st.sampled_from([None, None, "r1", "r2"])
 ON_ACTIVE: st.SearchStrategy[OnActive] = st.sampled_from(["reject", "replace", "allow", "allow"])
-ENDINGS: st.SearchStrategy[Last | None] = st.sampled_from(
+ENDINGS: st.SearchStrategy[LastBatch | None] = st.sampled_from(
     [None, None, None, None, "released", "completed", "stopped", "failed"]
 )
 BUDGET = 10.0
@@ -41,7 +42,7 @@ CHUNK = 25
 class Step:
     """A call that can be sent any number of times, and what the promises say to it."""
 
-    call: Call[Any]
+    call: ScriptCall[Any]
     promised: Callable[[PromisedChat], Any]
 
 
@@ -97,7 +98,7 @@ class Chat(RuleBasedStateMachine):
 
     @precondition(lambda self: self.running)
     @rule(which=WHICH, older=st.integers(0, 4), skew=SKEW, texts=st.integers(0, 3), ending=ENDINGS)
-    def append(self, which: int, older: int, skew: int, texts: int, ending: Last | None) -> None:
+    def append(self, which: int, older: int, skew: int, texts: int, ending: LastBatch | None) -> None:
         """Write as an attempt, mostly the newest: what follows, some of it again, or after a gap."""
         one = self.one(which, self.running)
         self.take(self.appending(one, older=older == 4, skew=skew if texts else 0, texts=texts, ending=ending))
@@ -130,7 +131,7 @@ class Chat(RuleBasedStateMachine):
 
     @precondition(lambda self: self.running)
     @rule(plan=st.lists(st.tuples(WHICH, st.integers(0, 2), ENDINGS), min_size=2, max_size=4))
-    def append_many(self, plan: list[tuple[int, int, Last | None]]) -> None:
+    def append_many(self, plan: list[tuple[int, int, LastBatch | None]]) -> None:
         """Write for several generations in one pipeline, as a flusher does."""
         running = self.running
         steps = [self.appending(self.one(which, running), texts=texts, ending=ending) for which, texts, ending in plan]
@@ -161,7 +162,7 @@ class Chat(RuleBasedStateMachine):
         seen, every = tuple(self.model.active), tuple(self.model.generations)
         known = len(every) - stale
         requests = tuple(self.model.requests)
-        call = scripts.erase(KEYS, active=seen, generations=every, request_ids=requests, known=known)
+        call = scripts.erase(KEYS, active=seen, generation_ids=every, request_ids=requests, listed=known)
         self.take(Step(call, lambda chat: chat.erase(seen, known)))
 
     @precondition(lambda self: self.history)
@@ -209,7 +210,7 @@ class Chat(RuleBasedStateMachine):
     def send(self, step: Step) -> None:
         """Send a call; the reply must be the promised one."""
         reply = self.store.send(step.call)
-        if isinstance(reply, scripts.Claimed):
+        if isinstance(reply, scripts.ClaimReply):
             reply = replace(reply, held_ms=0)
         assert reply == step.promised(self.model)
 
@@ -242,7 +243,7 @@ class Chat(RuleBasedStateMachine):
         older: bool = False,
         skew: int = 0,
         texts: int = 1,
-        ending: Last | None = None,
+        ending: LastBatch | None = None,
     ) -> Step:
         """Return an append that begins `skew` events after the one that is next."""
         generation = self.model.generations[one]

@@ -59,7 +59,11 @@ def queued(face: Face) -> Generation:
 
 def name_of(key: str, made: Generation) -> str:
     """Return the whole name of one of a chat's keys."""
-    named = {"gen": KEYS.gen(made.id), "request": KEYS.request("mine"), "place": place_of(made.id)}
+    named = {
+        "gen": KEYS.gen(made.generation_id),
+        "request": KEYS.request("mine"),
+        "place": place_of(made.generation_id),
+    }
     return named.get(key) or str(getattr(KEYS, key))
 
 
@@ -78,7 +82,7 @@ def demand_corrupt(face: Face, client: Redis, made: Generation, calls: tuple[str
     before = contents_of(client)
     for call in calls:
         with pytest.raises(CorruptLog, match="another program") as told:
-            CALLS[call](face, made.id)
+            CALLS[call](face, made.generation_id)
         assert told.value.seq is None, call
         assert contents_of(client) == before, call
 
@@ -103,7 +107,7 @@ def test_a_counter_that_does_not_count(face: Face, client: Redis, queued: Genera
 def test_a_place_that_is_none(face: Face, client: Redis, queued: Generation) -> None:
     """A string that names no chat."""
     for value in ("one", "one two three"):
-        overwrite(client, place_of(queued.id), value)
+        overwrite(client, place_of(queued.generation_id), value)
         demand_corrupt(face, client, queued, ("revoke",))
 
 
@@ -113,14 +117,14 @@ def test_a_producer_hears_of_it(face: Face, client: Redis, queued: Generation, k
 
     def say(out: Producer) -> None:
         out.text("before")
-        eventually(lambda: generation_field(client, queued.id, "index") == b"1")
+        eventually(lambda: generation_field(client, queued.generation_id, "index") == b"1")
         overwrite(client, name_of(key, queued))
         out.text("after")
-        eventually(lambda: out._lane.interruption)  # noqa: SLF001 - the model is silent: nothing else tells
+        eventually(lambda: out._outbox.interruption)  # noqa: SLF001 - the model is silent: nothing else tells
         out.text("never said")
 
     with pytest.raises(CorruptLog, match="another program"):
-        face.produced(CHAT, queued.id, say)
+        face.produced(CHAT, queued.generation_id, say)
     if key != "seq":
         assert client.get(KEYS.seq) == b"3"
 

@@ -17,13 +17,13 @@ def test_a_real_log_has_no_violation_until_one_is_planted(redis_url: str, client
     """More than one page of it: what the producer said is what the checker reads."""
     with spool_for(redis_url) as spool:
         generation = spool.enqueue(CHAT, "hello")
-        with spool.produce(CHAT, generation.id) as out:
+        with spool.produce(CHAT, generation.generation_id) as out:
             for piece in PIECES:
                 out.text(piece)
                 out.data("mark", None)
         with spool.subscribe(CHAT) as entries:
             read = tuple((entry.seq, entry.raw) for entry in entries)
-    asked = Asked(generation.id, (Sent(1, "".join(PIECES)),))
+    asked = Asked(generation.generation_id, (Sent(1, "".join(PIECES)),))
     evidence = Evidence((asked,), (Reading("reader", 0, read, "idle", over=True),))
     chat = raw_chat(client, CHAT)
     assert len(chat.entries) == 2 * len(PIECES) + 3

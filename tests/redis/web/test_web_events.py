@@ -36,10 +36,10 @@ MALFORMED = (
 def answered(site: Site, spool: Spool, *pieces: str) -> str:
     """Ask, and let a worker answer; return the generation's id."""
     made = site.ask(CHAT)
-    with spool.produce(CHAT, made["generation_id"]) as out:
+    with spool.produce(CHAT, made["generation"]) as out:
         for piece in pieces:
             out.data("piece", piece)
-    return str(made["generation_id"])
+    return str(made["generation"])
 
 
 def readers(client: Redis) -> int:
@@ -78,7 +78,7 @@ def test_every_cut_of_200_random_chats(site: Site, spool: Spool, client: Redis, 
 def test_a_reader_that_joins_in_the_middle_misses_nothing(site: Site, spool: Spool) -> None:
     """What is there is replayed, what comes follows live, and the ending ends the stream."""
     made = site.ask(CHAT)
-    with spool.produce(CHAT, made["generation_id"]) as out:
+    with spool.produce(CHAT, made["generation"]) as out:
         out.text("one ")
         with site.following(EVENTS) as stream:
             stream.until(lambda s: "text.delta" in [event.name for event in s.events])
@@ -165,7 +165,7 @@ def test_a_corrupt_entry_costs_one_event(site: Site, spool: Spool, client: Redis
     made = site.ask(CHAT)
     client.incr(KEYS.seq)
     client.xadd(KEYS.log, {"e": "not json"}, id="2-0")
-    with spool.produce(CHAT, made["generation_id"]) as out:
+    with spool.produce(CHAT, made["generation"]) as out:
         out.text("x")
     with site.following(EVENTS) as stream:
         stream.whole()
@@ -199,7 +199,7 @@ def test_a_client_that_does_not_read_holds_nobody_up(site: Site, spool: Spool) -
     """Megabytes for a client that sleeps: the worker ends, others read all of it, and so does the sleeper at last."""
     made = site.ask(CHAT)
     with site.following(EVENTS) as sleeper:
-        with spool.produce(CHAT, made["generation_id"]) as out:
+        with spool.produce(CHAT, made["generation"]) as out:
             for number in range(100):
                 out.data("much", [number, "x" * 50_000])
         with site.following(EVENTS) as other:

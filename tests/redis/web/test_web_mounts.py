@@ -38,7 +38,7 @@ def test_mounted_below_a_path(name: str, redis_url: str, monkeypatch: pytest.Mon
         site.client.headers["Authorization"] = f"Bearer {token}"
         made = site.client.post(f"/chat/v1/chats/{CHAT}/generations", json={"prompt": "hello"}).json()
         assert made["links"]["chat"] == f"/chat/v1/chats/{CHAT}"
-        with spool.produce(CHAT, made["generation_id"]) as out, site.following(made["links"]["events"]) as stream:
+        with spool.produce(CHAT, made["generation"]) as out, site.following(made["links"]["events"]) as stream:
             out.text("hello")
             stream.until(lambda s: s.seqs == [1, 2, 3])
             out.__exit__(None, None, None)

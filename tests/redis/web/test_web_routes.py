@@ -48,7 +48,7 @@ def site(redis_url: str) -> Iterator[Site]:
 def test_ask_returns_where_to_go_on(site: Site, client: Redis) -> None:
     """202 with the generation's id, the cursor before it, and links that work."""
     made = site.ask(CHAT, model="m", params={"temperature": 0})
-    assert log_of(client)[made["after"]].event["generation"] == made["generation_id"]
+    assert log_of(client)[made["after"]].event["generation"] == made["generation"]
     assert made["chat_id"] == CHAT
     with site.following(made["links"]["events"]) as stream:
         stream.until(lambda s: s.seqs == [1])
@@ -60,7 +60,7 @@ def test_a_worker_gets_what_was_asked(site: Site, spool: Spool) -> None:
     """Messages with further fields, model and params arrive as they were sent."""
     messages = [{"role": "user", "content": [{"type": "text", "text": "ü"}], "name": "Ann"}]
     reply = site.client.post(ASK, json={"messages": messages, "model": "m", "params": {"n": [1, None]}})
-    with spool.produce(CHAT, reply.json()["generation_id"]) as out:
+    with spool.produce(CHAT, reply.json()["generation"]) as out:
         assert list(out.request.messages) == messages
         assert (out.request.model, out.request.params) == ("m", {"n": [1, None]})
 
@@ -81,7 +81,7 @@ def test_a_busy_chat_is_409_and_says_with_what(site: Site) -> None:
     first = site.ask(CHAT)
     reply = site.client.post(ASK, json={"prompt": "x"})
     assert reply.status_code == 409
-    assert problem(reply)["active"] == [first["generation_id"]]
+    assert problem(reply)["active"] == [first["generation"]]
     assert site.ask(CHAT, on_active="allow")["after"] == 1
     assert site.ask(CHAT, on_active="replace")["after"] == 4
 
@@ -89,7 +89,7 @@ def test_a_busy_chat_is_409_and_says_with_what(site: Site) -> None:
 def test_stop_is_accepted_as_often_as_it_is_asked(site: Site, client: Redis) -> None:
     """202 with what it did; without a body it stops all that is active."""
     made = site.ask(CHAT)
-    asked = {"generation_id": made["generation_id"], "reason": "enough"}
+    asked = {"generation": made["generation"], "reason": "enough"}
     outcomes = [site.client.post(f"/v1/chats/{CHAT}/stop", json=asked).json()["stops"] for _ in range(2)]
     assert [[stop["outcome"] for stop in stops] for stops in outcomes] == [["stopped"], ["ended"]]
     reply = site.client.post(f"/v1/chats/{CHAT}/stop")
@@ -100,7 +100,7 @@ def test_stop_is_accepted_as_often_as_it_is_asked(site: Site, client: Redis) -> 
 def test_the_snapshot_is_what_a_person_sees_and_where_to_go_on(site: Site, spool: Spool) -> None:
     """Answers, their states, what is active, and the seq to follow after."""
     made = site.ask(CHAT)
-    with spool.produce(CHAT, made["generation_id"]) as out:
+    with spool.produce(CHAT, made["generation"]) as out:
         out.text("hello there")
         out.tool_call("1", "clock", "{}")
         out.data("colour", ["red"])
@@ -151,7 +151,7 @@ def test_numbers_that_json_has_not_are_refused_or_harmless(site: Site, spool: Sp
     reply = site.client.post(ASK, content=b'{"prompt":"x","params":{"a":NaN,"b":1e999}}', headers=headers)
     assert reply.status_code in {202, 400, 422}
     if reply.status_code == 202:
-        with spool.produce(CHAT, reply.json()["generation_id"]) as out:
+        with spool.produce(CHAT, reply.json()["generation"]) as out:
             assert set(out.request.params) == {"a", "b"}
 
 
@@ -201,8 +201,8 @@ def test_unknown_generations_cannot_be_stopped(site: Site) -> None:
     """404 for one that never was; 422 for an id that can be none, a long reason, an unknown field."""
     site.ask(CHAT)
     stop = f"/v1/chats/{CHAT}/stop"
-    assert problem(site.client.post(stop, json={"generation_id": "nobody"}))["type"].endswith("generation-not-found")
-    for body in ({"generation_id": "a b"}, {"reason": "x" * 501}, {"now": True}):
+    assert problem(site.client.post(stop, json={"generation": "nobody"}))["type"].endswith("generation-not-found")
+    for body in ({"generation": "a b"}, {"reason": "x" * 501}, {"now": True}):
         assert site.client.post(stop, json=body).status_code == 422
 
 

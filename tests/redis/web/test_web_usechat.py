@@ -92,7 +92,7 @@ def test_nothing_to_resume_is_204(site: Site, spool: Spool) -> None:
     """Neither before the first message nor after the answer: a front end asks on every page load."""
     assert site.client.get(RESUME).status_code == 204
     made = site.ask(CHAT)
-    with spool.produce(CHAT, made["generation_id"]):
+    with spool.produce(CHAT, made["generation"]):
         pass
     assert site.client.get(RESUME).status_code == 204
 
@@ -183,7 +183,7 @@ def test_message_ids_that_can_be_no_request_id_do_no_harm(site: Site, spool: Spo
 def test_a_history_whose_beginning_has_expired_is_410(site: Site, client: Redis) -> None:
     """A replay from the beginning that has none is not silently another answer."""
     made = site.ask(CHAT)
-    claim_and_die(client, made["generation_id"], lease=60)
+    claim_and_die(client, made["generation"], lease=60)
     client.xtrim(KEYS.log, maxlen=1, approximate=False)
     reply = site.client.get(RESUME)
     assert reply.status_code == 410

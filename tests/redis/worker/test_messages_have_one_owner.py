@@ -18,29 +18,29 @@ QUEUE = "chunkspool"
 
 
 @pytest.fixture
-def channels(redis_url: str) -> Iterator[tuple[transport.Channel, transport.Channel]]:
+def channels(redis_url: str) -> Iterator[tuple[transport.WorkerChannel, transport.WorkerChannel]]:
     """Give the channels of two workers, with a message in the queue."""
     with ExitStack() as open_:
-        workers = [open_.enter_context(Connection(redis_url, transport=transport.Transport)) for _ in range(2)]
+        workers = [open_.enter_context(Connection(redis_url, transport=transport.WorkerTransport)) for _ in range(2)]
         one, other = (worker.default_channel for worker in workers)
         with Connection(redis_url) as sender, sender.SimpleQueue(QUEUE) as queue:
             queue.put({"n": 1})
         yield one, other
 
 
-def get(channel: transport.Channel) -> transport.Message:
+def get(channel: transport.WorkerChannel) -> transport.WorkerMessage:
     """Take the message, as a worker does."""
     return eventually(lambda: channel.basic_get(QUEUE))
 
 
-def give_back(channel: transport.Channel, tag: str, start: Barrier) -> None:
+def give_back(channel: transport.WorkerChannel, tag: str, start: Barrier) -> None:
     """Give a message back when all are ready to."""
     start.wait(10)
     channel.qos.restore_by_tag(tag)
 
 
 def test_a_late_acknowledgement_takes_nothing_from_the_new_owner(
-    channels: tuple[transport.Channel, transport.Channel], client: Redis
+    channels: tuple[transport.WorkerChannel, transport.WorkerChannel], client: Redis
 ) -> None:
     """A worker was away for so long that its message went to another one; what it does with its own is its own."""
     late, owner = channels
@@ -57,7 +57,7 @@ def test_a_late_acknowledgement_takes_nothing_from_the_new_owner(
 
 
 def test_the_newest_of_several_owners_has_it(
-    channels: tuple[transport.Channel, transport.Channel], client: Redis
+    channels: tuple[transport.WorkerChannel, transport.WorkerChannel], client: Redis
 ) -> None:
     """However often it changes hands, it is there once."""
     one, other = channels
@@ -74,7 +74,7 @@ def test_the_newest_of_several_owners_has_it(
 
 
 def test_a_message_is_given_back_once_however_many_try(
-    channels: tuple[transport.Channel, transport.Channel], client: Redis
+    channels: tuple[transport.WorkerChannel, transport.WorkerChannel], client: Redis
 ) -> None:
     """The lock under which workers look for messages of the dead saves work, no more: it may expire early."""
     one, _ = channels

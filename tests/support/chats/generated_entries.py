@@ -6,7 +6,7 @@ from random import Random
 
 from chunkspool import Entry
 from chunkspool.events import (
-    Data,
+    DataEvent,
     Event,
     GenerationCompleted,
     GenerationFailed,
@@ -15,10 +15,10 @@ from chunkspool.events import (
     GenerationStopped,
     ReasoningDelta,
     TextDelta,
-    ToolCall,
-    ToolResult,
+    ToolCallEvent,
+    ToolResultEvent,
     UnknownEvent,
-    Usage,
+    UsageEvent,
     encode,
 )
 
@@ -41,17 +41,17 @@ def entries_of(events: list[Event]) -> list[Entry]:
 
 
 def _generation(random: Random, name: str) -> list[Event]:
-    events: list[Event] = [GenerationQueued(generation=name)]
+    events: list[Event] = [GenerationQueued(generation_id=name)]
     if random.random() < 0.1:
-        return [*events, GenerationStopped(generation=name, by="user", reason=None)]
+        return [*events, GenerationStopped(generation_id=name, by="user", reason=None)]
     for attempt in range(1, random.choice((2, 2, 3, 4))):
         continues = attempt > 1 and random.random() < 0.3
-        events.append(GenerationStarted(generation=name, attempt=attempt, model="m", continues=continues))
+        events.append(GenerationStarted(generation_id=name, attempt=attempt, model="m", continues=continues))
         events += _said(random, name, attempt if continues else 1)
     endings: list[Event] = [
-        GenerationCompleted(generation=name, finish_reason=random.choice(("stop", "length", "strange"))),
-        GenerationStopped(generation=name, by="user", reason=random.choice((None, "enough"))),
-        GenerationFailed(generation=name, code="server_error", message="The model failed.", retryable=True),
+        GenerationCompleted(generation_id=name, finish_reason=random.choice(("stop", "length", "strange"))),
+        GenerationStopped(generation_id=name, by="user", reason=random.choice((None, "enough"))),
+        GenerationFailed(generation_id=name, code="server_error", message="The model failed.", retryable=True),
     ]
     return [*events, random.choice(endings)]
 
@@ -61,16 +61,18 @@ def _said(random: Random, name: str, attempt: int) -> list[Event]:
     for number in range(random.randrange(8)):
         call = f"call-{attempt}-{number}"  # an attempt that begins anew may well use the same ids
         choices: list[list[Event]] = [
-            [TextDelta(generation=name, text=random.choice(WORDS)) for _ in range(random.randrange(1, 5))],
-            [ReasoningDelta(generation=name, text=random.choice(WORDS))],
+            [TextDelta(generation_id=name, text=random.choice(WORDS)) for _ in range(random.randrange(1, 5))],
+            [ReasoningDelta(generation_id=name, text=random.choice(WORDS))],
             [
-                ToolCall(generation=name, id=call, name="clock", arguments=random.choice(("{}", '{"a":1}', "{broken"))),
-                ToolResult(generation=name, id=call, output={"hour": number}),
+                ToolCallEvent(
+                    generation_id=name, id=call, name="clock", arguments=random.choice(("{}", '{"a":1}', "{broken"))
+                ),
+                ToolResultEvent(generation_id=name, id=call, output={"hour": number}),
             ],
-            [ToolResult(generation=name, id="nobody's", output=1)],
-            [Data(generation=name, name="colour", value=["red", number])],
-            [Usage(generation=name, input_tokens=3, output_tokens=number)],
-            [UnknownEvent(type="from.tomorrow", generation=name)],
+            [ToolResultEvent(generation_id=name, id="nobody's", output=1)],
+            [DataEvent(generation_id=name, name="colour", value=["red", number])],
+            [UsageEvent(generation_id=name, input_tokens=3, output_tokens=number)],
+            [UnknownEvent(type="from.tomorrow", generation_id=name)],
         ]
         said += random.choices(choices, weights=(6, 3, 2, 1, 2, 1, 1))[0]
     return said

@@ -10,10 +10,11 @@ from support.chats.logs import CHAT
 
 from chunkspool.events import GenerationCompleted, TextDelta, encode
 from chunkspool.ids import new_generation_id
+from chunkspool.states import EndState, OnActive
 from chunkspool.store.client import Store, scripts
-from chunkspool.store.commands import Call
+from chunkspool.store.commands import ScriptCall
 from chunkspool.store.keys import ChatKeys
-from chunkspool.store.scripts import Appended, EndState, OnActive
+from chunkspool.store.scripts import AppendReply
 
 
 @dataclass(slots=True)
@@ -24,7 +25,7 @@ class Talk:
     chat_id: str = CHAT
     tenant: str = "default"
     on_active: OnActive = "allow"
-    generation: str = field(default_factory=new_generation_id)
+    generation_id: str = field(default_factory=new_generation_id)
     index: int = 1
 
     def __post_init__(self) -> None:
@@ -32,11 +33,11 @@ class Talk:
         self.client.script_load(scripts.load("append").text)
         self.store.send(
             scripts.enqueue(
-                self.keys, self.generation, b"{}", model=None, active=(), on_active=self.on_active, ttl_ms=600_000
+                self.keys, self.generation_id, b"{}", model=None, active=(), on_active=self.on_active, ttl_ms=600_000
             )
         )
         claim = scripts.claim(
-            self.keys, self.generation, token=self.generation, lease_ms=60_000, max_attempts=3, model=None
+            self.keys, self.generation_id, token=self.generation_id, lease_ms=60_000, max_attempts=3, model=None
         )
         assert self.store.send(claim).attempt == 1
 
@@ -79,17 +80,17 @@ class Talk:
         """Complete the generation, and have the frame get lost."""
         return self.store.send(self._unheard(self._ending())).last
 
-    def _batch(self, texts: Sequence[str]) -> Call[Appended]:
-        return self._append([encode(TextDelta(generation=self.generation, text=text)) for text in texts])
+    def _batch(self, texts: Sequence[str]) -> ScriptCall[AppendReply]:
+        return self._append([encode(TextDelta(generation_id=self.generation_id, text=text)) for text in texts])
 
-    def _ending(self) -> Call[Appended]:
-        return self._append([encode(GenerationCompleted(generation=self.generation))], "completed")
+    def _ending(self) -> ScriptCall[AppendReply]:
+        return self._append([encode(GenerationCompleted(generation_id=self.generation_id))], "completed")
 
-    def _append(self, events: Sequence[bytes], ending: EndState | None = None) -> Call[Appended]:
+    def _append(self, events: Sequence[bytes], ending: EndState | None = None) -> ScriptCall[AppendReply]:
         index, self.index = self.index, self.index + len(events)
         return scripts.append(
-            self.keys, self.generation, attempt=1, index=index, lease_ms=60_000, events=events, ending=ending
+            self.keys, self.generation_id, attempt=1, index=index, lease_ms=60_000, events=events, ending=ending
         )
 
-    def _unheard(self, call: Call[Appended]) -> Call[Appended]:
+    def _unheard(self, call: ScriptCall[AppendReply]) -> ScriptCall[AppendReply]:
         return replace(call, keys=tuple("cs:nobody" if key == self.keys.live else key for key in call.keys))

@@ -50,7 +50,7 @@ def say_something(out: Producer, random: Random) -> None:
 
 
 def _write_together(spool: Spool, random: Random) -> list[str]:
-    ids = [spool.enqueue(CHAT, "x", on_active="allow").id for _ in range(random.randint(1, 4))]
+    ids = [spool.enqueue(CHAT, "x", on_active="allow").generation_id for _ in range(random.randint(1, 4))]
     with suppress(Failure), ExitStack() as blocks:
         outs = [blocks.enter_context(spool.produce(CHAT, one)) for one in ids if random.random() < 0.8]
         for _ in range(random.randint(0, 12)):

@@ -9,9 +9,10 @@ from support.chats.logs import KEYS
 
 from chunkspool import AsyncSpool, Settings, Spool
 from chunkspool.events import Event, encode
+from chunkspool.states import EndState
 from chunkspool.store.client import Store, scripts
 from chunkspool.store.keys import ChatKeys
-from chunkspool.store.scripts import Appended, EndState
+from chunkspool.store.scripts import AppendReply
 
 
 def settings_for(url: str, **values: object) -> Settings:
@@ -53,7 +54,7 @@ def append_by_hand(
     attempt: int = 1,
     lease: float = 60.0,
     keys: ChatKeys = KEYS,
-) -> Appended:
+) -> AppendReply:
     """Append a batch without a producer: at once, also as an attempt that was thought to be dead."""
     encoded = [encode(event) for event in events]
     lease_ms = round(lease * 1000)

@@ -30,9 +30,9 @@ def write_as_crowd(url: str, process: int, threads: int) -> dict[str, str]:
 def _write(spool: Spool, name: str, start: Barrier) -> str:
     start.wait(30)
     generation = spool.enqueue(CHAT, name, on_active="allow")
-    with spool.produce(CHAT, generation.id) as out:
+    with spool.produce(CHAT, generation.generation_id) as out:
         for number, piece in enumerate(pieces_of(name)):
             out.text(piece)
             if number % 10 == 9:
                 out.data("mark", number)  # so that not all of the text is one event
-    return generation.id
+    return generation.generation_id

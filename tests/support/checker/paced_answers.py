@@ -52,7 +52,7 @@ def starts_of(client: Redis, asked: Generation) -> list[dict[str, Any]]:
 
 def lines_of(client: Redis, asked: Generation) -> list[Line]:
     """Return the log of the generation so far."""
-    return of_generation(log_of(client, ChatKeys("default", asked.chat_id)), asked.id)
+    return of_generation(log_of(client, ChatKeys("default", asked.chat_id)), asked.generation_id)
 
 
 def attempt_begun(client: Redis, asked: Generation, attempt: int, timeout: float = 30) -> dict[str, Any]:
@@ -69,10 +69,10 @@ def reading(spool: Spool, asked: Generation) -> Future[Reading]:
     def read() -> None:
         got: list[tuple[int, bytes]] = []
         try:
-            with spool.subscribe(asked.chat_id, asked.after, until=asked.id) as entries:
+            with spool.subscribe(asked.chat_id, asked.after, until=asked.generation_id) as entries:
                 connected.set()
                 got.extend((entry.seq, entry.raw) for entry in entries)
-            future.set_result(Reading("reader", asked.after, tuple(got), until=asked.id, over=True))
+            future.set_result(Reading("reader", asked.after, tuple(got), until=asked.generation_id, over=True))
         except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
             future.set_exception(error)
 
@@ -94,6 +94,6 @@ def demand_promises(
     eventually(lambda: lines_of(client, asked)[-1].type in ENDINGS, 30)
     calls = tuple(sent(call) for call in calls_of(model, asked.chat_id))
     stopped = frozenset({stopped_by} if stopped_by else ())
-    known = Asked(asked.id, calls, stopped, stop_accepted=bool(stopped), may_fail=frozenset(may_fail))
+    known = Asked(asked.generation_id, calls, stopped, stop_accepted=bool(stopped), may_fail=frozenset(may_fail))
     found = check(raw_chat(client, asked.chat_id), Evidence((known,), readings))
     assert not found, "\n".join(map(str, found))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from chunkspool.store.scripts import Appended, Claimed, EndState, Enqueued, Last, LoseReply, OnActive, StopReply
+from chunkspool.states import EndState, OnActive
+from chunkspool.store.scripts import AppendReply, ClaimReply, EnqueueReply, LastBatch, LoseReply, StopReply
 
 MAX_ATTEMPTS = 3
 ENDED = frozenset({"completed", "stopped", "failed"})
@@ -43,17 +44,17 @@ class PromisedChat:
 
     def enqueue(
         self, one: str, request_id: str | None, request: bytes, on_active: OnActive, seen: Sequence[str]
-    ) -> Enqueued:
+    ) -> EnqueueReply:
         """Make a generation, once for its id and once for its request id."""
         if one in self.generations:
-            return Enqueued("created", one, self.generations[one].after)
+            return EnqueueReply("created", one, self.generations[one].after)
         if request_id in self.requests:
             same = self.requests[request_id]
-            return Enqueued("same", same, self.generations[same].after)
+            return EnqueueReply("same", same, self.generations[same].after)
         if on_active != "allow" and list(seen) != self.active:
-            return Enqueued("changed")
+            return EnqueueReply("changed")
         if on_active == "reject" and seen:
-            return Enqueued("busy", active=tuple(seen))
+            return EnqueueReply("busy", active=tuple(seen))
         for other in seen if on_active == "replace" else ():
             self.stop(other, "replace", None)
         self.generations[one] = Promised(len(self.log), request_id, request)
@@ -61,41 +62,41 @@ class PromisedChat:
             self.requests[request_id] = one
         self.active.append(one)
         self._say("generation.queued", one)
-        return Enqueued("created", one, self.generations[one].after)
+        return EnqueueReply("created", one, self.generations[one].after)
 
-    def claim(self, one: str, token: str, *, continues: bool) -> Claimed:
+    def claim(self, one: str, token: str, *, continues: bool) -> ClaimReply:
         """Give the generation to a new attempt, unless it has ended, was stopped, or its attempt is alive."""
         gen = self.generations.get(one)
         if gen is None:
-            return Claimed("gone")
+            return ClaimReply("gone")
         if gen.status in ENDED:
-            return Claimed("ended", status=gen.status)
+            return ClaimReply("ended", status=gen.status)
         if token == gen.token:
-            return Claimed("claimed", gen.attempt, gen.request)
+            return ClaimReply("claimed", gen.attempt, gen.request)
         return self._claim(one, gen, token, continues=continues)
 
     def append(
-        self, one: str, attempt: int, index: int, events: Sequence[dict[str, Any]], ending: Last | None
-    ) -> Appended:
+        self, one: str, attempt: int, index: int, events: Sequence[dict[str, Any]], ending: LastBatch | None
+    ) -> AppendReply:
         """Write what is new of a batch of the newest attempt; what is old keeps its seqs."""
         gen = self.generations.get(one)
         if gen is None:
-            return Appended("gone")
+            return AppendReply("gone")
         if attempt != gen.attempt:
-            return Appended("fenced")
+            return AppendReply("fenced")
         last = index + len(events) - 1
         old = bool(events) and last <= len(gen.seqs)
         if not old and gen.status in ENDED:
-            return Appended("ended", status=gen.status)
+            return AppendReply("ended", status=gen.status)
         if not old and index > len(gen.seqs) + 1:
-            return Appended("gap", first=len(gen.seqs) + 1)
+            return AppendReply("gap", first=len(gen.seqs) + 1)
         if not old:
             self._write(one, gen, events[len(gen.seqs) + 1 - index :], ending)
         seqs = (gen.seqs[index - 1], gen.seqs[last - 1]) if events else (0, 0)
         if not old and ending == "released" and gen.status == "stopped":
             # The stop's event follows what the attempt had to say.
             seqs = (seqs[0] or len(self.log), len(self.log))
-        return Appended("ok", *seqs, stop_asked=gen.stop is not None, status=gen.status)
+        return AppendReply("ok", *seqs, stop_asked=gen.stop is not None, status=gen.status)
 
     def stop(self, one: str, by: str, reason: str | None) -> StopReply:
         """End a generation that no live attempt holds; ask the attempt of any other."""
@@ -137,22 +138,22 @@ class PromisedChat:
         self.log, self.generations, self.requests, self.active = [], {}, {}, []
         return True
 
-    def _claim(self, one: str, gen: Promised, token: str, *, continues: bool) -> Claimed:
+    def _claim(self, one: str, gen: Promised, token: str, *, continues: bool) -> ClaimReply:
         if gen.stop is not None:
             self._end(one, "stopped", gen.stop)
-            return Claimed("stopped", status="stopped")
+            return ClaimReply("stopped", status="stopped")
         if gen.alive:
-            return Claimed("held")
+            return ClaimReply("held")
         spared = gen.spared + (gen.released == gen.attempt > 0)
         if gen.attempt - spared == MAX_ATTEMPTS:
             self._end(one, "failed", {"type": "generation.failed", "code": "too_many_attempts"})
-            return Claimed("failed", status="failed")
+            return ClaimReply("failed", status="failed")
         gen.status, gen.attempt, gen.token, gen.alive = "running", gen.attempt + 1, token, True
         gen.seqs, gen.spared = [], spared
         self._say("generation.started", one, attempt=gen.attempt, continues=continues and gen.attempt > 1)
-        return Claimed("claimed", gen.attempt, gen.request)
+        return ClaimReply("claimed", gen.attempt, gen.request)
 
-    def _write(self, one: str, gen: Promised, new: Sequence[dict[str, Any]], ending: Last | None) -> None:
+    def _write(self, one: str, gen: Promised, new: Sequence[dict[str, Any]], ending: LastBatch | None) -> None:
         ends = ending in ENDED
         for event in new[:-1] if ends else new:
             gen.seqs.append(self._add(one, event))

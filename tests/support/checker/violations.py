@@ -42,12 +42,12 @@ class Violation:
 
     rule: Rule
     chat: str
-    generation: str = ""
+    generation_id: str = ""
     seq: int = 0
     detail: str = ""
 
     def __str__(self) -> str:
         """Return it as one line of a report."""
         seq = f"seq {self.seq}" if self.seq else ""
-        where = " ".join(filter(None, (self.chat, self.generation, seq)))
+        where = " ".join(filter(None, (self.chat, self.generation_id, seq)))
         return f"promise {self.rule.value} — {where}{f': {self.detail}' if self.detail else ''}"

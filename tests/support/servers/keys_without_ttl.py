@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from redis import Redis
 
-from chunkspool.store.keys import PERMANENT
 
-
-def immortal_keys(client: Redis) -> list[str]:
-    """Return the `cs:` keys that have no TTL and are not on the list of permanent keys."""
+def keys_without_ttl(client: Redis) -> list[str]:
+    """Return the `cs:` keys that have no TTL."""
     names = [name if isinstance(name, str) else name.decode() for name in client.scan_iter(match="cs:*", count=1000)]
-    return sorted(name for name in names if name not in PERMANENT and client.ttl(name) == -1)
+    return sorted(name for name in names if client.ttl(name) == -1)

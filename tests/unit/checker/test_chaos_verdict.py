@@ -31,10 +31,10 @@ CALLS = (
 KILLED = Fault(Kind.KILL, "worker-1", 310, 315)
 
 
-def seen(*, generation: str = "g", stop: str = "", stop_after: float | None = None, troubled: bool = False) -> Seen:
+def seen(*, generation_id: str = "g", stop: str = "", stop_after: float | None = None, troubled: bool = False) -> Seen:
     """Return what the one user saw."""
     question = GenerationPlan("question", LOG.name, 0, 2, 0.1, stop_after)
-    return Seen((Question(question, generation, troubled=troubled, stop=stop),), {}, 0)
+    return Seen((Question(question, generation_id, troubled=troubled, stop=stop),), {}, 0)
 
 
 def judged(
@@ -110,7 +110,7 @@ def test_a_worker_that_died_by_itself_is_found() -> None:
 
 def test_a_question_that_was_never_enqueued_is_found() -> None:
     """However often its user tried."""
-    assert Rule.LOST in rules(judge([LOG], seen(generation=""), CALLS, [KILLED]))
+    assert Rule.LOST in rules(judge([LOG], seen(generation_id=""), CALLS, [KILLED]))
 
 
 def test_an_acknowledged_stop_must_be_the_ending() -> None:

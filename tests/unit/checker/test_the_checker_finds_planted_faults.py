@@ -160,7 +160,7 @@ def test_a_planted_fault_is_found_and_named(rule: Rule, plant: Plant) -> None:
 def test_a_fault_in_one_generation_is_not_laid_to_another() -> None:
     """Where generations are interleaved, the violation names the one that is wrong."""
     chat, evidence = events(lambda log: log.__setitem__(10, delta("restarts", 1, 2)))()
-    assert {violation.generation for violation in check(chat, evidence)} == {"restarts"}
+    assert {violation.generation_id for violation in check(chat, evidence)} == {"restarts"}
 
 
 def test_every_rule_has_a_planted_fault() -> None:

@@ -12,17 +12,17 @@ from chunkspool import cli, errors
 from chunkspool.cli.exit_codes import ExitCode, code_of_ending, code_of_error
 from chunkspool.cli.formatting import Remark, duration, in_words, is_void, json_line, one_line, plain, status_lines
 from chunkspool.events import (
-    Data,
+    DataEvent,
     Entry,
     GenerationCompleted,
     GenerationFailed,
     GenerationQueued,
     GenerationStarted,
     GenerationStopped,
-    ToolCall,
-    ToolResult,
+    ToolCallEvent,
+    ToolResultEvent,
     UnknownEvent,
-    Usage,
+    UsageEvent,
     decode,
     encode,
 )
@@ -76,28 +76,28 @@ def test_text_cannot_command_the_terminal() -> None:
 
 
 REMARKS: list[tuple[Remark, str]] = [
-    (GenerationQueued(generation="g"), "generation g is queued"),
-    (GenerationStarted(generation="g", attempt=1), "started"),
-    (GenerationStarted(generation="g", attempt=1, model="m"), "started with model m"),
+    (GenerationQueued(generation_id="g"), "generation g is queued"),
+    (GenerationStarted(generation_id="g", attempt=1), "started"),
+    (GenerationStarted(generation_id="g", attempt=1, model="m"), "started with model m"),
     (
-        GenerationStarted(generation="g", attempt=2),
+        GenerationStarted(generation_id="g", attempt=2),
         "attempt 2 began: the earlier text is void, the answer begins again",
     ),
-    (GenerationStarted(generation="g", attempt=3, continues=True), "attempt 3 goes on from there"),
-    (ToolCall(generation="g", id="c1", name="clock", arguments="{}"), "calls the tool clock (c1): {}"),
-    (ToolResult(generation="g", id="c1", output={"h": 12}), 'the tool gave back (c1): {"h":12}'),
-    (Data(generation="g", name="title", value="t"), 'data title: "t"'),
-    (Usage(generation="g", input_tokens=3, output_tokens=50), "3 tokens in, 50 out"),
-    (GenerationCompleted(generation="g"), "completed"),
-    (GenerationCompleted(generation="g", finish_reason="length"), "completed (length)"),
-    (GenerationStopped(generation="g", by="user"), "stopped by user"),
-    (GenerationStopped(generation="g", by="user", reason="enough"), "stopped by user: enough"),
-    (GenerationFailed(generation="g", code="c", message="No."), "failed (c): No."),
+    (GenerationStarted(generation_id="g", attempt=3, continues=True), "attempt 3 goes on from there"),
+    (ToolCallEvent(generation_id="g", id="c1", name="clock", arguments="{}"), "calls the tool clock (c1): {}"),
+    (ToolResultEvent(generation_id="g", id="c1", output={"h": 12}), 'the tool gave back (c1): {"h":12}'),
+    (DataEvent(generation_id="g", name="title", value="t"), 'data title: "t"'),
+    (UsageEvent(generation_id="g", input_tokens=3, output_tokens=50), "3 tokens in, 50 out"),
+    (GenerationCompleted(generation_id="g"), "completed"),
+    (GenerationCompleted(generation_id="g", finish_reason="length"), "completed (length)"),
+    (GenerationStopped(generation_id="g", by="user"), "stopped by user"),
+    (GenerationStopped(generation_id="g", by="user", reason="enough"), "stopped by user: enough"),
+    (GenerationFailed(generation_id="g", code="c", message="No."), "failed (c): No."),
     (
-        GenerationFailed(generation="g", code="c", message="No.", retryable=True),
+        GenerationFailed(generation_id="g", code="c", message="No.", retryable=True),
         "failed (c): No. Asking again may help.",
     ),
-    (UnknownEvent(type="x", generation="g"), 'event 7 is of a type unknown here: {"type":"x","generation":"g"}'),
+    (UnknownEvent(type="x", generation_id="g"), 'event 7 is of a type unknown here: {"type":"x","generation":"g"}'),
 ]
 
 
@@ -110,7 +110,7 @@ def test_every_event_that_is_no_text_has_words(event: Remark, words: str) -> Non
 def test_text_is_void_after_a_restart_only() -> None:
     """Neither a first attempt nor one that goes on makes earlier text void."""
     started = [(1, False), (2, False), (2, True)]
-    void = [is_void(GenerationStarted(generation="g", attempt=n, continues=on)) for n, on in started]
+    void = [is_void(GenerationStarted(generation_id="g", attempt=n, continues=on)) for n, on in started]
     assert void == [False, True, False]
 
 
@@ -136,7 +136,7 @@ def test_a_status_tells_what_a_running_generation_is_about() -> None:
 
     def generation(name: str, state: str, **fields: object) -> GenerationStatus:
         blank = {"started": None, "ended": None, "lease_until": None, "stop_asked": False, "owner": None}
-        fixed = {"id": name, "state": state, "attempt": 1, "after": 0, "created": 1000}
+        fixed = {"generation_id": name, "state": state, "attempt": 1, "after": 0, "created": 1000}
         return GenerationStatus(**{**blank, **fixed, **fields})  # type: ignore[arg-type]
 
     generations = (
@@ -177,9 +177,9 @@ def test_every_error_has_its_exit_code(error: errors.ChunkspoolError, code: int)
 
 def test_every_ending_has_its_exit_code() -> None:
     """0 completed, 3 stopped, 4 failed."""
-    assert code_of_ending(GenerationCompleted(generation="g")) == 0
-    assert code_of_ending(GenerationStopped(generation="g", by="user")) == 3
-    assert code_of_ending(GenerationFailed(generation="g", code="c", message="m")) == 4
+    assert code_of_ending(GenerationCompleted(generation_id="g")) == 0
+    assert code_of_ending(GenerationStopped(generation_id="g", by="user")) == 3
+    assert code_of_ending(GenerationFailed(generation_id="g", code="c", message="m")) == 4
 
 
 def test_every_exit_code_is_documented() -> None:

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chunkspool.events import Data, GenerationCompleted, GenerationFailed, ReasoningDelta, TextDelta, encode
+from chunkspool.events import DataEvent, GenerationCompleted, GenerationFailed, ReasoningDelta, TextDelta, encode
 from chunkspool.producing.buffer import BATCH_BYTES, BATCH_EVENTS, Batch, Buffer, Kind, encode_delta
 
 LIMIT = 64 * 1024
 SMALLEST_EVENT = 1024
-ENDING = encode(GenerationCompleted(generation="g"))
-FAILED = encode(GenerationFailed(generation="g", code="store_unavailable", message="lost"))
+ENDING = encode(GenerationCompleted(generation_id="g"))
+FAILED = encode(GenerationFailed(generation_id="g", code="store_unavailable", message="lost"))
 KINDS: st.SearchStrategy[Kind] = st.sampled_from(["text", "reasoning"])
 # The characters that cost something: short and long in UTF-8, longer in JSON, halves of a pair.
 TEXTS = st.text(st.characters() | st.sampled_from('\0\n"\\é😀\ud83d\ude00'), min_size=1, max_size=300)
@@ -34,7 +34,7 @@ def taken(buffer: Buffer) -> list[Batch]:
     batches = []
     while (batch := buffer.cut()) is not None:
         batches.append(batch)
-        buffer.written()
+        buffer.confirm()
     return batches
 
 
@@ -69,7 +69,7 @@ def test_whatever_is_said_goes_out_once_and_in_order(steps: list[Any]) -> None:
         match step:
             case ("data", value):
                 said.append(step)
-                buffer.add_event(encode(Data(generation="g", name="n", value=value)))
+                buffer.add_event(encode(DataEvent(generation_id="g", name="n", value=value)))
             case (kind, text):
                 # A pair that two writes part cannot be put together: that is a test of its own.
                 whole = "".join("?" if 0xD800 <= ord(char) < 0xE000 else char for char in text)
@@ -81,7 +81,7 @@ def test_whatever_is_said_goes_out_once_and_in_order(steps: list[Any]) -> None:
             case "written":
                 if (batch := buffer.cut()) is not None:
                     batches.append(batch)
-                    buffer.written()
+                    buffer.confirm()
     buffer.end("completed", ENDING)
     batches += taken(buffer)
     events = events_of(batches)
@@ -95,7 +95,7 @@ def test_whatever_is_said_goes_out_once_and_in_order(steps: list[Any]) -> None:
 def test_a_delta_is_encoded_as_any_event_is(kind: Kind, text: str) -> None:
     """The quick way and the usual way give the same bytes."""
     model = TextDelta if kind == "text" else ReasoningDelta
-    assert encode_delta("g", kind, text) == encode(model(generation="g", text=text))
+    assert encode_delta("g", kind, text) == encode(model(generation_id="g", text=text))
 
 
 def test_neighbours_of_a_kind_become_one_event() -> None:
@@ -103,7 +103,7 @@ def test_neighbours_of_a_kind_become_one_event() -> None:
     buffer = buffer_of()
     for kind, text in [("text", "a"), ("text", "b"), ("reasoning", "c"), ("reasoning", "d"), ("text", "e")]:
         buffer.add_text(kind, text)  # type: ignore[arg-type]
-    buffer.add_event(encode(Data(generation="g", name="n", value=1)))
+    buffer.add_event(encode(DataEvent(generation_id="g", name="n", value=1)))
     buffer.add_text("text", "f")
     assert written_in(events_of(taken(buffer))) == [
         ("text", "ab"),
@@ -127,21 +127,21 @@ def test_a_piece_of_any_size_is_cut_into_events_and_batches() -> None:
     """Ten megabytes in one piece: no event is over its limit, no batch is much over its own."""
     buffer, text = buffer_of(max_event_bytes=64 * 1024), "\0é" * 2_500_000
     buffer.add_text("text", text)
-    assert buffer.full
+    assert buffer.is_full
     batches = taken(buffer)
     assert "".join(event["text"] for event in events_of(batches)) == text
     assert max(len(event) for batch in batches for event in batch.events) <= 64 * 1024
     assert max(batch.size for batch in batches) <= BATCH_BYTES + 64 * 1024
-    assert not buffer.full
+    assert not buffer.is_full
 
 
 def test_a_batch_has_its_limits() -> None:
     """So many events, and so many bytes; what is over goes into the next one."""
     buffer = buffer_of(limit=1)
     for number in range(BATCH_EVENTS + 1):
-        buffer.add_event(encode(Data(generation="g", name="n", value=number)))
+        buffer.add_event(encode(DataEvent(generation_id="g", name="n", value=number)))
     assert [len(batch.events) for batch in taken(buffer)] == [BATCH_EVENTS, 1]
-    big = encode(Data(generation="g", name="n", value="x" * (BATCH_BYTES // 2)))
+    big = encode(DataEvent(generation_id="g", name="n", value="x" * (BATCH_BYTES // 2)))
     for _ in range(3):
         buffer.add_event(big)
     assert [len(batch.events) for batch in taken(buffer)] == [2, 1]
@@ -155,16 +155,16 @@ def test_adding_tells_whether_the_flusher_must_be_woken() -> None:
     assert not buffer.add_event(ENDING)
     buffer.cut()
     assert buffer.add_event(ENDING), "what is under way waits no more"
-    assert buffer.written(), "there is more to write"
+    assert buffer.confirm(), "there is more to write"
     buffer.cut()
-    assert not buffer.written()
+    assert not buffer.confirm()
 
 
 def test_the_ending_goes_last_however_early_it_came() -> None:
     """Also when more waits than one batch holds."""
     buffer = buffer_of()
     for number in range(BATCH_EVENTS):
-        buffer.add_event(encode(Data(generation="g", name="n", value=number)))
+        buffer.add_event(encode(DataEvent(generation_id="g", name="n", value=number)))
     buffer.end("completed", ENDING)
     batches = taken(buffer)
     assert [batch.ending for batch in batches] == ["completed"]
@@ -177,37 +177,37 @@ def test_room_comes_when_half_is_free() -> None:
     buffer = buffer_of(limit=4 * BATCH_BYTES)
     for _ in range(8):
         buffer.add_event(b"x" * (BATCH_BYTES // 2))
-    assert buffer.full
-    room = buffer.room()
-    assert buffer.room() is room
+    assert buffer.is_full
+    room = buffer.wait_for_room()
+    assert buffer.wait_for_room() is room
     waited = []
     while not room.done():
         waited.append(buffer.cut())
-        buffer.written()
+        buffer.confirm()
     assert len(waited) == 2
-    assert not buffer.full
-    assert buffer.room().done(), "nobody waits where there is room"
+    assert not buffer.is_full
+    assert buffer.wait_for_room().done(), "nobody waits where there is room"
 
 
 def test_a_released_producer_waits_no_more() -> None:
     """Neither one that waits already nor one that comes an instant later."""
     buffer = buffer_of(limit=1)
     buffer.add_text("text", "more than one byte")
-    waiting = buffer.room()
+    waiting = buffer.wait_for_room()
     assert not waiting.done()
-    buffer.release()
+    buffer.unblock()
     assert waiting.done()
-    assert buffer.room().done()
+    assert buffer.wait_for_room().done()
 
 
 def test_a_waiting_producer_that_is_cancelled_does_not_hurt_the_flusher() -> None:
     """The cancellation of an async producer is not passed on to what the flusher is going to set."""
     buffer = buffer_of(limit=1)
     buffer.add_text("text", "more than one byte")
-    assert not buffer.room().cancel()
+    assert not buffer.wait_for_room().cancel()
     buffer.cut()
-    buffer.written()
-    assert buffer.room().done()
+    buffer.confirm()
+    assert buffer.wait_for_room().done()
 
 
 @pytest.mark.parametrize("ended", ["before", "under way", "after"])
@@ -238,7 +238,7 @@ def test_threads_may_say_and_write_at_once() -> None:
         while not batches or batches[-1].ending is None:
             if (batch := buffer.cut()) is not None:
                 batches.append(batch)
-                buffer.written()
+                buffer.confirm()
         return batches
 
     with ThreadPoolExecutor() as pool:

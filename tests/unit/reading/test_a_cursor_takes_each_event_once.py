@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from chunkspool.errors import ChatNotFound, CursorAhead, CursorExpired, GenerationNotFound, InvalidCursor, InvalidId
 from chunkspool.events import GenerationCompleted, TextDelta, encode
-from chunkspool.reading.cursor import FIRST_PAGE, Cursor, Page, checked_cursor
+from chunkspool.reading.cursor import FIRST_PAGE, Cursor
 from chunkspool.store.entries import read_frame
 from chunkspool.store.keys import ChatKeys
+from chunkspool.store.pages import Page, checked_cursor
 
 KEYS = ChatKeys("default", "chat")
 NOT_A_FRAME = (b"", b"garbage", b"0 0\n", b"999 1\n{}")
@@ -49,13 +50,13 @@ class Chat:
 
     def say(self, number: int, *, lost: bool = False) -> None:
         """Append so many deltas."""
-        self.write(*(encode(TextDelta(generation="a", text=f"{self.last + i}")) for i in range(number)), lost=lost)
+        self.write(*(encode(TextDelta(generation_id="a", text=f"{self.last + i}")) for i in range(number)), lost=lost)
 
     def end(self, generation_id: str, *, lost: bool = False) -> None:
         """Complete a generation."""
         self.active.remove(generation_id)
         self.known[generation_id] = "completed"
-        self.write(encode(GenerationCompleted(generation=generation_id)), lost=lost)
+        self.write(encode(GenerationCompleted(generation_id=generation_id)), lost=lost)
 
     def answered(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Answer as Redis would."""
@@ -119,10 +120,10 @@ class Reader:
             elif self.cursor.agrees(self._looked()):
                 raise AssertionError("it would wait for ever")
             else:
-                self.cursor.doubt()
+                self.cursor.invalidate()
 
     def _looked(self) -> Page:
-        reads = self.cursor.look()
+        reads = self.cursor.probe()
         return reads.parse(self.chat.answered(reads.commands))
 
     def _take(self, items: Sequence[Any]) -> None:
@@ -193,7 +194,7 @@ def test_a_frame_that_does_not_follow_sends_to_the_log() -> None:
 def test_a_frame_that_comes_while_the_log_is_read_is_not_forgotten() -> None:
     """The page may have been read before it: the log is read once more."""
     reader = following("forever")
-    reader.cursor.doubt()
+    reader.cursor.invalidate()
     reader.read(late=True)
     assert (reader.taken, reader.cursor.behind) == ([], True)
     reader.read()
@@ -218,7 +219,7 @@ def test_a_text_that_speaks_of_endings_is_none() -> None:
     """Only the event itself ends a reader."""
     reader = following("a")
     text = '{"type":"generation.completed","generation":"a"}'
-    reader.chat.write(encode(TextDelta(generation="a", text=text)))
+    reader.chat.write(encode(TextDelta(generation_id="a", text=text)))
     reader.hear()
     assert (reader.taken, reader.cursor.done) == ([2], False)
 

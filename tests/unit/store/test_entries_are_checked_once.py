@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from chunkspool import Entry
 from chunkspool.errors import CorruptLog
-from chunkspool.events import ReasoningDelta, TextDelta, Usage, decode, encode
+from chunkspool.events import ReasoningDelta, TextDelta, UsageEvent, decode, encode
 from chunkspool.store.entries import Item, Unreadable, item_of, items_of_stream, opened, read_frame, seq_of
 
-TEXT = TextDelta(generation="g", text="tëxt\n")
+TEXT = TextDelta(generation_id="g", text="tëxt\n")
 RAW = encode(TEXT)
 
 values = st.recursive(
@@ -64,7 +64,7 @@ def test_the_shortcut_agrees_with_the_full_check(fields: dict[str, object]) -> N
         assert raised.value.seq == 1
     else:
         event = decode(raw, 1)
-        assert (item.event, item.type, item.generation, item.raw) == (event, event.type, event.generation, raw)
+        assert (item.event, item.type, item.generation_id, item.raw) == (event, event.type, event.generation_id, raw)
 
 
 def test_an_entry_is_a_value() -> None:
@@ -73,11 +73,18 @@ def test_an_entry_is_a_value() -> None:
     assert lazy == eager
     assert hash(lazy) == hash(eager)
     assert lazy != Entry(4, 4, TEXT, RAW)
-    assert lazy != Entry(3, 4, Usage(generation="g", input_tokens=1, output_tokens=1), RAW)
+    assert lazy != Entry(3, 4, UsageEvent(generation_id="g", input_tokens=1, output_tokens=1), RAW)
     assert lazy != RAW
     assert pickle.loads(pickle.dumps(lazy)) == copy(lazy) == eager  # noqa: S301 - our own bytes
     assert repr(lazy) == repr(eager)
-    assert (lazy.seq, lazy.at, lazy.type, lazy.generation, lazy.raw, lazy.event) == (3, 4, "text.delta", "g", RAW, TEXT)
+    assert (lazy.seq, lazy.at, lazy.type, lazy.generation_id, lazy.raw, lazy.event) == (
+        3,
+        4,
+        "text.delta",
+        "g",
+        RAW,
+        TEXT,
+    )
 
 
 @pytest.mark.parametrize(
@@ -109,7 +116,7 @@ def test_what_others_wrote_into_the_stream_is_unreadable() -> None:
 
 def test_a_frame_numbers_its_events() -> None:
     """One event a line, from its first seq up; what cannot be read keeps its place."""
-    other = encode(ReasoningDelta(generation="g", text="hm"))
+    other = encode(ReasoningDelta(generation_id="g", text="hm"))
     frame = read_frame(b"5 9\n" + RAW + b"\n{}\n" + other)
     items: tuple[Item, ...] = frame.items
     assert (frame.first, frame.last) == (5, 7)
@@ -117,7 +124,7 @@ def test_a_frame_numbers_its_events() -> None:
     assert isinstance(items[1], Unreadable)
     assert (items[0], items[2]) == (
         Entry(5, 9, TEXT, RAW),
-        Entry(7, 9, ReasoningDelta(generation="g", text="hm"), other),
+        Entry(7, 9, ReasoningDelta(generation_id="g", text="hm"), other),
     )
 
 

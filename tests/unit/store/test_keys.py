@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from redis.crc import key_slot
 
-from chunkspool.store import keys as module
-from chunkspool.store.keys import FRONT, PERMANENT, STOPS, SWEEPING, UNENDED, ChatKeys, place_of
+from chunkspool.errors import InvalidId
+from chunkspool.store.keys import REPUBLISHED, STOPS, SWEEP_LOCK, UNFINISHED, WATERMARK, ChatKeys, place_of
 
 PROJECT = Path(__file__).parents[3]
 CODE = [
@@ -34,15 +34,19 @@ def test_all_keys_of_a_chat_are_in_one_slot() -> None:
 
 def test_what_the_sweep_goes_through_is_in_one_slot() -> None:
     """Places and their index are written together."""
-    assert len({key_slot(key.encode()) for key in (UNENDED, FRONT, SWEEPING, place_of("one"))}) == 1
+    assert (
+        len({key_slot(key.encode()) for key in (UNFINISHED, REPUBLISHED, WATERMARK, SWEEP_LOCK, place_of("one"))}) == 1
+    )
 
 
 def test_no_two_keys_are_the_same() -> None:
     """Whatever the ids: a chat named as another's generation, a tenant named as a chat."""
     ids = ["a", "gen:one", "log", "request:one", "places", "unended"]
     chats = [key for tenant, chat in product(["a", "log", "places"], ids) for key in of_chat(tenant, chat)]
-    places = [place_of(one) for one in ("one", "two", "a.b")]
-    every = [*chats, *places, UNENDED, FRONT, SWEEPING, STOPS]
+    # An id may be anything, also the name of a key of the index.
+    index_names = [key.rpartition(":")[2] for key in (UNFINISHED, REPUBLISHED, WATERMARK, SWEEP_LOCK)]
+    places = [place_of(one) for one in ("one", "two", "a.b", *index_names)]
+    every = [*chats, *places, UNFINISHED, REPUBLISHED, WATERMARK, SWEEP_LOCK, STOPS]
     assert len(set(every)) == len(every)
 
 
@@ -53,10 +57,10 @@ def test_an_unchecked_id_is_in_no_key() -> None:
         lambda: ChatKeys("a", "b/c"),
         lambda: ChatKeys("a", "b").gen("x}"),
         lambda: ChatKeys("a", "b").request("x}"),
-        lambda: ChatKeys("a", "b").unended("x y"),
+        lambda: ChatKeys("a", "b").unfinished("x y"),
         lambda: place_of("x}"),
     ):
-        with pytest.raises(module.InvalidId):
+        with pytest.raises(InvalidId):
             make()
 
 
@@ -75,8 +79,3 @@ def test_every_key_is_built_in_one_module() -> None:
     for path in SCRIPTS:
         code = [line.partition("--")[0] for line in path.read_text("utf-8").splitlines()]
         assert not [line for line in code if "cs:" in line], path.name
-
-
-def test_nothing_is_permanent() -> None:
-    """A key that may stay for ever is to be argued for here."""
-    assert frozenset() == PERMANENT

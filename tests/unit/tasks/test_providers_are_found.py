@@ -20,7 +20,7 @@ from chunkspool.errors import SettingsError
 class Echo:
     """The shortest provider."""
     def __init__(self, settings):
-        self.tenant = settings.tenant
+        self.tenant = settings.log.tenant
     async def stream(self, request):
         yield None
     async def aclose(self):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from celery.exceptions import Reject
 
-from chunkspool.errors import HandedOver, NotClaimed, ProviderError, StoreFull, StoreUnavailable
+from chunkspool.errors import NotClaimed, ProviderError, Released, StoreFull, StoreUnavailable
 from tasks import celery_tasks as shell
 
 
@@ -36,7 +36,7 @@ def run_with(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     shell.generate.run("tenant", "chat", "generation")
 
 
-ERRORS = [StoreUnavailable("away"), StoreFull("full"), NotClaimed("generation", "held"), HandedOver("leaving")]
+ERRORS = [StoreUnavailable("away"), StoreFull("full"), NotClaimed("generation", "held"), Released("leaving")]
 
 
 @pytest.mark.parametrize("error", ERRORS)

@@ -23,7 +23,7 @@ def encoded(entries: list[Entry], **options: bool) -> bytes:
 def test_id_event_and_data_are_seq_type_and_the_stored_bytes() -> None:
     """`data:` is the stored JSON, byte for byte: also white space that no encoder of ours would write."""
     raw = b'{"type": "text.delta",  "generation": "g", "text": "\\u00fc\\n"}'
-    entry = Entry(7, 1, TextDelta(generation="g", text="ü\n"), raw)
+    entry = Entry(7, 1, TextDelta(generation_id="g", text="ü\n"), raw)
     assert events_of(encoded([entry])) == [Event("7", "text.delta", raw.decode())]
 
 
@@ -43,8 +43,8 @@ def test_a_forged_event_cannot_break_out_of_its_line() -> None:
     """Line ends between the tokens of a forged event stay inside its data; a forged type cannot make a field."""
     raw = b'{"type":\n"text.delta",\r\n"generation":"g",\r"text":"x"}'
     entries = [
-        Entry(1, 1, TextDelta(generation="g", text="x"), raw),
-        Entry(2, 1, UnknownEvent(type="x\nid: 99", generation="g"), b'{"type":"x\\nid: 99"}'),
+        Entry(1, 1, TextDelta(generation_id="g", text="x"), raw),
+        Entry(2, 1, UnknownEvent(type="x\nid: 99", generation_id="g"), b'{"type":"x\\nid: 99"}'),
     ]
     found = events_of(encoded(entries))
     assert [(event.id, event.name) for event in found] == [("1", "text.delta"), ("2", "unknown")]
@@ -62,7 +62,7 @@ def test_times_are_comments_that_an_event_source_passes_over() -> None:
 def test_what_was_taken_is_not_given_twice() -> None:
     """`take` empties the encoder, and `size` follows."""
     encoder = Native()
-    encoder.add(entries_of([TextDelta(generation="g", text="x")])[0])
+    encoder.add(entries_of([TextDelta(generation_id="g", text="x")])[0])
     assert encoder.size > 0
     assert encoder.take().startswith(b"retry: ")
     assert (encoder.size, encoder.take()) == (0, b"")

@@ -11,7 +11,7 @@ from support.web.ui_message import UiMessage, parts_of
 
 from chunkspool import Entry, fold
 from chunkspool.events import (
-    Data,
+    DataEvent,
     Event,
     GenerationCompleted,
     GenerationFailed,
@@ -19,13 +19,13 @@ from chunkspool.events import (
     GenerationStarted,
     GenerationStopped,
     TextDelta,
-    ToolCall,
-    ToolResult,
+    ToolCallEvent,
+    ToolResultEvent,
 )
 from chunkspool.web.dialects.usechat import RESTART, UseChat
 
 G = "g0"
-BEGINNING: list[Event] = [GenerationQueued(generation=G), GenerationStarted(generation=G, attempt=1, model="m")]
+BEGINNING: list[Event] = [GenerationQueued(generation_id=G), GenerationStarted(generation_id=G, attempt=1, model="m")]
 
 
 def stream_of(replayed: list[Entry], live: list[Entry]) -> bytes:
@@ -64,7 +64,7 @@ def test_the_message_is_what_fold_says() -> None:
         log = random_log(seed)
         message = UiMessage().take(parts_of(stream_of([], log)))
         shown = message.visible()
-        (answer,) = [answer for answer in fold(entry.event for entry in log) if answer.generation == G]
+        (answer,) = [answer for answer in fold(entry.event for entry in log) if answer.generation_id == G]
         assert "".join(part["text"] for part in shown if part["type"] == "text") == answer.text
         assert "".join(part["text"] for part in shown if part["type"] == "reasoning") == answer.reasoning
         tools = [(part["toolCallId"], part["output"]) for part in shown if part["type"].startswith("tool-")]
@@ -76,8 +76,10 @@ def test_the_message_is_what_fold_says() -> None:
 
 def test_five_thousand_deltas_come_as_one() -> None:
     """A replay is merged; what comes live afterwards is not held back."""
-    deltas: list[Event] = [TextDelta(generation=G, text=f"{n} ") for n in range(5000)]
-    log = entries_of([*BEGINNING, *deltas, TextDelta(generation=G, text="live"), GenerationCompleted(generation=G)])
+    deltas: list[Event] = [TextDelta(generation_id=G, text=f"{n} ") for n in range(5000)]
+    log = entries_of(
+        [*BEGINNING, *deltas, TextDelta(generation_id=G, text="live"), GenerationCompleted(generation_id=G)]
+    )
     parts = parts_of(stream_of(log[:5002], log[5002:]))
     said = [part["delta"] for part in parts if part["type"] == "text-delta"]
     assert said == ["".join(f"{n} " for n in range(5000)), "live"]
@@ -85,7 +87,7 @@ def test_five_thousand_deltas_come_as_one() -> None:
 
 def test_a_stream_is_framed_as_the_sdk_wants_it() -> None:
     """start, start-step, the parts, finish-step, finish, and [DONE] as the last data."""
-    log = entries_of([*BEGINNING, TextDelta(generation=G, text="hi"), GenerationCompleted(generation=G)])
+    log = entries_of([*BEGINNING, TextDelta(generation_id=G, text="hi"), GenerationCompleted(generation_id=G)])
     stream = stream_of([], log)
     framed = [
         "start",
@@ -104,9 +106,9 @@ def test_a_stream_is_framed_as_the_sdk_wants_it() -> None:
 
 def test_a_restart_closes_what_is_open_and_begins_anew() -> None:
     """A client that saw the void text gets its end, a marker, and a fresh text part."""
-    again = GenerationStarted(generation=G, attempt=2, model="m")
-    said: list[Event] = [TextDelta(generation=G, text="void"), again, TextDelta(generation=G, text="good")]
-    log = entries_of([*BEGINNING, *said, GenerationCompleted(generation=G)])
+    again = GenerationStarted(generation_id=G, attempt=2, model="m")
+    said: list[Event] = [TextDelta(generation_id=G, text="void"), again, TextDelta(generation_id=G, text="good")]
+    log = entries_of([*BEGINNING, *said, GenerationCompleted(generation_id=G)])
     stream = stream_of([], log)
     assert types_of(stream)[4:11] == [
         *("text-delta", "text-end", "finish-step", RESTART),
@@ -119,9 +121,13 @@ def test_a_restart_closes_what_is_open_and_begins_anew() -> None:
 
 def test_a_client_that_joins_after_a_restart_never_sees_the_void_text() -> None:
     """Nothing of a dead attempt is sent to a client that has nothing of it."""
-    again = GenerationStarted(generation=G, attempt=2)
-    events: list[Event] = [TextDelta(generation=G, text="void"), Data(generation=G, name="colour", value="void"), again]
-    log = entries_of([*BEGINNING, *events, TextDelta(generation=G, text="good")])
+    again = GenerationStarted(generation_id=G, attempt=2)
+    events: list[Event] = [
+        TextDelta(generation_id=G, text="void"),
+        DataEvent(generation_id=G, name="colour", value="void"),
+        again,
+    ]
+    log = entries_of([*BEGINNING, *events, TextDelta(generation_id=G, text="good")])
     stream = stream_of(log, [])
     assert b"void" not in stream
     assert types_of(stream) == ["start", RESTART, "start-step", "message-metadata", "text-start", "text-delta"]
@@ -129,15 +135,17 @@ def test_a_client_that_joins_after_a_restart_never_sees_the_void_text() -> None:
 
 def test_an_attempt_that_continues_goes_on_in_the_same_part() -> None:
     """`continues`: nothing is void, and the text goes on in mid-word."""
-    again = GenerationStarted(generation=G, attempt=2, continues=True)
-    log = entries_of([*BEGINNING, TextDelta(generation=G, text="wo"), again, TextDelta(generation=G, text="rd")])
+    again = GenerationStarted(generation_id=G, attempt=2, continues=True)
+    log = entries_of([*BEGINNING, TextDelta(generation_id=G, text="wo"), again, TextDelta(generation_id=G, text="rd")])
     message = UiMessage().take(parts_of(stream_of([], log)))
     assert [part.get("text") for part in message.parts] == [None, "word"]
 
 
 def test_a_stop_is_an_abort_and_is_in_the_metadata() -> None:
     """The SDK keeps `abort` to itself; who stopped and why is in the message."""
-    log = entries_of([GenerationQueued(generation=G), GenerationStopped(generation=G, by="user", reason="enough")])
+    log = entries_of(
+        [GenerationQueued(generation_id=G), GenerationStopped(generation_id=G, by="user", reason="enough")]
+    )
     message = UiMessage().take(parts_of(stream_of([], log)))
     assert message.aborted
     assert message.metadata["stopped"] == {"by": "user", "reason": "enough"}
@@ -145,7 +153,7 @@ def test_a_stop_is_an_abort_and_is_in_the_metadata() -> None:
 
 def test_a_failure_is_the_sdks_error() -> None:
     """The message for people is the error's text; the code is in the metadata."""
-    failed = GenerationFailed(generation=G, code="rate_limit", message="Too busy.", retryable=True)
+    failed = GenerationFailed(generation_id=G, code="rate_limit", message="Too busy.", retryable=True)
     message = UiMessage().take(parts_of(stream_of([], entries_of([*BEGINNING, failed]))))
     assert message.error == "Too busy."
     assert message.metadata["failed"] == {"code": "rate_limit", "retryable": True}
@@ -157,16 +165,16 @@ def test_a_failure_is_the_sdks_error() -> None:
 )
 def test_finish_reasons_are_the_sdks(reason: str, expected: str) -> None:
     """Its schema knows six; another one would end the stream with an error."""
-    log = entries_of([*BEGINNING, GenerationCompleted(generation=G, finish_reason=reason)])
+    log = entries_of([*BEGINNING, GenerationCompleted(generation_id=G, finish_reason=reason)])
     assert parts_of(stream_of([], log))[-1] == {"type": "finish", "finishReason": expected}
 
 
 def test_tool_calls_reach_the_front_end_with_their_input() -> None:
     """Arguments that are JSON come decoded; broken ones are an error of that tool, not of the stream."""
     calls: list[Event] = [
-        ToolCall(generation=G, id="1", name="clock", arguments='{"zone":"UTC"}'),
-        ToolCall(generation=G, id="2", name="clock", arguments="{broken"),
-        ToolResult(generation=G, id="1", output={"hour": 12}),
+        ToolCallEvent(generation_id=G, id="1", name="clock", arguments='{"zone":"UTC"}'),
+        ToolCallEvent(generation_id=G, id="2", name="clock", arguments="{broken"),
+        ToolResultEvent(generation_id=G, id="1", output={"hour": 12}),
     ]
     parts = parts_of(stream_of([], entries_of([*BEGINNING, *calls])))
     assert parts[3] == {
@@ -182,9 +190,9 @@ def test_tool_calls_reach_the_front_end_with_their_input() -> None:
 def test_a_result_of_a_void_call_is_not_sent() -> None:
     """The SDK gives up on a whole stream over a result whose call it does not know."""
     events: list[Event] = [
-        ToolCall(generation=G, id="1", name="clock", arguments="{}"),
-        GenerationStarted(generation=G, attempt=2),
-        ToolResult(generation=G, id="1", output={"hour": 12}),
+        ToolCallEvent(generation_id=G, id="1", name="clock", arguments="{}"),
+        GenerationStarted(generation_id=G, attempt=2),
+        ToolResultEvent(generation_id=G, id="1", output={"hour": 12}),
     ]
     assert "tool-output-available" not in types_of(stream_of(entries_of([*BEGINNING, *events]), []))
 

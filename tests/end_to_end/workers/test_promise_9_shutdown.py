@@ -59,9 +59,9 @@ def started_at(client: Redis, asked: Generation, which: int) -> int:
 
 def demand_that_it_is_free(spool: Spool, client: Redis, asked: Generation) -> None:
     """Fail unless the generation's message is in the queue and its first attempt holds it no more."""
-    assert spool.status("chat").active == (asked.id,)
+    assert spool.status("chat").active == (asked.generation_id,)
     assert client.llen("chunkspool") == 1
-    with spool.produce("chat", asked.id) as out:
+    with spool.produce("chat", asked.generation_id) as out:
         assert out.attempt == 2
 
 
@@ -91,7 +91,7 @@ def test_what_outlasts_the_grace_is_handed_over(
     ask_to_end(leaving)
     waiting = [spool.enqueue(f"waiting-{n}", "x") for n in range(3)]
     assert ended(leaving) == 0
-    assert spool.status("chat").active == (asked.id,)
+    assert spool.status("chat").active == (asked.generation_id,)
     assert attempts_of(client, asked) == [1]
     following = start_worker(pool, 1, CHUNKSPOOL_DRAIN_GRACE=LONG, CHUNKSPOOL_MAX_ATTEMPTS="1")
     (answer,) = fold(entry.event for entry in reading.result(60))
@@ -129,12 +129,12 @@ def test_what_ends_within_the_grace_is_not_disturbed(
     eventually(lambda: (client.llen("chunkspool"), client.hlen("unacked")) == (1, 1))
     other = start_worker("threads", 2, CHUNKSPOOL_REDELIVERY="2")
     assert follow(spool, "late")[-1].type == "generation.completed"
-    assert spool.status("chat").active == (asked.id,)
+    assert spool.status("chat").active == (asked.generation_id,)
     assert follow(spool, "chat")[-1].type == "generation.completed"
     assert attempts_of(client, asked) == [1]
     assert ended(leaving) == 0
-    assert asked.id not in other.logs()
-    assert late.id not in leaving.logs()
+    assert asked.generation_id not in other.logs()
+    assert late.generation_id not in leaving.logs()
 
 
 @pytest.mark.parametrize("how", ["SIGINT", "shutdown"])
@@ -151,7 +151,7 @@ def test_every_orderly_end_is_a_drain(how: str, start_worker: StartWorker, spool
 
 
 @pytest.mark.parametrize("how", ["SIGTERM to all", "SIGQUIT"])
-def test_children_that_are_told_to_end_hand_over(
+def test_children_that_are_told_to_end_release(
     how: str, start_worker: StartWorker, spool: Spool, client: Redis
 ) -> None:
     """Their SIGTERM comes from systemd, which sends it to all, or from a cold shutdown of Celery: no answer fails."""

@@ -1,4 +1,4 @@
-"""Keeps the worker's messages its own while it lives, so that a dead worker's can be given to another one soon."""
+"""Renews the visibility of the messages that a living worker holds, so that a dead worker's come back soon."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ RENEWALS = 3
 """Renewals within the visibility time-out: two may be lost."""
 
 
-class MessageLease(bootsteps.StartStopStep):
-    """Renews the held messages' time in the broker's index of unacknowledged ones.
+class VisibilityRenewal(bootsteps.StartStopStep):
+    """Renews the time of the held messages in the broker's index of unacknowledged ones.
 
     kombu gives a message to another worker when it has been held for longer than `visibility_timeout`, and cannot
     tell a long task from a dead worker. With the renewal it can: the time-out no longer bounds a task's length, only a

@@ -1,7 +1,7 @@
--- reads.lua: a few reads that see one moment, for a Redis that is full: Redis 7 then refuses whatever MULTI would queue.
+-- transaction.lua: commands that see one moment, for a Redis that is full: Redis 7 then refuses whatever MULTI queues.
 --
--- KEYS  those of the reads
--- ARGV  for each read: the number of its words, then its words
+-- KEYS  those of the commands
+-- ARGV  for each command: the number of its words, then its words
 -- Returns the replies, in order
 -- Errors: WRONGTYPE where a key is another program's.
 local replies, i = {}, 1

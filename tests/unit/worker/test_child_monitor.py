@@ -9,7 +9,7 @@ from unittest.mock import Mock, call
 from celery.concurrency.prefork import TaskPool
 from celery.concurrency.thread import TaskPool as Threads
 
-from worker.children import Children
+from worker.prefork import ChildMonitor
 
 
 def consumer_of(kind: type[Any]) -> SimpleNamespace:
@@ -22,7 +22,7 @@ def consumer_of(kind: type[Any]) -> SimpleNamespace:
 def test_it_looks_until_it_is_stopped() -> None:
     """Twice a second, also after a reconnect, which stops and starts the step: one timer at a time."""
     consumer = consumer_of(TaskPool)
-    step = Children(consumer)
+    step = ChildMonitor(consumer)
     assert step.enabled
     for number in (1, 2):
         step.start(consumer)
@@ -33,4 +33,4 @@ def test_it_looks_until_it_is_stopped() -> None:
 
 def test_other_pools_have_none() -> None:
     """Threads are no children."""
-    assert not Children(consumer_of(Threads)).enabled
+    assert not ChildMonitor(consumer_of(Threads)).enabled

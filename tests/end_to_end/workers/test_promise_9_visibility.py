@@ -26,6 +26,6 @@ def test_a_long_answer_is_given_to_nobody_else(
     for one in asked:
         assert answer_of(follow(spool, one.chat_id)).text.count("<") == 70
         demand_promises(client, paced_model, one)
-        assert sum(worker.logs().count(f"[{one.id}] received") for worker in workers) == 1
+        assert sum(worker.logs().count(f"[{one.generation_id}] received") for worker in workers) == 1
     keys = [call.key for one in asked for call in calls_of(paced_model, one.chat_id)]
     assert sorted(keys) == ["prefork", "prefork", "threads", "threads"]

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
+from chunkspool.producing.writer import Writer
 from redis import Redis
 from support.chats.logs import CHAT, KEYS, ending_of, generation_field, log_of, of_generation, text_of, types_of
 from support.chats.spools import async_spool_for, claim_and_die, spool_for
@@ -16,13 +17,12 @@ from support.servers.redis_server import PrivateServer
 from support.waiting import eventually
 
 from chunkspool import Spool
-from chunkspool.errors import HandedOver, NotClaimed
+from chunkspool.errors import NotClaimed, Released
 from chunkspool.events import TextDelta, encode
-from chunkspool.producing.writer import Writer
 from chunkspool.provider import ModelRequest
 from chunkspool.request import Claim
 from chunkspool.store.client import Store, scripts
-from chunkspool.store.scripts import Appended, Last
+from chunkspool.store.scripts import AppendReply, LastBatch
 
 LEASE = 60.0
 """Longer than any test: whoever gets a generation has not waited for the lease."""
@@ -35,17 +35,17 @@ def spool(redis_url: str) -> Iterator[Spool]:
         yield spool
 
 
-def hand_over_once(url: str, generation_id: str, said: str = "half ") -> None:
+def release_once(url: str, generation_id: str, said: str = "half ") -> None:
     """Be a process that claims the generation, says something and is asked to end."""
     with spool_for(url, lease=LEASE, max_attempts=1) as leaving:
 
         def attempt() -> None:
             with leaving.produce(CHAT, generation_id) as out:
                 out.text(said)
-                leaving.hand_over()
+                leaving.release()
                 out.text("this is not said any more")
 
-        with pytest.raises(HandedOver):
+        with pytest.raises(Released):
             attempt()
 
 
@@ -75,19 +75,23 @@ async def test_a_silent_attempt_is_handed_over(redis_url: str, client: Redis) ->
     async with async_spool_for(redis_url, lease=LEASE) as spool:
         asked = await spool.enqueue(CHAT, "hello")
         async with async_spool_for(redis_url, lease=LEASE, flush_interval=1) as leaving:
-            task = asyncio.ensure_future(attempt(asked.id))
+            task = asyncio.ensure_future(attempt(asked.generation_id))
             await asyncio.wait_for(said.wait(), 10)
-            await asyncio.to_thread(leaving.hand_over)
-            with pytest.raises(HandedOver):
+            await asyncio.to_thread(leaving.release)
+            with pytest.raises(Released):
                 await asyncio.wait_for(task, 10)
         assert cancelled.is_set()
         assert task.cancelling() == 0
-        assert types_of(log_of(client), asked.id) == ["generation.queued", "generation.started", "text.delta"]
-        assert text_of(log_of(client), asked.id) == "written and buffered"
-        async with spool.produce(CHAT, asked.id) as out:
+        assert types_of(log_of(client), asked.generation_id) == [
+            "generation.queued",
+            "generation.started",
+            "text.delta",
+        ]
+        assert text_of(log_of(client), asked.generation_id) == "written and buffered"
+        async with spool.produce(CHAT, asked.generation_id) as out:
             out.text("whole")
         assert out.attempt == 2
-    assert ending_of(log_of(client), asked.id)["type"] == "generation.completed"
+    assert ending_of(log_of(client), asked.generation_id)["type"] == "generation.completed"
 
 
 def test_a_reader_sees_the_next_attempt_and_no_error(redis_url: str, spool: Spool) -> None:
@@ -95,8 +99,8 @@ def test_a_reader_sees_the_next_attempt_and_no_error(redis_url: str, spool: Spoo
     asked = spool.enqueue(CHAT, "hello")
     with spool.subscribe(CHAT) as entries, ThreadPoolExecutor(1) as pool:
         read = pool.submit(lambda: [(entry.type, getattr(entry.event, "attempt", None)) for entry in entries])
-        hand_over_once(redis_url, asked.id)
-        assert complete(spool, asked.id) == 2
+        release_once(redis_url, asked.generation_id)
+        assert complete(spool, asked.generation_id) == 2
         assert read.result(10) == [
             ("generation.queued", None),
             ("generation.started", 1),
@@ -111,18 +115,22 @@ def test_a_reader_sees_the_next_attempt_and_no_error(redis_url: str, spool: Spoo
 def test_nothing_is_begun_any_more(spool: Spool, redis_url: str) -> None:
     """A generation that was waited for, and one that is claimed too late, stay for the others."""
     held, late = spool.enqueue(CHAT, "hello"), spool.enqueue("other", "hello")
-    with spool.produce(CHAT, held.id), spool_for(redis_url, lease=LEASE) as leaving, ThreadPoolExecutor(1) as pool:
+    with (
+        spool.produce(CHAT, held.generation_id),
+        spool_for(redis_url, lease=LEASE) as leaving,
+        ThreadPoolExecutor(1) as pool,
+    ):
 
         def attempt(chat_id: str, generation_id: str) -> None:
             with leaving.produce(chat_id, generation_id, wait=60):
                 raise AssertionError("this must not begin")
 
-        waiting = pool.submit(attempt, CHAT, held.id)
-        leaving.hand_over()
-        with pytest.raises(HandedOver):
+        waiting = pool.submit(attempt, CHAT, held.generation_id)
+        leaving.release()
+        with pytest.raises(Released):
             waiting.result(10)
-        with pytest.raises(HandedOver):
-            attempt("other", late.id)
+        with pytest.raises(Released):
+            attempt("other", late.generation_id)
     assert spool.status("other").generations[0].state == "queued"
 
 
@@ -131,13 +139,13 @@ def test_a_claim_that_was_under_way_is_given_back(spool: Spool, client: Redis, r
     """Handed over between the claim and the first word: nothing is said, and the generation is free at once."""
     asked = spool.enqueue(CHAT, "hello")
     leaving = Writer(client, spool.settings)
-    claim = Claim(claim_and_die(client, asked.id, LEASE), ModelRequest((), None, {}), restarts=restarts)
-    leaving.hand_over()
-    with pytest.raises(HandedOver), leaving.producer(KEYS, asked.id, claim) as out:
+    claim = Claim(claim_and_die(client, asked.generation_id, LEASE), ModelRequest((), None, {}), restarts=restarts)
+    leaving.release()
+    with pytest.raises(Released), leaving.producer(KEYS, asked.generation_id, claim) as out:
         out.text("this is not said any more")
     leaving.close()
-    assert complete(spool, asked.id) == 2
-    assert text_of(log_of(client), asked.id) == "whole"
+    assert complete(spool, asked.generation_id) == 2
+    assert text_of(log_of(client), asked.generation_id) == "whole"
 
 
 def test_handing_over_does_not_count_as_an_attempt(redis_url: str, client: Redis) -> None:
@@ -145,12 +153,12 @@ def test_handing_over_does_not_count_as_an_attempt(redis_url: str, client: Redis
     with spool_for(redis_url, lease=LEASE, max_attempts=1) as spool:
         asked = spool.enqueue(CHAT, "hello")
         for _ in range(3):
-            hand_over_once(redis_url, asked.id)
-        assert claim_and_die(client, asked.id, 0.001) == 4
+            release_once(redis_url, asked.generation_id)
+        assert claim_and_die(client, asked.generation_id, 0.001) == 4
         with pytest.raises(NotClaimed) as refused:
-            complete_when_free(spool, asked.id)
+            complete_when_free(spool, asked.generation_id)
     assert refused.value.outcome == "failed"
-    assert ending_of(log_of(client), asked.id)["code"] == "too_many_attempts"
+    assert ending_of(log_of(client), asked.generation_id)["code"] == "too_many_attempts"
 
 
 def complete_when_free(spool: Spool, generation_id: str) -> None:
@@ -165,12 +173,12 @@ def test_a_release_is_written_once(redis_server: PrivateServer, redis_url: str, 
     with Proxy(redis_server.port) as proxy, spool_for(redis_url, lease=LEASE, max_attempts=1) as spool:
         asked = spool.enqueue(CHAT, "hello")
         proxy.swallow_next_reply(b" released")
-        hand_over_once(proxy.url, asked.id)
+        release_once(proxy.url, asked.generation_id)
         assert proxy.swallowed == 1
-        assert complete(spool, asked.id) == 2
+        assert complete(spool, asked.generation_id) == 2
         with pytest.raises(NotClaimed):
-            complete(spool, asked.id)
-    assert text_of(log_of(client), asked.id) == "half whole"
+            complete(spool, asked.generation_id)
+    assert text_of(log_of(client), asked.generation_id) == "half whole"
 
 
 def test_without_redis_the_lease_ends_by_itself(redis_server: PrivateServer, redis_url: str, client: Redis) -> None:
@@ -180,38 +188,38 @@ def test_without_redis_the_lease_ends_by_itself(redis_server: PrivateServer, red
     with Proxy(redis_server.port) as proxy, spool_for(proxy.url, lease=lease, write_timeout=0.5) as leaving:
 
         def attempt() -> None:
-            with leaving.produce(CHAT, asked.id) as out:
+            with leaving.produce(CHAT, asked.generation_id) as out:
                 out.text("written ")
-                eventually(lambda: generation_field(client, asked.id, "index") == b"1")
+                eventually(lambda: generation_field(client, asked.generation_id, "index") == b"1")
                 proxy.refuse()
-                leaving.hand_over()
+                leaving.release()
                 out.text("this is not said any more")
 
         with spool_for(redis_url, lease=lease) as spool:
             asked = spool.enqueue(CHAT, "hello")
-            with pytest.raises(HandedOver) as told:
+            with pytest.raises(Released) as told:
                 attempt()
-            with spool.produce(CHAT, asked.id, wait=10) as out:
+            with spool.produce(CHAT, asked.generation_id, wait=10) as out:
                 out.text("whole")
     assert "Redis is away" in str(told.value.__notes__)
     assert out.attempt == 2
-    assert text_of(log_of(client), asked.id) == "written whole"
+    assert text_of(log_of(client), asked.generation_id) == "written whole"
 
 
 def test_a_stop_ends_a_generation_that_is_between_two_attempts(redis_url: str, client: Redis, spool: Spool) -> None:
     """There is no worker to ask: it ends at once, and no later attempt begins."""
     asked = spool.enqueue(CHAT, "hello")
-    hand_over_once(redis_url, asked.id)
+    release_once(redis_url, asked.generation_id)
     (stop,) = spool.stop(CHAT)
     assert stop.outcome == "stopped"
     with pytest.raises(NotClaimed):
-        complete(spool, asked.id)
-    assert ending_of(log_of(client), asked.id)["by"] == "user"
+        complete(spool, asked.generation_id)
+    assert ending_of(log_of(client), asked.generation_id)["by"] == "user"
 
 
-def append(client: Redis, generation_id: str, index: int, *texts: str, ending: Last | None = None) -> Appended:
+def append(client: Redis, generation_id: str, index: int, *texts: str, ending: LastBatch | None = None) -> AppendReply:
     """Append to attempt 1 as its flusher does."""
-    events = tuple(encode(TextDelta(generation=generation_id, text=text)) for text in texts)
+    events = tuple(encode(TextDelta(generation_id=generation_id, text=text)) for text in texts)
     call = scripts.append(KEYS, generation_id, attempt=1, index=index, lease_ms=60_000, events=events, ending=ending)
     return Store(client).send(call)
 
@@ -220,37 +228,37 @@ def append(client: Redis, generation_id: str, index: int, *texts: str, ending: L
 def test_a_stop_that_was_asked_goes_before_a_release(spool: Spool, client: Redis, last_words: tuple[str, ...]) -> None:
     """The one who gives it up writes the stop's own event: nobody need claim it for that. Twice is once."""
     asked = spool.enqueue(CHAT, "hello")
-    claim_and_die(client, asked.id, LEASE)
-    append(client, asked.id, 1, "a")
+    claim_and_die(client, asked.generation_id, LEASE)
+    append(client, asked.generation_id, 1, "a")
     spool.stop(CHAT, reason="enough")
-    replies = [append(client, asked.id, 2, *last_words, ending="released") for _ in range(2)]
+    replies = [append(client, asked.generation_id, 2, *last_words, ending="released") for _ in range(2)]
     assert [reply.status for reply in replies] == ["stopped", "stopped"]
-    assert ending_of(log_of(client), asked.id)["reason"] == "enough"
-    assert text_of(log_of(client), asked.id) == "".join(("a", *last_words))
-    assert len(of_generation(log_of(client), asked.id)) == 4 + len(last_words)
+    assert ending_of(log_of(client), asked.generation_id)["reason"] == "enough"
+    assert text_of(log_of(client), asked.generation_id) == "".join(("a", *last_words))
+    assert len(of_generation(log_of(client), asked.generation_id)) == 4 + len(last_words)
 
 
 def test_a_release_that_was_sent_before_an_append_and_comes_after_it(spool: Spool, client: Redis) -> None:
     """Its index is then an old one, and says nothing: the stop is written where the log ends, the index stays."""
     asked = spool.enqueue(CHAT, "hello")
-    claim_and_die(client, asked.id, LEASE)
-    written = append(client, asked.id, 1, "a", "b")
+    claim_and_die(client, asked.generation_id, LEASE)
+    written = append(client, asked.generation_id, 1, "a", "b")
     spool.stop(CHAT)
-    released = append(client, asked.id, 1, ending="released")
+    released = append(client, asked.generation_id, 1, ending="released")
     assert (released.first, released.last) == (written.last + 1, written.last + 1)
-    assert append(client, asked.id, 1, "a", "b").last == written.last
+    assert append(client, asked.generation_id, 1, "a", "b").last == written.last
 
 
 def test_who_has_released_is_fenced(spool: Spool, client: Redis) -> None:
     """A release that is repeated after the next claim, and a word after it, are refused; so is one with a gap."""
     asked = spool.enqueue(CHAT, "hello")
-    claim_and_die(client, asked.id, LEASE)
-    assert append(client, asked.id, 3, ending="released").outcome == "gap"
-    assert append(client, asked.id, 1, "a", ending="released").outcome == "ok"
-    assert append(client, asked.id, 2, ending="released").outcome == "ok"
-    with spool.produce(CHAT, asked.id) as out, suppress(NotClaimed):
+    claim_and_die(client, asked.generation_id, LEASE)
+    assert append(client, asked.generation_id, 3, ending="released").outcome == "gap"
+    assert append(client, asked.generation_id, 1, "a", ending="released").outcome == "ok"
+    assert append(client, asked.generation_id, 2, ending="released").outcome == "ok"
+    with spool.produce(CHAT, asked.generation_id) as out, suppress(NotClaimed):
         out.text("whole")
-        assert append(client, asked.id, 2, ending="released").outcome == "fenced"
-        assert append(client, asked.id, 2, "b").outcome == "fenced"
-        complete(spool, asked.id)
-    assert text_of(log_of(client), asked.id) == "awhole"
+        assert append(client, asked.generation_id, 2, ending="released").outcome == "fenced"
+        assert append(client, asked.generation_id, 2, "b").outcome == "fenced"
+        complete(spool, asked.generation_id)
+    assert text_of(log_of(client), asked.generation_id) == "awhole"

@@ -1,16 +1,16 @@
--- mark_played.lua: a reader has played the chat's events up to a seq. It never goes back.
+-- mark_read.lua: a reader has read the chat's events up to a seq. It never goes back.
 --
 -- KEYS  1 seq (string)   2 readers (hash: reader -> seq)
 -- ARGV  1 reader         2 seq
--- Returns {'ok', how far it has played} | {'ahead', the chat's last seq} | {'gone'}: there is no such chat
+-- Returns {'ok', how far it has read} | {'ahead', the chat's last seq} | {'gone'}: there is no such chat
 -- The hash is kept as long as the counter. A seq beyond the counter is one of an earlier chat of this name: it is void.
+local reader, seq = ARGV[1], tonumber(ARGV[2])
 local last = tonumber(redis.call('GET', KEYS[1]))
 if not last then return {'gone'} end
-local seq = tonumber(ARGV[2])
 if seq > last then return {'ahead', last} end
-local before = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or 0)
+local before = tonumber(redis.call('HGET', KEYS[2], reader) or 0)
 if before > last then before = 0 end
-if seq >= before then redis.call('HSET', KEYS[2], ARGV[1], ARGV[2]) end
+if seq >= before then redis.call('HSET', KEYS[2], reader, ARGV[2]) end
 local ttl = redis.call('PTTL', KEYS[1])
 if ttl > 0 then redis.call('PEXPIRE', KEYS[2], ttl) end
 return {'ok', math.max(seq, before)}

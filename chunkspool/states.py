@@ -1,0 +1,19 @@
+"""The states of a generation, and what an enqueue may do in a busy chat: one vocabulary for everybody."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, get_args
+
+EndState = Literal["completed", "stopped", "failed"]
+State = Literal["queued", "running"] | EndState
+SeenState = State | Literal["stalled", "lost"]
+"""What `status` tells: also "stalled", while a running generation shows no sign of life (its lease has ended and no
+other attempt has claimed it yet), and "lost", when it failed because its message was lost."""
+
+ENDED: Final[frozenset[str]] = frozenset(get_args(EndState))
+ENDING_TYPES: Final[frozenset[str]] = frozenset(f"generation.{state}" for state in ENDED)
+"""The types of the events that end a generation."""
+
+OnActive = Literal["reject", "replace", "allow"]
+ON_ACTIVE: Final[tuple[OnActive, ...]] = get_args(OnActive)
+"""What `enqueue` does while another generation is active: raise `ChatBusy`, stop that one, or run beside it."""

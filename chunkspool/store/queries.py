@@ -1,0 +1,138 @@
+"""The small reads that operations make: what is active, how generations stand, how far a reader has read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from chunkspool.errors import ChatNotFound
+from chunkspool.ids import checked_id
+from chunkspool.results import GenerationStatus
+from chunkspool.states import SeenState
+from chunkspool.store.commands import Transaction, as_text
+from chunkspool.store.entries import seq_of
+from chunkspool.store.index import as_ms
+from chunkspool.store.keys import ChatKeys
+from chunkspool.store.pages import active_ids, last_seq, newest_entry
+
+
+def active(keys: ChatKeys) -> Transaction[tuple[str, ...]]:
+    """Read the ids of the active generations; none where there is no chat."""
+    return Transaction((("HGET", keys.head, "active"),), lambda replies: active_ids(replies[0]))
+
+
+def active_in_existing(keys: ChatKeys) -> Transaction[tuple[str, ...]]:
+    """Read the ids of the active generations. It raises `ChatNotFound` where there is no chat."""
+
+    def parse(replies: Sequence[Any]) -> tuple[str, ...]:
+        if last_seq(replies[0], replies[2]) is None:
+            raise ChatNotFound(keys.chat_id)
+        return active_ids(replies[1])
+
+    return Transaction((("GET", keys.seq), ("HGET", keys.head, "active"), newest_entry(keys)), parse)
+
+
+def is_queued(keys: ChatKeys, generation_id: str) -> Transaction[bool]:
+    """Read whether a generation still waits for its first claim."""
+    command = ("HGET", keys.gen(generation_id), "status")
+    return Transaction((command,), lambda replies: as_text(replies[0]) == "queued")
+
+
+def cursor_before(keys: ChatKeys, generation_id: str) -> Transaction[int]:
+    """Read the cursor before a generation's first event."""
+    return Transaction((("HGET", keys.gen(generation_id), "after"),), lambda replies: int(replies[0] or 0))
+
+
+def last_read(keys: ChatKeys, reader: str) -> Transaction[int]:
+    """Read the seq up to which the reader has read: 0 if it never said. It raises `ChatNotFound`."""
+    field = checked_id("reader", reader)
+
+    def parse(replies: Sequence[Any]) -> int:
+        if replies[0] is None:
+            raise ChatNotFound(keys.chat_id)
+        return int(replies[1] or 0)
+
+    return Transaction((("GET", keys.seq), ("HGET", keys.readers, field)), parse)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatInventory:
+    """All that names the keys of a chat, at one moment. `listed` is the size of `gens`, `now` in Unix ms."""
+
+    first: int
+    last: int | None
+    active: tuple[str, ...]
+    generation_ids: tuple[str, ...]
+    listed: int
+    now: int
+
+
+def inventory(keys: ChatKeys) -> Transaction[ChatInventory]:
+    """Read all that names the keys of a chat."""
+
+    def parse(replies: Sequence[Any]) -> ChatInventory:
+        seq, oldest, found, gens, now, latest = replies
+        last = last_seq(seq, latest)
+        ids = active_ids(found)
+        listed = tuple(map(as_text, gens))
+        nothing_kept = (last or 0) + 1
+        first = min(seq_of(oldest[0][0]), nothing_kept) if oldest else nothing_kept
+        return ChatInventory(first, last, ids, tuple(dict.fromkeys((*listed, *ids))), len(listed), as_ms(now))
+
+    return Transaction(
+        (
+            ("GET", keys.seq),
+            ("XRANGE", keys.log, "-", "+", "COUNT", 1),
+            ("HGET", keys.head, "active"),
+            ("ZRANGE", keys.gens, 0, -1),
+            ("TIME",),
+            newest_entry(keys),
+        ),
+        parse,
+    )
+
+
+def request_ids(keys: ChatKeys, generation_ids: Sequence[str]) -> Transaction[list[str]]:
+    """Read the request ids that made these generations; one without gives none."""
+    commands = tuple(("HGET", keys.gen(one), "request_id") for one in generation_ids)
+    return Transaction(commands, lambda replies: [as_text(found) for found in replies if found])
+
+
+_FIELDS = ("status", "attempt", "after", "created", "started", "ended", "lease", "stop", "owner", "lost")
+
+
+def statuses(keys: ChatKeys, generation_ids: Sequence[str], now: int) -> Transaction[list[GenerationStatus]]:
+    """Read how these generations stand; one that has expired is left out."""
+    commands = tuple(("HMGET", keys.gen(one), *_FIELDS) for one in generation_ids)
+
+    def parse(replies: Sequence[Any]) -> list[GenerationStatus]:
+        found = zip(generation_ids, replies, strict=True)
+        return [_status(one, fields, now) for one, fields in found if fields[0] is not None]
+
+    return Transaction(commands, parse)
+
+
+def _status(generation_id: str, fields: Sequence[Any], now: int) -> GenerationStatus:
+    status, attempt, after, created, started, ended, lease, stop, owner, lost = fields
+    state = cast("SeenState", as_text(status))
+    if state == "running" and int(lease or 0) <= now:
+        state = "stalled"
+    elif lost is not None:
+        state = "lost"
+    return GenerationStatus(
+        generation_id=generation_id,
+        state=state,
+        attempt=int(attempt or 0),
+        after=int(after or 0),
+        created=int(created or 0),
+        started=_number(started),
+        ended=_number(ended),
+        lease_until=_number(lease),
+        stop_asked=stop is not None,
+        owner=as_text(owner) if owner else None,
+    )
+
+
+def _number(value: Any) -> int | None:
+    return None if value is None else int(value)
