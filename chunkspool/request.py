@@ -67,7 +67,7 @@ class GenerationRequest(BaseModel):
         except ValidationError as error:
             raise InvalidRequest("; ".join(_explain(e["loc"], e["msg"]) for e in error.errors()[:3])) from None
 
-    def encoded(self, limit: int) -> bytes:
+    def encode(self, limit: int) -> bytes:
         """Return the bytes to store. Raises `RequestTooLarge`, or `InvalidRequest` when they are no JSON."""
         try:
             raw = self.model_dump_json(exclude_unset=True).encode()
@@ -84,7 +84,7 @@ class GenerationRequest(BaseModel):
 
 
 def stored_request(raw: bytes, prefix: str = "") -> ModelRequest:
-    """Return what `encoded` gave as providers get it, to be continued from `prefix`. Raises `CorruptLog`.
+    """Return what `encode` gave as providers get it, to be continued from `prefix`. Raises `CorruptLog`.
 
     It was checked when it was enqueued, so only its shape is looked at.
     """

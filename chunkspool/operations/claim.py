@@ -12,7 +12,7 @@ from chunkspool.ids import checked_id
 from chunkspool.request import Claim, checked_wait, stored_request
 from chunkspool.settings import Settings
 from chunkspool.store import queries, scripts
-from chunkspool.store.entries import opened
+from chunkspool.store.entries import entry_of
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.pages import page_after
 from chunkspool.store.scripts import ClaimReply
@@ -69,7 +69,7 @@ def _find_text_to_continue(keys: ChatKeys, generation_id: str) -> Operation[str 
     while True:
         try:
             page = yield from page_after(keys, after)
-            events = [opened(item).event for item in page.entries]
+            events = [entry_of(item).event for item in page.entries]
         except (CursorExpired, CorruptLog):
             return None
         answers = fold((event for event in events if event.generation_id == generation_id), onto=answers)

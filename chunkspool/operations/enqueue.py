@@ -34,7 +34,7 @@ def enqueue(
     owner: str | None,
 ) -> Operation[Generation]:
     """Make a generation and hand it to a worker; leave no ghost when the broker cannot be reached."""
-    encoded = request.encoded(settings.log.max_request_bytes)
+    encoded = request.encode(settings.log.max_request_bytes)
     ttl_ms = round(checked_ttl(settings.log.ttl if ttl is None else ttl) * 1000)
     checked_on_active(on_active)
     for kind, given in (("owner", owner), ("request_id", request_id)):

@@ -9,7 +9,7 @@ from chunkspool.fold import Answer, fold
 from chunkspool.ids import checked_id
 from chunkspool.results import ChatStatus, Snapshot
 from chunkspool.store import queries, scripts
-from chunkspool.store.entries import opened
+from chunkspool.store.entries import entry_of
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.pages import checked_cursor, page_after
 
@@ -26,7 +26,7 @@ def read(keys: ChatKeys, after: object, limit: int) -> Operation[list[Entry]]:
     entries: list[Entry] = []
     for item in page.entries:
         try:
-            entries.append(opened(item))
+            entries.append(entry_of(item))
         except CorruptLog:
             if not entries:
                 raise

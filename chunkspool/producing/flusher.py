@@ -216,7 +216,7 @@ class Flusher:
     def _take_reply(self, outbox: Outbox, batch: Batch | None, reply: AppendReply, now: float) -> None:
         self._pauses.renew()
         outbox.retry.renew()
-        outbox.sent = now
+        outbox.trouble, outbox.sent = None, now
         if reply.outcome == "gap":
             # Redis knows fewer events than it had acknowledged: an older copy of it was restored.
             self._fail(outbox, reply.first, now, LogRolledBack(outbox.generation_id))
@@ -246,7 +246,7 @@ class Flusher:
 
     def _take_error(self, outbox: Outbox, batch: Batch | None, error: Exception) -> None:
         """Keep the batch and try again, unless that cannot help or has been tried for too long."""
-        ours = translate(error)
+        ours = outbox.trouble = translate(error)
         now = time.monotonic()
         late = outbox.retry.fail()
         if late and isinstance(ours, StoreFull) and batch is not None and outbox.interruption is None:

@@ -26,6 +26,8 @@ class Outbox:
         """The generation's state once its ending is written, or the error for which none could be."""
         self.interruption: ChunkspoolError | None = None
         """Why the producer must stop; what it has said so far is still written."""
+        self.trouble: ChunkspoolError | None = None
+        """Why Redis did not take the last batch; None once it has."""
         self.sent = 0.0
         """When Redis last answered for it. This one and those below are the flusher's own."""
         self.flushed = 0.0

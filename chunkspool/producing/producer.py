@@ -228,6 +228,9 @@ class Producer:
         try:
             self._outbox.buffer.wait_for_room().result(self._settings.log.write_timeout)
         except TimeoutError:
+            # Where Redis cannot be reached, the flusher is about to say so as well: whoever is first, it is one error.
+            if self._outbox.trouble is not None:
+                raise self._outbox.trouble from None
             waited = self._settings.log.write_timeout
             raise BufferFull(f"the buffer was full for {waited:g} seconds: Redis does not keep up") from None
         self._check()

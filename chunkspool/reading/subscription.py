@@ -15,7 +15,7 @@ from chunkspool.reading.hub_asyncio import AsyncHub
 from chunkspool.reading.hub_threads import ThreadHub
 from chunkspool.reading.reader import Listen, Reader, ReaderEffect, Wait
 from chunkspool.store.commands import Transaction
-from chunkspool.store.entries import opened
+from chunkspool.store.entries import entry_of
 
 
 class Subscription:
@@ -55,7 +55,7 @@ class Subscription:
             if not ready:
                 raise StopIteration
         item = ready.popleft()
-        return item if isinstance(item, Entry) else opened(item)
+        return item if isinstance(item, Entry) else entry_of(item)
 
     def __del__(self) -> None:
         """Free what it holds, if it was dropped without leaving its block."""
@@ -113,7 +113,7 @@ class AsyncSubscription:
             if not ready:
                 raise StopAsyncIteration
         item = ready.popleft()
-        return item if isinstance(item, Entry) else opened(item)
+        return item if isinstance(item, Entry) else entry_of(item)
 
     def __del__(self) -> None:
         """Free what it holds, if it was dropped without leaving its block."""

@@ -188,7 +188,7 @@ class AsyncSpool:
     async def aclose(self) -> None:
         """End the readers and the threads of `produce`, and close the connections that this spool made itself.
 
-        Whatever is called later raises `StoreUnavailable`.
+        Whatever is called later raises `SpoolClosed`.
         """
         if self._enqueuing:
             await asyncio.wait(self._enqueuing)

@@ -208,7 +208,7 @@ class Spool:
     def close(self) -> None:
         """End the readers and the threads of `produce`, and close the connections that this spool made itself.
 
-        Whatever is called later raises `StoreUnavailable`.
+        Whatever is called later raises `SpoolClosed`.
         """
         self._closed.set()
         self._hub.close()

@@ -42,7 +42,7 @@ class Frame(NamedTuple):
         return self.first + len(self.items) - 1
 
 
-def opened(item: Item) -> Entry:
+def entry_of(item: Item) -> Entry:
     """Return the entry. Raises `CorruptLog` with its seq if it cannot be read."""
     if isinstance(item, Unreadable):
         raise CorruptLog(item.seq, item.why)
@@ -62,7 +62,7 @@ def item_of(seq: int, at: int, raw: bytes) -> Item:
             return Entry(seq, at, None, raw, of_type, generation)
     except (ValueError, TypeError, KeyError):
         pass  # decode says what is wrong, or knows better
-    return _decoded(seq, at, raw)
+    return _decode_item(seq, at, raw)
 
 
 def items_of_stream(reply: Any) -> tuple[Item, ...]:
@@ -106,7 +106,7 @@ def read_frame(data: bytes) -> Frame:
     return Frame(first, tuple([item_of(first + i, at, raw) for i, raw in enumerate(events)]), len(data))
 
 
-def _decoded(seq: int, at: int, raw: bytes) -> Item:
+def _decode_item(seq: int, at: int, raw: bytes) -> Item:
     try:
         return Entry(seq, at, decode(raw, seq), raw)
     except CorruptLog as error:

@@ -29,14 +29,14 @@ def made(**given_: object) -> GenerationRequest:
 def test_what_is_stored_is_what_was_asked(params: dict[str, object], content: str) -> None:
     """Any JSON comes back equal, whatever characters are in it."""
     request = made(messages=[{"role": "user", "content": content}], params=params, model="m")
-    back = stored_request(request.encoded(LIMIT))
+    back = stored_request(request.encode(LIMIT))
     assert (back.params, back.messages, back.model) == (params, ({"role": "user", "content": content},), "m")
 
 
 def test_a_prompt_is_one_message_of_the_user() -> None:
     """It is stored in the same shape as messages."""
     assert made(prompt="hello") == made(messages=[{"role": "user", "content": "hello"}])
-    assert made(prompt="hello").encoded(LIMIT) == (
+    assert made(prompt="hello").encode(LIMIT) == (
         b'{"messages":[{"role":"user","content":"hello"}],"model":null,"params":{}}'
     )
 
@@ -50,7 +50,7 @@ def test_messages_go_to_the_model_as_they_are() -> None:
         {"role": "tool", "content": "a cat", "tool_call_id": "1"},
         {"role": "assistant", "tool_calls": []},
     ]
-    request = stored_request(made(messages=tuple(messages)).encoded(LIMIT), "so far")
+    request = stored_request(made(messages=tuple(messages)).encode(LIMIT), "so far")
     assert list(request.messages) == messages
     assert request.prefix == "so far"
 
@@ -58,10 +58,10 @@ def test_messages_go_to_the_model_as_they_are() -> None:
 def test_the_size_is_that_of_what_is_stored() -> None:
     """Bytes of the encoded request, not characters of the prompt."""
     request = made(prompt="é" * 100)
-    size = len(request.encoded(LIMIT))
-    assert request.encoded(size)
+    size = len(request.encode(LIMIT))
+    assert request.encode(size)
     with pytest.raises(InvalidRequest, match=f"the request has {size} bytes and max_request_bytes is {size - 1}"):
-        request.encoded(size - 1)
+        request.encode(size - 1)
 
 
 NO_REQUESTS = [

@@ -16,7 +16,8 @@ from support.waiting import eventually
 from chunkspool import Producer, Spool
 from chunkspool.errors import ProviderError
 from chunkspool.events import TextDelta, encode
-from chunkspool.store.client import Store, scripts
+from chunkspool.store import scripts
+from chunkspool.store.client import Store
 
 pytestmark = ONE_SERVER
 NOBODY = "redis://127.0.0.1:1/0"

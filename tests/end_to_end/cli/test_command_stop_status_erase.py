@@ -44,7 +44,7 @@ def test_a_stop_says_what_it_did(redis_url: str, client: Redis, spool: Spool, as
     ("arguments", "words"),
     [
         (("elsewhere",), "does not exist"),
-        ((CHAT, "no-such-generation"), "is not (or no longer) in chat"),
+        ((CHAT, "no-such-generation"), "or no longer has it"),
         ((CHAT, "a b"), "is not an id"),
         ((CHAT, "--reason", "x" * 501), "at most 500 characters"),
     ],

@@ -176,7 +176,7 @@ def test_an_expired_cursor_is_five(redis_url: str, spool: Spool, client: Redis, 
     client.xtrim(KEYS.log, minid=3, approximate=False)
     done = run(redis_url, "tail", CHAT, *follow)
     assert done.returncode == 5
-    assert "kept are 3 to 4; go on from cursor 2" in complaint(done)
+    assert "events 3 to 4 are kept; continue from cursor 2" in complaint(done)
     assert run(redis_url, "tail", CHAT, "--after", "2", *follow).stdout == "one\n"
 
 

@@ -21,7 +21,8 @@ from support.web.web_server import Site, serving
 from chunkspool import Spool
 from chunkspool.errors import Stopped
 from chunkspool.producing.buffer import encode_delta
-from chunkspool.store.client import Store, scripts
+from chunkspool.store import scripts
+from chunkspool.store.client import Store
 from chunkspool.web import allow_all, create_app
 
 # One server is enough here: what stands in Redis, and what the routes make of it, is tested on both.

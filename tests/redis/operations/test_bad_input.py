@@ -224,10 +224,10 @@ def test_a_reason_that_is_none(face: Face, client: Redis) -> None:
     """It is an event that every reader gets: a text of at most 500 characters."""
     made = face.enqueue(CHAT, "hello")
     for bad in (1, b"tired", ["tired"], "x" * 501):
-        for generation_id in (None, made.id):
+        for generation_id in (None, made.generation_id):
             call = partial(face.stop, CHAT, generation_id, reason=bad)
             demand_refused(client, InvalidRequest, "reason must be a text of at most 500 characters", call)
-    assert face.status(CHAT).active == (made.id,)
+    assert face.status(CHAT).active == (made.generation_id,)
 
 
 def test_a_reason_with_half_a_character(face: Face) -> None:
@@ -241,7 +241,7 @@ def test_a_wait_that_is_none(face: Face, client: Redis) -> None:
     """NaN would wait for ever."""
     made = face.enqueue(CHAT, "hello")
     for bad in (-1, math.nan, True, "1", None):
-        call = partial(face.produced, CHAT, made.id, repr, wait=bad)
+        call = partial(face.produced, CHAT, made.generation_id, repr, wait=bad)
         demand_refused(client, InvalidInput, "pass seconds, from 0 up", call)
 
 
@@ -264,5 +264,5 @@ def test_what_is_just_within_the_limits(face: Face) -> None:
     assert face.status(longest).generations[0].owner == longest
     assert made.chat_id == longest
     deep = face.enqueue(CHAT, "hello", params={"x": nested(150), "y": 10**30}, model="m" * 200)
-    producer = face.produced(CHAT, deep.id, repr)
+    producer = face.produced(CHAT, deep.generation_id, repr)
     assert producer.request.params == {"x": nested(150), "y": 10**30}

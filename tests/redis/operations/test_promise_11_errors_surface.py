@@ -73,9 +73,9 @@ def test_a_broker_that_is_away(kind: str, redis_url: str, client: Redis, scheme:
     assert client.llen(QUEUE) == 0
     with face_for(kind, redis_url) as face:
         made = face.enqueue(CHAT, "hello", request_id=request_id)
-        assert made.id != failed.value.generation_id
+        assert made.generation_id != failed.value.generation_id
         assert client.llen(QUEUE) == 1
-        assert face.produced(CHAT, made.id, lambda out: out.text("hi")).state == "completed"
+        assert face.produced(CHAT, made.generation_id, lambda out: out.text("hi")).state == "completed"
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
@@ -126,9 +126,9 @@ def test_a_message_that_did_arrive(
     publish_by(arrive)
     with face_for(kind, redis_url) as face:
         made = face.enqueue(CHAT, "hello", request_id="mine")
-        assert face.status(CHAT).active == (made.id,)
+        assert face.status(CHAT).active == (made.generation_id,)
         assert face.enqueue(CHAT, "hello", request_id="mine") == made
-    assert types_of(log_of(client), made.id) == ["generation.queued", "generation.started"]
+    assert types_of(log_of(client), made.generation_id) == ["generation.queued", "generation.started"]
 
 
 def test_a_redis_that_goes_away_with_the_broker(
@@ -148,9 +148,9 @@ def test_a_redis_that_goes_away_with_the_broker(
         proxy.accept()
         publish_by(really_publish)
         made = face.enqueue(CHAT, "hello", request_id="mine")
-        assert made.id == failed.value.generation_id
+        assert made.generation_id == failed.value.generation_id
     assert client.llen(QUEUE) == 1
-    assert types_of(log_of(client), made.id) == ["generation.queued"]
+    assert types_of(log_of(client), made.generation_id) == ["generation.queued"]
 
 
 def test_a_request_that_was_made_again_stays_made(

@@ -14,7 +14,8 @@ from chunkspool import Answer, Spool, fold
 from chunkspool.errors import ContinuationRefused, NotClaimed
 from chunkspool.events import ReasoningDelta, TextDelta, ToolCallEvent, encode
 from chunkspool.provider import Delta, ModelRequest, Text
-from chunkspool.store.client import Store, scripts
+from chunkspool.store import scripts
+from chunkspool.store.client import Store
 from tasks import attempt
 
 EARLIER = "The keeper of the "

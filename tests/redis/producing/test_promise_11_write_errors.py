@@ -146,8 +146,8 @@ def test_a_write_error_is_raised_where_is_written(face: Face, proxy: Proxy, clie
 
     def say(out: Producer) -> None:
         out.text("said")
-        eventually(lambda: generation_field(client, made.id, "index") == b"1")
-        fault(proxy, client, made.id)
+        eventually(lambda: generation_field(client, made.generation_id, "index") == b"1")
+        fault(proxy, client, made.generation_id)
         try:
             eventually(lambda: out.text("never read"), 20)
         except (StoreError, Fenced, Stopped) as error:
@@ -155,14 +155,14 @@ def test_a_write_error_is_raised_where_is_written(face: Face, proxy: Proxy, clie
             raise
 
     if fault is stop:
-        assert face.produced(CHAT, made.id, say).state == "stopped"
+        assert face.produced(CHAT, made.generation_id, say).state == "stopped"
     else:
         with pytest.raises(FAULTS[fault]) as left:
-            face.produced(CHAT, made.id, say)
+            face.produced(CHAT, made.generation_id, say)
         # An erase is pushed as a stop: that may be heard before a write finds nothing to write to.
         assert left.value is raised[0] or (fault is erase and type(raised[0]) is Stopped)
     assert type(raised[0]) is FAULTS[fault] or fault is erase
-    assert made.id in str(raised[0]) or fault is lose_redis
+    assert made.generation_id in str(raised[0]) or fault is lose_redis
 
 
 @pytest.mark.parametrize("fault", FAULTS)

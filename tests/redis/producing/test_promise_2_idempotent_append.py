@@ -11,10 +11,11 @@ from support.chats.spools import async_spool_for, spool_for
 from support.servers.proxy import Proxy
 from support.waiting import eventually
 
-from chunkspool.errors import StoreUnavailable
+from chunkspool.errors import LogRolledBack
 from chunkspool.events import GenerationCompleted, TextDelta, encode
 from chunkspool.states import EndState
-from chunkspool.store.client import Store, scripts
+from chunkspool.store import scripts
+from chunkspool.store.client import Store
 from chunkspool.store.scripts import AppendReply
 
 PIECES = [f"piece {number}, " for number in range(200)]
@@ -355,7 +356,7 @@ def test_a_redis_that_lost_what_it_had_acknowledged(redis_url: str, client: Redi
                 while not leaving:
                     out.text("later")
 
-        with pytest.raises(StoreUnavailable, match="lost events"):
+        with pytest.raises(LogRolledBack, match="lost events"):
             produce()
         assert spool.status(CHAT).active == ()
     ending = ending_of(log_of(client), generation.generation_id)

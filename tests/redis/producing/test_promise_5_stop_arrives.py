@@ -19,7 +19,8 @@ from support.waiting import eventually
 from chunkspool import AsyncSpool, Producer, Spool
 from chunkspool.errors import Fenced, NotClaimed
 from chunkspool.results import Stop
-from chunkspool.store.client import Store, scripts
+from chunkspool.store import scripts
+from chunkspool.store.client import Store
 from chunkspool.store.keys import STOPS
 
 LONG = 600

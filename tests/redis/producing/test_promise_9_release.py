@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
-from chunkspool.producing.writer import Writer
 from redis import Redis
 from support.chats.logs import CHAT, KEYS, ending_of, generation_field, log_of, of_generation, text_of, types_of
 from support.chats.spools import async_spool_for, claim_and_die, spool_for
@@ -19,9 +18,11 @@ from support.waiting import eventually
 from chunkspool import Spool
 from chunkspool.errors import NotClaimed, Released
 from chunkspool.events import TextDelta, encode
+from chunkspool.producing.producer_factory import ProducerFactory
 from chunkspool.provider import ModelRequest
 from chunkspool.request import Claim
-from chunkspool.store.client import Store, scripts
+from chunkspool.store import scripts
+from chunkspool.store.client import Store
 from chunkspool.store.scripts import AppendReply, LastBatch
 
 LEASE = 60.0
@@ -138,10 +139,10 @@ def test_nothing_is_begun_any_more(spool: Spool, redis_url: str) -> None:
 def test_a_claim_that_was_under_way_is_given_back(spool: Spool, client: Redis, restarts: bool) -> None:
     """Handed over between the claim and the first word: nothing is said, and the generation is free at once."""
     asked = spool.enqueue(CHAT, "hello")
-    leaving = Writer(client, spool.settings)
+    leaving = ProducerFactory(client, spool.settings)
     claim = Claim(claim_and_die(client, asked.generation_id, LEASE), ModelRequest((), None, {}), restarts=restarts)
     leaving.release()
-    with pytest.raises(Released), leaving.producer(KEYS, asked.generation_id, claim) as out:
+    with pytest.raises(Released), leaving.make(KEYS, asked.generation_id, claim) as out:
         out.text("this is not said any more")
     leaving.close()
     assert complete(spool, asked.generation_id) == 2
@@ -201,7 +202,7 @@ def test_without_redis_the_lease_ends_by_itself(redis_server: PrivateServer, red
                 attempt()
             with spool.produce(CHAT, asked.generation_id, wait=10) as out:
                 out.text("whole")
-    assert "Redis is away" in str(told.value.__notes__)
+    assert "Redis cannot be reached" in str(told.value.__notes__)
     assert out.attempt == 2
     assert text_of(log_of(client), asked.generation_id) == "written whole"
 

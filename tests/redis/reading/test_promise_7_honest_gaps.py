@@ -84,7 +84,7 @@ def test_a_trimmed_log(face: Face, generation_id: str, client: Redis, kept_from:
 def test_the_advice_of_the_error_is_good(face: Face, generation_id: str, client: Redis) -> None:
     """A snapshot, or `first - 1`, goes on without an error, and the snapshot shows what is kept."""
     client.xtrim(KEYS.log, minid="5-0", approximate=False)
-    with pytest.raises(CursorExpired, match="kept are 5 to 8; go on from cursor 4") as told:
+    with pytest.raises(CursorExpired, match="events 5 to 8 are kept; continue from cursor 4") as told:
         face.read(CHAT, 0)
     assert seqs(face.read(CHAT, told.value.first - 1)) == [5, 6, 7, 8]
     snapshot = face.snapshot(CHAT)
@@ -113,7 +113,7 @@ def test_a_log_whose_time_is_over(face: Face, spool: Spool, client: Redis) -> No
         pass
     eventually(lambda: not client.exists(KEYS.log))
     for after in range(3):
-        with pytest.raises(CursorExpired, match="nothing up to 3 is kept; go on from cursor 3") as told:
+        with pytest.raises(CursorExpired, match="no event up to 3 is kept; continue from cursor 3") as told:
             face.read(CHAT, after)
         assert (told.value.requested, told.value.first, told.value.last) == (after, 4, 3)
         with pytest.raises(CursorExpired):
@@ -141,7 +141,7 @@ def test_a_chat_that_was_erased(face: Face, generation_id: str) -> None:
     """It is not there any more; a chat of that name begins anew, and is told from the old one where that can be."""
     face.erase(CHAT)
     demand_not_found(face, CHAT)
-    face.stop(CHAT, face.enqueue(CHAT, "x").id)
+    face.stop(CHAT, face.enqueue(CHAT, "x").generation_id)
     for after in range(3, LAST + 1):
         for read in (lambda after: face.read(CHAT, after), lambda after: face.entries(CHAT, after)):
             with pytest.raises(CursorAhead) as told:

@@ -18,7 +18,7 @@ from support.readers.reader_group import Hall, subscribed_connections, subscript
 from support.waiting import eventually
 
 from chunkspool import AsyncSpool, Spool
-from chunkspool.errors import StoreUnavailable
+from chunkspool.errors import SpoolClosed
 
 HUB = "chunkspool-hub"
 
@@ -146,7 +146,7 @@ def test_a_dropped_iterator_frees_what_it_held(spool: Spool, talk: Talk, client:
 
 
 def test_closing_the_spool_ends_its_readers(hall: Hall, talk: Talk, redis_url: str, client: Redis) -> None:
-    """Nobody waits for a spool that is closed: `StoreUnavailable` says so, and nothing is held any more."""
+    """Nobody waits for a spool that is closed: `SpoolClosed` says so, and nothing is held any more."""
     audience = hall.audience(redis_url)
     followers = [audience.follow(talk.chat_id, until="forever") for _ in range(5)]
     for follower in followers:
@@ -155,7 +155,7 @@ def test_closing_the_spool_ends_its_readers(hall: Hall, talk: Talk, redis_url: s
     hall.close()
     for follower in followers:
         follower.wait_for_end()
-        assert [type(error) for error in follower.errors] == [StoreUnavailable]
+        assert [type(error) for error in follower.errors] == [SpoolClosed]
     eventually(lambda: (subscriptions(client), subscribed_connections(client), hub_threads()) == ({}, 0, []))
 
 

@@ -37,7 +37,7 @@ def enqueue_secrets(face: Face) -> str:
         owner="owner-7",
         request_id="request-7",
     )
-    return str(made.id)
+    return str(made.generation_id)
 
 
 def message_of(client: Redis, queue: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from support.readers.blocking_spool import FACES, Face, face_for
 from support.waiting import eventually
 
 from chunkspool import AsyncSpool, Spool
-from chunkspool.errors import StoreUnavailable
+from chunkspool.errors import SpoolClosed
 from chunkspool.store.keys import STOPS
 
 PROJECT = Path(__file__).parents[3]
@@ -66,7 +66,7 @@ def nothing_before(client: Redis) -> Iterator[None]:
 def whole_life(face: Face, chat: str) -> None:
     """Do all that a spool can do."""
     made = face.enqueue(chat, "hello")
-    assert face.produced(chat, made.id, lambda out: out.text("hi")).state == "completed"
+    assert face.produced(chat, made.generation_id, lambda out: out.text("hi")).state == "completed"
     assert face.entries(chat)[-1].type == "generation.completed"
     assert len(face.read(chat)) == 4
     face.enqueue(chat, "hello")
@@ -200,13 +200,13 @@ def test_a_closed_spool_says_so(kind: str, redis_url: str, client: Redis) -> Non
                 lambda one=one: one.snapshot(CHAT),
                 lambda one=one: one.erase(CHAT),
                 lambda one=one: one.entries(CHAT),
-                lambda one=one: one.produced(CHAT, made.id, repr),
-                lambda one=one: one.revoke(made.id),
+                lambda one=one: one.produced(CHAT, made.generation_id, repr),
+                lambda one=one: one.revoke(made.generation_id),
             ):
-                with pytest.raises(StoreUnavailable, match="the spool was closed"):
+                with pytest.raises(SpoolClosed, match="the spool was closed"):
                     call()
         assert len(connections(client)) == before
-        assert types_of(log_of(client), made.id) == ["generation.queued"]
+        assert types_of(log_of(client), made.generation_id) == ["generation.queued"]
 
 
 @pytest.mark.usefixtures("nothing_before")
@@ -225,7 +225,7 @@ def test_a_producer_whose_spool_is_closed_is_told(redis_url: str) -> None:
         written = pool.submit(write)
         assert writing.wait(30)
         spool.close()
-        assert isinstance(written.exception(30), StoreUnavailable)
+        assert isinstance(written.exception(30), SpoolClosed)
 
 
 PROGRAM = """
@@ -235,7 +235,7 @@ from chunkspool import AsyncSpool, Spool
 def main(url):
     with Spool.from_url(url) as spool:
         made = spool.enqueue("sync", "hello")
-        with spool.subscribe("sync") as entries, spool.produce("sync", made.id) as out:
+        with spool.subscribe("sync") as entries, spool.produce("sync", made.generation_id) as out:
             out.text("hi")
             print(next(entries).type)
         spool.stop("sync")
@@ -244,7 +244,7 @@ def main(url):
 async def async_main(url):
     async with AsyncSpool.from_url(url) as spool:
         made = await spool.enqueue("async", "hello")
-        async with spool.subscribe("async") as entries, spool.produce("async", made.id) as out:
+        async with spool.subscribe("async") as entries, spool.produce("async", made.generation_id) as out:
             out.text("hi")
             print((await anext(entries)).type)
         reading = asyncio.Event()

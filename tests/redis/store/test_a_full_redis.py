@@ -14,7 +14,7 @@ from support.waiting import eventually
 from chunkspool import Generation, Producer
 from chunkspool.errors import StoreFull
 
-SAID = "Redis is full, and nothing was written; free memory or raise maxmemory"
+SAID = "Redis is full, so nothing was written; free memory or raise maxmemory"
 
 
 class Memory:
@@ -174,13 +174,13 @@ def test_room_in_time_and_nothing_is_lost(redis_url: str, memory: Memory, client
             memory.fill()
             for piece in "bcde":
                 out.text(piece)
-            eventually(lambda: out._outbox.failing_since)  # noqa: SLF001 - until it was refused once
+            eventually(lambda: out._outbox.trouble)  # noqa: SLF001 - until it was refused once
             memory.free()
             seen(client, made, b"2")
             out.text("f")
 
-        assert face.produced(CHAT, made.id, say).state == "completed"
-    assert text_of(log_of(client), made.id) == "abcdef"
+        assert face.produced(CHAT, made.generation_id, say).state == "completed"
+    assert text_of(log_of(client), made.generation_id) == "abcdef"
 
 
 def test_a_silent_producer_keeps_its_lease(face: Face, queued: Generation, memory: Memory, client: Redis) -> None:

@@ -72,20 +72,20 @@ def demand(face: Face, error: type[Exception], said: str, names: Any = tuple(CAL
 def test_a_redis_that_is_away(kind: str) -> None:
     """Nothing listens: try again, or look at the URL."""
     with face_for(kind, url_of(free_port()), read_timeout=0.2) as face:
-        demand(face, StoreUnavailable, "Redis is away; try again, and check that it runs where the URL says")
+        demand(face, StoreUnavailable, "Redis cannot be reached; check that it runs where the URL says, then try again")
 
 
 @pytest.mark.parametrize("stranger", [silent_server, closing_server])
 def test_a_server_that_does_not_answer(kind: str, stranger: Callable[[], AbstractContextManager[int]]) -> None:
     """It accepts the connection, and then says nothing, or hangs up."""
     with stranger() as port, face_for(kind, url_of(port), read_timeout=0.2) as face:
-        demand(face, StoreUnavailable, "Redis is away", ("enqueue", "read", "subscribe", "produce"))
+        demand(face, StoreUnavailable, "Redis cannot be reached", ("enqueue", "read", "subscribe", "produce"))
 
 
 def test_a_web_server_is_no_redis(kind: str) -> None:
     """Trying again would not help, and the message says so."""
     with http_server() as port, face_for(kind, url_of(port), read_timeout=0.2) as face:
-        demand(face, StoreRefused, "what answers there is not a Redis; check the URL")
+        demand(face, StoreRefused, "the server at this URL is not a Redis; check the URL")
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def guarded(redis_server: PrivateServer, tmp_path: Path) -> Iterator[PrivateServ
 
 def test_a_wrong_password(kind: str, guarded: PrivateServer) -> None:
     """Wrong, missing, or of a user that is none."""
-    said = "the server refuses us; check the URL, the user and the password"
+    said = "Redis rejected the connection; check the URL, the user and the password"
     with face_for(kind, url_of(guarded.port, WRONG), read_timeout=0.2) as face:
         demand(face, StoreRefused, said)
     for url in (url_of(guarded.port, WRONG, "nobody"), f"redis://{LOOPBACK}:{guarded.port}"):
@@ -110,7 +110,7 @@ def test_a_user_who_may_not_write(kind: str, guarded: PrivateServer) -> None:
     with guarded.client() as admin:
         admin.execute_command("ACL", "SETUSER", "reader", "on", f">{WRONG}", "~*", "&*", "+@all", "-@scripting")
     with face_for(kind, url_of(guarded.port, WRONG, "reader"), read_timeout=0.2) as face:
-        demand(face, StoreRefused, "the server refuses us", WRITES)
+        demand(face, StoreRefused, "Redis rejected the connection", WRITES)
 
 
 def test_a_broker_that_refuses_the_password(kind: str, guarded: PrivateServer) -> None:
@@ -140,7 +140,7 @@ def test_a_replica_is_only_read(kind: str, redis_server: PrivateServer, tmp_path
                 lambda: face.erase(CHAT),
                 lambda: face.produced(CHAT, made.generation_id, repr),
             ):
-                with pytest.raises(StoreUnavailable, match="this Redis is a replica, which only the primary writes"):
+                with pytest.raises(StoreUnavailable, match="this Redis is a read-only replica"):
                     call()
 
 

@@ -162,11 +162,11 @@ def test_every_key_has_a_ttl_and_goes_with_an_erase(face: Face, client: Redis, l
     After the erase no byte is left of prompt, answer, owner, request and ids, save the ids in the queue.
     """
     life(face, client)
-    generations = [one.id for one in face.status(CHAT).generations]
+    generations = [one.generation_id for one in face.status(CHAT).generations]
     ttls = ttls_of(client)
     assert {KEYS.seq, KEYS.log, KEYS.head, KEYS.gens, *map(KEYS.gen, generations)} <= set(ttls)
     for name, left in ttls.items():
-        most = TTL + WEEK if name in {KEYS.seq, KEYS.head} else DAY if name.startswith("cs:{places}:") else TTL
+        most = TTL + WEEK if name in {KEYS.seq, KEYS.head} else DAY if name.startswith("cs:{index}:") else TTL
         assert 0 < left <= most, name
         assert left > TTL - 60 or not name.startswith(f"cs:{{default/{CHAT}}}"), name
     face.erase(CHAT)
@@ -183,7 +183,7 @@ def test_a_message_of_an_erased_chat_is_worth_nothing(face: Face, client: Redis)
     """The worker that gets it later finds no generation and makes none."""
     made = enqueued(face)
     face.erase(CHAT)
-    with pytest.raises(ChunkspoolError, match="is not .or no longer. in chat"):
+    with pytest.raises(ChunkspoolError, match="or no longer has it"):
         face.produced(CHAT, made.generation_id, repr)
     assert face.revoke(made.generation_id) is None
     assert holding(client, CHAT) == ["chunkspool"]
@@ -235,7 +235,7 @@ def test_a_chat_is_erased_while_it_is_enqueued_to_and_written(redis_url: str, cl
         spool.erase(CHAT)
     for text in (PROMPT, ANSWER, OWNER, f"default/{CHAT}"):
         assert holding(client, text) == [], text
-    assert [name for name in keys_of(client) if not name.startswith("cs:{places}:")] == []
+    assert [name for name in keys_of(client) if not name.startswith("cs:{index}:")] == []
     assert [name for name in holding(client, CHAT) if name.startswith("cs:")] == []
 
 
@@ -261,7 +261,7 @@ def test_what_has_expired_is_gone(redis_url: str, client: Redis) -> None:
         completed(face, client)
         last = face.status(CHAT).last
         eventually(lambda: not holding(client, PROMPT) and not holding(client, ANSWER))
-        assert set(keys_of(client)) <= {KEYS.seq, KEYS.head, "cs:{places}:unended"}
+        assert set(keys_of(client)) <= {KEYS.seq, KEYS.head, "cs:{index}:unfinished"}
         assert holding(client, OWNER) == holding(client, REQUEST) == []
         with pytest.raises(CursorExpired) as expired:
             face.read(CHAT)
@@ -285,8 +285,8 @@ def test_of_two_ttls_the_longer_counts(face: Face, client: Redis) -> None:
     """A short-lived generation does not take the log from under another, nor hide it from an erase."""
     long = enqueued(face)
     short = face.enqueue(CHAT, PROMPT, on_active="allow", ttl=1)
-    face.produced(CHAT, short.id, lambda out: out.text("short"))
-    eventually(lambda: not client.exists(KEYS.gen(short.id)))
+    face.produced(CHAT, short.generation_id, lambda out: out.text("short"))
+    eventually(lambda: not client.exists(KEYS.gen(short.generation_id)))
     assert face.status(CHAT).active == (long.generation_id,)
     face.produced(CHAT, long.generation_id, lambda out: out.text(ANSWER))
     log = log_of(client)
@@ -294,7 +294,7 @@ def test_of_two_ttls_the_longer_counts(face: Face, client: Redis) -> None:
     assert ending_of(log, long.generation_id)["type"] == "generation.completed"
     other = face.enqueue(CHAT, PROMPT, ttl=1)
     face.stop(CHAT)
-    eventually(lambda: not client.exists(KEYS.gen(other.id)))
+    eventually(lambda: not client.exists(KEYS.gen(other.generation_id)))
     face.erase(CHAT)
     assert holding(client, PROMPT) == []
 

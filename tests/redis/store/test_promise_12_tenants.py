@@ -51,7 +51,7 @@ def test_equal_ids_are_two_chats(ours: Face, theirs: Face, client: Redis) -> Non
         assert {entry.generation_id for entry in face.entries(CHAT)} == {made.generation_id}
         assert {entry.generation_id for entry in face.read(CHAT)} == {made.generation_id}
         assert [answer.text for answer in face.snapshot(CHAT).answers] == [text]
-        assert [one.id for one in face.status(CHAT).generations] == [made.generation_id]
+        assert [one.generation_id for one in face.status(CHAT).generations] == [made.generation_id]
         assert face.enqueue(CHAT, "hello", request_id="mine") == made
 
 
@@ -71,13 +71,13 @@ def test_what_one_tenant_does_leaves_the_other_alone(ours: Face, theirs: Face, c
     waiting = theirs.enqueue(CHAT, "hello", request_id="mine")
     before = of_theirs(client)
     with theirs.subscribe(CHAT, until="forever") as reader, client.pubsub() as spy:
-        assert next(reader).generation_id == waiting.id
+        assert next(reader).generation_id == waiting.generation_id
         spy.subscribe(THEIRS.live)
         assert spy.get_message(timeout=10)
         WHAT_WE_DO[what](ours)
         assert spy.get_message(timeout=0.05) is None
     assert of_theirs(client) == before
-    assert theirs.status(CHAT).active == (waiting.id,)
+    assert theirs.status(CHAT).active == (waiting.generation_id,)
 
 
 def of_theirs(client: Redis) -> dict[bytes, bytes]:
@@ -91,9 +91,9 @@ def test_their_generation_is_not_ours(ours: Face, theirs: Face, client: Redis) -
     ours.enqueue(CHAT, "hello")
     before = contents_of(client)
     for call in (
-        lambda: ours.stop(CHAT, made.id),
-        lambda: ours.produced(CHAT, made.id, repr),
-        lambda: ours.entries(CHAT, until=made.id),
+        lambda: ours.stop(CHAT, made.generation_id),
+        lambda: ours.produced(CHAT, made.generation_id, repr),
+        lambda: ours.entries(CHAT, until=made.generation_id),
     ):
         with pytest.raises(GenerationNotFound):
             call()
@@ -111,19 +111,19 @@ def test_a_stop_reaches_the_one_that_was_meant(redis_url: str, client: Redis) ->
                 faces[0].stop(CHAT)
                 eventually(lambda: inner.text("x"), 20)
 
-            assert faces[0].produced(CHAT, mine.id, stopped).state == "stopped"
+            assert faces[0].produced(CHAT, mine.generation_id, stopped).state == "stopped"
             out.text("on and on")
 
-        assert faces[1].produced(CHAT, other.id, both).state == "completed"
-    assert ending_of(log_of(client, OURS), mine.id)["type"] == "generation.stopped"
-    assert text_of(log_of(client, THEIRS), other.id) == "on and on"
+        assert faces[1].produced(CHAT, other.generation_id, both).state == "completed"
+    assert ending_of(log_of(client, OURS), mine.generation_id)["type"] == "generation.stopped"
+    assert text_of(log_of(client, THEIRS), other.generation_id) == "on and on"
 
 
 def test_a_revoke_finds_the_tenant(ours: Face, theirs: Face) -> None:
     """A task's id is all that Celery tells; the generation that has it is stopped, whoever asks, and no other."""
     mine, other = ours.enqueue(CHAT, "hello"), theirs.enqueue(CHAT, "hello")
-    assert ours.revoke(other.id).generation_id == other.id
-    assert ours.status(CHAT).active == (mine.id,)
+    assert ours.revoke(other.generation_id).generation_id == other.generation_id
+    assert ours.status(CHAT).active == (mine.generation_id,)
     assert theirs.status(CHAT).active == ()
 
 
@@ -188,4 +188,4 @@ def test_keys_of_two_tenants_have_nothing_in_common(client: Redis, ours: Face, t
     spoken(ours, "ours")
     spoken(theirs, "theirs")
     for key in keys_of(client):
-        assert key.startswith(("cs:{ours/", "cs:{theirs/", "cs:{places}:")), key
+        assert key.startswith(("cs:{ours/", "cs:{theirs/", "cs:{index}:")), key

@@ -19,7 +19,8 @@ from support.checker.reference_model import MAX_ATTEMPTS, PromisedChat, agrees
 
 from chunkspool.ids import new_generation_id
 from chunkspool.states import OnActive
-from chunkspool.store.client import Store, scripts
+from chunkspool.store import scripts
+from chunkspool.store.client import Store
 from chunkspool.store.commands import ScriptCall
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.scripts import LastBatch

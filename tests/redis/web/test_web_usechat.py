@@ -13,7 +13,8 @@ from support.web.web_server import Site, Stream, problem
 
 from chunkspool import Spool
 from chunkspool.producing.buffer import encode_delta
-from chunkspool.store.client import Store, scripts
+from chunkspool.store import scripts
+from chunkspool.store.client import Store
 
 RESUME = f"/api/chat/{CHAT}/stream"
 

@@ -11,7 +11,8 @@ from support.chats.logs import CHAT
 from chunkspool.events import GenerationCompleted, TextDelta, encode
 from chunkspool.ids import new_generation_id
 from chunkspool.states import EndState, OnActive
-from chunkspool.store.client import Store, scripts
+from chunkspool.store import scripts
+from chunkspool.store.client import Store
 from chunkspool.store.commands import ScriptCall
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.scripts import AppendReply

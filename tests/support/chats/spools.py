@@ -10,7 +10,8 @@ from support.chats.logs import KEYS
 from chunkspool import AsyncSpool, Settings, Spool
 from chunkspool.events import Event, encode
 from chunkspool.states import EndState
-from chunkspool.store.client import Store, scripts
+from chunkspool.store import scripts
+from chunkspool.store.client import Store
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.scripts import AppendReply
 

@@ -117,14 +117,14 @@ async def test_while_redis_is_away_nobody_waits_for_others_to_learn_it() -> None
     async with asyncio.timeout(PATIENCE):
         asked = (batcher.read(reads(1)) for _ in range(10 * BATCH_READS))
         errors = await asyncio.gather(*asked, return_exceptions=True)
-    assert {type(error) for error in errors} == {SpoolClosed}
+    assert {type(error) for error in errors} == {StoreUnavailable}
     assert len(store.batches) == 1
     store.error = None
     assert await batcher.read(reads(5)) == 5
 
 
 async def test_closing_lets_nobody_wait() -> None:
-    """What is under way and what waits is given up with `StoreUnavailable`."""
+    """What is under way and what waits is given up with `SpoolClosed`."""
     store = Store(turns=1_000_000)
     batcher = ReadBatcher(store, 1)
     asked = [asyncio.create_task(batcher.read(reads(1))) for _ in range(2 * BATCH_READS)]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from chunkspool import Entry
 from chunkspool.errors import CorruptLog
 from chunkspool.events import ReasoningDelta, TextDelta, UsageEvent, decode, encode
-from chunkspool.store.entries import Item, Unreadable, item_of, items_of_stream, opened, read_frame, seq_of
+from chunkspool.store.entries import Item, Unreadable, entry_of, item_of, items_of_stream, read_frame, seq_of
 
 TEXT = TextDelta(generation_id="g", text="tëxt\n")
 RAW = encode(TEXT)
@@ -60,7 +60,7 @@ def test_the_shortcut_agrees_with_the_full_check(fields: dict[str, object]) -> N
     if isinstance(item, Unreadable):
         assert item.why == judged(raw)
         with pytest.raises(CorruptLog) as raised:
-            opened(item)
+            entry_of(item)
         assert raised.value.seq == 1
     else:
         event = decode(raw, 1)
@@ -69,7 +69,7 @@ def test_the_shortcut_agrees_with_the_full_check(fields: dict[str, object]) -> N
 
 def test_an_entry_is_a_value() -> None:
     """Entries of the same place and event are equal, decoded or not, and survive copying and pickling."""
-    lazy, eager = opened(item_of(3, 4, RAW)), Entry(3, 4, TEXT, RAW)
+    lazy, eager = entry_of(item_of(3, 4, RAW)), Entry(3, 4, TEXT, RAW)
     assert lazy == eager
     assert hash(lazy) == hash(eager)
     assert lazy != Entry(4, 4, TEXT, RAW)
