@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from chunkspool.errors import ChunkspoolError
 from chunkspool.store.commands import ScriptCall, Transaction
@@ -35,13 +35,26 @@ class Publish:
     tenant: str
     chat_id: str
     generation_id: str
+    queue: str
+    task: str
 
     def __iter__(self) -> Iterator[Self]:
         """Yield itself to whoever drives the operation."""
         yield self
 
 
-Effect = ScriptCall[Any] | Transaction[Any] | Publish | Pause
+@dataclass(frozen=True, slots=True)
+class SendAll(Generic[T]):
+    """Send all of them in one round trip, not as of one moment; where one fails, its error is in its place."""
+
+    transactions: tuple[Transaction[T], ...]
+
+    def __iter__(self) -> Generator[Self, list[T | ChunkspoolError], list[T | ChunkspoolError]]:
+        """Yield itself to whoever drives the operation; return what it was sent."""
+        return (yield self)
+
+
+Effect = ScriptCall[Any] | Transaction[Any] | SendAll[Any] | Publish | Pause
 Operation = Generator[Effect, Any, T]
 """What an operation is: it yields effects, is sent what each has brought, and returns its own result."""
 

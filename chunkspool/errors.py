@@ -5,6 +5,7 @@ ChunkspoolError
 │   ├── InvalidId
 │   ├── InvalidRequest
 │   │   └── RequestTooLarge
+│   ├── EventTooLarge
 │   ├── InvalidCursor
 │   └── SettingsError
 ├── ChatNotFound
@@ -76,6 +77,16 @@ class RequestTooLarge(InvalidRequest):
         self.size = size
         self.limit = limit
         super().__init__(f"the request has {size} bytes and max_request_bytes is {limit}: shorten it")
+
+
+class EventTooLarge(InvalidInput):
+    """An event is larger than `max_event_bytes`: split it, or store it elsewhere and send its address."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        """Both are in bytes, encoded."""
+        self.size = size
+        self.limit = limit
+        super().__init__(f"the event has {size} bytes and max_event_bytes is {limit}: split it")
 
 
 class InvalidCursor(InvalidInput):
@@ -217,6 +228,11 @@ class Stopped(Interrupted):
 
 class Released(Interrupted):
     """The process is about to end and gave the generation up for another one: close the model's connection."""
+
+    def __init__(self, message: str, *, counts: bool = False) -> None:
+        """Say whether the attempt `counts` towards `max_attempts`."""
+        self.counts = counts
+        super().__init__(message)
 
 
 class BufferFull(ChunkspoolError):

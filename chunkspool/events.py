@@ -137,21 +137,37 @@ class Entry:
 
     A value, though not a frozen dataclass, which would take three times as long to make: do not assign to it. The
     readers of a chat share its entries. `store.entries` checks an entry when it is read; the event of a delta is
-    decoded when it is first asked for, so that who passes `raw` on does not pay for it.
+    decoded when it is first asked for, so that passing `raw` on costs no decoding.
     """
 
-    __slots__ = ("_event", "at", "generation_id", "raw", "seq", "type")
+    __slots__ = ("_event", "at", "generation_id", "log", "raw", "seq", "type")
 
     def __init__(
-        self, seq: int, at: int, event: Event | None, raw: bytes, of_type: str = "", generation_id: str = ""
+        self,
+        seq: int,
+        at: int,
+        event: Event | None,
+        raw: bytes,
+        of_type: str = "",
+        generation_id: str = "",
+        log: str = "",
     ) -> None:
-        """Make an entry. Without `event`, `raw` is known to be sound, of `of_type` and of `generation_id`."""
+        """Make an entry. Without `event`, `raw` is known to be sound, of `of_type` and of `generation_id`.
+
+        `log` is the identity of the log that holds it.
+        """
         self.seq = seq
         self.at = at
         self.raw = raw
+        self.log = log
         self.type = of_type if event is None else event.type
         self.generation_id = generation_id if event is None else event.generation_id
         self._event = event
+
+    @property
+    def cursor(self) -> str:
+        """What to pass as `after` to continue behind this entry. Unlike the bare seq, it notices another log."""
+        return f"{self.seq}.{self.log}-{self.at:x}"
 
     @property
     def event(self) -> Event:

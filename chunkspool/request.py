@@ -109,6 +109,7 @@ class Claim:
     attempt: int
     request: ModelRequest
     restarts: bool = False
+    request_id: str | None = None
 
 
 def _is_message(value: object) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from chunkspool.errors import ChunkspoolError
 from chunkspool.fold import Answer
 from chunkspool.ids import GenerationId
 from chunkspool.states import SeenState
@@ -69,3 +70,14 @@ class Stop:
 
     generation_id: GenerationId
     outcome: Literal["stopped", "stopping", "ended"]
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep did: the ids of the generations that it ended as lost, and what it could not look after, and why.
+
+    `failed` has the name of the index's member, `<tenant> <chat id> <generation id>`, with each error.
+    """
+
+    lost: tuple[str, ...] = ()
+    failed: tuple[tuple[str, ChunkspoolError], ...] = ()

@@ -7,6 +7,7 @@ import sys
 
 from celery import Celery, current_app, shared_task, signals
 from celery.exceptions import Reject
+from celery.utils.log import get_logger
 
 from chunkspool import Settings, Spool
 from chunkspool.errors import (
@@ -23,6 +24,8 @@ from chunkspool.errors import (
 from tasks import attempt
 from tasks.providers import load_provider
 from tasks.runtime import ProcessRuntime, Runtime
+
+logger = get_logger(__name__)
 
 PAUSE = 1.0
 """Seconds before a message is given back because of Redis: without it, message and worker would spin."""
@@ -64,9 +67,15 @@ def generate(tenant: str, chat_id: str, generation_id: str) -> dict[str, str]:
 @shared_task(name="chunkspool.sweep", ignore_result=True)
 def sweep() -> list[str]:
     """Return the ids of the generations that it has ended as lost. Every worker calls it from time to time."""
-    settings = Settings.from_env()
-    with Spool.from_settings(settings) as spool:
-        return list(spool.sweep(queue_is_empty=queue_is_empty(current_app, settings.worker.queue)))
+    lost: list[str] = []
+    with Spool.from_env() as spool:
+        # Those that this worker serves: other queues may be another broker's.
+        for queue in tuple(current_app.amqp.queues.consume_from):
+            swept = spool.sweep(queue=queue, queue_is_empty=queue_is_empty(current_app, queue))
+            lost += swept.lost
+            for member, error in swept.failed:
+                logger.warning("the sweep could not look after generation %s: %s", member, error)
+    return lost
 
 
 def queue_is_empty(app: Celery, queue: str) -> bool:

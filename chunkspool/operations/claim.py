@@ -15,6 +15,7 @@ from chunkspool.store import queries, scripts
 from chunkspool.store.entries import entry_of
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.pages import page_after
+from chunkspool.store.positions import Position
 from chunkspool.store.scripts import ClaimReply
 
 HELD_POLL = 0.5
@@ -59,7 +60,8 @@ def _prepare(keys: ChatKeys, generation_id: str, settings: Settings, reply: Clai
     if reply.attempt > 1 and settings.worker.recovery == "continue":
         # Only now, because before the claim the older attempt may still have written.
         prefix = yield from _find_text_to_continue(keys, generation_id)
-    return Claim(reply.attempt, stored_request(reply.request, prefix or ""), restarts=prefix is None)
+    request = stored_request(reply.request, prefix or "")
+    return Claim(reply.attempt, request, restarts=prefix is None, request_id=reply.request_id)
 
 
 def _find_text_to_continue(keys: ChatKeys, generation_id: str) -> Operation[str | None]:
@@ -68,7 +70,7 @@ def _find_text_to_continue(keys: ChatKeys, generation_id: str) -> Operation[str 
     answers: tuple[Answer, ...] = ()
     while True:
         try:
-            page = yield from page_after(keys, after)
+            page = yield from page_after(keys, Position(after))
             events = [entry_of(item).event for item in page.entries]
         except (CursorExpired, CorruptLog):
             return None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from chunkspool.effects import Operation, Publish
-from chunkspool.errors import ChatBusy, CorruptLog, EnqueueFailed, StoreError, StoreFull, StoreRefused
+from chunkspool.errors import ChatBusy, ChatContended, CorruptLog, EnqueueFailed, StoreError, StoreFull, StoreRefused
 from chunkspool.events import GenerationFailed, encode
 from chunkspool.ids import checked_id, new_generation_id
 from chunkspool.request import GenerationRequest, checked_on_active, checked_ttl
@@ -15,8 +15,9 @@ from chunkspool.settings import Settings
 from chunkspool.states import OnActive
 from chunkspool.store import queries, scripts
 from chunkspool.store.commands import ScriptCall
-from chunkspool.store.index import forget_places, remember_place
-from chunkspool.store.keys import ChatKeys
+from chunkspool.store.index import INDEX_MS, PLACE_MS, forget_places
+from chunkspool.store.keys import ChatKeys, QueueKeys
+from chunkspool.store.recovery import restore_head
 from chunkspool.store.scripts import EnqueueReply
 
 RACES = 100
@@ -42,7 +43,8 @@ def enqueue(
             checked_id(kind, given)
     generation_id = new_generation_id()
     # Before the generation itself: from its first moment on, a revoke and the sweep can find it.
-    yield from remember_place(keys, generation_id, ttl_ms)
+    queue, task = settings.worker.queue, settings.worker.task
+    yield from scripts.index(keys, QueueKeys(queue), generation_id, place_ms=ttl_ms + PLACE_MS, index_ms=INDEX_MS)
     call = partial(
         scripts.enqueue,
         keys,
@@ -51,21 +53,23 @@ def enqueue(
         model=request.model,
         on_active=on_active,
         ttl_ms=ttl_ms,
+        queue=queue,
+        task=task,
         request_id=request_id,
         owner=owner,
     )
     try:
         made = yield from _make(keys, on_active, call)
-    except (ChatBusy, CorruptLog, StoreFull, StoreRefused):
-        yield from forget_places(keys, [generation_id])
+    except (ChatBusy, ChatContended, CorruptLog, StoreFull, StoreRefused):
+        yield from forget_places(keys, [(generation_id, queue)])
         raise
     if made.outcome != "created":
-        yield from forget_places(keys, [generation_id])
+        yield from forget_places(keys, [(generation_id, queue)])
     generation = Generation(made.generation_id, keys.chat_id, made.after)
-    # A repeated request whose generation still waits is published again: the first caller may have died between its two
-    # steps, and a second message is harmless (claim).
-    if made.outcome == "created" or (yield from queries.is_queued(keys, generation.generation_id)):
-        yield from _publish(keys, generation.generation_id, request_id)
+    if made.outcome == "created":
+        yield from _publish(keys, generation_id, queue, task, request_id)
+    else:
+        yield from _publish_again(keys, generation.generation_id, settings)
     return generation
 
 
@@ -74,18 +78,35 @@ def _make(
 ) -> Operation[EnqueueReply]:
     """Make `call` with the active generations, again whenever these have changed meanwhile. Raises `ChatBusy`."""
     for _ in range(RACES):
-        active: tuple[str, ...] = () if on_active == "allow" else (yield from queries.active(keys))
-        made = yield from call(active=active)
+        active = yield from queries.active(keys)
+        if active is None:
+            yield from restore_head(keys)
+            continue
+        made = yield from call(active=() if on_active == "allow" else active)
         if made.outcome != "changed":
             break
-    if made.outcome in {"busy", "changed"}:
-        raise ChatBusy(keys.chat_id, made.active or active)
+    else:
+        raise ChatContended(keys.chat_id, "enqueue in it")
+    if made.outcome == "busy":
+        raise ChatBusy(keys.chat_id, made.active)
     return made
 
 
-def _publish(keys: ChatKeys, generation_id: str, request_id: str | None) -> Operation[None]:
+def _publish_again(keys: ChatKeys, generation_id: str, settings: Settings) -> Operation[None]:
+    """Publish the message of a repeated request whose generation still waits.
+
+    The first caller may have died between its two steps, and a second message is harmless (claim). Where the broker
+    cannot be reached now, the generation goes on waiting all the same: it may have its message.
+    """
+    (origin,) = yield from queries.origins(keys, [generation_id])
+    if origin.is_queued:
+        queue, task = origin.queue or settings.worker.queue, origin.task or settings.worker.task
+        yield from Publish(keys.tenant, keys.chat_id, generation_id, queue, task)
+
+
+def _publish(keys: ChatKeys, generation_id: str, queue: str, task: str, request_id: str | None) -> Operation[None]:
     try:
-        yield from Publish(keys.tenant, keys.chat_id, generation_id)
+        yield from Publish(keys.tenant, keys.chat_id, generation_id, queue, task)
     except EnqueueFailed as error:
         is_with_worker = False
         try:

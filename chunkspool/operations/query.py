@@ -11,7 +11,8 @@ from chunkspool.results import ChatStatus, Snapshot
 from chunkspool.store import queries, scripts
 from chunkspool.store.entries import entry_of
 from chunkspool.store.keys import ChatKeys
-from chunkspool.store.pages import checked_cursor, page_after
+from chunkspool.store.pages import page_after
+from chunkspool.store.positions import Position, checked_position
 
 MAX_LIMIT = 10_000
 """Entries of one `read`: their events are decoded in one go."""
@@ -19,10 +20,10 @@ MAX_LIMIT = 10_000
 
 def read(keys: ChatKeys, after: object, limit: int) -> Operation[list[Entry]]:
     """Return up to `limit` entries after the cursor. Raises `CorruptLog` where the first of them cannot be decoded."""
-    cursor = checked_cursor(after)
+    position = checked_position(after)
     if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_LIMIT:
         raise InvalidInput(f"limit={shown(limit)}: pass a whole number from 1 to {MAX_LIMIT}")
-    page = yield from page_after(keys, cursor, limit)
+    page = yield from page_after(keys, position, limit)
     entries: list[Entry] = []
     for item in page.entries:
         try:
@@ -40,7 +41,7 @@ def snapshot(keys: ChatKeys) -> Operation[Snapshot]:
     cursor, answers = found.first - 1, tuple[Answer, ...]()
     while True:
         try:
-            page = yield from page_after(keys, cursor)
+            page = yield from page_after(keys, Position(cursor))
         except CursorExpired as gap:
             cursor = gap.first - 1
             continue
@@ -65,15 +66,16 @@ def status(keys: ChatKeys) -> Operation[ChatStatus]:
         raise ChatNotFound(keys.chat_id)
     generations = yield from queries.statuses(keys, found.generation_ids, found.now)
     generations.sort(key=lambda generation: generation.after)
-    # Where the log has expired, so have its generations (see `store.pages.chat_state`).
-    active = found.active if found.first <= found.last else ()
+    # Where the log has expired, so have its generations (see `store.pages.chat_state`); one may expire before it.
+    known = {generation.generation_id for generation in generations}
+    active = tuple(one for one in found.active if one in known) if found.first <= found.last else ()
     return ChatStatus(keys.chat_id, found.first, found.last, active, tuple(generations), found.now)
 
 
 def mark_read(keys: ChatKeys, reader: str, seq: object) -> Operation[int]:
     """Note that the reader has read up to `seq`; return how far it has, which is never less than before."""
     checked_id("reader", reader)
-    wanted = checked_cursor(seq)
+    wanted = checked_position(seq).seq
     reply = yield from scripts.mark_read(keys, reader, wanted)
     if reply.outcome == "gone":
         raise ChatNotFound(keys.chat_id)

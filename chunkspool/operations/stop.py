@@ -32,9 +32,9 @@ def stop(keys: ChatKeys, generation_id: str | None, by: str, reason: str | None)
     return tuple(stops)
 
 
-def revoke(generation_id: str) -> Operation[Stop | None]:
+def revoke(generation_id: str, db: int) -> Operation[Stop | None]:
     """Stop the generation, in whichever chat it is; None for a task that is no generation, or no longer one."""
-    keys = yield from find_place(generation_id)
+    keys = yield from find_place(generation_id, db)
     if keys is None:
         return None
     try:
@@ -48,16 +48,18 @@ def erase(keys: ChatKeys) -> Operation[None]:
     """Erase the chat; no error if there is none."""
     for _ in range(RACES):
         found = yield from queries.inventory(keys)
-        request_ids = yield from queries.request_ids(keys, found.generation_ids)
+        origins = yield from queries.origins(keys, found.generation_ids)
+        if found.generation_ids:
+            # First the index: were the reply to the erase lost, nobody would know what is to be forgotten.
+            queues = (origin.queue for origin in origins)
+            yield from forget_places(keys, list(zip(found.generation_ids, queues, strict=True)))
         done = yield from scripts.erase(
             keys,
             active=found.active,
             generation_ids=found.generation_ids,
-            request_ids=request_ids,
+            request_ids=[origin.request_id for origin in origins if origin.request_id],
             listed=found.listed,
         )
         if done:
-            if found.generation_ids:
-                yield from forget_places(keys, found.generation_ids)
             return
     raise ChatContended(keys.chat_id, "be erased")

@@ -3,12 +3,18 @@
 A message is lost when its generation shows no sign of life and the message can be nowhere: the queue is empty, or
 workers have claimed generations that were enqueued later. A long queue alone loses nothing. kombu's Redis transport
 loses the message that a worker has popped and not yet noted when it dies; a broker that loses its data loses all of
-them. A generation without a sign of life after `lost_after` seconds fails: no reader waits for ever.
+them. Only a generation that stays silent for `lost_after` seconds after that fails: no reader waits for ever.
+
+Every queue is swept for itself, by its own workers: others may have another broker, or run another task.
 """
 
 from __future__ import annotations
 
-from chunkspool.effects import Operation, Publish
+from collections.abc import Sequence
+
+from chunkspool.effects import Operation, Publish, SendAll
+from chunkspool.errors import ChunkspoolError, EnqueueFailed, StoreError
+from chunkspool.results import Swept
 from chunkspool.settings import Settings
 from chunkspool.store import scripts
 from chunkspool.store.index import (
@@ -20,48 +26,71 @@ from chunkspool.store.index import (
     note_republished,
     note_swept,
 )
+from chunkspool.store.keys import QueueKeys
 
 
-def sweep(settings: Settings, *, queue_is_empty: bool) -> Operation[tuple[str, ...]]:
-    """Publish again and end what is lost; return the ids of what has ended. Raises `EnqueueFailed`.
+def sweep(settings: Settings, *, queue: str, queue_is_empty: bool, db: int) -> Operation[Swept]:
+    """Publish again and end what is lost in a queue. Raises `StoreError` or `EnqueueFailed` if none can be reached.
 
-    It does nothing while another process sweeps or has just done so.
+    It does nothing while another process sweeps this queue or has just done so.
     """
-    if not (yield from lock_sweep(max(1, round(settings.worker.sweep_interval * 800)))):
-        return ()
-    lost: list[str] = []
+    keys = QueueKeys(queue)
+    if not (yield from lock_sweep(keys, max(1, round(settings.worker.sweep_interval * 800)))):
+        return Swept()
+    whole = Swept()
     offset = 0
     while True:
-        members = yield from list_unfinished(offset)
-        page = yield from look_up(members)
-        watermark = max([page.watermark, *(one.enqueued for one in page.generations if one.claimed)])
+        page = yield from list_unfinished(keys, offset, db)
+        found = yield from SendAll(tuple(look_up(keys, member, page.now) for member in page.members))
+        # A generation that cannot be read is the fault of its own chat: the others are looked after all the same.
+        pairs = zip(page.members, found, strict=True)
+        failed = [(member.name, error) for member, error in pairs if isinstance(error, ChunkspoolError)]
+        seen = [one for one in found if isinstance(one, Unfinished)]
+        watermark = max([page.watermark, *(one.enqueued for one in seen if one.claimed)])
         # With an empty queue, the messages of all that were ever enqueued have come out of it.
         reached = page.now + 1 if queue_is_empty else watermark
-        over = [one.member for one in page.generations if one.is_over]
-        for one in page.generations:
-            if one.is_over:
-                continue
-            outcome = yield from _look_after(one, settings, reached, page.now)
-            if outcome == "lost":
-                lost.append(one.generation_id)
-            if outcome != "alive":
-                over.append(one.member)
-        yield from note_swept(watermark, over)
-        if len(members) < INDEX_PAGE:
-            return tuple(lost)
-        offset += INDEX_PAGE - len(over)
+        outcomes = yield from _look_after_all(seen, settings, keys, reached, page.now)
+        failed += [(one.member.name, error) for one, error in outcomes if isinstance(error, ChunkspoolError)]
+        lost = [one.member.generation_id for one, outcome in outcomes if outcome == "lost"]
+        over = [one.member.name for one, outcome in outcomes if isinstance(outcome, str) and outcome != "alive"]
+        fading = [one.member for one in seen if one.is_fading]
+        yield from note_swept(keys, watermark, [*page.foreign, *over], fading)
+        whole = Swept((*whole.lost, *lost), (*whole.failed, *failed))
+        if page.size < INDEX_PAGE:
+            return whole
+        offset += INDEX_PAGE - len(page.foreign) - len(over)
 
 
-def _look_after(one: Unfinished, settings: Settings, reached: int, now: int) -> Operation[str]:
+def _look_after_all(
+    seen: Sequence[Unfinished], settings: Settings, keys: QueueKeys, reached: int, now: int
+) -> Operation[list[tuple[Unfinished, str | ChunkspoolError]]]:
+    """Return for each what came of it: "over", "alive", what `lose` replied, or its own error."""
+    outcomes: list[tuple[Unfinished, str | ChunkspoolError]] = []
+    for one in seen:
+        outcome: str | ChunkspoolError = "over" if one.is_over(now) else "alive"
+        if outcome == "alive" and one.status:
+            try:
+                outcome = yield from _look_after(one, settings, keys, reached, now)
+            except (EnqueueFailed, StoreError):
+                raise
+            except ChunkspoolError as error:
+                outcome = error
+        outcomes.append((one, outcome))
+    return outcomes
+
+
+def _look_after(one: Unfinished, settings: Settings, keys: QueueKeys, reached: int, now: int) -> Operation[str]:
     """Publish its message again, or end it, if it is lost; return what `lose` replied, or "alive"."""
     lost_ms = round(settings.worker.lost_after * 1000)
     # Until then a message that a dead worker holds comes back by itself.
     republish_ms = min(lost_ms, round((settings.worker.redelivery + settings.log.lease) * 1000))
+    member = one.member
     if not one.is_passed_over(reached, now, republish_ms):
         return "alive"
-    if one.is_silent(now, lost_ms):
-        reply = yield from scripts.lose(one.keys, one.generation_id, silent_ms=lost_ms)
+    if one.is_lost(now, lost_ms):
+        reply = yield from scripts.lose(member.keys, member.generation_id, silent_ms=lost_ms)
         return reply.outcome
-    yield from Publish(one.keys.tenant, one.keys.chat_id, one.generation_id)
-    yield from note_republished(one.member, now)
+    task = one.task or settings.worker.task
+    yield from Publish(member.keys.tenant, member.keys.chat_id, member.generation_id, keys.queue, task)
+    yield from note_republished(keys, member, now)
     return "alive"

@@ -47,7 +47,7 @@ class Buffer:
 
     def __init__(self, generation_id: str, limit: int, max_event_bytes: int) -> None:
         """Begin at index 1, as every attempt does. The buffer is full from `limit` bytes on."""
-        self._generation = generation_id
+        self._generation_id = generation_id
         self._limit = limit
         self._max_chars = max(1, (max_event_bytes - 200) // WORST_ESCAPE)
         self._lock = threading.Lock()
@@ -56,6 +56,7 @@ class Buffer:
         self._failed: bytes | None = None
         self._index = 1
         self._in_flight: Batch | None = None
+        self._half: Piece | None = None
         self._size = 0
         self._room: Future[None] | None = None
         self._unblocked = False
@@ -68,8 +69,7 @@ class Buffer:
     def add_text(self, kind: Kind, text: str) -> bool:
         """Take a piece of text; return whether none was waiting before."""
         if len(text) > self._max_chars:
-            starts = range(0, len(text), self._max_chars)
-            was_empty, *_ = [self.add_text(kind, text[start : start + self._max_chars]) for start in starts]
+            was_empty, *_ = [self.add_text(kind, piece) for piece in _split(text, self._max_chars)]
             return was_empty
         size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
         return self._add(Piece(kind, text, size), size)
@@ -83,10 +83,14 @@ class Buffer:
         with self._lock:
             self._ending = (state, encoded) if self._failed is None else ("failed", self._failed)
 
-    def end_without_ending(self) -> None:
-        """Take note that no more comes and that there is no ending: the generation is released for another attempt."""
+    def end_without_ending(self, *, counts: bool) -> None:
+        """Take note that no more comes and that there is no ending: another attempt is to claim the generation.
+
+        `counts`: this one counts towards the attempts.
+        """
+        given_up: LastBatch = "abandoned" if counts else "released"
         with self._lock:
-            self._ending = ("released", None) if self._failed is None else ("failed", self._failed)
+            self._ending = (given_up, None) if self._failed is None else ("failed", self._failed)
 
     def wait_for_room(self) -> Future[None]:
         """Return a future that is done as soon as half of the buffer is free, or `unblock` is called."""
@@ -130,6 +134,7 @@ class Buffer:
         with self._lock:
             ended = self._ending is not None or (self._in_flight is not None and self._in_flight.ending is not None)
             self._pieces.clear()
+            self._half = None
             self._in_flight, self._index, self._size = None, index, 0
             self._failed = failed
             self._ending = ("failed", failed) if ended else None
@@ -152,15 +157,24 @@ class Buffer:
         size = 0
         while self._pieces and len(events) < BATCH_EVENTS and size < BATCH_BYTES:
             piece = self._pieces.popleft()
-            if isinstance(piece, bytes):
+            if self._half is not None and (isinstance(piece, bytes) or piece.kind != self._half.kind):
+                # Its other half does not come any more.
+                self._pieces.appendleft(piece)
+                piece, self._half = self._half, None
+                events += self._encode(piece.kind, piece.text)
+                size += piece.size
+            elif isinstance(piece, bytes):
                 events.append(piece)
                 size += len(piece)
             else:
-                text, taken = self._merge(piece)
+                text, taken = self._hold_half(piece.kind, *self._merge(piece))
                 events += self._encode(piece.kind, text)
                 size += taken
         ending = None
         if not self._pieces and self._ending is not None:
+            if self._half is not None:
+                events += self._encode(self._half.kind, self._half.text)
+                size, self._half = size + self._half.size, None
             ending, encoded = self._ending
             events += [] if encoded is None else [encoded]
             self._ending = None
@@ -169,6 +183,8 @@ class Buffer:
     def _merge(self, piece: Piece) -> tuple[str, int]:
         """Return the text of `piece` and of its neighbours of the same kind, and their bytes."""
         parts, chars, size = [piece.text], len(piece.text), piece.size
+        if self._half is not None:
+            parts, size, self._half = [self._half.text, *parts], size + self._half.size, None
         while self._pieces and chars < self._max_chars:
             following = self._pieces[0]
             if isinstance(following, bytes) or following.kind != piece.kind:
@@ -179,9 +195,40 @@ class Buffer:
             size += following.size
         return "".join(parts), size
 
+    def _hold_half(self, kind: Kind, text: str, size: int) -> tuple[str, int]:
+        """Keep back the first half of a character at the end of `text`, if its other half may come yet.
+
+        Models split an emoji between two tokens, which may be more than one flush apart: each half alone would be
+        stored as U+FFFD.
+        """
+        if not text or not _is_first_half(text[-1]):
+            return text, size
+        self._half = Piece(kind, text[-1], _HALF_BYTES)
+        return text[:-1], size - _HALF_BYTES
+
     def _encode(self, kind: Kind, text: str) -> list[bytes]:
-        pieces = [text[i : i + self._max_chars] for i in range(0, len(text), self._max_chars)]
-        return [encode_delta(self._generation, kind, piece) for piece in pieces]
+        return [encode_delta(self._generation_id, kind, piece) for piece in _split(text, self._max_chars)]
+
+
+_HALF_BYTES = 3
+"""Bytes of half a character in UTF-8, had it any."""
+
+
+def _is_first_half(char: str) -> bool:
+    """Tell whether this is the first half of a character that UTF-16 spells in two."""
+    return "\ud800" <= char <= "\udbff"
+
+
+def _split(text: str, longest: int) -> list[str]:
+    """Cut a text into pieces of at most `longest` characters, no character into halves."""
+    pieces, start = [], 0
+    while start < len(text):
+        end = min(start + longest, len(text))
+        if end < len(text) and end - start > 1 and _is_first_half(text[end - 1]):
+            end -= 1
+        pieces.append(text[start:end])
+        start = end
+    return pieces
 
 
 def encode_delta(generation_id: str, kind: Kind, text: str) -> bytes:

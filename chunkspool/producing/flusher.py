@@ -7,6 +7,7 @@ import itertools
 import threading
 import time
 from collections import deque
+from dataclasses import dataclass
 from typing import Any
 
 import redis
@@ -39,6 +40,18 @@ NOT_WRITTEN = ("store_unavailable", "The answer could not be written any more.",
 """Code, message and retryable of a generation that fails because of Redis."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Release:
+    """That this process gives up what it runs. `counts`: the attempts count."""
+
+    counts: bool
+
+    def error(self, outbox: Outbox) -> Released:
+        """Return what the producer of an outbox is told."""
+        message = f"generation {outbox.generation_id} is released: this process is about to end"
+        return Released(message, counts=self.counts)
+
+
 class Flusher:
     """Writes for all outboxes that are open. Its thread starts with the first one and ends with `close`."""
 
@@ -58,7 +71,7 @@ class Flusher:
         self._pauses = RetryBudget()
         self._thread: threading.Thread | None = None
         self._closing = False
-        self._releasing = False
+        self._releasing: _Release | None = None
 
     def open(self, outbox: Outbox) -> None:
         """Begin to write for an outbox, and to keep its lease alive. Raises `SpoolClosed`."""
@@ -72,8 +85,8 @@ class Flusher:
                 self._thread.start()
             self._wake.notify()
             releasing = self._releasing
-        if releasing:
-            outbox.interrupt(_released(outbox))
+        if releasing is not None:
+            outbox.interrupt(releasing.error(outbox))
 
     def mark(self, outbox: Outbox) -> None:
         """Note that the outbox has something to write."""
@@ -88,13 +101,17 @@ class Flusher:
         for outbox in stopped:
             outbox.interrupt(Stopped(f"generation {generation_id} was stopped"))
 
-    def release(self) -> None:
-        """Interrupt all generations that run here, and those that will: this process is about to end."""
+    def release(self, *, counts: bool) -> None:
+        """Interrupt all generations that run here, and those that will: this process is about to end.
+
+        `counts`: their attempts count towards `max_attempts`.
+        """
         with self._wake:
-            self._releasing = True
+            self._releasing = self._releasing or _Release(counts)
+            releasing = self._releasing
             outboxes = tuple(self._outboxes)
         for outbox in outboxes:
-            outbox.interrupt(_released(outbox))
+            outbox.interrupt(releasing.error(outbox))
 
     def beat_now(self) -> None:
         """Send a heartbeat for every outbox: a pushed stop may have been missed, and the reply carries the flag."""
@@ -186,6 +203,7 @@ class Flusher:
             lease_ms=round(self._settings.lease * 1000),
             events=batch.events if batch else (),
             ending=batch.ending if batch else None,
+            request_id=outbox.request_id,
         )
 
     def _send(self, calls: list[ScriptCall[AppendReply]]) -> list[AppendReply | Exception]:
@@ -225,7 +243,7 @@ class Flusher:
         elif batch is not None and batch.ending is not None:
             self._outboxes.discard(outbox)
             if reply.status == "running":
-                outbox.give_up(outbox.interruption or _released(outbox))
+                outbox.give_up(outbox.interruption or _Release(counts=False).error(outbox))
             else:
                 outbox.end(reply.status)
         else:
@@ -262,10 +280,6 @@ class Flusher:
     def _drop(self, outbox: Outbox, error: ChunkspoolError) -> None:
         self._outboxes.discard(outbox)
         outbox.give_up(error)
-
-
-def _released(outbox: Outbox) -> Released:
-    return Released(f"generation {outbox.generation_id} is released: this process is about to end")
 
 
 def _loss(outbox: Outbox, reply: AppendReply) -> ChunkspoolError:

@@ -16,11 +16,14 @@ from chunkspool.store.keys import ChatKeys
 class Outbox:
     """What producer and flusher know of one attempt."""
 
-    def __init__(self, keys: ChatKeys, generation_id: str, attempt: int, settings: LogSettings) -> None:
+    def __init__(
+        self, keys: ChatKeys, generation_id: str, attempt: int, settings: LogSettings, request_id: str | None = None
+    ) -> None:
         """Begin with an empty buffer."""
         self.keys = keys
         self.generation_id = generation_id
         self.attempt = attempt
+        self.request_id = request_id
         self.buffer = Buffer(generation_id, settings.buffer_bytes, settings.max_event_bytes)
         self.ended: Future[str] = Future()
         """The generation's state once its ending is written, or the error for which none could be."""

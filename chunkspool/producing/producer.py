@@ -9,9 +9,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from chunkspool.errors import (
     BufferFull,
+    EventTooLarge,
     Fenced,
     Interrupted,
     InvalidInput,
@@ -20,6 +22,7 @@ from chunkspool.errors import (
     SpoolClosed,
     Stopped,
     StoreError,
+    shown,
 )
 from chunkspool.events import (
     DataEvent,
@@ -41,6 +44,10 @@ from chunkspool.provider import ModelRequest
 from chunkspool.request import Claim
 from chunkspool.settings import Settings
 from chunkspool.states import EndState
+
+MAX_FINISH_REASON = 200
+"""Characters of a finish reason: it is an event that every reader gets."""
+_INTERNAL_ERROR = ("internal_error", "The worker failed with {}.", False)
 
 
 class Producer:
@@ -117,6 +124,8 @@ class Producer:
 
     def finish(self, reason: str) -> None:
         """Set the `finish_reason` that `generation.completed` will carry; "stop" unless set."""
+        if not isinstance(reason, str) or not 0 < len(reason) <= MAX_FINISH_REASON:
+            raise InvalidInput(f"finish takes a str of 1 to {MAX_FINISH_REASON} characters, not {shown(reason)}")
         self._finish_reason = reason
 
     def restart(self) -> None:
@@ -212,9 +221,14 @@ class Producer:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or kind.__name__
             raise InvalidInput(f"{where}: {first['msg']}") from None
-        if len(encoded) > self._settings.log.max_event_bytes:
-            limit = self._settings.log.max_event_bytes
-            raise InvalidInput(f"the event has {len(encoded)} bytes and max_event_bytes is {limit}: split it")
+        limit = self._settings.log.max_event_bytes
+        if len(encoded) > limit:
+            raise EventTooLarge(len(encoded), limit)
+        try:
+            from_json(encoded)
+        except ValueError as error:
+            # Better now than for every reader: writing JSON takes depths and numbers that reading it does not.
+            raise InvalidInput(f"the event is nested too deep, or has too large a number: {error}") from None
         self._make_room()
         if self._outbox.buffer.add_event(encoded):
             self._flusher.mark(self._outbox)
@@ -240,10 +254,9 @@ class Producer:
         if self._outbox.ended.done():
             return
         if isinstance(error, Released):
-            self._outbox.buffer.end_without_ending()
+            self._outbox.buffer.end_without_ending(counts=error.counts)
         else:
-            state, event = _ending(self.generation_id, error, self._finish_reason)
-            self._outbox.buffer.end(state, encode(event))
+            self._outbox.buffer.end(*_encode_ending(self.generation_id, error, self._finish_reason))
         self._flusher.mark(self._outbox)
 
     def _settle(self, cause: BaseException | None, failure: BaseException | None) -> bool:
@@ -264,6 +277,22 @@ class Producer:
         return absorbed
 
 
+def _encode_ending(generation_id: str, error: BaseException | None, finish_reason: str) -> tuple[EndState, bytes]:
+    """Return the ending, whatever left the block: one that could not be written would leave the generation immortal."""
+    try:
+        state, event = _ending(generation_id, error, finish_reason)
+        return state, encode(event)
+    except ValueError:  # an exception of somebody else's, with fields that no event can have
+        code, message, retryable = _INTERNAL_ERROR
+        failed = GenerationFailed(
+            generation_id=generation_id,
+            code=code,
+            message=message.format(type(error).__name__),
+            retryable=retryable,
+        )
+        return "failed", encode(failed)
+
+
 def _ending(generation_id: str, error: BaseException | None, finish_reason: str) -> tuple[EndState, Ending]:
     """Return the ending for what left the block. After a stop, the script writes the stop's own event instead."""
     if error is None:
@@ -282,4 +311,7 @@ def _explain(error: BaseException) -> tuple[str, str, bool]:
         return NOT_WRITTEN
     if not isinstance(error, Exception):
         return "cancelled", "The worker gave up on the answer.", True
-    return "internal_error", f"The worker failed with {type(error).__name__}.", False
+    if isinstance(error, EventTooLarge):
+        return "event_too_large", f"An event of the answer has {error.size} bytes; the limit is {error.limit}.", False
+    code, message, retryable = _INTERNAL_ERROR
+    return code, message.format(type(error).__name__), retryable

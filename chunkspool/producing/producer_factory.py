@@ -33,23 +33,23 @@ class ProducerFactory:
         self._settings = settings
         self._threads = PerProcess(self._start_threads)
         self._closed = threading.Event()
-        self._releasing = threading.Event()
+        self._releasing: bool | None = None  # whether the released attempts count; None: nothing is released
 
     def make(self, keys: ChatKeys, generation_id: str, claim: Claim) -> Producer:
         """Return the producer of a generation that was just claimed. Raises `SpoolClosed`."""
-        outbox = Outbox(keys, generation_id, claim.attempt, self._settings.log)
+        outbox = Outbox(keys, generation_id, claim.attempt, self._settings.log, claim.request_id)
         return Producer(outbox, self._flusher(), self._settings, claim)
 
-    def release(self) -> None:
+    def release(self, *, counts: bool) -> None:
         """Make all producers of this process leave without an ending, and those to come."""
-        self._releasing.set()
+        self._releasing = counts if self._releasing is None else self._releasing
         threads = self._threads.peek()
         if threads is not None:
-            threads.flusher.release()
+            threads.flusher.release(counts=self._releasing)
 
     def is_releasing(self) -> bool:
         """Tell whether nothing more is to be claimed here."""
-        return self._releasing.is_set()
+        return self._releasing is not None
 
     def close(self) -> None:
         """Write what waits, then end the threads."""
@@ -67,8 +67,8 @@ class ProducerFactory:
         if self._closed.is_set():
             self.close()
             raise SpoolClosed
-        if self._releasing.is_set():
-            threads.flusher.release()
+        if self._releasing is not None:
+            threads.flusher.release(counts=self._releasing)
         return threads.flusher
 
     def _start_threads(self) -> _Threads:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import redis
 from redis.exceptions import RedisError
 
 from chunkspool.producing.flusher import Flusher
 from chunkspool.retry import RetryBudget
-from chunkspool.store.commands import as_text
-from chunkspool.store.keys import STOPS
+from chunkspool.store.client import database_of
+from chunkspool.store.keys import stops_channel
 
 LISTEN_SECONDS = 0.25
 """How long one wait for a message lasts: closing takes no longer."""
@@ -23,6 +24,7 @@ class StopListener:
         """`client` stays its owner's to close."""
         self._client = client
         self._flusher = flusher
+        self._channel = stops_channel(database_of(client))
         self._closing = threading.Event()
         self._retry = RetryBudget()
         self._thread = threading.Thread(target=self._run, name="chunkspool-stops", daemon=True)
@@ -47,16 +49,21 @@ class StopListener:
     def _listen(self) -> None:
         pubsub = self._client.pubsub()  # type: ignore[no-untyped-call]
         try:
-            pubsub.subscribe(STOPS)
+            pubsub.subscribe(self._channel)
             while not self._closing.is_set():
                 message = pubsub.get_message(timeout=LISTEN_SECONDS)
                 if message is None:
                     continue
                 if message["type"] == "message":
-                    self._flusher.stop(as_text(message["data"]))
+                    self._flusher.stop(_text_of(message["data"]))
                 else:
                     # (Re)subscribed. A stop that was pushed before this moment is told by a heartbeat's reply.
                     self._retry.renew()
                     self._flusher.beat_now()
         finally:
             pubsub.close()
+
+
+def _text_of(data: Any) -> str:
+    # Whoever may publish may publish anything; what is no id stops nothing.
+    return data.decode(errors="replace") if isinstance(data, bytes) else str(data)

@@ -157,8 +157,9 @@ class ChannelTable:
         if channel is not None and channel.readers:
             channel.heard = True
             frame = read_frame(data)
-            for reader in channel.readers:
-                reader.offer(frame)
+            if frame is not None:
+                for reader in channel.readers:
+                    reader.offer(frame)
 
     def confirm_subscribe(self, name: bytes) -> None:
         """Take Redis's confirmation. Those who listened on an earlier connection may have missed something: probe."""
@@ -228,7 +229,7 @@ class ChannelTable:
         if probe.channel.heard:
             return
         for reader in probe.readers:
-            if isinstance(seen, Exception) or not reader.cursor.agrees(seen):
+            if isinstance(seen, Exception) or not reader.cursor.take_probe(seen):
                 reader.mark_stale()
 
     def fail(self, error: Exception) -> None:

@@ -16,7 +16,7 @@ from chunkspool.reading.read_batcher import ReadBatcher
 from chunkspool.reading.reader import Reader
 from chunkspool.retry import RetryBudget
 from chunkspool.store.client import AsyncStore
-from chunkspool.store.commands import Transaction
+from chunkspool.store.commands import ScriptCall, Transaction
 
 T = TypeVar("T")
 LINGER = 1.0
@@ -33,7 +33,8 @@ class AsyncHub:
         self._tick = recheck / TICKS
         self._notified = asyncio.Event()
         self._channels = ChannelTable(self._notified.set)
-        self._batcher = ReadBatcher(AsyncStore(client), share_of(client))
+        self._store = AsyncStore(client)
+        self._batcher = ReadBatcher(self._store, share_of(client))
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -42,6 +43,12 @@ class AsyncHub:
         if self._closed:
             raise SpoolClosed
         return await self._batcher.read(read)
+
+    async def call(self, call: ScriptCall[T]) -> T:
+        """Send the call. Raises `StoreError` or `SpoolClosed`."""
+        if self._closed:
+            raise SpoolClosed
+        return await self._store.send(call)
 
     def join(self, reader: Reader) -> None:
         """Bring the frames of its chat to `reader`."""
@@ -103,6 +110,9 @@ class AsyncHub:
             try:
                 await asyncio.wait([hearing])
             finally:
+                # The next connection begins without subscriptions, also where this one was left because nobody was
+                # there: somebody may have come in this very moment.
+                self._channels.disconnect()
                 await connection.close()
 
     async def _serve(self, connection: AsyncPubSubConnection, hearing: asyncio.Task[None], retry: RetryBudget) -> None:

@@ -16,7 +16,7 @@ from chunkspool.reading.pubsub import PubSubConnection, share_of
 from chunkspool.reading.reader import Reader
 from chunkspool.retry import RetryBudget
 from chunkspool.store.client import Store
-from chunkspool.store.commands import Transaction
+from chunkspool.store.commands import ScriptCall, Transaction
 
 T = TypeVar("T")
 LINGER = 1.0
@@ -41,6 +41,10 @@ class ThreadHub:
     def read(self, read: Transaction[T]) -> T:
         """Send the read when it is its turn. Raises what it raises, `StoreError` or `SpoolClosed`."""
         return self._process.get().read(read)
+
+    def call(self, call: ScriptCall[T]) -> T:
+        """Send the call. Raises `StoreError` or `SpoolClosed`."""
+        return self._process.get().read(call)
 
     def join(self, reader: Reader) -> None:
         """Bring the frames of its chat to `reader`."""
@@ -79,7 +83,7 @@ class _ProcessHub:
         self._connection: PubSubConnection | None = None
         self._thread: threading.Thread | None = None
 
-    def read(self, read: Transaction[T]) -> T:
+    def read(self, read: Transaction[T] | ScriptCall[T]) -> T:
         if self._closing.is_set():
             raise SpoolClosed
         if not self._slots.acquire(timeout=self._read_timeout):

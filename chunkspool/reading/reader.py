@@ -12,9 +12,11 @@ from chunkspool.effects import Pause
 from chunkspool.errors import StoreUnavailable
 from chunkspool.reading.cursor import Cursor
 from chunkspool.retry import RetryBudget
-from chunkspool.store.commands import Transaction
+from chunkspool.store.commands import ScriptCall, Transaction
 from chunkspool.store.entries import Frame, Item, Unreadable
 from chunkspool.store.pages import Page
+from chunkspool.store.positions import Position
+from chunkspool.store.recovery import restore_head
 
 BUFFER_EVENTS = 500
 BUFFER_BYTES = 256 * 1024
@@ -38,7 +40,7 @@ class Wait:
     """Wait until the waiter is set."""
 
 
-ReaderEffect = Transaction[Any] | Listen | Wait | Pause
+ReaderEffect = Transaction[Any] | ScriptCall[Any] | Listen | Wait | Pause
 LISTEN, WAIT = Listen(), Wait()
 
 
@@ -69,7 +71,7 @@ class Reader:
     def begin(self) -> Generator[ReaderEffect, Any, None]:
         """Read the first page. What is wrong with the chat or the cursor is raised here."""
         yield from self._find_start()
-        self._take_page((yield from self.cursor.page()))
+        yield from self._take_page((yield from self.cursor.page()))
 
     def refill(self) -> Generator[ReaderEffect, Any, None]:
         """Get at least one entry into `ready`, or the cursor to its end."""
@@ -115,20 +117,22 @@ class Reader:
 
     def _find_start(self) -> Generator[ReaderEffect, Any, None]:
         if self._start is not None:
-            self.cursor.seq = yield from self._start
+            self.cursor.start_at(Position((yield from self._start)))
             self._start = None
 
     def _catch_up(self) -> Generator[ReaderEffect, Any, None]:
         try:
             page = yield from self.cursor.page()
+            self._retry.renew()
+            yield from self._take_page(page)
         except StoreUnavailable as error:
             yield from Pause(self._retry.pause_after(error))
-        else:
-            self._retry.renew()
-            self._take_page(page)
 
-    def _take_page(self, page: Page) -> None:
+    def _take_page(self, page: Page) -> Generator[ReaderEffect, Any, None]:
         self.ready.extend(self.cursor.take_page(page))
+        if page.head_lost:
+            self.cursor.invalidate()  # whether anything is active is known by the next page
+            yield from restore_head(self.cursor.keys)
 
     def _has_room(self, frame: Frame) -> bool:
         """Count without looking at what was taken meanwhile; only where that seems too much, count anew."""

@@ -14,7 +14,7 @@ from chunkspool.reading.cursor import Cursor
 from chunkspool.reading.hub_asyncio import AsyncHub
 from chunkspool.reading.hub_threads import ThreadHub
 from chunkspool.reading.reader import Listen, Reader, ReaderEffect, Wait
-from chunkspool.store.commands import Transaction
+from chunkspool.store.commands import ScriptCall, Transaction
 from chunkspool.store.entries import entry_of
 
 
@@ -66,6 +66,8 @@ class Subscription:
         match effect:
             case Transaction():
                 return self._hub.read(effect)
+            case ScriptCall():
+                return self._hub.call(effect)
             case Listen():
                 self._hub.join(self._reader)
             case Wait():
@@ -124,6 +126,8 @@ class AsyncSubscription:
         match effect:
             case Transaction():
                 return await self._hub.read(effect)
+            case ScriptCall():
+                return await self._hub.call(effect)
             case Listen():
                 self._hub.join(self._reader)
             case Wait():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from chunkspool.effects import Effect, Operation, Pause, Publish, drive_async
+from chunkspool.effects import Effect, Operation, Pause, Publish, SendAll, drive_async
 from chunkspool.errors import SettingsError
 from chunkspool.events import Entry
 from chunkspool.operations import claim, enqueue, query, stop
@@ -21,7 +21,7 @@ from chunkspool.producing.producer import Producer
 from chunkspool.producing.producer_factory import ProducerFactory
 from chunkspool.reading.hub_asyncio import AsyncHub
 from chunkspool.reading.subscription import AsyncSubscription
-from chunkspool.results import ChatStatus, Generation, Snapshot, Stop
+from chunkspool.results import ChatStatus, Generation, Snapshot, Stop, Swept
 from chunkspool.settings import Settings
 from chunkspool.spool.arguments import (
     Messages,
@@ -33,7 +33,7 @@ from chunkspool.spool.arguments import (
 )
 from chunkspool.spool.dispatch import Dispatcher
 from chunkspool.states import OnActive
-from chunkspool.store.client import AsyncStore, connect, connect_async
+from chunkspool.store.client import AsyncStore, connect, connect_async, database_of
 from chunkspool.store.keys import ChatKeys
 
 if TYPE_CHECKING:  # so that `import chunkspool` does not load Celery
@@ -60,6 +60,7 @@ class AsyncSpool:
         """
         self.settings = settings or Settings.checked({"tenant": tenant})
         self._store = AsyncStore(redis)
+        self._db = database_of(redis)
         self._dispatcher = Dispatcher(self.settings, celery_app) if celery_app or settings else None
         self._producers = None if writer is None else ProducerFactory(writer, self.settings)
         self._hub = AsyncHub(redis, read_timeout=self.settings.log.read_timeout, recheck=self.settings.log.recheck)
@@ -125,13 +126,13 @@ class AsyncSpool:
         return await asyncio.shield(task)
 
     def subscribe(
-        self, chat_id: str, after: int | None = None, *, reader: str | None = None, until: str = "idle"
+        self, chat_id: str, after: int | str | None = None, *, reader: str | None = None, until: str = "idle"
     ) -> AsyncSubscription:
         """Replay what comes after the cursor `after`, then follow; in an `async with` block. See `Spool.subscribe`."""
         keys = self._keys(chat_id)
         return AsyncSubscription(self._hub, *starting_point(keys, after, reader, until))
 
-    async def read(self, chat_id: str, after: int = 0, limit: int = 500) -> list[Entry]:
+    async def read(self, chat_id: str, after: int | str = 0, limit: int = 500) -> list[Entry]:
         """Return up to `limit` entries after the cursor `after`, without waiting. Raises what `subscribe` does."""
         return await self._run(query.read(self._keys(chat_id), after, limit))
 
@@ -149,9 +150,9 @@ class AsyncSpool:
         """Stop one generation, or all that are active in the chat. See `Spool.stop`."""
         return await self._run(stop.stop(self._keys(chat_id), generation_id, "user", reason))
 
-    async def revoke(self, task_id: str) -> Stop | None:
-        """Stop a generation by its Celery task's id alone. See `Spool.revoke`."""
-        return await self._run(stop.revoke(task_id))
+    async def revoke(self, generation_id: str) -> Stop | None:
+        """Stop a generation by its id alone. See `Spool.revoke`."""
+        return await self._run(stop.revoke(generation_id, self._db))
 
     async def status(self, chat_id: str) -> ChatStatus:
         """Say how the chat and its generations stand. Raises `ChatNotFound` or `StoreError`."""
@@ -165,9 +166,11 @@ class AsyncSpool:
         """Remove every key of the chat. See `Spool.erase`."""
         await self._run(stop.erase(self._keys(chat_id)))
 
-    async def sweep(self, *, queue_is_empty: bool) -> tuple[str, ...]:
-        """Send lost messages anew and end what stays lost. See `Spool.sweep`."""
-        return await self._run(sweep(self.settings, queue_is_empty=queue_is_empty))
+    async def sweep(self, *, queue_is_empty: bool, queue: str | None = None) -> Swept:
+        """Publish lost messages again and end what stays lost. See `Spool.sweep`."""
+        return await self._run(
+            sweep(self.settings, queue=queue or self.settings.worker.queue, queue_is_empty=queue_is_empty, db=self._db)
+        )
 
     @asynccontextmanager
     async def produce(self, chat_id: str, generation_id: str, *, wait: float = 0) -> AsyncIterator[Producer]:
@@ -180,10 +183,10 @@ class AsyncSpool:
         async with self._producers.make(keys, generation_id, taken) as out:
             yield out
 
-    def release(self) -> None:
+    def release(self, *, counts: bool = False) -> None:
         """Free all generations that this process writes, from whichever thread. See `Spool.release`."""
         if self._producers is not None:
-            self._producers.release()
+            self._producers.release(counts=counts)
 
     async def aclose(self) -> None:
         """End the readers and the threads of `produce`, and close the connections that this spool made itself.
@@ -211,7 +214,7 @@ class AsyncSpool:
         await self.aclose()
 
     def _keys(self, chat_id: str) -> ChatKeys:
-        return ChatKeys(self.settings.log.tenant, chat_id)
+        return ChatKeys(self.settings.log.tenant, chat_id, self._db)
 
     async def _run(self, operation: Operation[T]) -> T:
         return await drive_async(operation, self._perform)
@@ -220,7 +223,10 @@ class AsyncSpool:
         need_open(self._closed)
         if isinstance(effect, Publish):
             publish = need_dispatcher(self._dispatcher).publish
-            await asyncio.to_thread(publish, effect.tenant, effect.chat_id, effect.generation_id)
+            message = effect.tenant, effect.chat_id, effect.generation_id, effect.queue, effect.task
+            await asyncio.to_thread(publish, *message)
+        elif isinstance(effect, SendAll):
+            return await self._store.send_all(effect.transactions, at_once=False)
         elif isinstance(effect, Pause):
             await asyncio.sleep(effect.seconds)
         else:

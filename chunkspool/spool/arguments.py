@@ -24,7 +24,7 @@ def settings_from_urls(redis_url: str, broker_url: str | None, tenant: str) -> S
 
 
 def starting_point(
-    keys: ChatKeys, after: int | None, reader: str | None, until: str
+    keys: ChatKeys, after: int | str | None, reader: str | None, until: str
 ) -> tuple[Cursor, Transaction[int] | None]:
     """Return a subscription's cursor, and the read of where it begins if only `reader` says that."""
     cursor = Cursor(keys, 0 if after is None else after, until)

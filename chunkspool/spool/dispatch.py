@@ -42,16 +42,16 @@ class Dispatcher:
         self._given = app
         self._broker = PerProcess(self._open_broker)
 
-    def publish(self, tenant: str, chat_id: str, generation_id: str) -> None:
-        """Send the message; its task id is the generation's id. Raises `EnqueueFailed`."""
+    def publish(self, tenant: str, chat_id: str, generation_id: str, queue: str, task: str) -> None:
+        """Send the message to `queue`; its task id is the generation's id. Raises `EnqueueFailed`."""
         try:
             broker = self._broker.get()
             with broker.producers.acquire(block=True, timeout=self._settings.worker.publish_timeout) as producer:
                 broker.app.send_task(
-                    self._settings.worker.task,
+                    task,
                     args=[tenant, chat_id, generation_id],
                     task_id=generation_id,
-                    queue=self._settings.worker.queue,
+                    queue=queue,
                     ignore_result=True,
                     serializer="json",
                     retry=True,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from redis import Redis
 
-from chunkspool.effects import Effect, Operation, Pause, Publish, drive
+from chunkspool.effects import Effect, Operation, Pause, Publish, SendAll, drive
 from chunkspool.events import Entry
 from chunkspool.operations import claim, enqueue, query, stop
 from chunkspool.operations.sweep import sweep
@@ -19,7 +19,7 @@ from chunkspool.producing.producer import Producer
 from chunkspool.producing.producer_factory import ProducerFactory
 from chunkspool.reading.hub_threads import ThreadHub
 from chunkspool.reading.subscription import Subscription
-from chunkspool.results import ChatStatus, Generation, Snapshot, Stop
+from chunkspool.results import ChatStatus, Generation, Snapshot, Stop, Swept
 from chunkspool.settings import Settings
 from chunkspool.spool.arguments import (
     Messages,
@@ -31,7 +31,7 @@ from chunkspool.spool.arguments import (
 )
 from chunkspool.spool.dispatch import Dispatcher
 from chunkspool.states import OnActive
-from chunkspool.store.client import Store, connect
+from chunkspool.store.client import Store, connect, database_of
 from chunkspool.store.keys import ChatKeys
 
 if TYPE_CHECKING:  # so that `import chunkspool` does not load Celery
@@ -58,6 +58,7 @@ class Spool:
         """
         self.settings = settings or Settings.checked({"tenant": tenant})
         self._store = Store(redis)
+        self._db = database_of(redis)
         self._dispatcher = Dispatcher(self.settings, celery_app) if celery_app or settings else None
         self._producers = ProducerFactory(redis, self.settings)
         self._hub = ThreadHub(redis, read_timeout=self.settings.log.read_timeout, recheck=self.settings.log.recheck)
@@ -123,19 +124,20 @@ class Spool:
         )
 
     def subscribe(
-        self, chat_id: str, after: int | None = None, *, reader: str | None = None, until: str = "idle"
+        self, chat_id: str, after: int | str | None = None, *, reader: str | None = None, until: str = "idle"
     ) -> Subscription:
         """Replay what comes after the cursor `after`, then follow; to be used in a `with` block.
 
-        Without `after` it begins where `reader` left off (see `mark_read`), or at the chat's first event. `until`:
-        "idle" (until nothing is active in the chat), "forever", or a generation's id (until its ending).
+        `after` is the seq of the last event you have, or that entry's `cursor`, which also notices when the log is
+        another one by now. Without `after` it begins where `reader` left off (see `mark_read`), or at the chat's first
+        event. `until`: "idle" (until nothing is active in the chat), "forever", or a generation's id (to its ending).
         Raises `InvalidCursor` and `InvalidId` here; entering the block or iterating raises `ChatNotFound`,
         `GenerationNotFound`, `CursorExpired`, `CursorAhead`, `CorruptLog` or `StoreError`.
         """
         keys = self._keys(chat_id)
         return Subscription(self._hub, *starting_point(keys, after, reader, until))
 
-    def read(self, chat_id: str, after: int = 0, limit: int = 500) -> list[Entry]:
+    def read(self, chat_id: str, after: int | str = 0, limit: int = 500) -> list[Entry]:
         """Return up to `limit` entries after the cursor `after`, without waiting. Raises what `subscribe` does."""
         return self._run(query.read(self._keys(chat_id), after, limit))
 
@@ -157,13 +159,13 @@ class Spool:
         """
         return self._run(stop.stop(self._keys(chat_id), generation_id, "user", reason))
 
-    def revoke(self, task_id: str) -> Stop | None:
-        """Stop a generation by its Celery task's id alone, whoever's it is; None if the task is no generation.
+    def revoke(self, generation_id: str) -> Stop | None:
+        """Stop a generation by its id alone, which is its Celery task's, too; None for a task that is no generation.
 
         Celery's own revoke is a message to the workers that are up, and lost without them. This one is kept in Redis:
         a worker that comes up later skips the task. Raises `InvalidId` or `StoreError`.
         """
-        return self._run(stop.revoke(task_id))
+        return self._run(stop.revoke(generation_id, self._db))
 
     def status(self, chat_id: str) -> ChatStatus:
         """Say how the chat and its generations stand. Raises `ChatNotFound` or `StoreError`."""
@@ -177,13 +179,16 @@ class Spool:
         """Remove every key of the chat; live attempts are stopped, readers get `ChatNotFound`. Raises `StoreError`."""
         self._run(stop.erase(self._keys(chat_id)))
 
-    def sweep(self, *, queue_is_empty: bool) -> tuple[str, ...]:
-        """Send lost messages of all tenants anew; end what stays lost, and return the ids of what has ended.
+    def sweep(self, *, queue_is_empty: bool, queue: str | None = None) -> Swept:
+        """Publish lost messages of a queue again, whoever's they are; end what stays lost, and return what was done.
 
-        `queue_is_empty`: the broker holds no message of a generation. Any number of processes may call it; within one
-        `sweep_interval` the first of them does the work. Raises `EnqueueFailed` or `StoreError`.
+        `queue` is the settings' own unless given. `queue_is_empty`: the broker holds no message in it. Any number of
+        processes may call it; within one `sweep_interval` the first of them does the work. A generation that cannot be
+        read stops nobody else's (`Swept.failed`). Raises `EnqueueFailed` or `StoreError`.
         """
-        return self._run(sweep(self.settings, queue_is_empty=queue_is_empty))
+        return self._run(
+            sweep(self.settings, queue=queue or self.settings.worker.queue, queue_is_empty=queue_is_empty, db=self._db)
+        )
 
     @contextmanager
     def produce(self, chat_id: str, generation_id: str, *, wait: float = 0) -> Iterator[Producer]:
@@ -198,12 +203,13 @@ class Spool:
         with self._producers.make(keys, generation_id, taken) as out:
             yield out
 
-    def release(self) -> None:
-        """Free all generations that this process writes for other processes, because it is about to end.
+    def release(self, *, counts: bool = False) -> None:
+        """Give up all generations that this process writes, for other processes: this one is about to end.
 
-        What was said is written; no ending is. Blocks of `produce` get `HandedOver`, those that begin later as well.
+        What was said is written; no ending is. Blocks of `produce` get `Released`, those that begin later as well.
+        `counts`: the attempts count towards `max_attempts`, because something is wrong with this process.
         """
-        self._producers.release()
+        self._producers.release(counts=counts)
 
     def close(self) -> None:
         """End the readers and the threads of `produce`, and close the connections that this spool made itself.
@@ -227,7 +233,7 @@ class Spool:
         self.close()
 
     def _keys(self, chat_id: str) -> ChatKeys:
-        return ChatKeys(self.settings.log.tenant, chat_id)
+        return ChatKeys(self.settings.log.tenant, chat_id, self._db)
 
     def _run(self, operation: Operation[T]) -> T:
         return drive(operation, self._perform)
@@ -235,7 +241,10 @@ class Spool:
     def _perform(self, effect: Effect) -> object:
         need_open(self._closed)
         if isinstance(effect, Publish):
-            need_dispatcher(self._dispatcher).publish(effect.tenant, effect.chat_id, effect.generation_id)
+            message = effect.tenant, effect.chat_id, effect.generation_id, effect.queue, effect.task
+            need_dispatcher(self._dispatcher).publish(*message)
+        elif isinstance(effect, SendAll):
+            return self._store.send_all(effect.transactions, at_once=False)
         elif isinstance(effect, Pause):
             time.sleep(effect.seconds)
         else:

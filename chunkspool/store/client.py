@@ -162,6 +162,11 @@ def connect_async(url: str) -> redis.asyncio.Redis:
         )
 
 
+def database_of(client: redis.Redis | redis.asyncio.Redis) -> int:
+    """Return the number of the database that a client's connections select."""
+    return int(client.connection_pool.connection_kwargs.get("db") or 0)
+
+
 def _fill(pipeline: Any, transactions: Sequence[Transaction[Any]]) -> Any:
     """Return the pipeline with the commands in it.
 

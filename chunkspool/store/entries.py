@@ -16,6 +16,7 @@ _TIME_DIGITS = 16
 """Unix ms of any time to come have fewer; what another program wrote may be no time at all."""
 _DELTAS = frozenset({"text.delta", "reasoning.delta"})
 _USUAL = (b"t", b"e", b"-0")
+_NO_FRAME = b"."
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +25,25 @@ class Unreadable:
 
     seq: int
     why: str
+    at: int = 0
 
 
 Item = Entry | Unreadable
 
 
 class Frame(NamedTuple):
-    """A batch as it was published. `first` is 0 for a chat that was erased, and for what is no frame at all."""
+    """A batch as it was published. `first` is 0 for "look into the log", and for what is no frame at all.
+
+    `log` is the identity of the log, `at` when the batch was written, `previous` when the event before it was (0: not
+    known); both in Unix ms by Redis's clock.
+    """
 
     first: int
     items: tuple[Item, ...]
     size: int
+    log: str = ""
+    at: int = 0
+    previous: int = 0
 
     @property
     def last(self) -> int:
@@ -49,7 +58,7 @@ def entry_of(item: Item) -> Entry:
     return item
 
 
-def item_of(seq: int, at: int, raw: bytes) -> Item:
+def item_of(seq: int, at: int, raw: bytes, log: str = "") -> Item:
     """Return what stands at `seq`, checked.
 
     Of a delta, which nearly all entries are, the fields are looked at and no more: making the event costs four times
@@ -59,14 +68,17 @@ def item_of(seq: int, at: int, raw: bytes) -> Item:
         fields = from_json(raw)
         of_type, generation = fields["type"], fields["generation"]
         if of_type in _DELTAS and isinstance(generation, str) and isinstance(fields["text"], str):
-            return Entry(seq, at, None, raw, of_type, generation)
+            return Entry(seq, at, None, raw, of_type, generation, log)
     except (ValueError, TypeError, KeyError):
         pass  # decode says what is wrong, or knows better
-    return _decode_item(seq, at, raw)
+    return _decode_item(seq, at, raw, log)
 
 
-def items_of_stream(reply: Any) -> tuple[Item, ...]:
-    """Return the entries of an XRANGE, as Redis sends it or as redis-py's callbacks leave it."""
+def items_of_stream(reply: Any, log: str = "") -> tuple[Item, ...]:
+    """Return the entries of an XRANGE, as Redis sends it or as redis-py's callbacks leave it.
+
+    `log` is the identity of the log that holds them.
+    """
     # `item_of` once more, without a call for each entry: this loop is most of what a replay costs.
     items: list[Item] = []
     for entry_id, fields in reply or ():
@@ -80,11 +92,11 @@ def items_of_stream(reply: Any) -> tuple[Item, ...]:
                 and isinstance(event["text"], str)
                 and (t, e, entry_id[-2:]) == _USUAL
             ):
-                items.append(Entry(int(entry_id[:-2]), int(at), None, raw, of_type, generation))
+                items.append(Entry(int(entry_id[:-2]), int(at), None, raw, of_type, generation, log))
                 continue
         except (ValueError, TypeError, KeyError):
             pass  # another number of fields, a time that is none, a dict, or no delta
-        items.append(_of_fields(seq_of(entry_id), fields))
+        items.append(_of_fields(seq_of(entry_id), fields, log))
     return tuple(items)
 
 
@@ -93,31 +105,51 @@ def seq_of(entry_id: bytes | str) -> int:
     return int(entry_id.partition(b"-")[0] if isinstance(entry_id, bytes) else entry_id.partition("-")[0])
 
 
-def read_frame(data: bytes) -> Frame:
-    """Return the frame in a message: `<first seq> <ms>`, then one event a line."""
+def at_of(fields: Sequence[Any] | dict[Any, Any]) -> int:
+    """Return when a stream's entry was written, 0 where it does not say so."""
+    return _time_of(_named(fields))
+
+
+def read_frame(data: bytes) -> Frame | None:
+    """Return the frame in a message: `<first seq> <ms> <log> <ms of the event before>`, then one event a line.
+
+    None where there is nothing to see: a script makes sure with such a message that it may publish.
+    """
+    if data == _NO_FRAME:
+        return None
     header, *events = data.split(b"\n")
     try:
-        numbers = header.split()
-        first, at = int(numbers[0]), int(numbers[1])
-    except (ValueError, IndexError):
-        first = at = 0
+        seq, ms, identity, before = header.split()
+        first, at, previous, log = int(seq), int(ms), int(before), identity.decode("ascii")
+    except ValueError:
+        first = 0
     if first < 1:
         return Frame(0, (), len(data))
-    return Frame(first, tuple([item_of(first + i, at, raw) for i, raw in enumerate(events)]), len(data))
+    items = tuple([item_of(first + i, at, raw, log) for i, raw in enumerate(events)])
+    return Frame(first, items, len(data), log, at, previous)
 
 
-def _decode_item(seq: int, at: int, raw: bytes) -> Item:
+def _decode_item(seq: int, at: int, raw: bytes, log: str) -> Item:
     try:
-        return Entry(seq, at, decode(raw, seq), raw)
+        return Entry(seq, at, decode(raw, seq), raw, log=log)
     except CorruptLog as error:
-        return Unreadable(seq, error.why)
+        return Unreadable(seq, error.why, at)
 
 
-def _of_fields(seq: int, fields: Sequence[Any] | dict[Any, Any]) -> Item:
+def _of_fields(seq: int, fields: Sequence[Any] | dict[Any, Any], log: str) -> Item:
     """Return an entry whose fields may be in any order, be a dict or be text."""
-    pairs = fields.items() if isinstance(fields, dict) else zip(fields[::2], fields[1::2], strict=False)
-    named = {as_bytes(name): as_bytes(value) for name, value in pairs}
+    named = _named(fields)
+    at = _time_of(named)
     if b"e" not in named:
-        return Unreadable(seq, "the entry has no event in it")
+        return Unreadable(seq, "the entry has no event in it", at)
+    return item_of(seq, at, named[b"e"], log)
+
+
+def _named(fields: Sequence[Any] | dict[Any, Any]) -> dict[bytes, bytes]:
+    pairs = fields.items() if isinstance(fields, dict) else zip(fields[::2], fields[1::2], strict=False)
+    return {as_bytes(name): as_bytes(value) for name, value in pairs}
+
+
+def _time_of(named: dict[bytes, bytes]) -> int:
     at = named.get(b"t", b"0")
-    return item_of(seq, int(at) if at.isdigit() and len(at) <= _TIME_DIGITS else 0, named[b"e"])
+    return int(at) if at.isdigit() and len(at) <= _TIME_DIGITS else 0

@@ -1,141 +1,186 @@
-"""The index across chats: where a generation is by its id alone, and what the sweep goes through."""
+"""The index across chats: where a generation is by its id alone, and what the sweep of a queue goes through."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from chunkspool.errors import InvalidId
 from chunkspool.states import ENDED
 from chunkspool.store.commands import Command, Transaction, as_text
-from chunkspool.store.keys import REPUBLISHED, SWEEP_LOCK, UNFINISHED, WATERMARK, ChatKeys, place_of
+from chunkspool.store.keys import ChatKeys, QueueKeys, place_of
 
-INDEX_MS: Final = 86_400_000
-"""A generation that has neither ended nor been found lost within a day is forgotten by the sweep."""
+INDEX_MS: Final = 7 * 86_400_000
+"""A generation of which neither a worker nor a sweep has heard for a week is forgotten by the sweep."""
+PLACE_MS: Final = 7 * 86_400_000
+"""How much longer than its chat a place is kept, so that a generation that runs for long can be revoked by its id."""
+YOUNG_MS: Final = 60_000
+"""So long after it was indexed, a generation without a hash may be one that is just being made."""
 INDEX_PAGE: Final = 500
 """Generations that the sweep looks at in one round trip."""
+_MEMBER_PARTS: Final = 3
 
 
-def remember_place(keys: ChatKeys, generation_id: str, ttl_ms: int) -> Transaction[int]:
-    """Note where a generation is, and that it has not ended."""
-    now = time.time_ns() // 1_000_000
-    return Transaction(
-        (
-            ("SET", place_of(generation_id), f"{keys.tenant} {keys.chat_id}", "PX", ttl_ms),
-            ("ZADD", UNFINISHED, now, keys.unfinished(generation_id)),
-            ("ZREMRANGEBYSCORE", UNFINISHED, "-inf", now - INDEX_MS),
-            ("PEXPIRE", UNFINISHED, INDEX_MS),
-        ),
-        len,
-    )
+def forget_places(keys: ChatKeys, generations: Sequence[tuple[str, str]]) -> Transaction[int]:
+    """Take back what `scripts.index` noted of these generations; each is an id and the name of its queue."""
+    by_queue: dict[str, list[str]] = {}
+    for generation_id, queue in generations:
+        by_queue.setdefault(queue, []).append(keys.member(generation_id))
+    commands: list[Command] = [("DEL", *(place_of(generation_id) for generation_id, _ in generations))]
+    for queue, members in by_queue.items():
+        commands.append(("ZREM", QueueKeys(queue).unfinished, *members))
+        commands.append(("ZREM", QueueKeys(queue).republished, *members))
+    return Transaction(tuple(commands), len)
 
 
-def forget_places(keys: ChatKeys, generation_ids: Sequence[str]) -> Transaction[int]:
-    """Take back what `remember_place` noted."""
-    members = tuple(map(keys.unfinished, generation_ids))
-    return Transaction(
-        (
-            ("DEL", *map(place_of, generation_ids)),
-            ("ZREM", UNFINISHED, *members),
-            ("ZREM", REPUBLISHED, *members),
-        ),
-        len,
-    )
-
-
-def find_place(generation_id: str) -> Transaction[ChatKeys | None]:
+def find_place(generation_id: str, db: int) -> Transaction[ChatKeys | None]:
     """Read which chat a generation is in; None for an id that is not known."""
 
     def parse(replies: Sequence[Any]) -> ChatKeys | None:
-        return ChatKeys(*as_text(replies[0]).split()) if replies[0] else None
+        if replies[0] is None:
+            return None
+        tenant, chat_id = as_text(replies[0]).split()
+        return ChatKeys(tenant, chat_id, db)
 
     return Transaction((("GET", place_of(generation_id)),), parse)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of a queue's index: a generation, and the ms at which it was put there."""
+
+    name: str
+    keys: ChatKeys
+    generation_id: str
+    score: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPage:
+    """Members of the index; `foreign` are those that no chunkspool wrote. `size` counts both.
+
+    `watermark`: how far the queue has come; `now`: the time. Both in Unix ms by Redis's clock.
+    """
+
+    members: tuple[Member, ...]
+    foreign: tuple[str, ...]
+    size: int
+    watermark: int
+    now: int
 
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
     """A generation of the index as it stands. Times are Unix ms; `published` is that of its newest message.
 
-    `claimed`: a worker has had it.
+    `claimed`: a worker has had it. `republished`: the sweep has published its message again.
+    `place_ms`: how long its place will be kept.
     """
 
-    member: str
-    keys: ChatKeys
-    generation_id: str
+    member: Member
     status: str
+    task: str
     enqueued: int
     alive_until: int
     published: int
     claimed: bool
+    republished: bool
+    place_ms: int
+
+    def is_over(self, now: int) -> bool:
+        """Tell whether there is nothing left to end. One that was indexed a moment ago may not have been made yet."""
+        return self.status in ENDED or (not self.status and not 0 <= now - self.member.score < YOUNG_MS)
 
     @property
-    def is_over(self) -> bool:
-        """Whether there is nothing left to end."""
-        return self.status in ENDED
-
-    def is_silent(self, now: int, for_ms: int) -> bool:
-        """Tell whether it has shown no sign of life for so long."""
-        return now - self.alive_until >= for_ms
+    def is_fading(self) -> bool:
+        """Whether its place would expire before the next sweeps."""
+        return bool(self.status) and self.place_ms < PLACE_MS // 2
 
     def is_passed_over(self, watermark: int, now: int, for_ms: int) -> bool:
         """Tell whether its newest message is in no queue that has come to `watermark`, and in nobody's hands."""
         since = max(self.published, self.alive_until)
         return since < watermark and now - since >= for_ms
 
+    def is_lost(self, now: int, for_ms: int) -> bool:
+        """Tell whether it stayed silent for so long even after its message was published again.
 
-@dataclass(frozen=True, slots=True)
-class IndexPage:
-    """Generations of the index, how far the queue has come, and the time; both in Unix ms by Redis's clock."""
-
-    generations: tuple[Unfinished, ...]
-    watermark: int
-    now: int
+        A generation that has only waited for long is not lost: its first message may have been popped a moment ago.
+        """
+        return self.republished and now - max(self.published, self.alive_until) >= for_ms
 
 
-def lock_sweep(pause_ms: int) -> Transaction[bool]:
+def lock_sweep(queue: QueueKeys, pause_ms: int) -> Transaction[bool]:
     """Ask to sweep; true for one process in each `pause_ms`."""
-    return Transaction((("SET", SWEEP_LOCK, "1", "NX", "PX", pause_ms),), lambda replies: bool(replies[0]))
+    return Transaction((("SET", queue.sweep_lock, "1", "NX", "PX", pause_ms),), lambda replies: bool(replies[0]))
 
 
-def list_unfinished(offset: int) -> Transaction[list[tuple[str, int]]]:
-    """Read up to `INDEX_PAGE` members of the index from `offset` on, each with its score."""
-
-    def parse(replies: Sequence[Any]) -> list[tuple[str, int]]:
-        found = replies[0]
-        # RESP3 brings pairs, RESP2 a flat list.
-        pairs = found if found and isinstance(found[0], (list, tuple)) else zip(found[::2], found[1::2], strict=True)
-        return [(as_text(member), int(float(score))) for member, score in pairs]
-
-    return Transaction((("ZRANGE", UNFINISHED, offset, offset + INDEX_PAGE - 1, "WITHSCORES"),), parse)
-
-
-def look_up(members: Sequence[tuple[str, int]]) -> Transaction[IndexPage]:
-    """Read how the generations stand that `list_unfinished` has listed."""
-    found = [(member, scored, *_split(member)) for member, scored in members]
+def list_unfinished(queue: QueueKeys, offset: int, db: int) -> Transaction[IndexPage]:
+    """Read up to `INDEX_PAGE` members of the index from `offset` on."""
 
     def parse(replies: Sequence[Any]) -> IndexPage:
-        now, watermark, *states = replies
-        pairs = zip(found, states[::2], states[1::2], strict=True)
-        return IndexPage(tuple(_unfinished(*one, *state) for one, *state in pairs), int(watermark or 0), as_ms(now))
+        found, watermark, time = replies
+        # RESP3 brings pairs, RESP2 a flat list.
+        pairs = found if found and isinstance(found[0], (list, tuple)) else zip(found[::2], found[1::2], strict=True)
+        named = [(as_text(name), int(float(score))) for name, score in pairs]
+        members = [_member(name, score, db) for name, score in named]
+        foreign = tuple(name for (name, _), member in zip(named, members, strict=True) if member is None)
+        known = tuple(member for member in members if member is not None)
+        return IndexPage(known, foreign, len(named), int(watermark or 0), as_ms(time))
 
-    states: list[Command] = []
-    for member, _, keys, generation_id in found:
-        states.append(("HMGET", keys.gen(generation_id), "status", "created", "lease", "started"))
-        states.append(("ZSCORE", REPUBLISHED, member))
-    return Transaction((("TIME",), ("GET", WATERMARK), *states), parse)
+    page = ("ZRANGE", queue.unfinished, offset, offset + INDEX_PAGE - 1, "WITHSCORES")
+    return Transaction((page, ("GET", queue.watermark), ("TIME",)), parse)
 
 
-def note_republished(member: str, now: int) -> Transaction[int]:
+def look_up(queue: QueueKeys, member: Member, now: int) -> Transaction[Unfinished]:
+    """Read how the generation of a member stands."""
+    fields = ("status", "task", "created", "lease", "lease_ms", "started")
+
+    def parse(replies: Sequence[Any]) -> Unfinished:
+        (status, task, created, lease, lease_ms, started), republished, place_ms = replies
+
+        def seen(value: Any, ahead: int = 0) -> int:
+            # A time that lies ahead was written before the server's clock was set back: it tells nothing.
+            ms = int(float(value or 0))
+            return ms if ms <= now + ahead else 0
+
+        enqueued = seen(created or member.score)
+        return Unfinished(
+            member=member,
+            status=as_text(status or ""),
+            task=as_text(task or ""),
+            enqueued=enqueued,
+            alive_until=max(enqueued, seen(lease, int(lease_ms or 0))),
+            published=max(enqueued, seen(republished)),
+            claimed=started is not None,
+            republished=republished is not None,
+            place_ms=int(place_ms),
+        )
+
+    commands = (
+        ("HMGET", member.keys.gen(member.generation_id), *fields),
+        ("ZSCORE", queue.republished, member.name),
+        ("PTTL", place_of(member.generation_id)),
+    )
+    return Transaction(commands, parse)
+
+
+def note_republished(queue: QueueKeys, member: Member, now: int) -> Transaction[int]:
     """Note that the message of a generation was published again."""
-    return Transaction((("ZADD", REPUBLISHED, now, member), ("PEXPIRE", REPUBLISHED, INDEX_MS)), len)
+    commands = (("ZADD", queue.republished, now, member.name), ("PEXPIRE", queue.republished, INDEX_MS))
+    return Transaction(commands, len)
 
 
-def note_swept(watermark: int, over: Sequence[str]) -> Transaction[int]:
-    """Note how far the queue has come, and forget the members that are over."""
-    commands: list[Command] = [("SET", WATERMARK, watermark, "PX", INDEX_MS), ("PEXPIRE", UNFINISHED, INDEX_MS)]
+def note_swept(queue: QueueKeys, watermark: int, over: Sequence[str], fading: Sequence[Member]) -> Transaction[int]:
+    """Note how far the queue has come, forget the members that are over, and keep the places that would expire."""
+    commands: list[Command] = [
+        ("SET", queue.watermark, watermark, "PX", INDEX_MS),
+        ("PEXPIRE", queue.unfinished, INDEX_MS),
+        ("PEXPIRE", queue.republished, INDEX_MS),
+    ]
     if over:
-        commands += [("ZREM", UNFINISHED, *over), ("ZREM", REPUBLISHED, *over)]
+        commands += [("ZREM", queue.unfinished, *over), ("ZREM", queue.republished, *over)]
+    commands += [("PEXPIRE", place_of(member.generation_id), PLACE_MS) for member in fading]
     return Transaction(tuple(commands), len)
 
 
@@ -144,18 +189,9 @@ def as_ms(time_reply: Sequence[Any]) -> int:
     return int(time_reply[0]) * 1000 + int(time_reply[1]) // 1000
 
 
-def _unfinished(
-    member: str, scored: int, keys: ChatKeys, generation_id: str, fields: Sequence[Any], republished: Any
-) -> Unfinished:
-    status, created, lease, started = fields
-    # The score is by the clock of whoever enqueued; what Redis's own clock says goes before.
-    enqueued = int(created or scored)
-    alive_until = max(enqueued, int(lease or 0))
-    published = max(enqueued, int(float(republished or 0)))
-    state, claimed = as_text(status or ""), started is not None
-    return Unfinished(member, keys, generation_id, state, enqueued, alive_until, published, claimed)
-
-
-def _split(member: str) -> tuple[ChatKeys, str]:
-    tenant, chat_id, generation_id = member.split(" ")
-    return ChatKeys(tenant, chat_id), generation_id
+def _member(name: str, score: int, db: int) -> Member | None:
+    parts = name.split(" ")
+    try:
+        return Member(name, ChatKeys(parts[0], parts[1], db), parts[2], score) if len(parts) == _MEMBER_PARTS else None
+    except InvalidId:
+        return None

@@ -3,39 +3,68 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from chunkspool.ids import checked_id
 
-STOPS = "cs:stops"
-"""Channel on which a stop is pushed to the worker processes; a message is the generation's id."""
 
-UNFINISHED = "cs:{index}:unfinished"
-"""Sorted set, `<tenant> <chat id> <generation id>` by the ms of its enqueue: what the sweep goes through."""
+def stops_channel(db: int) -> str:
+    """Return the channel on which a stop is pushed to the worker processes; a message is the generation's id.
 
-REPUBLISHED = "cs:{index}:republished"
-"""Sorted set, as `UNFINISHED`, by the ms at which the sweep published the message again: it may wait in the queue."""
-
-WATERMARK = "cs:{index}:watermark"
-"""String: the enqueue time (ms) of the newest generation that a worker has claimed. The queue has come this far."""
-
-SWEEP_LOCK = "cs:{index}:sweep_lock"
-"""String: there while a sweep is under way or was a moment ago."""
+    Redis's channels know no database, so the name has its number: two deployments may share a server.
+    """
+    return f"cs:stops:{db}"
 
 
 def place_of(generation_id: str) -> str:
     """Return the key of a string, `<tenant> <chat id>`: where a generation is, because a revoke only has the task id.
 
-    It stands in no chat's hash tag, so no script touches it.
+    It stands in no chat's hash tag, so no script of a chat touches it.
     """
     return f"cs:{{index}}:place:{checked_id('generation_id', generation_id)}"
 
 
 @dataclass(frozen=True, slots=True)
+class QueueKeys:
+    """The index of the generations of one Celery queue, which the workers of that queue look after."""
+
+    queue: str
+
+    def _key(self, name: str) -> str:
+        # A queue's name may have any characters; a key's does not.
+        return f"cs:{{index}}:{name}:{quote(self.queue, safe='')}"
+
+    @property
+    def unfinished(self) -> str:
+        """Sorted set, `<tenant> <chat id> <generation id>` by the ms of its enqueue: what the sweep goes through."""
+        return self._key("unfinished")
+
+    @property
+    def republished(self) -> str:
+        """Sorted set, as `unfinished`, by the ms at which the sweep published the message again."""
+        return self._key("republished")
+
+    @property
+    def watermark(self) -> str:
+        """String: the enqueue time (ms) of the newest generation that a worker claimed. The queue has come this far."""
+        return self._key("watermark")
+
+    @property
+    def sweep_lock(self) -> str:
+        """String: there while a sweep is under way or was a moment ago."""
+        return self._key("sweep_lock")
+
+
+@dataclass(frozen=True, slots=True)
 class ChatKeys:
-    """The keys of one chat. They share one hash tag, so that one script may touch them all on Redis Cluster."""
+    """The keys of one chat. They share one hash tag, so that one script may touch them all on Redis Cluster.
+
+    `db` is the number of the database they are in; only the channels need it (see `stops_channel`).
+    """
 
     tenant: str
     chat_id: str
+    db: int = 0
 
     def __post_init__(self) -> None:
         """Check both ids: no key is ever built from an unchecked one."""
@@ -57,7 +86,7 @@ class ChatKeys:
 
     @property
     def head(self) -> str:
-        """Hash: `active`, the ids of generations that have not ended, oldest first; `born` (see lua/prelude.lua)."""
+        """Hash: the ids of generations that have not ended and the log's identity; see lua/prelude.lua."""
         return self._key("head")
 
     @property
@@ -73,7 +102,12 @@ class ChatKeys:
     @property
     def live(self) -> str:
         """Channel: frames."""
-        return self._key("live")
+        return self._key(f"live:{self.db}")
+
+    @property
+    def stops(self) -> str:
+        """Channel: stops, for the worker processes."""
+        return stops_channel(self.db)
 
     def gen(self, generation_id: str) -> str:
         """Return the key of a hash: one generation."""
@@ -83,10 +117,14 @@ class ChatKeys:
         """Return the key of a string, `<generation id> <after>`: what an enqueue with this request id made."""
         return self._key(f"request:{checked_id('request_id', request_id)}")
 
-    def unfinished(self, generation_id: str) -> str:
-        """Return the member of `UNFINISHED` that stands for a generation."""
+    def request_or_gen(self, request_id: str | None, generation_id: str) -> str:
+        """Return the request's key; the generation's where there is none, for scripts whose KEYS are fixed."""
+        return self.request(request_id) if request_id else self.gen(generation_id)
+
+    def member(self, generation_id: str) -> str:
+        """Return the member of a queue's index that stands for a generation."""
         return f"{self.tenant} {self.chat_id} {checked_id('generation_id', generation_id)}"
 
     def writer(self, generation_id: str) -> tuple[str, ...]:
         """Return the KEYS of every script that writes to the log, in the order that `lua/prelude.lua` reads."""
-        return (self.seq, self.log, self.head, self.gens, self.live, self.gen(generation_id))
+        return (self.seq, self.log, self.head, self.gens, self.live, self.gen(generation_id), self.readers)

@@ -1,4 +1,4 @@
-"""Pages of a log: the entries after a cursor and the state of the chat at one moment, and what a cursor may be."""
+"""Pages of a log: the entries after a position and the state of the chat at one moment."""
 
 from __future__ import annotations
 
@@ -6,83 +6,104 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from chunkspool.errors import ChatNotFound, CorruptLog, CursorAhead, CursorExpired, GenerationNotFound, InvalidCursor
+from chunkspool.errors import ChatNotFound, CorruptLog, CursorAhead, CursorExpired, GenerationNotFound
 from chunkspool.states import ENDED
 from chunkspool.store.commands import Command, Transaction, as_text
-from chunkspool.store.entries import Item, items_of_stream, seq_of
+from chunkspool.store.entries import Item, at_of, items_of_stream, seq_of
 from chunkspool.store.keys import ChatKeys
+from chunkspool.store.positions import Position
 
 PAGE: Final = 500
 """Entries of one read: large enough that a replay is not round trips, small enough for a reader's memory."""
-MAX_SEQ: Final = 2**53
-"""Lua's numbers are exact up to here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Consecutive entries after a cursor, and the state of the chat at the same moment."""
+    """Consecutive entries after a position, and the state of the chat at the same moment.
+
+    `last` is the chat's last seq and `last_at` when that event was written (Unix ms; 0: not known), `log` the log's
+    identity. `head_lost`: which generations are active is not known, because `head` was evicted.
+    """
 
     entries: tuple[Item, ...]
     last: int
     active: tuple[str, ...]
-    born: str = ""
+    log: str = ""
+    last_at: int = 0
     until_ended: bool = False
-
-
-def checked_cursor(value: object) -> int:
-    """Return `value` as a cursor. Raises `InvalidCursor` for anything but a whole number from 0 up."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SEQ:
-        return value
-    raise InvalidCursor(value)
+    head_lost: bool = False
 
 
 def page_after(
-    keys: ChatKeys, after: int, limit: int = PAGE, generation_id: str | None = None, born: str = ""
+    keys: ChatKeys,
+    after: Position,
+    limit: int = PAGE,
+    generation_id: str | None = None,
+    suspects: Sequence[str] = (),
 ) -> Transaction[Page]:
-    """Read up to `limit` entries after the cursor `after`, and whether `generation_id` has ended.
+    """Read up to `limit` entries after `after`, and how the chat stands; see `chat_state`.
 
-    `born` is that of an earlier page, if there was one: where the log is another one by now (Redis came back empty and
-    the chat was made again), the cursor has expired whatever its number is.
-    It raises `ChatNotFound`, `GenerationNotFound`, `CursorAhead`, `CursorExpired` or `CorruptLog`.
+    Where the log is another one by now, or an older copy of it that was written on, `after` has expired whatever its
+    seq is. It raises `ChatNotFound`, `GenerationNotFound`, `CursorAhead`, `CursorExpired` or `CorruptLog`.
     """
-    state = chat_state(keys, generation_id)
-    log = ("XRANGE", keys.log, f"{after + 1}-0", "+", "COUNT", limit)
+    state = chat_state(keys, generation_id, suspects)
+    # The event at the position comes along where it can prove something.
+    from_there = bool(after.at)
+    start = after.seq if from_there else after.seq + 1
+    log = ("XRANGE", keys.log, f"{start}-0", "+", "COUNT", limit + from_there)
 
     def parse(replies: Sequence[Any]) -> Page:
-        *seen, latest, found = replies
-        page = state.parse((last_seq(seen[0], latest), *seen[1:]))
-        if after and is_other_log(page.born, born):
-            raise CursorExpired(after, 1, page.last)
-        entries = _consecutive(items_of_stream(found), after, page.last)
-        return replace(page, entries=entries)
+        *seen, found = replies
+        page = state.parse(seen)
+        items = items_of_stream(found, page.log)
+        there: int | None = None
+        if from_there and items and items[0].seq == after.seq:
+            there, items = items[0].at, items[1:]
+        if after.contradicts(page.log, there):
+            raise CursorExpired(after.seq, 1, page.last)
+        return replace(page, entries=_consecutive(items, after.seq, page.last))
 
-    return Transaction((*state.commands, newest_entry(keys), log), parse, limit)
+    return Transaction((*state.commands, log), parse, limit)
 
 
-def chat_state(keys: ChatKeys, generation_id: str | None) -> Transaction[Page]:
-    """Read a page without entries: how the chat stands, and whether `generation_id` has ended."""
-    commands: tuple[Command, ...] = (
+def chat_state(keys: ChatKeys, generation_id: str | None = None, suspects: Sequence[str] = ()) -> Transaction[Page]:
+    """Read a page without entries: how the chat stands, and whether `generation_id` has ended.
+
+    `suspects` are generations that were active: those whose hash is gone no longer are, whatever `head` says.
+    """
+    commands: list[Command] = [
         ("GET", keys.seq),
-        ("HMGET", keys.head, "active", "born"),
-        ("EXISTS", keys.log),
-    )
+        ("HMGET", keys.head, "active", "log", "born"),
+        newest_entry(keys),
+    ]
+    commands += [("EXISTS", keys.gen(suspect)) for suspect in suspects]
     if generation_id is not None:
-        commands += (("HGET", keys.gen(generation_id), "status"),)
+        commands.append(("HGET", keys.gen(generation_id), "status"))
 
     def parse(replies: Sequence[Any]) -> Page:
-        if replies[0] is None:
+        counter, (active, log, born), latest, *rest = replies
+        last = last_seq(counter, latest)
+        if last is None:
             raise ChatNotFound(keys.chat_id)
-        active, born = replies[1]
         ended = False
         if generation_id is not None:
-            if replies[3] is None:
+            if rest[-1] is None:
                 raise GenerationNotFound(keys.chat_id, generation_id)
-            ended = as_text(replies[3]) in ENDED
+            ended = as_text(rest[-1]) in ENDED
+        gone = {suspect for suspect, exists in zip(suspects, rest, strict=False) if not exists}
         # Where the log has expired, so have its generations: nobody waits for one that never ran.
-        running = active_ids(active) if replies[2] else ()
-        return Page((), int(replies[0]), running, as_text(born or ""), ended)
+        running = tuple(one for one in active_ids(active) if one not in gone) if latest else ()
+        return Page(
+            entries=(),
+            last=last,
+            active=running,
+            log=as_text(log or ""),
+            last_at=at_of(latest[0][1]) if latest and seq_of(latest[0][0]) == last else 0,
+            until_ended=ended,
+            head_lost=bool(latest) and active is None and log is None and born is None,
+        )
 
-    return Transaction(commands, parse)
+    return Transaction(tuple(commands), parse)
 
 
 def active_ids(reply: Any) -> tuple[str, ...]:
@@ -100,11 +121,6 @@ def last_seq(counter: Any, latest: Any) -> int | None:
     if counter is not None:
         return int(counter)
     return seq_of(latest[0][0]) if latest else None
-
-
-def is_other_log(born: str, known: str) -> bool:
-    """Tell whether a log that was `born` then is another one than the one that is `known`; "" is not known."""
-    return "" not in {born, known} and born != known
 
 
 def _consecutive(entries: tuple[Item, ...], after: int, last: int) -> tuple[Item, ...]:

@@ -17,9 +17,14 @@ from chunkspool.store.keys import ChatKeys
 from chunkspool.store.pages import active_ids, last_seq, newest_entry
 
 
-def active(keys: ChatKeys) -> Transaction[tuple[str, ...]]:
-    """Read the ids of the active generations; none where there is no chat."""
-    return Transaction((("HGET", keys.head, "active"),), lambda replies: active_ids(replies[0]))
+def active(keys: ChatKeys) -> Transaction[tuple[str, ...] | None]:
+    """Read the ids of the active generations; () where there is no chat, None where `head` was evicted."""
+
+    def parse(replies: Sequence[Any]) -> tuple[str, ...] | None:
+        (found, log, born), has_log = replies
+        return None if has_log and found is None and log is None and born is None else active_ids(found)
+
+    return Transaction((("HMGET", keys.head, "active", "log", "born"), ("EXISTS", keys.log)), parse)
 
 
 def active_in_existing(keys: ChatKeys) -> Transaction[tuple[str, ...]]:
@@ -33,10 +38,25 @@ def active_in_existing(keys: ChatKeys) -> Transaction[tuple[str, ...]]:
     return Transaction((("GET", keys.seq), ("HGET", keys.head, "active"), newest_entry(keys)), parse)
 
 
-def is_queued(keys: ChatKeys, generation_id: str) -> Transaction[bool]:
-    """Read whether a generation still waits for its first claim."""
-    command = ("HGET", keys.gen(generation_id), "status")
-    return Transaction((command,), lambda replies: as_text(replies[0]) == "queued")
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How a generation was enqueued: with which request id, and for which queue and task. "" where it is not known."""
+
+    request_id: str
+    queue: str
+    task: str
+    is_queued: bool
+
+
+def origins(keys: ChatKeys, generation_ids: Sequence[str]) -> Transaction[list[Origin]]:
+    """Read how these generations were enqueued; of one that has expired, nothing is known."""
+    commands = tuple(("HMGET", keys.gen(one), "request_id", "queue", "task", "status") for one in generation_ids)
+
+    def parse(replies: Sequence[Any]) -> list[Origin]:
+        found = ([as_text(field or "") for field in reply] for reply in replies)
+        return [Origin(request_id, queue, task, status == "queued") for request_id, queue, task, status in found]
+
+    return Transaction(commands, parse)
 
 
 def cursor_before(keys: ChatKeys, generation_id: str) -> Transaction[int]:
@@ -93,13 +113,7 @@ def inventory(keys: ChatKeys) -> Transaction[ChatInventory]:
     )
 
 
-def request_ids(keys: ChatKeys, generation_ids: Sequence[str]) -> Transaction[list[str]]:
-    """Read the request ids that made these generations; one without gives none."""
-    commands = tuple(("HGET", keys.gen(one), "request_id") for one in generation_ids)
-    return Transaction(commands, lambda replies: [as_text(found) for found in replies if found])
-
-
-_FIELDS = ("status", "attempt", "after", "created", "started", "ended", "lease", "stop", "owner", "lost")
+_FIELDS = ("status", "attempt", "after", "created", "started", "ended", "lease", "lease_ms", "stop", "owner", "lost")
 
 
 def statuses(keys: ChatKeys, generation_ids: Sequence[str], now: int) -> Transaction[list[GenerationStatus]]:
@@ -114,9 +128,10 @@ def statuses(keys: ChatKeys, generation_ids: Sequence[str], now: int) -> Transac
 
 
 def _status(generation_id: str, fields: Sequence[Any], now: int) -> GenerationStatus:
-    status, attempt, after, created, started, ended, lease, stop, owner, lost = fields
+    status, attempt, after, created, started, ended, lease, lease_ms, stop, owner, lost = fields
     state = cast("SeenState", as_text(status))
-    if state == "running" and int(lease or 0) <= now:
+    # As in lua/prelude.lua: a lease that ends later than it is long was written before the clock was set back.
+    if state == "running" and not now < int(lease or 0) <= now + int(lease_ms or lease or 0):
         state = "stalled"
     elif lost is not None:
         state = "lost"

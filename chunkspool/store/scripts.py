@@ -19,12 +19,14 @@ from chunkspool.events import (
 )
 from chunkspool.states import EndState, OnActive
 from chunkspool.store.commands import Arg, Script, ScriptCall, Transaction, as_bytes, as_text
-from chunkspool.store.keys import STOPS, ChatKeys
+from chunkspool.store.keys import ChatKeys, QueueKeys, place_of
 
 T = TypeVar("T")
-LastBatch = EndState | Literal["released"]
-"""How the last batch of an attempt leaves the generation: ended, or released, so that another may claim it at once."""
-_WITHOUT_PRELUDE: Final = frozenset({"erase", "mark_read", "transaction", "withdraw"})
+LastBatch = EndState | Literal["released", "abandoned"]
+"""How the last batch of an attempt leaves the generation: ended, or given up, so that another may claim it at once.
+
+An abandoned attempt counts towards `max_attempts`, a released one does not."""
+_WITHOUT_PRELUDE: Final = frozenset({"erase", "index", "mark_read", "restore_head", "transaction", "withdraw"})
 
 
 @cache
@@ -53,6 +55,7 @@ class ClaimReply:
     outcome: Literal["claimed", "held", "stopped", "failed", "ended", "gone"]
     attempt: int = 0
     request: bytes = b""
+    request_id: str | None = None
     held_ms: int = 0
     status: str = ""
 
@@ -103,14 +106,19 @@ def enqueue(
     active: Sequence[str],
     on_active: OnActive,
     ttl_ms: int,
+    queue: str = "",
+    task: str = "",
     request_id: str | None = None,
     owner: str | None = None,
 ) -> ScriptCall[EnqueueReply]:
-    """Make a generation. `request` is encoded and names `model`; `active` is what the caller saw as active."""
-    made = keys.gen(generation_id) if request_id is None else keys.request(request_id)
+    """Make a generation. `request` is encoded and names `model`; `active` is what the caller saw as active.
+
+    `queue` and `task` say how its message gets to a worker.
+    """
+    made = keys.request_or_gen(request_id, generation_id)
     queued = encode(GenerationQueued(generation_id=generation_id))
     args: list[Arg] = [generation_id, request_id or "", on_active, ttl_ms, owner or "", request]
-    args += ["" if model is None else to_json(model), queued, STOPS]
+    args += ["" if model is None else to_json(model), queued, keys.stops, queue, task]
     for other in active:
         args += [other, encode(GenerationStopped(generation_id=other, by="replace"))]
 
@@ -154,7 +162,7 @@ def claim(
     def parse(reply: list[Any]) -> ClaimReply:
         match as_text(reply[0]):
             case "claimed":
-                return ClaimReply("claimed", attempt=int(reply[1]), request=as_bytes(reply[2]))
+                return ClaimReply("claimed", int(reply[1]), as_bytes(reply[2]), as_text(reply[3]) or None)
             case "held":
                 return ClaimReply("held", held_ms=int(reply[1]))
             case "stopped":
@@ -191,6 +199,7 @@ def append(
     lease_ms: int,
     events: Sequence[bytes] = (),
     ending: LastBatch | None = None,
+    request_id: str | None = None,
 ) -> ScriptCall[AppendReply]:
     """Append a batch; `index` numbers its first event within the attempt, from 1. Without events: the heartbeat."""
 
@@ -208,7 +217,8 @@ def append(
                 return AppendReply("gone")
 
     args: tuple[Arg, ...] = (generation_id, attempt, index, lease_ms, ending or "", *events)
-    return ScriptCall(load("append"), keys.writer(generation_id), args, parse)
+    script_keys = (*keys.writer(generation_id), keys.request_or_gen(request_id, generation_id))
+    return ScriptCall(load("append"), script_keys, args, parse)
 
 
 def stop(keys: ChatKeys, generation_id: str, *, by: str, reason: str | None) -> ScriptCall[StopReply]:
@@ -219,7 +229,7 @@ def stop(keys: ChatKeys, generation_id: str, *, by: str, reason: str | None) -> 
         return StopReply(outcome, as_text(reply[1]) if outcome == "ended" else "")
 
     event = encode(GenerationStopped(generation_id=generation_id, by=by, reason=reason))
-    return ScriptCall(load("stop"), keys.writer(generation_id), (generation_id, event, STOPS), parse)
+    return ScriptCall(load("stop"), keys.writer(generation_id), (generation_id, event, keys.stops), parse)
 
 
 def lose(keys: ChatKeys, generation_id: str, *, silent_ms: int) -> ScriptCall[LoseReply]:
@@ -257,8 +267,20 @@ def erase(
     """
     chat = (keys.seq, keys.log, keys.head, keys.gens, keys.live, keys.readers)
     every = (*chat, *map(keys.gen, generation_ids), *map(keys.request, request_ids))
-    args: tuple[Arg, ...] = (" ".join(active), listed, STOPS, *active)
+    args: tuple[Arg, ...] = (" ".join(active), listed, keys.stops, *active)
     return ScriptCall(load("erase"), every, args, lambda reply: as_text(reply[0]) == "erased")
+
+
+def index(keys: ChatKeys, queue: QueueKeys, generation_id: str, *, place_ms: int, index_ms: int) -> ScriptCall[int]:
+    """Note where a generation is, and that it has not ended; by Redis's clock, whatever the caller's says."""
+    args: tuple[Arg, ...] = (f"{keys.tenant} {keys.chat_id}", place_ms, keys.member(generation_id), index_ms)
+    return ScriptCall(load("index"), (place_of(generation_id), queue.unfinished), args, lambda reply: int(reply[0]))
+
+
+def restore_head(keys: ChatKeys, active: Sequence[str]) -> ScriptCall[bool]:
+    """Write `head` again after it was evicted. Returns False when it is there by now."""
+    args = (" ".join(active),)
+    return ScriptCall(load("restore_head"), (keys.seq, keys.head), args, lambda reply: bool(int(reply[0])))
 
 
 def withdraw(keys: ChatKeys, generation_id: str, request_id: str) -> ScriptCall[bool]:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Path, Query, Request
 from pydantic import WithJsonSchema
 
 from chunkspool import AsyncSpool
-from chunkspool.errors import InvalidCursor
 from chunkspool.ids import ID_PATTERN, MAX_ID_LENGTH
-from chunkspool.store.pages import MAX_SEQ, checked_cursor
+from chunkspool.store.positions import checked_position
 from chunkspool.web.access import Action
 from chunkspool.web.context import WebContext
 from chunkspool.web.problems import ProblemDocument
 
 ChatId = Annotated[str, Path(pattern=f"^{ID_PATTERN}$", max_length=MAX_ID_LENGTH, description="the chat's id")]
 
-_SCHEMA = WithJsonSchema({"type": "integer", "minimum": 0, "maximum": MAX_SEQ})
-_WHOLE = re.compile(r"[0-9]{1,16}", re.ASCII)
-# Text for FastAPI, which would answer 422 for what is no number.
-After = Annotated[str | None, _SCHEMA, Query(description="the seq of the last event you have; 0 for all events")]
+_SCHEMA = WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,15}(\.[0-9a-f]{0,12}-[0-9a-f]{1,12})?$"})
+# Text for FastAPI, which would answer 422 for what is none.
+After = Annotated[
+    str | None, _SCHEMA, Query(description="the seq or the `id:` of the last event you have; 0 for all events")
+]
 LastEventId = Annotated[
     str | None, _SCHEMA, Header(alias="Last-Event-ID", description="what an EventSource sends; wins over `after`")
 ]
@@ -45,17 +44,13 @@ def may(action: Action) -> Any:
     return Depends(admit)
 
 
-def cursor_of(after: str | None, last_event_id: str | None) -> int:
-    """Return the cursor. Raises `InvalidCursor` for anything but a whole number of 0 or more.
+def cursor_of(after: str | None, last_event_id: str | None) -> str:
+    """Return the cursor. Raises `InvalidCursor` for anything but a seq or the `id:` of an event.
 
     A malformed cursor is refused, so that nothing is replayed by accident.
     """
     text = after if last_event_id is None else last_event_id
-    if text is None:
-        return 0
-    if not _WHOLE.fullmatch(text):
-        raise InvalidCursor(text)
-    return checked_cursor(int(text))
+    return str(checked_position("0" if text is None else text))
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

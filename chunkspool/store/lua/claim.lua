@@ -1,43 +1,50 @@
 -- claim.lua: an attempt claims a generation, or learns why it may not run the model.
 --
--- KEYS  1-6 as in prelude.lua
+-- KEYS  1-7 as in prelude.lua
 -- ARGV  1 generation id   2 token: this caller's own, so that a repeated call finds its claim again
 --       3 lease ms        4 max attempts
 --       5, 6, 7 generation.started JSON: before the attempt's number, between it and the model, after the model
 --       8 model where the request names none, JSON     9 generation.failed JSON (too many attempts)
 --       10 instead of 7 for an attempt that continues an earlier one's text, or '': none does
--- Returns {'claimed', attempt, request JSON} | {'held', ms until the lease ends} | {'stopped', seq}
---         {'failed', seq}: too many attempts      | {'ended', status}             | {'gone'}
--- An attempt that released the generation (append.lua) does not count towards the attempts: nothing went wrong with it.
+-- Returns {'claimed', attempt, request JSON, request id or ''} | {'held', ms until the lease ends} | {'stopped', seq}
+--         {'failed', seq}: too many attempts                   | {'ended', status}                 | {'gone'}
+-- An attempt that released the generation (append.lua) does not count towards the attempts, because nothing went wrong
+-- with it; but not more than SPARED_MAX of them, or a worker that is restarted for ever would pay for ever.
+local SPARED_MAX = 20
 local id, token, lease_ms, max_attempts = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local before_attempt, after_attempt, after_model = ARGV[5], ARGV[6], ARGV[7]
 local default_model, failed_event, after_model_continuing = ARGV[8], ARGV[9], ARGV[10]
 local now = now_ms()
-local status, attempt, stop_event, lease, ttl, last_token, request, model, released, spared = unpack(redis.call(
-  'HMGET', KEYS[6], 'status', 'attempt', 'stop', 'lease', 'ttl', 'token', 'request', 'model', 'released', 'spared'))
-if not status then return {'gone'} end
+local status, attempt, stop_event, lease, last_lease_ms, ttl, last_token, request, request_id, model, released, spared =
+  unpack(redis.call('HMGET', KEYS[6], 'status', 'attempt', 'stop', 'lease', 'lease_ms', 'ttl', 'token', 'request',
+  'request_id', 'model', 'released', 'spared'))
+if not status then return gone(id) end
 if ENDED[status] then return {'ended', status} end
 attempt, ttl, lease = tonumber(attempt), tonumber(ttl), tonumber(lease)
-if last_token == token then return {'claimed', attempt, request} end
-check_types()
+if last_token == token then return {'claimed', attempt, request, request_id or ''} end
+check_before_write()
 if stop_event then
-  local _, last = append({stop_event}, ttl, now)
+  local last = append(stop_event, ttl, now, id)
   close(KEYS[6], id, 'stopped', ttl, now)
   return {'stopped', last}
 end
-if lease and lease > now then return {'held', lease - now} end
-spared = (tonumber(spared) or 0) + (tonumber(released) == attempt and 1 or 0)
+if is_alive(lease, tonumber(last_lease_ms), now) then return {'held', lease - now} end
+spared = math.min((tonumber(spared) or 0) + (tonumber(released) == attempt and 1 or 0), SPARED_MAX)
 if attempt - spared >= max_attempts then
-  local _, last = append({failed_event}, ttl, now)
+  local last = append(failed_event, ttl, now, id)
   close(KEYS[6], id, 'failed', ttl, now)
   return {'failed', last}
 end
 attempt = attempt + 1
+local long = running_ttl(ttl, lease_ms)
 redis.call('HSET', KEYS[6], 'status', 'running', 'attempt', attempt, 'index', 0, 'seq', 0, 'runs', '',
-  'token', token, 'lease', now + lease_ms, 'started', now, 'spared', spared)
-redis.call('PEXPIRE', KEYS[6], ttl)
-list_generation(id, ttl, now)
+  'token', token, 'lease', now + lease_ms, 'lease_ms', lease_ms, 'started', now, 'spared', spared)
+redis.call('PEXPIRE', KEYS[6], long)
+list_generation(id, long, now)
+set_active(id, true) -- `head` may have been evicted since the enqueue
 if model == '' then model = default_model end
 if attempt > 1 and after_model_continuing ~= '' then after_model = after_model_continuing end
-append({before_attempt .. attempt .. after_attempt .. model .. after_model}, ttl, now)
-return {'claimed', attempt, request}
+local last, log = append(before_attempt .. attempt .. after_attempt .. model .. after_model, long, now, id)
+-- The attempt's first batch usually follows its own start: it then knows what stands before it.
+redis.call('HSET', KEYS[6], 'log', log, 'seq', last, 'at', string.format('%.0f', now))
+return {'claimed', attempt, request, request_id or ''}

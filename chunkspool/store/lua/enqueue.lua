@@ -1,19 +1,20 @@
 -- enqueue.lua: make a generation and append its generation.queued, or say why not.
 --
--- KEYS  1-6 as in prelude.lua   7 request (string, "<id> <after>"; the gen key again when there is no request id)
---       8… gen of each active generation, in the order of ARGV
+-- KEYS  1-7 as in prelude.lua   8 request (string, "<id> <after>"; the gen key again when there is no request id)
+--       9… gen of each active generation, in the order of ARGV
 -- ARGV  1 generation id   2 request id or ''   3 on_active: reject | replace | allow   4 ttl ms
 --       5 owner or ''     6 request JSON       7 its model, JSON or ''    8 generation.queued JSON
---       9 stops channel
---       10… for each active generation: its id, its generation.stopped JSON (used by replace; none for allow)
+--       9 stops channel   10 queue             11 task
+--       12… for each active generation: its id, its generation.stopped JSON (used by replace; none for allow)
 -- Returns {'created', after}, also when this very call comes again: its reply was lost, and the id is its own
 --         {'same', id, after} | {'busy', id…}
 --         {'changed'}: the active generations are not those in ARGV; read head again and come back
--- Errors: WRONGTYPE where a key is another program's; nothing was written then.
-local FIRST_OTHER = 10
+-- Errors: WRONGTYPE where a key is another program's, NOPERM where the user lacks a right: nothing is left then.
+local FIRST_OTHER, FIRST_GEN = 12, 8
 local id, request_id, on_active, ttl = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local owner, request, model, queued_event, stops_channel = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
-local request_key, now = KEYS[7], now_ms()
+local queue, task = ARGV[10], ARGV[11]
+local request_key, now = KEYS[8], now_ms()
 
 local after = redis.call('HGET', KEYS[6], 'after')
 if after then return {'created', tonumber(after)} end
@@ -26,19 +27,19 @@ if request_id ~= '' then
   end
 end
 
-check_types()
 local expected = {}
 for i = FIRST_OTHER, #ARGV, 2 do
   expected[#expected + 1] = ARGV[i]
-  redis.call('HLEN', KEYS[7 + #expected]) -- fails where it is another program's, before the first write
+  redis.call('HLEN', KEYS[FIRST_GEN + #expected]) -- fails where it is another program's, before the first write
 end
 if on_active ~= 'allow' and (redis.call('HGET', KEYS[3], 'active') or '') ~= table.concat(expected, ' ') then
   return {'changed'}
 end
+check_before_write()
 
 local busy = {'busy'}
 for i, other in ipairs(expected) do
-  local gen, stopped_event = KEYS[7 + i], ARGV[FIRST_OTHER + 2 * i - 1]
+  local gen, stopped_event = KEYS[FIRST_GEN + i], ARGV[FIRST_OTHER + 2 * i - 1]
   if redis.call('EXISTS', gen) == 0 then
     set_active(other, false)
   elseif on_active == 'replace' then
@@ -49,15 +50,27 @@ for i, other in ipairs(expected) do
 end
 if #busy > 1 then return busy end
 
-redis.call('HSET', KEYS[6], 'status', 'queued', 'attempt', 0, 'index', 0, 'seq', 0, 'runs', '', 'ttl', ttl,
-  'created', now, 'owner', owner, 'request_id', request_id, 'request', request, 'model', model)
-redis.call('PEXPIRE', KEYS[6], ttl)
-set_active(id, true)
-local first = append({queued_event}, ttl, now)
-redis.call('HSET', KEYS[6], 'after', first - 1)
-redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
-list_generation(id, ttl, now)
-if request_id ~= '' then
-  redis.call('SET', request_key, id .. ' ' .. string.format('%.0f', first - 1), 'PX', ttl)
+-- The event comes last: all before it can be taken back.
+local function make()
+  redis.call('HSET', KEYS[6], 'status', 'queued', 'attempt', 0, 'index', 0, 'seq', 0, 'runs', '', 'ttl', ttl,
+    'created', now, 'owner', owner, 'request_id', request_id, 'request', request, 'model', model,
+    'queue', queue, 'task', task)
+  redis.call('PEXPIRE', KEYS[6], ttl)
+  redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
+  list_generation(id, ttl, now)
+  set_active(id, true)
+  keep(KEYS[3], ttl + COUNTER_OUTLIVES)
+  local seq = append(queued_event, ttl, now, id)
+  redis.call('HSET', KEYS[6], 'after', seq - 1)
+  if request_id ~= '' then
+    redis.call('SET', request_key, id .. ' ' .. string.format('%.0f', seq - 1), 'PX', ttl)
+  end
+  return {'created', seq - 1}
 end
-return {'created', first - 1}
+
+local ok, result = pcall(make)
+if ok then return result end
+pcall(redis.call, 'DEL', KEYS[6])
+pcall(redis.call, 'ZREM', KEYS[4], id)
+pcall(set_active, id, false)
+return type(result) == 'table' and result or {err = tostring(result)}

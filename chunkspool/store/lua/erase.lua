@@ -8,10 +8,11 @@ local seen_active, seen_gens, stops_channel = ARGV[1], tonumber(ARGV[2]), ARGV[3
 if (redis.call('HGET', KEYS[3], 'active') or '') ~= seen_active or redis.call('ZCARD', KEYS[4]) ~= seen_gens then
   return {'changed'}
 end
+-- First what a user may lack the right for: whoever hears it reads after the script has ended.
+for i = FIRST_ACTIVE, #ARGV do redis.call('PUBLISH', stops_channel, ARGV[i]) end
+redis.call('PUBLISH', KEYS[LIVE], '0 0\n')
 local deleted = 0
 for i, key in ipairs(KEYS) do
   if i ~= LIVE then deleted = deleted + redis.call('UNLINK', key) end
 end
-for i = FIRST_ACTIVE, #ARGV do redis.call('PUBLISH', stops_channel, ARGV[i]) end
-redis.call('PUBLISH', KEYS[LIVE], '0 0\n')
 return {'erased', deleted}

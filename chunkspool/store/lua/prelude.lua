@@ -1,15 +1,20 @@
 -- prelude.lua: what every script that writes to a log shares. It is put in front of each of them.
 --
--- KEYS  1 seq    string  the chat's counter; outlives the log by COUNTER_OUTLIVES
---       2 log    stream  events: id <seq>-0, fields t (Unix ms) and e (JSON)
---       3 head   hash    active = ids of the generations that have not ended, oldest first, separated by spaces;
---                        born = ms at which seq 1 was written: another one means another log; lives as long as seq
---       4 gens   zset    generation id -> ms at which its hash expires
---       5 live   channel frames: "<first seq> <ms>\n<event>\n<event>…"; a KEY because SPUBLISH on Cluster asks for it
---       6 gen    hash    status, attempt, index, seq, runs, stop, lease, ttl, token, request, model, times;
---                        released = the last attempt that gave it up, spared = how many attempts have
+-- KEYS  1 seq     string  the chat's counter; outlives the log by COUNTER_OUTLIVES
+--       2 log     stream  events: id <seq>-0, fields t (Unix ms) and e (JSON)
+--       3 head    hash    active = ids of the generations that have not ended, oldest first, separated by spaces;
+--                         log = the log's identity, random, made with seq 1: another one means another log;
+--                         born = ms at which seq 1 was written; lives as long as seq
+--       4 gens    zset    generation id -> ms at which its hash expires
+--       5 live    channel frames: "<first seq> <ms> <log> <ms of the event before>\n<event>\n<event>…", NO_FRAME, or
+--                         LOOK; a KEY because SPUBLISH on Cluster asks for it
+--       6 gen     hash    status, attempt, index, seq, at, runs, stop, lease, lease_ms, ttl, token, request, model,
+--                         log, queue, task, times; released = the last attempt that gave it up without counting,
+--                         spared = how many attempts did
+--       7 readers hash    reader -> the seq up to which it has read; lives as long as seq
 local ENDED = {completed = true, stopped = true, failed = true}
 local COUNTER_OUTLIVES = 7 * 86400 * 1000
+local NO_FRAME, LOOK = '.', '0 0\n' -- nothing to see; "read the log", also after an erase
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -25,11 +30,22 @@ local function keep_chat(ttl)
   keep(KEYS[1], ttl + COUNTER_OUTLIVES)
   keep(KEYS[2], ttl)
   keep(KEYS[3], ttl + COUNTER_OUTLIVES)
+  keep(KEYS[7], ttl + COUNTER_OUTLIVES)
 end
 
--- Fails where a key of the chat is another program's. Called before the first write, because Redis does not roll a
--- script back: an error later would leave half of it.
-local function check_types()
+-- A running generation outlives its heartbeats, however short its chat is to be kept after its last event.
+local function running_ttl(ttl, lease_ms)
+  return math.max(ttl, 3 * lease_ms)
+end
+
+-- A lease that ends later than it is long was written before the server's clock was set back: it tells nothing.
+local function is_alive(lease, lease_ms, now)
+  return lease ~= nil and lease > now and (lease_ms == nil or lease <= now + lease_ms)
+end
+
+-- Fails where a key of the chat is another program's, or where the user may not publish. Called before the first write,
+-- because Redis does not roll a script back: an error later would leave half of it.
+local function check_before_write()
   local seq = redis.call('GET', KEYS[1])
   local n = tonumber(seq or '0') or -1
   if n < 0 or n > 2 ^ 53 or (seq and seq ~= string.format('%.0f', n)) then
@@ -41,39 +57,75 @@ local function check_types()
   end
   redis.call('HLEN', KEYS[3])
   redis.call('ZCARD', KEYS[4])
+  redis.call('HLEN', KEYS[7])
+  redis.call('PUBLISH', KEYS[5], NO_FRAME)
+end
+
+-- The log's newest entry: its seq and its ms, or nil.
+local function newest_entry()
+  local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+  if newest then return tonumber(string.match(newest[1], '^%d+')), newest[2][2] end
 end
 
 -- The counter was lost (evicted, deleted by hand) while the log stands: continue after the log, never again at 1.
 local function restore_counter(n)
-  local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+  local newest = newest_entry()
   if not newest then return n end
-  return redis.call('INCRBY', KEYS[1], (string.match(newest[1], '^%d+')))
+  return redis.call('INCRBY', KEYS[1], string.format('%.0f', newest))
+end
+
+-- A new identity where the log begins. The generation's id is random, so no two logs have the same one.
+local function new_log(id, ms)
+  local log = string.sub(redis.sha1hex(id .. ' ' .. ms), 1, 12)
+  redis.call('HSET', KEYS[3], 'log', log, 'born', ms)
+  return log
+end
+
+local function take_back(n)
+  if redis.call('DECRBY', KEYS[1], n) == 0 then redis.call('DEL', KEYS[1]) end
 end
 
 -- Numbers the events (those of the list from `from` on), stores them and publishes their frame; returns the first and
--- the last seq. It renews no TTL. Written for speed: with XADD it is nearly all that a batch costs.
-local function write(events, from, now)
-  local call, log, n, ms = redis.call, KEYS[2], #events - from + 1, string.format('%.0f', now)
+-- the last seq, the log's identity, and whether a key was made that needs a TTL. `known` is what the generation's hash
+-- knows: its log, and seq and at of its own newest event, which usually is the log's newest.
+-- Written for speed: with XADD it is nearly all that a batch costs.
+local function write(events, from, now, id, known)
+  local call, stream, n, ms = redis.call, KEYS[2], #events - from + 1, string.format('%.0f', now)
   local last = call('INCRBY', KEYS[1], n)
-  if last == n then last = restore_counter(n) end
+  local made = last == n
+  if made then last = restore_counter(n) end
   local before = last - n
+  local previous = known.at
+  if before == 0 then previous = '0'
+  elseif before ~= known.seq or not previous then
+    local seq, at = newest_entry()
+    previous = seq == before and at or '0'
+  end
   -- An id without a dash has -0. Redis writes the number in full, as Lua's own `..` would not from 10^14 on.
-  local written = redis.pcall('XADD', log, before + 1, 't', ms, 'e', events[from])
+  local written = redis.pcall('XADD', stream, 'NOMKSTREAM', before + 1, 't', ms, 'e', events[from])
+  if not written then
+    made = true
+    written = redis.pcall('XADD', stream, before + 1, 't', ms, 'e', events[from])
+  end
   if type(written) == 'table' and written.err then
-    -- Only the first can fail: the log is not ours, or is ahead of the counter. Its seqs are given back.
-    call('DECRBY', KEYS[1], n)
+    -- Only the first can fail: the log is not ours, is ahead of the counter, or may not be written. Give the seqs back.
+    take_back(n)
     error(written.err)
   end
-  for i = 2, n do call('XADD', log, before + i, 't', ms, 'e', events[from + i - 1]) end
-  if before == 0 then call('HSET', KEYS[3], 'born', ms) end
-  call('PUBLISH', KEYS[5], string.format('%.0f %s\n', before + 1, ms) .. table.concat(events, '\n', from))
-  return before + 1, last
+  for i = 2, n do call('XADD', stream, before + i, 't', ms, 'e', events[from + i - 1]) end
+  local log = known.log
+  if before == 0 then log = new_log(id, ms)
+  elseif not log then log = call('HGET', KEYS[3], 'log') or new_log(id, ms) end
+  local header = string.format('%.0f %s %s %s\n', before + 1, ms, log, previous)
+  call('PUBLISH', KEYS[5], header .. table.concat(events, '\n', from))
+  return before + 1, last, log, made
 end
 
-local function append(events, ttl, now)
-  local first, last = write(events, 1, now)
+-- Writes a single event of whoever is not an attempt; returns its seq and the log's identity.
+local function append(event, ttl, now, id)
+  local _, last, log = write({event}, 1, now, id, {})
   keep_chat(ttl)
-  return first, last
+  return last, log
 end
 
 local function set_active(id, active)
@@ -84,6 +136,16 @@ local function set_active(id, active)
   if active then ids[#ids + 1] = id end
   if #ids > 0 then redis.call('HSET', KEYS[3], 'active', table.concat(ids, ' '))
   else redis.call('HDEL', KEYS[3], 'active') end
+end
+
+-- The generation's hash has expired or was evicted. Nobody is to wait for it.
+local function gone(id)
+  local active = ' ' .. (redis.call('HGET', KEYS[3], 'active') or '') .. ' '
+  if string.find(active, ' ' .. id .. ' ', 1, true) then
+    redis.call('PUBLISH', KEYS[5], LOOK)
+    set_active(id, false)
+  end
+  return {'gone'}
 end
 
 -- Lists the generation: by the list, erase finds it.
@@ -98,10 +160,10 @@ local function begin_even_if_full(gen, ttl)
   redis.call('PEXPIRE', gen, ttl)
 end
 
--- The generation's last write: after it, nothing of the generation is appended any more.
+-- The generation's last write: after it, nothing of the generation is appended any more. Nobody needs what it was asked.
 local function close(gen, id, status, ttl, now)
   redis.call('HSET', gen, 'status', status, 'ended', now)
-  redis.call('HDEL', gen, 'lease')
+  redis.call('HDEL', gen, 'lease', 'request', 'model', 'token')
   redis.call('PEXPIRE', gen, ttl)
   list_generation(id, ttl, now)
   set_active(id, false)
@@ -109,20 +171,22 @@ end
 
 -- Stops one generation with its ready-made generation.stopped: at once where no attempt is alive, else it asks.
 local function stop(gen, id, event, channel, now)
-  local status, lease, ttl, stop_event = unpack(redis.call('HMGET', gen, 'status', 'lease', 'ttl', 'stop'))
-  if not status then return {'gone'} end
+  local status, lease, lease_ms, ttl, stop_event =
+    unpack(redis.call('HMGET', gen, 'status', 'lease', 'lease_ms', 'ttl', 'stop'))
+  if not status then return gone(id) end
   if ENDED[status] then return {'ended', status} end
-  ttl = tonumber(ttl)
-  check_types()
-  begin_even_if_full(gen, ttl)
-  if status == 'queued' or (tonumber(lease) or 0) <= now then
+  ttl, lease_ms = tonumber(ttl), tonumber(lease_ms)
+  check_before_write()
+  if status == 'queued' or not is_alive(tonumber(lease), lease_ms, now) then
+    begin_even_if_full(gen, ttl)
     -- The event of whoever asked first is the one that counts: `by` and `reason` are theirs.
-    local _, last = append({stop_event or event}, ttl, now)
+    local last = append(stop_event or event, ttl, now, id)
     close(gen, id, 'stopped', ttl, now)
     return {'stopped', last}
   end
-  redis.call('HSETNX', gen, 'stop', event)
   redis.call('PUBLISH', channel, id)
+  begin_even_if_full(gen, running_ttl(ttl, lease_ms or 0))
+  redis.call('HSETNX', gen, 'stop', event)
   return {'stopping'}
 end
 

@@ -17,7 +17,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 
 
 class Native:
-    """`id:` is the seq, `event:` the type, `data:` the JSON as it stands in the log."""
+    """`id:` is the entry's cursor, `event:` the type, `data:` the JSON as it stands in the log."""
 
     headers: Mapping[str, str] = EVENT_STREAM
     done = False
@@ -37,7 +37,7 @@ class Native:
         if b"\n" in raw or b"\r" in raw:
             # No writer of ours breaks a line inside an event; in a forged one it is white space between JSON's tokens.
             raw = _LINE_ENDS.sub(b"\ndata: ", raw)
-        event = b"id: %d\nevent: %b\ndata: %b\n\n" % (entry.seq, name, raw)
+        event = b"id: %b\nevent: %b\ndata: %b\n\n" % (entry.cursor.encode(), name, raw)
         if self._times:
             event = b": %d\n%b" % (entry.at, event)
         self._waiting.append(event)

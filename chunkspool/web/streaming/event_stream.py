@@ -33,7 +33,7 @@ class Followed:
 
     spool: AsyncSpool
     chat_id: str
-    after: int
+    after: int | str
     until: str
     merged: bool = False
 
@@ -134,7 +134,7 @@ class ClientStream:
         finally:
             self.end()
 
-    async def _replay(self) -> int:
+    async def _replay(self) -> int | str:
         """Add all that is there; return the seq at which it ends."""
         of, after = self._followed, self._followed.after
         while not self._encoder.done:
@@ -151,7 +151,7 @@ class ClientStream:
                 break
         return after
 
-    async def _subscribe(self, after: int) -> None:
+    async def _subscribe(self, after: int | str) -> None:
         of = self._followed
         async with AsyncExitStack() as stack:
             async with self._gate.enter():
