@@ -47,13 +47,17 @@ class LogSettings(_Group):
     redis_url: RedisUrl = Field(default="redis://127.0.0.1:6379/0", description="URL of the Redis that holds the logs")
     tenant: str = Field(default="default", description="namespace of every key")
     ttl: Seconds = Field(default=86_400.0, ge=1, description="seconds that a chat is kept after its last event")
-    lease: Seconds = Field(default=5.0, description="seconds that an attempt counts as alive after its last write")
+    lease: Seconds = Field(
+        default=5.0, ge=0.05, description="seconds that an attempt counts as alive after its last write"
+    )
     flush_interval: Seconds = Field(default=0.02, description="seconds between two writes of one generation")
     write_timeout: Seconds = Field(
         default=30.0, description="seconds that a write is retried while Redis is unreachable"
     )
     read_timeout: Seconds = Field(default=30.0, description="seconds that a reader waits while Redis is unreachable")
-    recheck: Seconds = Field(default=5.0, description="seconds between two checks of a quiet chat for lost frames")
+    recheck: Seconds = Field(
+        default=5.0, ge=0.05, description="seconds between two checks of a quiet chat for lost frames"
+    )
     buffer_bytes: Bytes = Field(default=4 * 1024 * 1024, description="unwritten bytes that one generation may hold")
     max_request_bytes: Bytes = Field(default=1024 * 1024, description="largest request (prompt or messages), encoded")
     max_event_bytes: Bytes = Field(default=256 * 1024, description="largest event, encoded")
@@ -63,12 +67,17 @@ class WorkerSettings(_Group):
     """How generations get to workers, and how a worker runs them."""
 
     broker_url: str | None = Field(default=None, description="Celery's broker; the redis_url unless set")
-    queue: str = Field(default="chunkspool", min_length=1, description="name of the Celery queue")
+    queue: str = Field(default="chunkspool", min_length=1, max_length=200, description="name of the Celery queue")
     task: str = Field(
-        default="chunkspool.generate", min_length=1, description="name of the Celery task that runs a generation"
+        default="chunkspool.generate",
+        min_length=1,
+        max_length=200,
+        description="name of the Celery task that runs a generation",
     )
     publish_timeout: Seconds = Field(default=5.0, description="seconds that the broker has to take a message")
-    redelivery: Seconds = Field(default=8.0, description="seconds until a dead worker's message is redelivered (Redis)")
+    redelivery: Seconds = Field(
+        default=8.0, ge=0.1, description="seconds until a dead worker's message is redelivered (Redis)"
+    )
     max_attempts: int = Field(default=3, ge=1, le=1000, description="attempts before a generation fails for good")
     recovery: Literal["restart", "continue"] = Field(
         default="restart", description="what a further attempt does with the text"
@@ -115,7 +124,7 @@ class WebSettings(_Group):
     cors_origins: str = Field(default="", description="origins whose pages may use the web routes, separated by commas")
     max_body_bytes: Bytes = Field(default=2 * 1024 * 1024, description="largest body of a request to the web routes")
     heartbeat: Seconds = Field(
-        default=15.0, description="seconds of silence after which an event stream sends a comment"
+        default=15.0, ge=0.05, description="seconds of silence after which an event stream sends a comment"
     )
     answer_timeout: Seconds = Field(default=10.0, description="seconds after which a web route answers 503")
     flower_url: str | None = Field(default=None, description="where the page's link to Flower leads")
@@ -165,6 +174,7 @@ class Settings(BaseModel):
             settings = cls.model_validate(groups)
         except ValidationError as error:
             raise SettingsError("; ".join(_explain(e["loc"], e["msg"], values) for e in error.errors())) from None
+        _check_together(settings)
         try:
             checked_id("tenant", settings.log.tenant)
         except InvalidId as error:
@@ -190,6 +200,16 @@ def variable_of(field: str) -> str:
 def description_of(field: str) -> str:
     """Return what `field` is, for people."""
     return _GROUPS[GROUP_OF[field]].model_fields[field].description or ""
+
+
+def _check_together(settings: Settings) -> None:
+    """Raise `SettingsError` for values that contradict each other."""
+    interval, lease = settings.log.flush_interval, settings.log.lease
+    if interval > lease / 3:
+        raise SettingsError(
+            f"{variable_of('flush_interval')}={interval:g} is more than a third of {variable_of('lease')}={lease:g}: "
+            "an attempt that writes so rarely would seem dead; shorten the one or lengthen the other"
+        )
 
 
 def _explain(loc: tuple[int | str, ...], message: str, values: Mapping[str, object]) -> str:

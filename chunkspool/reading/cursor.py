@@ -34,12 +34,12 @@ class Cursor:
     """
 
     __slots__ = (
-        "_active",
         "_at",
         "_end_seen",
         "_generation_id",
         "_idle_ends",
         "_limit",
+        "_listed",
         "_log",
         "behind",
         "done",
@@ -55,7 +55,7 @@ class Cursor:
         self.done = False
         self._idle_ends = until == "idle"
         self._generation_id = None if until in ("idle", "forever") else checked_id("until", until)
-        self._active: tuple[str, ...] = ()
+        self._listed: tuple[str, ...] = ()
         # The end of the log as frames have shown it, since the last page was asked for, where they could not be taken.
         # A page may be read before such a frame was published or after: only one that reaches this end is the latest.
         # UNKNOWN_END is beyond every log: whatever page comes, another one is read.
@@ -75,16 +75,16 @@ class Cursor:
         """Return the read to make when `behind`. Frames that come before its reply are not taken, but remembered."""
         self._end_seen = 0
         position = Position(self.seq, self._log, self._at)
-        return page_after(self.keys, position, self._limit, self._generation_id, self._active)
+        return page_after(self.keys, position, self._limit, self._generation_id, self._listed)
 
     def probe(self) -> Transaction[Page]:
         """Return the cheap read that tells whether a page would bring anything. Equal commands may share a reply."""
-        return chat_state(self.keys, self._generation_id, self._active)
+        return chat_state(self.keys, self._generation_id, self._listed)
 
     def take_probe(self, seen: Page) -> bool:
         """Tell whether the chat stands where this reader does, to judge by the reply to `probe`."""
         # Those that are active now are asked after by the next probe: a hash may expire while the chat lives on.
-        self._active = seen.active[:SUSPECTS]
+        self._listed = seen.listed[:SUSPECTS]
         position = Position(self.seq, self._log, self._at)
         same = seen.last == self.seq and not position.contradicts(seen.log, seen.last_at)
         return same and not seen.head_lost and not self._is_end(seen)
@@ -93,7 +93,7 @@ class Cursor:
         """Move over a page; return its entries, up to the one after which the reader is done."""
         entries = self._advance(page.entries)
         self._log = page.log or self._log
-        self._active = page.active[:SUSPECTS]
+        self._listed = page.listed[:SUSPECTS]
         self.behind = self.seq < max(page.last, self._end_seen) and not self.done
         self._limit = _next_limit(entries) if self.behind and entries else FIRST_PAGE
         if not self.behind and not page.head_lost and self._is_end(page):

@@ -22,7 +22,8 @@ class Page:
     """Consecutive entries after a position, and the state of the chat at the same moment.
 
     `last` is the chat's last seq and `last_at` when that event was written (Unix ms; 0: not known), `log` the log's
-    identity. `head_lost`: which generations are active is not known, because `head` was evicted.
+    identity. `head_lost`: which generations are active is not known, because `head` was evicted. `listed` are those that
+    `head` lists, `active` those of them that exist.
     """
 
     entries: tuple[Item, ...]
@@ -32,6 +33,7 @@ class Page:
     last_at: int = 0
     until_ended: bool = False
     head_lost: bool = False
+    listed: tuple[str, ...] = ()
 
 
 def page_after(
@@ -92,15 +94,16 @@ def chat_state(keys: ChatKeys, generation_id: str | None = None, suspects: Seque
             ended = as_text(rest[-1]) in ENDED
         gone = {suspect for suspect, exists in zip(suspects, rest, strict=False) if not exists}
         # Where the log has expired, so have its generations: nobody waits for one that never ran.
-        running = tuple(one for one in active_ids(active) if one not in gone) if latest else ()
+        listed = active_ids(active) if latest else ()
         return Page(
             entries=(),
             last=last,
-            active=running,
+            active=tuple(one for one in listed if one not in gone),
             log=as_text(log or ""),
             last_at=at_of(latest[0][1]) if latest and seq_of(latest[0][0]) == last else 0,
             until_ended=ended,
             head_lost=bool(latest) and active is None and log is None and born is None,
+            listed=listed,
         )
 
     return Transaction(tuple(commands), parse)

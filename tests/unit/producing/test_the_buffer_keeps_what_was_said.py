@@ -115,12 +115,45 @@ def test_neighbours_of_a_kind_become_one_event() -> None:
 
 
 def test_the_halves_of_a_pair_become_their_character() -> None:
-    """Models split them between tokens; a half that stays alone is a U+FFFD."""
+    """Models split them between tokens, which may be more than one flush apart; the first half waits for the other."""
     buffer = buffer_of()
-    for text in ["\ud83d", "\ude00!", "\ud83d"]:
+    texts = []
+    for text in ["a\ud83d", "\ude00!", "\ud83d", "\ude01", "\ud83d"]:
         buffer.add_text("text", text)
+        texts += [json.loads(event)["text"] for batch in taken(buffer) for event in batch.events]
+    assert texts == ["a", "😀!", "😁"]
+    buffer.end("completed", ENDING)
     (batch,) = taken(buffer)
-    assert json.loads(batch.events[0])["text"] == "😀!\ufffd"
+    assert json.loads(batch.events[0])["text"] == "\ufffd", "a half that stays alone is a U+FFFD"
+    assert (len(batch.events), batch.index, batch.ending) == (2, 4, "completed")
+    assert not buffer.is_full
+
+
+@pytest.mark.parametrize("after", ["reasoning", "event", "released"])
+def test_half_a_character_is_lost_by_nothing(after: str) -> None:
+    """What comes instead of its other half does not take it along."""
+    buffer = buffer_of()
+    buffer.add_text("text", "\ud83d")
+    assert taken(buffer) == []
+    if after == "reasoning":
+        assert buffer.add_text("reasoning", "hm"), "the flusher must be woken"
+    elif after == "event":
+        assert buffer.add_event(ENDING)
+    else:
+        buffer.end_without_ending(counts=False)
+    (batch,) = taken(buffer)
+    assert json.loads(batch.events[0])["text"] == "\ufffd"
+    assert len(batch.events) == (1 if after == "released" else 2)
+
+
+def test_a_long_piece_is_not_cut_within_a_character() -> None:
+    """Wherever the limit of an event falls."""
+    buffer = buffer_of()
+    text = "x" + "\ud83d\ude00" * 1000
+    buffer.add_text("text", text)
+    events = events_of(taken(buffer))
+    assert "".join(event["text"] for event in events) == "x" + "😀" * 1000
+    assert len(events) > 1
 
 
 def test_a_piece_of_any_size_is_cut_into_events_and_batches() -> None:

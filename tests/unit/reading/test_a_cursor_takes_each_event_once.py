@@ -14,10 +14,11 @@ from chunkspool.events import GenerationCompleted, TextDelta, encode
 from chunkspool.reading.cursor import FIRST_PAGE, Cursor
 from chunkspool.store.entries import read_frame
 from chunkspool.store.keys import ChatKeys
-from chunkspool.store.pages import Page, checked_cursor
+from chunkspool.store.pages import Page
+from chunkspool.store.positions import Position, checked_position
 
 KEYS = ChatKeys("default", "chat")
-NOT_A_FRAME = (b"", b"garbage", b"0 0\n", b"999 1\n{}")
+NOT_A_FRAME = (b"", b"garbage", b"0 0\n", b"999 1 - 0\n{}", b"2 7\n{}", b"1 9 ffff 0\n{}", b"\xff \xff \xff \xff\n")
 STEPS = st.lists(
     st.sampled_from(
         ["write", "write many", "lose", "end one", "read", "read late", "frame", "frame", "old", "nonsense"]
@@ -32,6 +33,9 @@ class Chat:
     def __init__(self) -> None:
         """Two generations are active, and the first event is there."""
         self.log: dict[int, bytes] = {}
+        self.times: dict[int, int] = {}
+        self.now = 100
+        self.name = b"abc123"
         self.last = 0
         self.active = ["a", "b"]
         self.known = {"a": "running", "b": "running"}
@@ -41,12 +45,21 @@ class Chat:
 
     def write(self, *events: bytes, lost: bool = False) -> None:
         """Append a batch and publish its frame, which may get lost."""
-        first = self.last + 1
+        first, before = self.last + 1, self.times.get(self.last, 0)
+        self.now += 1
         for event in events:
             self.last += 1
-            self.log[self.last] = event
+            self.log[self.last], self.times[self.last] = event, self.now
         if not lost:
-            self.frames.append(b"%d 7\n%b" % (first, b"\n".join(events)))
+            header = b"%d %d %b %d\n" % (first, self.now, self.name, before)
+            self.frames.append(header + b"\n".join(events))
+
+    def go_back(self, to: int) -> None:
+        """Be an older copy, as a restored snapshot or a replica that lagged is."""
+        for seq in range(to + 1, self.last + 1):
+            del self.log[seq], self.times[seq]
+        self.last = to
+        self.frames.clear()
 
     def say(self, number: int, *, lost: bool = False) -> None:
         """Append so many deltas."""
@@ -63,14 +76,14 @@ class Chat:
         return [self._answer(*command) for command in commands]
 
     def _answer(self, name: str, key: str, *rest: Any) -> Any:
-        entries = [(b"%d-0" % seq, [b"t", b"7", b"e", raw]) for seq, raw in self.log.items()]
+        entries = [(b"%d-0" % seq, [b"t", b"%d" % self.times[seq], b"e", raw]) for seq, raw in self.log.items()]
         match name:
             case "GET":
                 return b"%d" % self.last if self.exists else None
             case "EXISTS":
-                return int(bool(self.log))
+                return int(key.rpartition(":")[2] in self.known)
             case "HMGET":
-                return [" ".join(self.active).encode(), b"7"]
+                return [" ".join(self.active).encode() or None, self.name, b"101"]
             case "HGET":
                 status = self.known.get(key.rpartition(":")[2])
                 return status.encode() if status else None
@@ -108,7 +121,9 @@ class Reader:
 
     def hear_this(self, data: bytes) -> None:
         """Take what came over the channel."""
-        self._take(self.cursor.take_frame(read_frame(data)))
+        frame = read_frame(data)
+        assert frame is not None
+        self._take(self.cursor.take_frame(frame))
 
     def finish(self) -> None:
         """Take what is left, looking once more where no frame says that there is something."""
@@ -117,12 +132,13 @@ class Reader:
                 self.read()
             elif self.chat.frames:
                 self.hear()
-            elif self.cursor.agrees(self._looked()):
+            elif self.cursor.take_probe(self.probe()):
                 raise AssertionError("it would wait for ever")
             else:
                 self.cursor.invalidate()
 
-    def _looked(self) -> Page:
+    def probe(self) -> Page:
+        """Look how the chat stands."""
         reads = self.cursor.probe()
         return reads.parse(self.chat.answered(reads.commands))
 
@@ -267,11 +283,32 @@ def test_a_lost_counter_is_read_from_the_log() -> None:
     assert (reader.taken, reader.cursor.behind) == ([3, 4, 5], False)
 
 
-@pytest.mark.parametrize("value", [-1, 1.0, "1", None, True, 2**53 + 1, b"1"])
+NO_CURSORS = [
+    -1,
+    1.0,
+    None,
+    True,
+    2**53 + 1,
+    b"1",
+    "",
+    "-1",
+    "x",
+    "1.",
+    "1.a",
+    "1.a-",
+    "1.-",
+    "1.A-1",
+    "1.a-g",
+    "٣",
+    "1\n",
+]
+
+
+@pytest.mark.parametrize("value", [*NO_CURSORS, "9" * 16, "1." + "a" * 13 + "-1", "1.a-" + "1" * 13, "1" * 5000])
 def test_what_is_no_cursor(value: object) -> None:
-    """Only whole numbers from 0 up are."""
+    """Only seqs, and what the cursor of an entry says."""
     with pytest.raises(InvalidCursor):
-        checked_cursor(value)
+        checked_position(value)
     with pytest.raises(InvalidCursor):
         Cursor(KEYS, value, "idle")
 
@@ -281,3 +318,99 @@ def test_what_is_no_end(until: Any) -> None:
     """`until` is "idle", "forever" or an id."""
     with pytest.raises(InvalidId, match="until"):
         Cursor(KEYS, 0, until)
+
+
+@given(st.integers(0, 2**53), st.text("0123456789abcdef", max_size=12), st.integers(0, 2**44))
+def test_a_position_is_read_as_it_was_written(seq: int, log: str, at: int) -> None:
+    """Whatever it knows of the log."""
+    assert checked_position(str(Position(seq, log, at))) == Position(seq, log, at)
+
+
+def test_another_log_is_never_spliced() -> None:
+    """A frame of another chat of the same name is looked into, and the reader stays with its own."""
+    reader = following("forever")
+    reader.hear_this(b"2 7 ffff 101\n" + encode(TextDelta(generation_id="a", text="not ours")))
+    assert (reader.taken, reader.cursor.behind) == ([], True)
+    reader.chat.say(1)
+    reader.read()
+    reader.read()
+    assert (reader.taken, reader.cursor.behind) == ([2], False)
+
+
+def test_a_chat_that_was_made_again_is_told() -> None:
+    """Whether its log is shorter or longer by now."""
+    for number in (1, 3):
+        reader = following("forever")
+        reader.chat.say(2)
+        reader.read()
+        reader.hear()
+        made = Chat()
+        made.name = b"def456"
+        made.say(number)
+        reader.chat = made
+        reader.cursor.invalidate()
+        with pytest.raises((CursorExpired, CursorAhead)):
+            reader.read()
+
+
+@pytest.mark.parametrize("seen", ["frames", "a page", "nothing"])
+@pytest.mark.parametrize("new", [0, 1, 2, 3, 5])
+def test_a_log_that_went_back_is_told(new: int, seen: str) -> None:
+    """However far it has come again: what stands under a seq now is not what the reader has seen there."""
+    reader = following("forever")
+    reader.chat.say(1)
+    reader.chat.say(1)
+    for _ in range(2):
+        reader.hear()
+    assert reader.taken == [2, 3]
+    reader.chat.go_back(1)
+    for _ in range(new):
+        reader.chat.say(1)
+    with pytest.raises((CursorExpired, CursorAhead)):
+        tell(reader, seen)
+    assert reader.taken == [2, 3]
+
+
+def tell(reader: Reader, seen: str) -> None:
+    """Let the reader learn of it by what comes in, or by the look at a quiet chat."""
+    if seen == "frames":
+        while reader.chat.frames:
+            reader.hear()
+    if seen == "a page":
+        reader.cursor.invalidate()
+    if not reader.cursor.behind:
+        assert not reader.cursor.take_probe(reader.probe())
+        reader.cursor.invalidate()
+    reader.read()
+
+
+def test_a_cursor_from_outside_notices_it_too() -> None:
+    """A page or an EventSource that comes back has the position as text."""
+    chat = Chat()
+    chat.say(3)
+    mark = str(Position(3, "abc123", chat.times[3]))
+    back = Reader(chat, 0, "forever")
+    back.cursor = Cursor(KEYS, mark, "forever")
+    back.read()
+    assert back.taken == [4]
+    chat.go_back(2)
+    chat.say(5)
+    expired = Reader(chat, 0, "forever")
+    expired.cursor = Cursor(KEYS, mark, "forever")
+    with pytest.raises(CursorExpired) as told:
+        expired.read()
+    assert (told.value.requested, told.value.first) == (3, 1)
+
+
+def test_a_generation_whose_hash_is_gone_is_not_waited_for() -> None:
+    """Whatever `head` says: it expired in the queue while the chat lived on."""
+    reader = following("idle")
+    reader.chat.end("b")
+    reader.hear()
+    reader.read()
+    assert not reader.cursor.done
+    del reader.chat.known["a"]
+    assert not reader.cursor.take_probe(reader.probe())
+    reader.cursor.invalidate()
+    reader.read()
+    assert reader.cursor.done

@@ -9,7 +9,7 @@ from chunkspool.events import GenerationCompleted, TextDelta, encode
 from chunkspool.reading.channels import PROBES, TICKS, ChannelTable, PendingCommands
 from chunkspool.reading.cursor import Cursor
 from chunkspool.reading.reader import BUFFER_BYTES, BUFFER_EVENTS, Reader
-from chunkspool.store.entries import read_frame
+from chunkspool.store.entries import Frame, read_frame
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.pages import Page
 
@@ -40,7 +40,16 @@ def channel(chat: str = "chat") -> bytes:
 
 def frame(first: int, *texts: str) -> bytes:
     """Return a frame of text deltas."""
-    return b"\n".join([b"%d 1" % first, *(encode(TextDelta(generation_id="g", text=text)) for text in texts)])
+    return b"\n".join(
+        [b"%d 1 abc %d" % (first, first > 1), *(encode(TextDelta(generation_id="g", text=text)) for text in texts)]
+    )
+
+
+def parse(data: bytes) -> Frame:
+    """Return the frame in a message."""
+    found = read_frame(data)
+    assert found is not None
+    return found
 
 
 def following(channels: ChannelTable, *readers: Reader) -> None:
@@ -130,11 +139,11 @@ def test_a_frame_during_a_read_sends_the_reader_to_the_log_again() -> None:
     one = reader()
     one.cursor.behind = True
     one.cursor.page()
-    one.offer(read_frame(frame(1, "a")))
+    one.offer(parse(frame(1, "a")))
     assert one.cursor.take_page(Page((), 0, ())) == ()
     assert one.cursor.behind
     one.cursor.page()
-    assert one.cursor.take_page(Page(read_frame(frame(1, "a")).items, 1, ())) != ()
+    assert one.cursor.take_page(Page(parse(frame(1, "a")).items, 1, ())) != ()
     assert not one.cursor.behind
 
 
@@ -142,11 +151,11 @@ def test_a_reader_holds_only_so_many_events() -> None:
     """What comes on top is left to the log, and nothing is taken out of order afterwards."""
     one = reader()
     for seq in range(1, 2 * BUFFER_EVENTS):
-        one.offer(read_frame(frame(seq, "a")))
+        one.offer(parse(frame(seq, "a")))
     assert [item.seq for item in one.ready] == list(range(1, BUFFER_EVENTS + 1))
     assert one.cursor.behind
     one.ready.clear()
-    one.offer(read_frame(frame(BUFFER_EVENTS + 1, "a")))
+    one.offer(parse(frame(BUFFER_EVENTS + 1, "a")))
     assert not one.ready
 
 
@@ -154,12 +163,12 @@ def test_a_reader_holds_only_so_many_bytes() -> None:
     """Large events fill the buffer sooner; one that keeps up is never short of room."""
     one, text = reader(), "x" * (BUFFER_BYTES // 10)
     for seq in range(1, 100):
-        one.offer(read_frame(frame(seq, text)))
+        one.offer(parse(frame(seq, text)))
         if seq > 1:
             one.ready.popleft()
     assert (len(one.ready), one.cursor.behind) == (1, False)
     for seq in range(100, 200):
-        one.offer(read_frame(frame(seq, text)))
+        one.offer(parse(frame(seq, text)))
     assert 5 < len(one.ready) < 11
     assert one.cursor.behind
 
@@ -167,7 +176,7 @@ def test_a_reader_holds_only_so_many_bytes() -> None:
 def test_a_frame_larger_than_the_buffer_is_taken_by_who_has_nothing() -> None:
     """Otherwise it would have to be read from the log each time."""
     one = reader()
-    one.offer(read_frame(frame(1, "x" * 2 * BUFFER_BYTES)))
+    one.offer(parse(frame(1, "x" * 2 * BUFFER_BYTES)))
     assert [item.seq for item in one.ready] == [1]
 
 
@@ -340,8 +349,8 @@ def test_a_dropped_reader_leaves_with_the_next_commands() -> None:
 def test_an_ending_makes_an_idle_reader_ask_whether_that_was_all() -> None:
     """One page, not one for every frame."""
     one = reader(until="idle")
-    one.offer(read_frame(frame(1, "a")))
+    one.offer(parse(frame(1, "a")))
     assert not one.cursor.behind
-    one.offer(read_frame(b"2 1\n" + encode(GenerationCompleted(generation_id="g"))))
+    one.offer(parse(b"2 1 abc 1\n" + encode(GenerationCompleted(generation_id="g"))))
     assert one.cursor.behind
     assert [item.seq for item in one.ready] == [1, 2]

@@ -117,9 +117,10 @@ def test_what_others_wrote_into_the_stream_is_unreadable() -> None:
 def test_a_frame_numbers_its_events() -> None:
     """One event a line, from its first seq up; what cannot be read keeps its place."""
     other = encode(ReasoningDelta(generation_id="g", text="hm"))
-    frame = read_frame(b"5 9\n" + RAW + b"\n{}\n" + other)
+    frame = read_frame(b"5 9 abc 8\n" + RAW + b"\n{}\n" + other)
+    assert frame is not None
     items: tuple[Item, ...] = frame.items
-    assert (frame.first, frame.last) == (5, 7)
+    assert (frame.first, frame.last, frame.log, frame.at, frame.previous) == (5, 7, "abc", 9, 8)
     assert [item.seq for item in items] == [5, 6, 7]
     assert isinstance(items[1], Unreadable)
     assert (items[0], items[2]) == (
@@ -131,4 +132,6 @@ def test_a_frame_numbers_its_events() -> None:
 @pytest.mark.parametrize("data", [b"0 0\n", b"", b"\n", b"x\n{}", b"5\n{}", b"x 9\n{}", b"-1 9\n{}", b"\xff 1\n"])
 def test_an_erase_and_what_is_no_frame_have_no_first_seq(data: bytes) -> None:
     """Both send the readers to the log."""
-    assert (read_frame(data).first, read_frame(data).items) == (0, ())
+    found = read_frame(data)
+    assert found is not None
+    assert (found.first, found.items) == (0, ())

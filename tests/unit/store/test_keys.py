@@ -10,7 +10,10 @@ import pytest
 from redis.crc import key_slot
 
 from chunkspool.errors import InvalidId
-from chunkspool.store.keys import REPUBLISHED, STOPS, SWEEP_LOCK, UNFINISHED, WATERMARK, ChatKeys, place_of
+from chunkspool.store.keys import ChatKeys, QueueKeys, place_of, stops_channel
+
+QUEUE = QueueKeys("chunkspool")
+INDEX = [QUEUE.unfinished, QUEUE.republished, QUEUE.watermark, QUEUE.sweep_lock]
 
 PROJECT = Path(__file__).parents[3]
 CODE = [
@@ -22,7 +25,9 @@ SCRIPTS = list((PROJECT / "chunkspool" / "store" / "lua").glob("*.lua"))
 def of_chat(tenant: str, chat: str) -> list[str]:
     """Return every key of a chat with one generation and one request."""
     keys = ChatKeys(tenant, chat)
-    own = [getattr(keys, name) for name, value in vars(ChatKeys).items() if isinstance(value, property)]
+    own = [
+        getattr(keys, name) for name, value in vars(ChatKeys).items() if isinstance(value, property) and name != "stops"
+    ]
     return [*own, keys.gen("one"), keys.request("one")]
 
 
@@ -34,20 +39,27 @@ def test_all_keys_of_a_chat_are_in_one_slot() -> None:
 
 def test_what_the_sweep_goes_through_is_in_one_slot() -> None:
     """Places and their index are written together."""
-    assert (
-        len({key_slot(key.encode()) for key in (UNFINISHED, REPUBLISHED, WATERMARK, SWEEP_LOCK, place_of("one"))}) == 1
-    )
+    assert len({key_slot(key.encode()) for key in (*INDEX, place_of("one"))}) == 1
 
 
 def test_no_two_keys_are_the_same() -> None:
-    """Whatever the ids: a chat named as another's generation, a tenant named as a chat."""
-    ids = ["a", "gen:one", "log", "request:one", "places", "unended"]
-    chats = [key for tenant, chat in product(["a", "log", "places"], ids) for key in of_chat(tenant, chat)]
+    """Whatever the ids: a chat named as another's generation, a tenant named as a chat, a queue as a key."""
+    ids = ["a", "gen:one", "log", "request:one", "places", "unfinished"]
+    chats = [key for tenant, chat in product(["a", "log", "index"], ids) for key in of_chat(tenant, chat)]
     # An id may be anything, also the name of a key of the index.
-    index_names = [key.rpartition(":")[2] for key in (UNFINISHED, REPUBLISHED, WATERMARK, SWEEP_LOCK)]
-    places = [place_of(one) for one in ("one", "two", "a.b", *index_names)]
-    every = [*chats, *places, UNFINISHED, REPUBLISHED, WATERMARK, SWEEP_LOCK, STOPS]
+    places = [place_of(one) for one in ("one", "two", "a.b", *(key.rpartition("}:")[2] for key in INDEX))]
+    queues = [QueueKeys(name) for name in ("b", "unfinished", "a:b", "a%3Ab", "{x}", "ä b\n")]
+    others = [key for one in queues for key in (one.unfinished, one.republished, one.watermark, one.sweep_lock)]
+    every = [*chats, *places, *INDEX, *others, stops_channel(0), stops_channel(1)]
     assert len(set(every)) == len(every)
+    assert not [key for key in others if not key.isascii() or " " in key or "\n" in key]
+
+
+def test_channels_of_two_databases_differ() -> None:
+    """Redis's pub/sub knows no database: what is published in one would be heard in the others."""
+    assert ChatKeys("default", "chat").live != ChatKeys("default", "chat", 1).live
+    assert ChatKeys("default", "chat").stops != ChatKeys("default", "chat", 1).stops
+    assert ChatKeys("default", "chat").log == ChatKeys("default", "chat", 1).log
 
 
 def test_an_unchecked_id_is_in_no_key() -> None:
@@ -57,7 +69,7 @@ def test_an_unchecked_id_is_in_no_key() -> None:
         lambda: ChatKeys("a", "b/c"),
         lambda: ChatKeys("a", "b").gen("x}"),
         lambda: ChatKeys("a", "b").request("x}"),
-        lambda: ChatKeys("a", "b").unfinished("x y"),
+        lambda: ChatKeys("a", "b").member("x y"),
         lambda: place_of("x}"),
     ):
         with pytest.raises(InvalidId):

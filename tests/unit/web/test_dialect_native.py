@@ -24,7 +24,7 @@ def test_id_event_and_data_are_seq_type_and_the_stored_bytes() -> None:
     """`data:` is the stored JSON, byte for byte: also white space that no encoder of ours would write."""
     raw = b'{"type": "text.delta",  "generation": "g", "text": "\\u00fc\\n"}'
     entry = Entry(7, 1, TextDelta(generation_id="g", text="ü\n"), raw)
-    assert events_of(encoded([entry])) == [Event("7", "text.delta", raw.decode())]
+    assert events_of(encoded([entry])) == [Event("7.-1", "text.delta", raw.decode())]
 
 
 def test_every_cut_makes_the_whole() -> None:
@@ -33,7 +33,7 @@ def test_every_cut_makes_the_whole() -> None:
         log = random_log(seed)
         whole = events_of(encoded(log))
         assert [(event.id, json.loads(event.data)) for event in whole] == [
-            (str(entry.seq), json.loads(entry.raw)) for entry in log
+            (entry.cursor, json.loads(entry.raw)) for entry in log
         ]
         for k in range(len(log) + 1):
             assert events_of(encoded(log[:k])) + events_of(encoded(log[k:])) == whole
@@ -47,7 +47,7 @@ def test_a_forged_event_cannot_break_out_of_its_line() -> None:
         Entry(2, 1, UnknownEvent(type="x\nid: 99", generation_id="g"), b'{"type":"x\\nid: 99"}'),
     ]
     found = events_of(encoded(entries))
-    assert [(event.id, event.name) for event in found] == [("1", "text.delta"), ("2", "unknown")]
+    assert [(event.id, event.name) for event in found] == [("1.-1", "text.delta"), ("2.-1", "unknown")]
     assert json.loads(found[0].data) == json.loads(raw)
 
 
