@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from functools import partial
 
 from chunkspool.effects import Operation, Publish
 from chunkspool.errors import ChatBusy, ChatContended, CorruptLog, EnqueueFailed, StoreError, StoreFull, StoreRefused
-from chunkspool.events import GenerationFailed, encode
 from chunkspool.ids import checked_id, new_generation_id
 from chunkspool.request import GenerationRequest, checked_on_active, checked_ttl
 from chunkspool.results import Generation
@@ -15,7 +15,7 @@ from chunkspool.settings import Settings
 from chunkspool.states import OnActive
 from chunkspool.store import queries, scripts
 from chunkspool.store.commands import ScriptCall
-from chunkspool.store.index import INDEX_MS, PLACE_MS, forget_places
+from chunkspool.store.index import INDEX_MS, forget_places, place_ms_of
 from chunkspool.store.keys import ChatKeys, QueueKeys
 from chunkspool.store.recovery import restore_head
 from chunkspool.store.scripts import EnqueueReply
@@ -44,7 +44,13 @@ def enqueue(
     generation_id = new_generation_id()
     # Before the generation itself: from its first moment on, a revoke and the sweep can find it.
     queue, task = settings.worker.queue, settings.worker.task
-    yield from scripts.index(keys, QueueKeys(queue), generation_id, place_ms=ttl_ms + PLACE_MS, index_ms=INDEX_MS)
+    yield from scripts.index(
+        keys,
+        QueueKeys(queue),
+        generation_id,
+        place_ms=max(ttl_ms, place_ms_of(settings.worker.sweep_interval)),
+        index_ms=INDEX_MS,
+    )
     call = partial(
         scripts.enqueue,
         keys,
@@ -67,9 +73,9 @@ def enqueue(
         yield from forget_places(keys, [(generation_id, queue)])
     generation = Generation(made.generation_id, keys.chat_id, made.after)
     if made.outcome == "created":
-        yield from _publish(keys, generation_id, queue, task, request_id)
+        yield from _publish(keys, generation_id, queue, task, request_id, token=generation_id)
     else:
-        yield from _publish_again(keys, generation.generation_id, settings)
+        yield from _publish_again(keys, generation.generation_id, settings, request_id)
     return generation
 
 
@@ -92,45 +98,31 @@ def _make(
     return made
 
 
-def _publish_again(keys: ChatKeys, generation_id: str, settings: Settings) -> Operation[None]:
+def _publish_again(keys: ChatKeys, generation_id: str, settings: Settings, request_id: str | None) -> Operation[None]:
     """Publish the message of a repeated request whose generation still waits.
 
-    The first caller may have died between its two steps, and a second message is harmless (claim). Where the broker
-    cannot be reached now, the generation goes on waiting all the same: it may have its message.
+    The first caller may have died between its two steps, and a second message is harmless (claim).
     """
-    (origin,) = yield from queries.origins(keys, [generation_id])
-    if origin.is_queued:
-        queue, task = origin.queue or settings.worker.queue, origin.task or settings.worker.task
-        yield from Publish(keys.tenant, keys.chat_id, generation_id, queue, task)
+    token = secrets.token_hex(4)
+    waiting = yield from scripts.publish_again(keys, generation_id, token)
+    if waiting is not None:
+        queue, task = waiting
+        queue, task = queue or settings.worker.queue, task or settings.worker.task
+        yield from _publish(keys, generation_id, queue, task, request_id, token)
 
 
-def _publish(keys: ChatKeys, generation_id: str, queue: str, task: str, request_id: str | None) -> Operation[None]:
+def _publish(
+    keys: ChatKeys, generation_id: str, queue: str, task: str, request_id: str | None, token: str
+) -> Operation[None]:
+    """Hand the generation to a worker. Where the broker does not take the message, no ghost stays."""
     try:
         yield from Publish(keys.tenant, keys.chat_id, generation_id, queue, task)
     except EnqueueFailed as error:
         is_with_worker = False
         try:
-            is_with_worker = yield from _end_unpublished(keys, generation_id, request_id)
+            reply = yield from scripts.unpublish(keys, generation_id, request_id, token)
+            is_with_worker = reply.outcome == "claimed"
         except StoreError as unreachable:
             error.add_note(f"The generation could not be ended either and waits for the sweep: {unreachable}")
         if not is_with_worker:
             raise
-
-
-def _end_unpublished(keys: ChatKeys, generation_id: str, request_id: str | None) -> Operation[bool]:
-    """End a generation that no worker will hear of, and free its request id; tell whether a worker has it after all."""
-    failed = GenerationFailed(
-        generation_id=generation_id,
-        code="enqueue_failed",
-        message="The request could not be handed to a worker.",
-        retryable=True,
-    )
-    # Attempt 0 is that of a generation nobody has claimed: a worker that did get the message fences this.
-    reply = yield from scripts.append(
-        keys, generation_id, attempt=0, index=1, lease_ms=0, events=(encode(failed),), ending="failed"
-    )
-    if reply.outcome == "fenced":
-        return True
-    if request_id is not None:
-        yield from scripts.withdraw(keys, generation_id, request_id)
-    return False

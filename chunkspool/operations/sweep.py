@@ -25,6 +25,7 @@ from chunkspool.store.index import (
     look_up,
     note_republished,
     note_swept,
+    place_ms_of,
 )
 from chunkspool.store.keys import QueueKeys
 
@@ -37,7 +38,7 @@ def sweep(settings: Settings, *, queue: str, queue_is_empty: bool, db: int) -> O
     keys = QueueKeys(queue)
     if not (yield from lock_sweep(keys, max(1, round(settings.worker.sweep_interval * 800)))):
         return Swept()
-    whole = Swept()
+    whole, place_ms = Swept(), place_ms_of(settings.worker.sweep_interval)
     offset = 0
     while True:
         page = yield from list_unfinished(keys, offset, db)
@@ -53,8 +54,8 @@ def sweep(settings: Settings, *, queue: str, queue_is_empty: bool, db: int) -> O
         failed += [(one.member.name, error) for one, error in outcomes if isinstance(error, ChunkspoolError)]
         lost = [one.member.generation_id for one, outcome in outcomes if outcome == "lost"]
         over = [one.member.name for one, outcome in outcomes if isinstance(outcome, str) and outcome != "alive"]
-        fading = [one.member for one in seen if one.is_fading]
-        yield from note_swept(keys, watermark, [*page.foreign, *over], fading)
+        fading = [one.member for one in seen if one.is_fading(place_ms)]
+        yield from note_swept(keys, watermark, [*page.foreign, *over], fading, place_ms)
         whole = Swept((*whole.lost, *lost), (*whole.failed, *failed))
         if page.size < INDEX_PAGE:
             return whole

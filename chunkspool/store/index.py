@@ -13,8 +13,9 @@ from chunkspool.store.keys import ChatKeys, QueueKeys, place_of
 
 INDEX_MS: Final = 7 * 86_400_000
 """A generation of which neither a worker nor a sweep has heard for a week is forgotten by the sweep."""
-PLACE_MS: Final = 7 * 86_400_000
-"""How much longer than its chat a place is kept, so that a generation that runs for long can be revoked by its id."""
+PLACE_MS: Final = 600_000
+"""How long a place is kept at least. The sweep renews it while its generation has not ended, so that one that runs for
+longer than its chat is kept after the last event can be revoked by its id to the end."""
 YOUNG_MS: Final = 60_000
 """So long after it was indexed, a generation without a hash may be one that is just being made."""
 INDEX_PAGE: Final = 500
@@ -92,10 +93,9 @@ class Unfinished:
         """Tell whether there is nothing left to end. One that was indexed a moment ago may not have been made yet."""
         return self.status in ENDED or (not self.status and not 0 <= now - self.member.score < YOUNG_MS)
 
-    @property
-    def is_fading(self) -> bool:
-        """Whether its place would expire before the next sweeps."""
-        return bool(self.status) and self.place_ms < PLACE_MS // 2
+    def is_fading(self, place_ms: int) -> bool:
+        """Tell whether its place, which is to be kept for `place_ms`, would expire before the next sweeps."""
+        return bool(self.status) and self.status not in ENDED and self.place_ms < place_ms // 2
 
     def is_passed_over(self, watermark: int, now: int, for_ms: int) -> bool:
         """Tell whether its newest message is in no queue that has come to `watermark`, and in nobody's hands."""
@@ -108,6 +108,11 @@ class Unfinished:
         A generation that has only waited for long is not lost: its first message may have been popped a moment ago.
         """
         return self.republished and now - max(self.published, self.alive_until) >= for_ms
+
+
+def place_ms_of(sweep_interval: float) -> int:
+    """Return how long a place is to be kept, where sweeps come every so many seconds."""
+    return max(PLACE_MS, round(4000 * sweep_interval))
 
 
 def lock_sweep(queue: QueueKeys, pause_ms: int) -> Transaction[bool]:
@@ -171,7 +176,9 @@ def note_republished(queue: QueueKeys, member: Member, now: int) -> Transaction[
     return Transaction(commands, len)
 
 
-def note_swept(queue: QueueKeys, watermark: int, over: Sequence[str], fading: Sequence[Member]) -> Transaction[int]:
+def note_swept(
+    queue: QueueKeys, watermark: int, over: Sequence[str], fading: Sequence[Member], place_ms: int
+) -> Transaction[int]:
     """Note how far the queue has come, forget the members that are over, and keep the places that would expire."""
     commands: list[Command] = [
         ("SET", queue.watermark, watermark, "PX", INDEX_MS),
@@ -180,7 +187,9 @@ def note_swept(queue: QueueKeys, watermark: int, over: Sequence[str], fading: Se
     ]
     if over:
         commands += [("ZREM", queue.unfinished, *over), ("ZREM", queue.republished, *over)]
-    commands += [("PEXPIRE", place_of(member.generation_id), PLACE_MS) for member in fading]
+    for member in fading:
+        place = f"{member.keys.tenant} {member.keys.chat_id}"
+        commands.append(("SET", place_of(member.generation_id), place, "PX", place_ms))
     return Transaction(tuple(commands), len)
 
 

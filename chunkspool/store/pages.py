@@ -22,8 +22,8 @@ class Page:
     """Consecutive entries after a position, and the state of the chat at the same moment.
 
     `last` is the chat's last seq and `last_at` when that event was written (Unix ms; 0: not known), `log` the log's
-    identity. `head_lost`: which generations are active is not known, because `head` was evicted. `listed` are those that
-    `head` lists, `active` those of them that exist.
+    identity. `listed` are the generations that `head` lists, `active` those of them that exist. `head_lost`: which are
+    active is not known, because `head` was evicted.
     """
 
     entries: tuple[Item, ...]

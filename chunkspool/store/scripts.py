@@ -26,7 +26,7 @@ LastBatch = EndState | Literal["released", "abandoned"]
 """How the last batch of an attempt leaves the generation: ended, or given up, so that another may claim it at once.
 
 An abandoned attempt counts towards `max_attempts`, a released one does not."""
-_WITHOUT_PRELUDE: Final = frozenset({"erase", "index", "mark_read", "restore_head", "transaction", "withdraw"})
+_WITHOUT_PRELUDE: Final = frozenset({"erase", "index", "mark_read", "publish_again", "restore_head", "transaction"})
 
 
 @cache
@@ -80,6 +80,13 @@ class StopReply:
 
     outcome: Literal["stopped", "stopping", "ended", "gone"]
     status: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UnpublishReply:
+    """What `unpublish` replied: "failed" has ended the generation now; see lua/unpublish.lua."""
+
+    outcome: Literal["failed", "kept", "claimed", "ended", "gone"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,10 +290,36 @@ def restore_head(keys: ChatKeys, active: Sequence[str]) -> ScriptCall[bool]:
     return ScriptCall(load("restore_head"), (keys.seq, keys.head), args, lambda reply: bool(int(reply[0])))
 
 
-def withdraw(keys: ChatKeys, generation_id: str, request_id: str) -> ScriptCall[bool]:
-    """Let the request be made again. Returns False when it has been, meanwhile."""
-    args = (generation_id,)
-    return ScriptCall(load("withdraw"), (keys.request(request_id),), args, lambda reply: bool(int(reply[0])))
+def unpublish(keys: ChatKeys, generation_id: str, request_id: str | None, token: str) -> ScriptCall[UnpublishReply]:
+    """End a generation whose message the broker did not take, unless another caller of its request publishes it.
+
+    `token` is that of `publish_again`, or the generation's id for the caller that made it.
+    """
+    failed = GenerationFailed(
+        generation_id=generation_id,
+        code="enqueue_failed",
+        message="The request could not be handed to a worker.",
+        retryable=True,
+    )
+
+    def parse(reply: list[Any]) -> UnpublishReply:
+        outcome: Any = as_text(reply[0])
+        return UnpublishReply(outcome)
+
+    script_keys = (*keys.writer(generation_id), keys.request_or_gen(request_id, generation_id))
+    return ScriptCall(load("unpublish"), script_keys, (generation_id, encode(failed), token), parse)
+
+
+def publish_again(keys: ChatKeys, generation_id: str, token: str) -> ScriptCall[tuple[str, str] | None]:
+    """Announce that a message is published again; returns queue and task, None if the generation waits no more.
+
+    `token` is the caller's own: the same call again changes nothing.
+    """
+
+    def parse(reply: list[Any]) -> tuple[str, str] | None:
+        return (as_text(reply[0]), as_text(reply[1])) if reply else None
+
+    return ScriptCall(load("publish_again"), (keys.gen(generation_id),), (token,), parse)
 
 
 def transaction(of: Transaction[T]) -> ScriptCall[T]:

@@ -54,7 +54,7 @@ if #busy > 1 then return busy end
 local function make()
   redis.call('HSET', KEYS[6], 'status', 'queued', 'attempt', 0, 'index', 0, 'seq', 0, 'runs', '', 'ttl', ttl,
     'created', now, 'owner', owner, 'request_id', request_id, 'request', request, 'model', model,
-    'queue', queue, 'task', task)
+    'queue', queue, 'task', task, 'publishers', id)
   redis.call('PEXPIRE', KEYS[6], ttl)
   redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
   list_generation(id, ttl, now)

@@ -131,7 +131,8 @@ end
 local function set_active(id, active)
   local ids = {}
   for other in string.gmatch(redis.call('HGET', KEYS[3], 'active') or '', '%S+') do
-    if other ~= id then ids[#ids + 1] = other end
+    if other ~= id then ids[#ids + 1] = other
+    elseif active then return end
   end
   if active then ids[#ids + 1] = id end
   if #ids > 0 then redis.call('HSET', KEYS[3], 'active', table.concat(ids, ' '))

@@ -201,7 +201,7 @@ def test_a_generation_that_can_be_none_is_not_looked_for(face: Face, client: Red
 
 def test_a_cursor_that_is_none(face: Face, client: Redis) -> None:
     """Negative, fractional, boolean, beyond what Lua can count, no number at all."""
-    for bad in (-1, 1.0, 0.5, True, "1", 2**60, 10**5000, math.nan, [1]):
+    for bad in (-1, 1.0, 0.5, True, "x", "-1", "1.", "", 2**60, 10**5000, math.nan, [1]):
         for call in (face.read, face.entries):
             demand_refused(client, InvalidCursor, "pass the seq of the last event", partial(call, CHAT, bad))
 

@@ -45,7 +45,7 @@ def publish_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[Publish], None]:
     return lambda publish: monkeypatch.setattr(Dispatcher, "publish", publish)
 
 
-def fail(_self: Dispatcher, _tenant: str, chat_id: str, generation_id: str) -> None:
+def fail(_self: Dispatcher, _tenant: str, chat_id: str, generation_id: str, _queue: str, _task: str) -> None:
     """Be a broker that is away."""
     raise EnqueueFailed(chat_id, generation_id, "away")
 
@@ -119,9 +119,10 @@ def test_a_message_that_did_arrive(
 ) -> None:
     """The broker's reply was lost, and a worker has the generation already: nothing has failed."""
 
-    def arrive(self: Dispatcher, tenant: str, chat_id: str, generation_id: str) -> None:
+    def arrive(self: Dispatcher, *message: str) -> None:
+        _tenant, _chat_id, generation_id, *_ = message
         claim_and_die(client, generation_id, 60)
-        fail(self, tenant, chat_id, generation_id)
+        fail(self, *message)
 
     publish_by(arrive)
     with face_for(kind, redis_url) as face:
@@ -156,7 +157,7 @@ def test_a_redis_that_goes_away_with_the_broker(
 def test_a_request_that_was_made_again_stays_made(
     redis_url: str, client: Redis, publish_by: Callable[[Publish], None]
 ) -> None:
-    """Two callers fail with the same request, and the slower one must not undo what a third has made meanwhile."""
+    """Callers of one request fail, and a third one publishes its message meanwhile: the slow failure undoes nothing."""
     slow, go_on = threading.Event(), threading.Event()
 
     def fail_slowly(*generation: Any) -> None:
@@ -178,7 +179,8 @@ def test_a_request_that_was_made_again_stays_made(
         assert spool.enqueue(CHAT, "hello", request_id="mine") == made
         with pytest.raises(ChatBusy):
             spool.enqueue(CHAT, "hello", request_id="another")
-    assert len(client.zrange(KEYS.gens, 0, -1)) == 2
+    assert client.zrange(KEYS.gens, 0, -1) == [made.generation_id.encode()]
+    assert types_of(log_of(client), made.generation_id) == ["generation.queued"]
 
 
 async def test_an_enqueue_that_is_cancelled_anywhere(redis_url: str, client: Redis) -> None:
@@ -218,3 +220,43 @@ async def test_an_enqueue_that_is_cancelled_while_it_publishes(
         go_on.set()
     assert client.llen(QUEUE) == there
     assert [line.type for line in log_of(client)] == (["generation.queued"] if there else NOT_HANDED_OVER)
+
+
+@pytest.mark.parametrize("callers", [1, 3])
+def test_a_repeated_request_ends_nothing_healthy(
+    redis_url: str, client: Redis, publish_by: Callable[[Publish], None], callers: int
+) -> None:
+    """A generation that waits with its message stays, however often its request is repeated without a broker."""
+    with spool_for(redis_url) as spool:
+        made = spool.enqueue(CHAT, "hello", request_id="mine")
+        publish_by(fail)
+        for _ in range(callers):
+            with pytest.raises(EnqueueFailed):
+                spool.enqueue(CHAT, "hello", request_id="mine")
+        assert spool.status(CHAT).active == (made.generation_id,)
+        with spool.produce(CHAT, made.generation_id) as out:
+            out.text("here I am")
+    assert out.state == "completed"
+    assert client.llen(QUEUE) == 1
+
+
+def test_callers_of_one_request_who_all_fail_leave_no_ghost(
+    redis_url: str, client: Redis, publish_by: Callable[[Publish], None]
+) -> None:
+    """The last of them ends it, and the request may be made again."""
+    both = threading.Barrier(2)
+
+    def fail_together(*message: Any) -> None:
+        both.wait(30)
+        fail(*message)
+
+    with spool_for(redis_url) as spool, ThreadPoolExecutor() as pool:
+        publish_by(fail_together)
+        callers = [pool.submit(spool.enqueue, CHAT, "hello", request_id="mine") for _ in range(2)]
+        failed = [caller.exception(30) for caller in callers]
+        assert [type(error) for error in failed] == [EnqueueFailed] * 2
+        assert spool.status(CHAT).active == ()
+        publish_by(really_publish)
+        made = spool.enqueue(CHAT, "hello", request_id="mine")
+        assert made.generation_id not in {error.generation_id for error in failed if isinstance(error, EnqueueFailed)}
+    assert client.llen(QUEUE) == 1

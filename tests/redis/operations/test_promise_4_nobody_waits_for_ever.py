@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,9 +14,11 @@ from support.chats.spools import claim_and_die, spool_for
 from support.waiting import eventually
 
 from chunkspool import Spool
-from chunkspool.store.keys import REPUBLISHED, SWEEP_LOCK, UNFINISHED
+from chunkspool.errors import CorruptLog
+from chunkspool.store.keys import ChatKeys, QueueKeys
 
 LOST_AFTER = 0.3
+INDEX = QueueKeys("chunkspool")
 
 
 @pytest.fixture
@@ -26,8 +29,8 @@ def spool(redis_url: str) -> Iterator[Spool]:
 
 
 def swept(spool: Spool, *, queue_is_empty: bool) -> tuple[str, ...]:
-    """Sweep until something was found."""
-    return eventually(lambda: spool.sweep(queue_is_empty=queue_is_empty))
+    """Sweep until something was found to be lost: first its message is published again, which does not help."""
+    return eventually(lambda: spool.sweep(queue_is_empty=queue_is_empty).lost)
 
 
 def age_of_newest(spool: Spool, chat_id: str) -> float:
@@ -61,15 +64,21 @@ def test_one_that_waits_in_a_long_queue_is_not_lost(spool: Spool) -> None:
     """As long as messages wait and nobody has overtaken it, its own is among them, however long it takes."""
     waiting = spool.enqueue(CHAT, "x")
     eventually(lambda: age_of_newest(spool, CHAT) > LOST_AFTER)
-    assert spool.sweep(queue_is_empty=False) == ()
+    assert spool.sweep(queue_is_empty=False).lost == ()
     assert spool.status(CHAT).active == (waiting.generation_id,)
 
 
 def test_one_that_others_have_overtaken_is_lost(spool: Spool, client: Redis) -> None:
-    """The queue is never empty, but workers have taken what was enqueued later: no message of it is left."""
+    """The queue is never empty, but workers have taken what was enqueued later: no message of it is left.
+
+    Nor is the one left that was published again.
+    """
     lost = spool.enqueue("lost", "x")
     taken = spool.enqueue(CHAT, "y")
     claim_and_die(client, taken.generation_id, lease=60)
+    eventually(lambda: spool.sweep(queue_is_empty=False).lost or client.zcard(INDEX.republished))
+    later = spool.enqueue("later", "y")
+    claim_and_die(client, later.generation_id, lease=60, keys=ChatKeys("default", "later"))
     waiting = spool.enqueue("waiting", "z")
     assert swept(spool, queue_is_empty=False) == (lost.generation_id,)
     assert spool.status("waiting").active == (waiting.generation_id,)
@@ -92,7 +101,7 @@ def test_a_stop_that_was_asked_is_the_ending_of_a_lost_one(spool: Spool, client:
     claim_and_die(client, asked.generation_id, lease=2)
     spool.stop(CHAT, reason="enough")
     client.hset(KEYS.gen(asked.generation_id), "lease", 1)
-    eventually(lambda: spool.sweep(queue_is_empty=True) or not spool.status(CHAT).active)
+    eventually(lambda: spool.sweep(queue_is_empty=True).lost or not spool.status(CHAT).active)
     assert ending_of(log_of(client), asked.generation_id)["reason"] == "enough"
 
 
@@ -102,8 +111,8 @@ def test_what_has_ended_or_gone_leaves_the_index(spool: Spool, client: Redis) ->
     spool.stop(CHAT)
     spool.enqueue("erased", "x")
     spool.erase("erased")
-    eventually(lambda: spool.sweep(queue_is_empty=True) or client.zcard(UNFINISHED) == 0)
-    assert client.zcard(UNFINISHED) == 0
+    eventually(lambda: spool.sweep(queue_is_empty=True).lost or client.zcard(INDEX.unfinished) == 0)
+    assert client.zcard(INDEX.unfinished) == 0
 
 
 def messages(client: Redis) -> list[str]:
@@ -118,15 +127,15 @@ def test_a_lost_message_is_sent_anew(redis_url: str, client: Redis) -> None:
         for tenant in ("one", "two"):
             asked = spool.for_tenant(tenant).enqueue(CHAT, "x")
             client.delete("chunkspool")
-            eventually(lambda: spool.sweep(queue_is_empty=True) or messages(client))
+            eventually(lambda: spool.sweep(queue_is_empty=True).lost or messages(client))
             (message,) = messages(client)
             assert asked.generation_id in message
             assert tenant in message
-            assert client.zcard(REPUBLISHED) == 1
+            assert client.zcard(INDEX.republished) == 1
             assert spool.for_tenant(tenant).status(CHAT).active == (asked.generation_id,)
             with spool.for_tenant(tenant).produce(CHAT, asked.generation_id):
                 pass
-            eventually(lambda: spool.sweep(queue_is_empty=False) or not client.zcard(REPUBLISHED))
+            eventually(lambda: spool.sweep(queue_is_empty=False).lost or not client.zcard(INDEX.republished))
 
 
 def test_a_message_that_was_sent_anew_may_wait_in_the_queue(redis_url: str, client: Redis) -> None:
@@ -136,26 +145,136 @@ def test_a_message_that_was_sent_anew_may_wait_in_the_queue(redis_url: str, clie
         client.delete("chunkspool")
         taken = spool.enqueue(CHAT, "y")
         claim_and_die(client, taken.generation_id, lease=60)
-        eventually(lambda: spool.sweep(queue_is_empty=False) or len(messages(client)) > 1)
+        eventually(lambda: spool.sweep(queue_is_empty=False).lost or len(messages(client)) > 1)
         eventually(lambda: age_of_newest(spool, "lost") > 0.5)
         for _ in range(5):
-            assert eventually(lambda: not client.exists(SWEEP_LOCK))
+            assert eventually(lambda: not client.exists(INDEX.sweep_lock))
             spool.sweep(queue_is_empty=False)
         newest, _ = messages(client)
         assert lost.generation_id in newest
 
 
-def test_of_many_processes_one_sweeps(redis_url: str) -> None:
+def test_of_many_processes_one_sweeps(redis_url: str, client: Redis) -> None:
     """Within one interval the first does the work and the others do nothing."""
     with spool_for(redis_url, lost_after=0.001, sweep_interval=600) as spool:
         asked = spool.enqueue(CHAT, "x")
+        client.zadd(INDEX.republished, {KEYS.member(asked.generation_id): 1})
+        client.expire(INDEX.republished, 60)
         eventually(lambda: age_of_newest(spool, CHAT) > 0.001)
-        found = [spool.sweep(queue_is_empty=True) for _ in range(5)]
+        found = [spool.sweep(queue_is_empty=True).lost for _ in range(5)]
     assert found == [(asked.generation_id,), (), (), (), ()]
 
 
-def test_more_than_a_page_is_gone_through(spool: Spool) -> None:
+def test_more_than_a_page_is_gone_through(spool: Spool, client: Redis) -> None:
     """A thousand and more that are lost are found in one sweep."""
     many = [spool.enqueue(f"chat-{number}", "x").generation_id for number in range(1001)]
     eventually(lambda: age_of_newest(spool, "chat-1000") > LOST_AFTER)
-    assert set(spool.sweep(queue_is_empty=True)) == set(many)
+    client.zadd(INDEX.republished, {ChatKeys("default", f"chat-{n}").member(one): 1 for n, one in enumerate(many)})
+    client.expire(INDEX.republished, 60)
+    assert set(spool.sweep(queue_is_empty=True).lost) == set(many)
+
+
+def test_one_whose_message_was_popped_a_moment_ago_is_not_lost(spool: Spool, client: Redis) -> None:
+    """It has waited for longer than `lost_after`, the queue is empty, and a worker is slow to begin: it is run."""
+    waiting = spool.enqueue(CHAT, "x")
+    client.delete("chunkspool")  # the message is in the worker's hands
+    eventually(lambda: age_of_newest(spool, CHAT) > 2 * LOST_AFTER)
+    eventually(lambda: spool.sweep(queue_is_empty=True).lost or messages(client))
+    assert spool.status(CHAT).active == (waiting.generation_id,)
+    with spool.produce(CHAT, waiting.generation_id) as out:
+        out.text("here I am")
+    assert out.state == "completed"
+
+
+def test_a_spoiled_generation_stops_nobody_elses(spool: Spool, client: Redis) -> None:
+    """Each one's errors are its own: another program's key, or member of the index, hides no lost generation."""
+    spoiled = spool.enqueue("spoiled", "x")
+    key = ChatKeys("default", "spoiled").gen(spoiled.generation_id)
+    client.delete(key)
+    client.set(key, "another program's", ex=60)
+    strangers = {"": 1, "a": 1, "a b": 1, "a b c d": 1, "a/b c d": 1, "a b {": 1, "ä ö ü": 1}
+    client.zadd(INDEX.unfinished, strangers)
+    lost = spool.enqueue(CHAT, "x")
+    swept = eventually(lambda: (found := spool.sweep(queue_is_empty=True)).lost and found)
+    assert swept.lost == (lost.generation_id,)
+    ((name, error),) = swept.failed
+    assert name.split() == ["default", "spoiled", spoiled.generation_id]
+    assert isinstance(error, CorruptLog)
+    left = {member.decode() for member in client.zrange(INDEX.unfinished, 0, -1)}
+    assert not left & set(strangers), "what is no member leaves the index"
+
+
+def test_each_queue_is_swept_by_its_own_workers(redis_url: str, client: Redis) -> None:
+    """A generation of another queue is neither published into this one nor ended; its task stays its own."""
+    options: dict[str, Any] = {"lost_after": LOST_AFTER, "sweep_interval": 0.001}
+    with (
+        spool_for(redis_url, queue="a", **options) as a,
+        spool_for(redis_url, queue="b", task="mine.answer", **options) as b,
+    ):
+        asked = b.enqueue(CHAT, "x")
+        client.delete("b")
+        eventually(lambda: age_of_newest(b, CHAT) > 2 * LOST_AFTER)
+        for _ in range(5):
+            assert eventually(lambda: not client.exists(QueueKeys("a").sweep_lock))
+            assert a.sweep(queue_is_empty=True).lost == ()
+        assert (client.llen("a"), b.status(CHAT).active) == (0, (asked.generation_id,))
+        eventually(lambda: b.sweep(queue_is_empty=True).lost or client.llen("b"))
+        ((message,),) = [client.lrange("b", 0, -1)]
+        assert json.loads(message)["headers"]["task"] == "mine.answer"
+        # A worker of `a` with another task of its own that is told to look after `b` publishes what `b` was asked for.
+        client.delete("b", QueueKeys("b").republished)
+        eventually(lambda: a.sweep(queue="b", queue_is_empty=True).lost or client.llen("b"))
+        ((message,),) = [client.lrange("b", 0, -1)]
+        assert json.loads(message)["headers"]["task"] == "mine.answer"
+        client.delete("b")
+
+
+@pytest.mark.parametrize("wrong", [-86_400, 86_400])
+def test_a_clock_that_is_wrong_elsewhere_hides_nothing(
+    spool: Spool, client: Redis, monkeypatch: pytest.MonkeyPatch, wrong: float
+) -> None:
+    """An enqueuing pod a day off: its generations are found, and others' stay in the index."""
+    ours = spool.enqueue("ours", "x")
+    real = time.time_ns
+    monkeypatch.setattr("time.time_ns", lambda: real() + int(wrong * 1e9))
+    theirs = spool.enqueue("theirs", "x")
+    monkeypatch.undo()
+    assert client.zcard(INDEX.unfinished) == 2
+    found: set[str] = set()
+    eventually(lambda: found.update(spool.sweep(queue_is_empty=True).lost) or len(found) == 2)
+    assert found == {ours.generation_id, theirs.generation_id}
+
+
+def test_a_generation_that_was_just_indexed_is_not_forgotten(spool: Spool, client: Redis) -> None:
+    """It is indexed before it is made: a sweep in between leaves it in the index."""
+    client.zadd(INDEX.unfinished, {KEYS.member("being-made"): int(client.time()[0]) * 1000})
+    client.expire(INDEX.unfinished, 60)
+    client.zadd(INDEX.unfinished, {KEYS.member("long-gone"): 1})
+    spool.sweep(queue_is_empty=True)
+    assert client.zrange(INDEX.unfinished, 0, -1) == [KEYS.member("being-made").encode()]
+
+
+def hours(client: Redis, number: float) -> int:
+    """Return Redis's time, in ms, so many hours from now: what it was before its clock was set back."""
+    seconds, _ = client.time()
+    return round((seconds + number * 3600) * 1000)
+
+
+def test_a_clock_that_was_set_back_leaves_no_lease_alive(spool: Spool, client: Redis) -> None:
+    """A dead attempt's lease that seems to end in an hour has been stepped over: the next attempt claims it."""
+    asked = spool.enqueue(CHAT, "x")
+    claim_and_die(client, asked.generation_id, lease=5)
+    client.hset(KEYS.gen(asked.generation_id), "lease", hours(client, 1))
+    assert spool.status(CHAT).generations[0].state == "stalled"
+    with spool.produce(CHAT, asked.generation_id) as out:
+        assert out.attempt == 2
+
+
+def test_a_clock_that_was_set_back_hides_no_lost_generation(spool: Spool, client: Redis) -> None:
+    """What was written an hour ahead is no sign of life: neither the enqueue, nor the lease, nor the last sweep."""
+    asked = spool.enqueue(CHAT, "x")
+    claim_and_die(client, asked.generation_id, lease=5)
+    client.hset(KEYS.gen(asked.generation_id), mapping={"lease": hours(client, 1), "created": hours(client, 0.9)})
+    client.zadd(INDEX.unfinished, {KEYS.member(asked.generation_id): hours(client, 0.9)})
+    assert swept(spool, queue_is_empty=True) == (asked.generation_id,)
+    assert ending_of(log_of(client), asked.generation_id)["code"] == "lost"

@@ -21,7 +21,6 @@ from chunkspool.errors import Fenced, NotClaimed
 from chunkspool.results import Stop
 from chunkspool.store import scripts
 from chunkspool.store.client import Store
-from chunkspool.store.keys import STOPS
 
 LONG = 600
 """A lease whose heartbeats come once in minutes: whatever arrives sooner came on another way."""
@@ -68,14 +67,14 @@ async def until(predicate: Callable[[], object]) -> None:
 
 def listeners(client: Redis) -> int:
     """Return how many processes listen for stops."""
-    ((_, number),) = client.pubsub_numsub(STOPS)
+    ((_, number),) = client.pubsub_numsub(KEYS.stops)
     return int(number)
 
 
 def stop_without_push(client: Redis, generation_id: str) -> None:
     """Stop the generation, and let the push be lost on its way to the process."""
     call = scripts.stop(KEYS, generation_id, by="user", reason=None)
-    assert call.args[-1] == STOPS
+    assert call.args[-1] == KEYS.stops
     lost = replace(call, args=(*call.args[:-1], "nobody-listens"))
     assert Store(client).send(lost).outcome == "stopping"
 

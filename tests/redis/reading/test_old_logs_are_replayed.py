@@ -76,7 +76,7 @@ def test_an_old_chat_goes_over_the_web(old: Spool, redis_url: str) -> None:
         assert [answer["generation"] for answer in answers] == [answer["generation"] for answer in SAMPLE["answers"]]
         with site.following(f"/v1/chats/{CHAT}/events") as stream:
             events = stream.whole().events
-    assert [(int(event.id), event.data.encode()) for event in events] == STORED
+    assert [(event.seq, event.data.encode()) for event in events] == STORED
     assert old.status(CHAT).last == LAST
 
 

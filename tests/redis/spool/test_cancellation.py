@@ -46,7 +46,7 @@ async def test_a_cancellation_is_never_lost(
             done, _ = await asyncio.wait({task}, timeout=20)
             assert done, f"lost at step {moment}"
             assert task.cancelled()
-    assert client.pubsub_numsub("cs:{default/chat}:live") == [(b"cs:{default/chat}:live", 0)]
+    assert client.pubsub_numsub(KEYS.live) == [(KEYS.live.encode(), 0)]
 
 
 @pytest.mark.parametrize("warm", [False, True])

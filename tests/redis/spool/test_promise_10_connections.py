@@ -21,7 +21,7 @@ from support.waiting import eventually
 
 from chunkspool import AsyncSpool, Spool
 from chunkspool.errors import SpoolClosed
-from chunkspool.store.keys import STOPS
+from chunkspool.store.keys import stops_channel
 
 PROJECT = Path(__file__).parents[3]
 MOST = 12
@@ -82,7 +82,7 @@ def test_a_closed_spool_holds_nothing(kind: str, redis_url: str, client: Redis) 
     with face_for(kind, redis_url) as face:
         whole_life(face, CHAT)
         assert connections(client)
-        assert dict(client.pubsub_numsub(STOPS)) == {STOPS.encode(): 1}
+        assert dict(client.pubsub_numsub(stops_channel(0))) == {stops_channel(0).encode(): 1}
 
 
 @pytest.mark.usefixtures("nothing_before")
@@ -117,7 +117,7 @@ def test_many_threads_at_once_take_few_connections(redis_url: str, client: Redis
     with spool_for(redis_url) as spool, ThreadPoolExecutor(10) as pool:
         for _ in pool.map(live, range(60)):
             pass
-        eventually(lambda: subscriptions(client) == [STOPS.encode()])
+        eventually(lambda: subscriptions(client) == [stops_channel(0).encode()])
         assert len(connections(client)) <= 2 * 10 + MOST
 
 

@@ -63,8 +63,8 @@ def test_a_prompt_is_once_in_redis(spool: Spool, client: Redis) -> None:
     assert holding(client, "the-prompt") == [KEYS.gen(generation.generation_id)]
     assert client.llen("chunkspool") == 1
     with spool.produce(CHAT, generation.generation_id):
-        pass
-    assert holding(client, "the-prompt") == [KEYS.gen(generation.generation_id)]
+        assert holding(client, "the-prompt") == [KEYS.gen(generation.generation_id)]
+    assert holding(client, "the-prompt") == [], "nobody can need it after the ending"
 
 
 def test_memory_of_an_answer(spool: Spool, client: Redis) -> None:

@@ -32,7 +32,7 @@ SKEW = st.sampled_from([0, 0, 0, -2, -1, 1])
 REQUESTS = st.sampled_from([None, None, "r1", "r2"])
 ON_ACTIVE: st.SearchStrategy[OnActive] = st.sampled_from(["reject", "replace", "allow", "allow"])
 ENDINGS: st.SearchStrategy[LastBatch | None] = st.sampled_from(
-    [None, None, None, None, "released", "completed", "stopped", "failed"]
+    [None, None, None, None, "released", "abandoned", "completed", "stopped", "failed"]
 )
 BUDGET = 10.0
 """Seconds after which no more histories are begun; there are `CHUNK` at least."""
@@ -111,17 +111,20 @@ class Chat(RuleBasedStateMachine):
         self.take(self.appending(self.one(which, self.running)))
 
     @precondition(lambda self: len(self.model.generations) > 3)
-    @rule(which=WHICH)
-    def publish_fails(self, which: int) -> None:
+    @rule(which=WHICH, first=st.booleans())
+    def publish_fails(self, which: int, first: bool) -> None:
         """End what could not be sent, or so it seems: a worker may have it, and it may have ended."""
-        self.take(self.appending(self.one(which), attempt=0, texts=0, ending="failed"))
+        one = self.one(which)
+        request_id, token = self.model.generations[one].request_id, one if first else "again"
+        call = scripts.unpublish(KEYS, one, request_id, token)
+        self.take(Step(call, lambda chat: chat.unpublish(one, request_id, token)))
 
-    @precondition(lambda self: self.model.requests)
+    @precondition(lambda self: self.model.generations)
     @rule(which=WHICH)
-    def withdraw(self, which: int) -> None:
-        """Let a request be made again, as is done where its message could not be sent."""
-        request_id, one = list(self.model.requests.items())[which % len(self.model.requests)]
-        self.take(Step(scripts.withdraw(KEYS, one, request_id), lambda chat: chat.withdraw(one, request_id)))
+    def publish_again(self, which: int) -> None:
+        """Publish the message of a repeated request."""
+        one = self.one(which)
+        self.take(Step(scripts.publish_again(KEYS, one, "again"), lambda chat: chat.publish_again(one, "again")))
 
     @precondition(lambda self: len(self.model.generations) > 3)
     @rule(which=WHICH)
@@ -251,7 +254,7 @@ class Chat(RuleBasedStateMachine):
         attempt = generation.attempt - older if attempt is None else attempt
         index = 1 if attempt == 0 else max(1, len(generation.seqs) + 1 + skew)
         said = [{"type": "text.delta", "text": f"{attempt}.{index + n}"} for n in range(texts)]
-        ends = ending not in {None, "released"}
+        ends = ending not in {None, "released", "abandoned"}
         events = [*said, {"type": f"generation.{ending}", "by": "producer"}] if ends else said
         encoded = [json.dumps({"generation": one, **event}).encode() for event in events]
         call = scripts.append(KEYS, one, attempt=attempt, index=index, lease_ms=LEASE_MS, events=encoded, ending=ending)

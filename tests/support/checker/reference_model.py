@@ -8,10 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chunkspool.states import EndState, OnActive
-from chunkspool.store.scripts import AppendReply, ClaimReply, EnqueueReply, LastBatch, LoseReply, StopReply
+from chunkspool.store.scripts import (
+    AppendReply,
+    ClaimReply,
+    EnqueueReply,
+    LastBatch,
+    LoseReply,
+    StopReply,
+    UnpublishReply,
+)
 
 MAX_ATTEMPTS = 3
 ENDED = frozenset({"completed", "stopped", "failed"})
+GIVEN_UP = frozenset({"released", "abandoned"})
 
 
 @dataclass(slots=True)
@@ -31,6 +40,8 @@ class Promised:
     """The attempt that gave it up, if one did."""
     spared: int = 0
     """Attempts that do not count, because they were given up in order."""
+    publishers: set[str] = field(default_factory=set)
+    """Callers that publish its message or have."""
 
 
 @dataclass(slots=True)
@@ -57,7 +68,7 @@ class PromisedChat:
             return EnqueueReply("busy", active=tuple(seen))
         for other in seen if on_active == "replace" else ():
             self.stop(other, "replace", None)
-        self.generations[one] = Promised(len(self.log), request_id, request)
+        self.generations[one] = Promised(len(self.log), request_id, request, publishers={one})
         if request_id is not None:
             self.requests[request_id] = one
         self.active.append(one)
@@ -72,7 +83,7 @@ class PromisedChat:
         if gen.status in ENDED:
             return ClaimReply("ended", status=gen.status)
         if token == gen.token:
-            return ClaimReply("claimed", gen.attempt, gen.request)
+            return ClaimReply("claimed", gen.attempt, gen.request, gen.request_id)
         return self._claim(one, gen, token, continues=continues)
 
     def append(
@@ -93,7 +104,7 @@ class PromisedChat:
         if not old:
             self._write(one, gen, events[len(gen.seqs) + 1 - index :], ending)
         seqs = (gen.seqs[index - 1], gen.seqs[last - 1]) if events else (0, 0)
-        if not old and ending == "released" and gen.status == "stopped":
+        if not old and ending in GIVEN_UP and gen.status == "stopped":
             # The stop's event follows what the attempt had to say.
             seqs = (seqs[0] or len(self.log), len(self.log))
         return AppendReply("ok", *seqs, stop_asked=gen.stop is not None, status=gen.status)
@@ -127,9 +138,30 @@ class PromisedChat:
         self._end(one, "failed", {"type": "generation.failed", "code": "lost"})
         return LoseReply("lost")
 
-    def withdraw(self, one: str, request_id: str) -> bool:
-        """Let a request be made again, unless it has been."""
-        return self.requests.get(request_id) == one and self.requests.pop(request_id) == one
+    def publish_again(self, one: str, token: str) -> tuple[str, str] | None:
+        """Count one more publisher of a generation that waits."""
+        gen = self.generations.get(one)
+        if gen is None or gen.status != "queued":
+            return None
+        gen.publishers.add(token)
+        return "", ""
+
+    def unpublish(self, one: str, request_id: str | None, token: str) -> UnpublishReply:
+        """End a generation when the last of its publishers has failed and no worker has it."""
+        gen = self.generations.get(one)
+        if gen is None:
+            return UnpublishReply("gone")
+        if gen.status in ENDED:
+            return UnpublishReply("ended")
+        if gen.attempt:
+            return UnpublishReply("claimed")
+        gen.publishers.discard(token)
+        if gen.publishers:
+            return UnpublishReply("kept")
+        self._end(one, "failed", {"type": "generation.failed", "code": "enqueue_failed"})
+        if request_id is not None and self.requests.get(request_id) == one:
+            del self.requests[request_id]
+        return UnpublishReply("failed")
 
     def erase(self, seen: Sequence[str], known: int) -> bool:
         """Forget everything, if it is what the caller has seen."""
@@ -151,16 +183,16 @@ class PromisedChat:
         gen.status, gen.attempt, gen.token, gen.alive = "running", gen.attempt + 1, token, True
         gen.seqs, gen.spared = [], spared
         self._say("generation.started", one, attempt=gen.attempt, continues=continues and gen.attempt > 1)
-        return ClaimReply("claimed", gen.attempt, gen.request)
+        return ClaimReply("claimed", gen.attempt, gen.request, gen.request_id)
 
     def _write(self, one: str, gen: Promised, new: Sequence[dict[str, Any]], ending: LastBatch | None) -> None:
         ends = ending in ENDED
         for event in new[:-1] if ends else new:
             gen.seqs.append(self._add(one, event))
-        gen.alive = ending != "released"
-        if ending == "released" and gen.stop is None:
-            gen.released = gen.attempt
-        elif ending == "released":
+        gen.alive = ending not in GIVEN_UP
+        if ending in GIVEN_UP and gen.stop is None:
+            gen.released = gen.attempt if ending == "released" else gen.released
+        elif ending in GIVEN_UP:
             self._end(one, "stopped", gen.stop)
         elif ends and gen.stop is not None:
             gen.seqs.append(self._end(one, "stopped", gen.stop))

@@ -15,6 +15,11 @@ class Event:
     name: str
     data: str
 
+    @property
+    def seq(self) -> int:
+        """The seq in its id, which may also say of which log it is."""
+        return int(self.id.partition(".")[0])
+
 
 @dataclass(slots=True)
 class Reader:

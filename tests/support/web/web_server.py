@@ -32,7 +32,7 @@ class Stream:
     @property
     def seqs(self) -> list[int]:
         """The seqs of the events so far."""
-        return [int(event.id) for event in self.events]
+        return [event.seq for event in self.events]
 
     def until(self, seen: Callable[[Stream], bool]) -> Stream:
         """Read on until `seen(self)`; fail when the stream ends before."""
