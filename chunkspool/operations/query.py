@@ -75,7 +75,7 @@ def status(keys: ChatKeys) -> Operation[ChatStatus]:
 def mark_read(keys: ChatKeys, reader: str, seq: object) -> Operation[int]:
     """Note that the reader has read up to `seq`; return how far it has, which is never less than before."""
     checked_id("reader", reader)
-    wanted = checked_position(seq).seq
+    wanted = checked_position(seq if isinstance(seq, int) else None).seq
     reply = yield from scripts.mark_read(keys, reader, wanted)
     if reply.outcome == "gone":
         raise ChatNotFound(keys.chat_id)

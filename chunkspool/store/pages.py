@@ -58,9 +58,9 @@ def page_after(
         *seen, found = replies
         page = state.parse(seen)
         items = items_of_stream(found, page.log)
-        there: int | None = None
-        if from_there and items and items[0].seq == after.seq:
-            there, items = items[0].at, items[1:]
+        there = next((item.at for item in items if item.seq == after.seq), None)
+        if from_there:
+            items = tuple(item for item in items if item.seq > after.seq)
         if after.contradicts(page.log, there):
             raise CursorExpired(after.seq, 1, page.last)
         return replace(page, entries=_consecutive(items, after.seq, page.last))

@@ -161,6 +161,16 @@ local function begin_even_if_full(gen, ttl)
   redis.call('PEXPIRE', gen, ttl)
 end
 
+-- While it ran, the generation has kept the chat for longer than its ttl says. Of all the chat's generations, the one
+-- that is kept longest counts.
+local function settle_ttl(now)
+  local newest = redis.call('ZREVRANGE', KEYS[4], 0, 0, 'WITHSCORES')
+  local ttl = newest[2] and tonumber(newest[2]) - now or 0
+  if ttl <= 0 then return end
+  redis.call('PEXPIRE', KEYS[2], ttl)
+  for _, key in ipairs({KEYS[1], KEYS[3], KEYS[7]}) do redis.call('PEXPIRE', key, ttl + COUNTER_OUTLIVES) end
+end
+
 -- The generation's last write: after it, nothing of the generation is appended any more. Nobody needs what it was asked.
 local function close(gen, id, status, ttl, now)
   redis.call('HSET', gen, 'status', status, 'ended', now)
@@ -168,6 +178,7 @@ local function close(gen, id, status, ttl, now)
   redis.call('PEXPIRE', gen, ttl)
   list_generation(id, ttl, now)
   set_active(id, false)
+  settle_ttl(now)
 end
 
 -- Stops one generation with its ready-made generation.stopped: at once where no attempt is alive, else it asks.

@@ -91,9 +91,20 @@ def test_a_chat_that_vanished_is_noticed(hall: Hall, redis_url: str, talk: Talk)
 def test_a_chat_whose_active_generation_expired_is_idle(hall: Hall, redis_url: str, talk: Talk) -> None:
     """Its worker died for good, and its keys have expired: nothing is active any more."""
     follower = live(hall, redis_url, talk, recheck=0.2)
-    talk.client.delete(talk.keys.head)
+    talk.client.delete(talk.keys.gen(talk.generation_id))
     follower.wait_for_end()
     assert follower.errors == []
+
+
+def test_a_lost_head_ends_nobody_early(hall: Hall, redis_url: str, talk: Talk) -> None:
+    """What says which generations are active was evicted while one runs: readers follow it to its end."""
+    follower = live(hall, redis_url, talk, recheck=0.2)
+    talk.client.delete(talk.keys.head)
+    eventually(lambda: talk.client.hget(talk.keys.head, "active") == talk.generation_id.encode())
+    talk.say("still here")
+    last = talk.end()
+    follower.wait_for_end()
+    assert (follower.errors, follower.seqs[-1]) == ([], last)
 
 
 def test_a_generation_that_vanished_is_noticed(hall: Hall, redis_url: str, talk: Talk) -> None:
@@ -152,7 +163,7 @@ def test_what_is_wrong_is_raised_when_the_block_is_entered(hall: Hall, redis_url
         (audience.follow(talk.chat_id, after=3), CursorExpired),
         (audience.follow(talk.chat_id, after=4, until="no-such-generation"), GenerationNotFound),
         (audience.follow(talk.chat_id, after=-1), InvalidCursor),
-        (audience.follow(talk.chat_id, after="4"), InvalidCursor),
+        (audience.follow(talk.chat_id, after="4."), InvalidCursor),
         (audience.follow(talk.chat_id, after=True), InvalidCursor),
         (audience.follow(talk.chat_id, after=4, until="no id"), InvalidId),
         (audience.follow("no id"), InvalidId),

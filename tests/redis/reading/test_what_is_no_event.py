@@ -27,5 +27,5 @@ def test_an_event_that_is_too_large_fails_the_generation_as_a_mistake(redis_url:
     log = log_of(client)
     ending = ending_of(log, asked.generation_id)
     assert text_of(log, asked.generation_id) == "before"
-    assert (ending["code"], ending["retryable"]) == ("internal_error", False)
-    assert ending["message"] == "The worker failed with InvalidInput."
+    assert (ending["code"], ending["retryable"]) == ("event_too_large", False)
+    assert "the limit is 2000" in ending["message"]
