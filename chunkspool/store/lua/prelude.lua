@@ -167,7 +167,7 @@ local function settle_ttl(now)
   local newest = redis.call('ZREVRANGE', KEYS[4], 0, 0, 'WITHSCORES')
   local ttl = newest[2] and tonumber(newest[2]) - now or 0
   if ttl <= 0 then return end
-  redis.call('PEXPIRE', KEYS[2], ttl)
+  for _, key in ipairs({KEYS[2], KEYS[4]}) do redis.call('PEXPIRE', key, ttl) end
   for _, key in ipairs({KEYS[1], KEYS[3], KEYS[7]}) do redis.call('PEXPIRE', key, ttl + COUNTER_OUTLIVES) end
 end
 
