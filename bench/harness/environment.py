@@ -40,14 +40,14 @@ class ReadyChat:
         """A text delta of this generation, encoded."""
         return encode_delta(self.generation_id, "text", TEXT)
 
-    def batch(self, events: tuple[bytes, ...]) -> ScriptCall[AppendReply]:
+    def next_append(self, events: tuple[bytes, ...]) -> ScriptCall[AppendReply]:
         """Return the next append."""
         index, self.index = self.index, self.index + len(events)
         return scripts.append(self.keys, self.generation_id, attempt=1, index=index, lease_ms=LEASE_MS, events=events)
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class Environment:
     """A running server and a client of it."""
 
     client: Redis
@@ -70,7 +70,7 @@ class Ground:
         """Return a name that nothing here has yet."""
         return f"chat-{next(self._names)}"
 
-    def queued(self) -> ReadyChat:
+    def new_queued_chat(self) -> ReadyChat:
         """Return a new chat with a generation that no attempt has yet."""
         chat = ReadyChat(ChatKeys("default", self.new_name()), new_generation_id())
         self.store.send(
@@ -86,9 +86,9 @@ class Ground:
         )
         return chat
 
-    def claimed(self) -> ReadyChat:
+    def new_claimed_chat(self) -> ReadyChat:
         """Return a new chat with a generation in its first attempt."""
-        chat = self.queued()
+        chat = self.new_queued_chat()
         self.store.send(
             scripts.claim(
                 chat.keys,
@@ -101,29 +101,29 @@ class Ground:
         )
         return chat
 
-    def teach(self) -> None:
+    def load_append_script(self) -> None:
         """Load the append script, as every process that has written once has done."""
         self.client.script_load(scripts.load("append").text)
 
 
 @contextmanager
-def prepared(*, embedded: bool) -> Iterator[Ground]:
+def start_environment(*, embedded: bool) -> Iterator[Environment]:
     """Start a server on loopback, without persistence, in a folder that is gone afterwards."""
-    binary = binary_of(embedded=embedded)
+    binary = choose_binary(embedded=embedded)
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="chunkspool-bench-") as name:
         folder = Path(name)
         process = launch(binary, port, folder / "data", folder / "logs", ["--appendonly", "no"])
         try:
             with closing(connect(url_of(port))) as client:
-                ground = Ground(client, binary.kind, port, folder)
-                ground.teach()
-                yield ground
+                environment = Environment(client, binary.kind, port, folder)
+                environment.load_append_script()
+                yield environment
         finally:
             process.terminate()
 
 
-def binary_of(*, embedded: bool) -> Binary:
+def choose_binary(*, embedded: bool) -> Binary:
     """Return the server to measure. Raises `CannotStart`."""
     found = embedded_binary() if embedded else installed_binary() or embedded_binary()
     if found is None:

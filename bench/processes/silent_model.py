@@ -34,14 +34,14 @@ class SilentModel:
         """What the OpenAI client takes as its base_url."""
         return f"http://{LOOPBACK}:{self._server.server_address[1]}/v1"
 
-    def left(self, prompt: str) -> float:
+    def wait_for_disconnect(self, prompt: str) -> float:
         """Wait for the client that has asked this to hang up; return when it did, by `time.perf_counter()`."""
         with self._changed:
             if not self._changed.wait_for(lambda: prompt in self._left, PATIENCE):
                 raise TimeoutError(f"the model call of {prompt!r} was not closed within {PATIENCE:g} seconds")
             return self._left[prompt]
 
-    def note_leaver(self, prompt: str, at: float) -> None:
+    def note_disconnect(self, prompt: str, at: float) -> None:
         """Note that the client that has asked this has hung up."""
         with self._changed:
             self._left[prompt] = at
@@ -80,4 +80,4 @@ class _Connection(socketserver.StreamRequestHandler):
         except ConnectionResetError:
             pass  # hung up, less politely
         finally:
-            self.server.model.note_leaver(prompt, time.perf_counter())
+            self.server.model.note_disconnect(prompt, time.perf_counter())

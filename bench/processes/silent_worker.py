@@ -13,10 +13,10 @@ async def hold(url: str, generations: list[str]) -> None:
     """Claim all generations and say nothing until each was stopped."""
     async with AsyncSpool.from_settings(Settings.checked({"redis_url": url})) as spool, asyncio.TaskGroup() as group:
         for generation in generations:
-            group.create_task(_silent(spool, *generation.split("/")))
+            group.create_task(_hold_silently(spool, *generation.split("/")))
 
 
-async def _silent(spool: AsyncSpool, chat_id: str, generation_id: str) -> None:
+async def _hold_silently(spool: AsyncSpool, chat_id: str, generation_id: str) -> None:
     async with spool.produce(chat_id, generation_id):
         await asyncio.Event().wait()
 

@@ -20,7 +20,7 @@ PAUSE = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
-class Speech:
+class WriterReport:
     """What was said: how many events, and how many a second.
 
     `late`: by how many ms another process, which did nothing but sleep for 1 ms at a time, woke up late (p99).
@@ -31,7 +31,7 @@ class Speech:
     late: float = 0.0
 
 
-class Speaker:
+class WriterProcess:
     """The process. Use it as a context manager."""
 
     def __init__(self, url: str, chats: list[ReadyChat]) -> None:
@@ -50,7 +50,7 @@ class Speaker:
         self._pipe.send(None)
         self._process.join()
 
-    def speak(self, rate: float, seconds: float) -> Speech:
+    def write(self, rate: float, seconds: float) -> WriterReport:
         """Append `rate` events a second, chat after chat, for so many seconds."""
         self._pipe.send((rate, seconds))
         waits = []
@@ -59,8 +59,8 @@ class Speaker:
             now = time.perf_counter()
             waits.append((now - began) * 1000 - 1)
             began = now
-        said: Speech = self._pipe.recv()
-        return replace(said, late=sorted(waits)[len(waits) * 99 // 100])
+        report: WriterReport = self._pipe.recv()
+        return replace(report, late=sorted(waits)[len(waits) * 99 // 100])
 
 
 def _run(pipe: Connection, url: str, chats: list[ReadyChat]) -> None:
@@ -78,9 +78,9 @@ def _run(pipe: Connection, url: str, chats: list[ReadyChat]) -> None:
             said_at = time.monotonic_ns()
             for chat in itertools.islice(turns, due):
                 # 20 characters, as in the other figures; the clock is the machine's, so readers elsewhere can compare.
-                call = chat.batch((encode_delta(chat.generation_id, "text", f"{said_at:020d}"),))
+                call = chat.next_append((encode_delta(chat.generation_id, "text", f"{said_at:020d}"),))
                 pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
             pipeline.execute()
             sent += due
-        pipe.send(Speech(sent, sent / (time.perf_counter() - began)))
+        pipe.send(WriterReport(sent, sent / (time.perf_counter() - began)))
     client.close()

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 from support.chats.spools import spool_for
-from support.readers.reader_group import FACES, Hall
+from support.readers.reader_group import READER_KINDS, ReaderGroups
 from support.servers.proxy import Proxy
 from support.servers.redis_server import PrivateServer
-from support.web.web_server import Site, web
+from support.web.web_server import Site, serve_web_app
 
 from chunkspool import Spool
 from chunkspool.store import scripts
@@ -35,12 +35,12 @@ def spool(redis_url: str) -> Iterator[Spool]:
 @pytest.fixture
 def site(redis_url: str) -> Iterator[Site]:
     """Give a running web app that everybody may use."""
-    with web(redis_url, heartbeat=0.2) as running:
+    with serve_web_app(redis_url, heartbeat=0.2) as running:
         yield running
 
 
-@pytest.fixture(params=FACES)
-def hall(request: pytest.FixtureRequest) -> Iterator[Hall]:
+@pytest.fixture(params=READER_KINDS)
+def reader_groups(request: pytest.FixtureRequest) -> Iterator[ReaderGroups]:
     """Give a place for readers; every test that asks for it runs for both faces."""
-    with Hall(request.param) as opened:
-        yield opened
+    with ReaderGroups(request.param) as groups:
+        yield groups

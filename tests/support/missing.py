@@ -8,8 +8,8 @@ from typing import NoReturn
 import pytest
 
 
-def not_here(why: object) -> NoReturn:
+def skip_missing(reason: object) -> NoReturn:
     """Skip the test, with the reason; in CI, where everything is installed, a skip would hide what was not tested."""
     if os.environ.get("CI"):
-        pytest.fail(str(why))
-    pytest.skip(str(why))
+        pytest.fail(str(reason))
+    pytest.skip(str(reason))

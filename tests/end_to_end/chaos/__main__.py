@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from end_to_end.chaos.plan import LONG, SHORT, plan
+from end_to_end.chaos.plan import LONG, SHORT, draw_plan
 from end_to_end.chaos.report import show
 from end_to_end.chaos.run import run
 from rich.console import Console
@@ -31,7 +31,9 @@ def main() -> int:
     for binary in _servers(arguments.server, console):
         folder = Path(tempfile.mkdtemp(prefix="chunkspool-chaos-"))
         console.print(f"seed {seed}, {binary.kind}", highlight=False)
-        outcome = run(plan(seed, scale), binary, folder, lambda line: console.print(f"[dim]{line}[/]", highlight=False))
+        outcome = run(
+            draw_plan(seed, scale), binary, folder, lambda line: console.print(f"[dim]{line}[/]", highlight=False)
+        )
         show(console, outcome)
         if outcome.verdict.violations:
             broken = True

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class FaultKind(StrEnum):
     """What can break."""
 
     KILL = "kill -9 of a worker"
@@ -18,7 +18,7 @@ class Kind(StrEnum):
     RESTART = "Redis restarted"
 
 
-WEIGHTS = {Kind.KILL: 6, Kind.KILL_CHILD: 2, Kind.PAUSE: 4, Kind.TERMINATE: 4, Kind.CUT: 4}
+WEIGHTS = {FaultKind.KILL: 6, FaultKind.KILL_CHILD: 2, FaultKind.PAUSE: 4, FaultKind.TERMINATE: 4, FaultKind.CUT: 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class FaultPlan:
     """One fault. `draw` (0 to 1) says which worker or connections; `seconds`: how long it is paused or down."""
 
     at: float
-    kind: Kind
+    kind: FaultKind
     draw: float
     seconds: float
 
@@ -71,41 +71,41 @@ class Plan:
     generations: tuple[GenerationPlan, ...]
     faults: tuple[FaultPlan, ...]
 
-    def dice(self, *names: object) -> random.Random:
+    def rng(self, *names: object) -> random.Random:
         """Return dice of somebody's own, so that nobody's luck depends on who came first."""
         return random.Random("/".join(map(str, (self.seed, *names))))  # noqa: S311 - a repeatable run, no secret
 
 
-def plan(seed: int, scale: Scale) -> Plan:
+def draw_plan(seed: int, scale: Scale) -> Plan:
     """Draw a run: the same seed is the same plan."""
-    dice = random.Random(seed)  # noqa: S311 - as above
-    generations = _generations(dice, scale)
-    restarts = [(n + dice.uniform(0.3, 0.9)) / scale.restarts * scale.seconds for n in range(scale.restarts)]
+    rng = random.Random(seed)  # noqa: S311 - as above
+    generations = _draw_generations(rng, scale)
+    restarts = [(n + rng.uniform(0.3, 0.9)) / scale.restarts * scale.seconds for n in range(scale.restarts)]
     faults = [
-        *(_fault(dice, dice.uniform(0.08, 1) * scale.seconds, _kind(dice)) for _ in range(scale.faults)),
-        *(_fault(dice, at, Kind.RESTART) for at in restarts),
+        *(_draw_fault(rng, rng.uniform(0.08, 1) * scale.seconds, _draw_kind(rng)) for _ in range(scale.faults)),
+        *(_draw_fault(rng, at, FaultKind.RESTART) for at in restarts),
     ]
     return Plan(seed, scale, generations, tuple(sorted(faults, key=lambda fault: fault.at)))
 
 
-def _generations(dice: random.Random, scale: Scale) -> tuple[GenerationPlan, ...]:
+def _draw_generations(rng: random.Random, scale: Scale) -> tuple[GenerationPlan, ...]:
     # A chat's questions follow one another closely enough that some of its answers overlap.
-    begins = [dice.uniform(0, 0.6) * scale.seconds for _ in range(scale.chats)]
-    stopped = set(dice.sample(range(scale.generations), round(scale.generations * scale.stopped)))
+    starts = [rng.uniform(0, 0.6) * scale.seconds for _ in range(scale.chats)]
+    stopped = set(rng.sample(range(scale.generations), round(scale.generations * scale.stopped)))
     made = []
     for n in range(scale.generations):
         chat = n % scale.chats
-        at = min(begins[chat] + dice.uniform(0, 0.4) * scale.seconds * (n >= scale.chats), scale.seconds)
-        pieces, pace = dice.randint(15, 50), dice.uniform(0.04, 0.12)
-        stop_after = dice.uniform(0, pieces * pace * 1.2) if n in stopped else None
-        refuses = dice.random() < 0.3
+        at = min(starts[chat] + rng.uniform(0, 0.4) * scale.seconds * (n >= scale.chats), scale.seconds)
+        pieces, pace = rng.randint(15, 50), rng.uniform(0.04, 0.12)
+        stop_after = rng.uniform(0, pieces * pace * 1.2) if n in stopped else None
+        refuses = rng.random() < 0.3
         made.append(GenerationPlan(f"question-{n}", f"chat-{chat}", at, pieces, pace, stop_after, refuses))
     return tuple(sorted(made, key=lambda generation: generation.at))
 
 
-def _kind(dice: random.Random) -> Kind:
-    return dice.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+def _draw_kind(rng: random.Random) -> FaultKind:
+    return rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
 
 
-def _fault(dice: random.Random, at: float, kind: Kind) -> FaultPlan:
-    return FaultPlan(at, kind, dice.random(), dice.uniform(0.5, 9.0 if kind is Kind.PAUSE else 3.0))
+def _draw_fault(rng: random.Random, at: float, kind: FaultKind) -> FaultPlan:
+    return FaultPlan(at, kind, rng.random(), rng.uniform(0.5, 9.0 if kind is FaultKind.PAUSE else 3.0))

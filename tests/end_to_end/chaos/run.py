@@ -10,11 +10,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from end_to_end.chaos.happened import Fault, now
-from end_to_end.chaos.herd import Herd
-from end_to_end.chaos.plan import FaultPlan, Kind, Plan
+from end_to_end.chaos.faults import Fault, now
+from end_to_end.chaos.plan import FaultKind, FaultPlan, Plan
 from end_to_end.chaos.traffic import Traffic
 from end_to_end.chaos.verdict import Verdict, judge
+from end_to_end.chaos.workers import ChaosWorkers
 from support.checker.raw_log import raw_chat
 from support.models.paced_model_process import ModelProcess
 from support.servers.redis_server import PrivateServer
@@ -43,34 +43,34 @@ class Outcome:
     faults: tuple[Fault, ...]
     model_calls: int
     stops: int
-    hiccups: int
+    retries: int
     readings: int
     verdict: Verdict
 
 
-class Stage:
+class FaultInjector:
     """What is there to be broken."""
 
-    def __init__(self, server: PrivateServer, herd: Herd) -> None:
+    def __init__(self, server: PrivateServer, workers: ChaosWorkers) -> None:
         """All is up."""
         self._server = server
-        self._herd = herd
-        self._own: list[Fault] = []
+        self._workers = workers
+        self._faults: list[Fault] = []
 
     @property
     def faults(self) -> tuple[Fault, ...]:
         """All faults so far, in order."""
-        return tuple(sorted((*self._own, *self._herd.faults), key=lambda fault: fault.began))
+        return tuple(sorted((*self._faults, *self._workers.faults), key=lambda fault: fault.began))
 
-    def breaks(self, fault: FaultPlan) -> bool:
+    def inject(self, fault: FaultPlan) -> bool:
         """Break it now; return False if there is nothing to break at the moment."""
         match fault.kind:
-            case Kind.RESTART:
+            case FaultKind.RESTART:
                 self._restart(fault.seconds, hard=fault.draw < 0.5)
-            case Kind.CUT:
+            case FaultKind.CUT:
                 self._cut(random.Random(fault.draw))  # noqa: S311 - a repeatable run, no secret
             case _:
-                return self._herd.hurt(fault.kind, fault.draw, fault.seconds)
+                return self._workers.inject(fault.kind, fault.draw, fault.seconds)
         return True
 
     def _restart(self, seconds: float, *, hard: bool) -> None:
@@ -79,51 +79,51 @@ class Stage:
             self._server.kill()
         else:
             self._server.stop()
-        self._own.append(Fault(Kind.RESTART, "", began, now()))
+        self._faults.append(Fault(FaultKind.RESTART, "", began, now()))
         time.sleep(seconds)
         self._server.start()
 
-    def _cut(self, dice: random.Random) -> None:
+    def _cut(self, rng: random.Random) -> None:
         began = now()
         with self._server.client() as client:
             own = client.client_id()
             every = [int(one["id"]) for one in client.client_list() if int(one["id"]) != own]
-            for one in dice.sample(every, (len(every) + 1) // 2):
+            for one in rng.sample(every, (len(every) + 1) // 2):
                 client.client_kill_filter(_id=str(one))
-        self._own.append(Fault(Kind.CUT, "", began, now()))
+        self._faults.append(Fault(FaultKind.CUT, "", began, now()))
 
 
-def run(plan: Plan, binary: Binary, folder: Path, say: Callable[[str], None] = lambda _: None) -> Outcome:
+def run(plan: Plan, binary: Binary, folder: Path, report_progress: Callable[[str], None] = lambda _: None) -> Outcome:
     """Run it. Only the main thread may do so."""
     began = time.monotonic()
-    with _up(binary, folder) as (server, model, herd):
+    with _start_everything(binary, folder) as (server, model, workers):
         settings = Settings.checked({"redis_url": server.url})
         traffic = Traffic(plan, settings)
-        stage = Stage(server, herd)
-        say(f"all is up after {time.monotonic() - began:.1f} s")
+        injector = FaultInjector(server, workers)
+        report_progress(f"all is up after {time.monotonic() - began:.1f} s")
         traffic.start()
-        _break_things(plan, stage, herd, say)
-        _calm_down(traffic, herd, say)
+        _break_things(plan, injector, workers, report_progress)
+        _calm_down(traffic, workers, report_progress)
         seen = traffic.close()
         with server.client() as client:
             chats = [raw_chat(client, chat) for chat in sorted({question.plan.chat for question in seen.questions})]
         calls = model.calls()
-        verdict = judge(chats, seen, calls, stage.faults, herd.deaths)
+        verdict = judge(chats, seen, calls, injector.faults, workers.unexpected_exits)
         return Outcome(
             plan,
             server.kind,
             time.monotonic() - began,
-            stage.faults,
+            injector.faults,
             len(calls),
             sum(question.stop != "" for question in seen.questions),
-            seen.hiccups,
+            seen.retries,
             sum(map(len, seen.readings.values())),
             verdict,
         )
 
 
 @contextmanager
-def _up(binary: Binary, folder: Path) -> Iterator[tuple[PrivateServer, ModelProcess, Herd]]:
+def _start_everything(binary: Binary, folder: Path) -> Iterator[tuple[PrivateServer, ModelProcess, ChaosWorkers]]:
     with ExitStack() as started:
         server = PrivateServer(binary, folder / "redis", ALWAYS)
         server.start()
@@ -135,26 +135,30 @@ def _up(binary: Binary, folder: Path) -> Iterator[tuple[PrivateServer, ModelProc
             "OPENAI_BASE_URL": model.base_url,
             **WORKERS,
         }
-        herd = Herd.start(folder, server.url, environment)
-        started.callback(herd.end)
-        herd.wait()
-        yield server, model, herd
+        workers = ChaosWorkers.start(folder, server.url, environment)
+        started.callback(workers.end)
+        workers.wait()
+        yield server, model, workers
 
 
-def _break_things(plan: Plan, stage: Stage, herd: Herd, say: Callable[[str], None]) -> None:
+def _break_things(
+    plan: Plan, injector: FaultInjector, workers: ChaosWorkers, report_progress: Callable[[str], None]
+) -> None:
     began, left = time.monotonic(), list(plan.faults)
     while left or time.monotonic() - began < plan.scale.seconds:
-        herd.tend()
+        workers.advance()
         if left and time.monotonic() - began >= left[0].at:
             fault = left.pop(0)
-            done = stage.breaks(fault)
-            say(f"{time.monotonic() - began:6.1f} s  {fault.kind}{'' if done else ': nobody can be spared'}")
+            done = injector.inject(fault)
+            report_progress(
+                f"{time.monotonic() - began:6.1f} s  {fault.kind}{'' if done else ': nobody can be spared'}"
+            )
         time.sleep(TICK)
 
 
-def _calm_down(traffic: Traffic, herd: Herd, say: Callable[[str], None]) -> None:
+def _calm_down(traffic: Traffic, workers: ChaosWorkers, report_progress: Callable[[str], None]) -> None:
     began = time.monotonic()
-    while not (traffic.over and herd.calm) and time.monotonic() - began < PATIENCE:
-        herd.tend()
+    while not (traffic.ended and workers.all_up) and time.monotonic() - began < PATIENCE:
+        workers.advance()
         time.sleep(TICK)
-    say(f"everybody had gone {time.monotonic() - began:.1f} s after the last fault")
+    report_progress(f"everybody had gone {time.monotonic() - began:.1f} s after the last fault")

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from end_to_end.chaos.plan import SHORT, Kind, plan
+from end_to_end.chaos.plan import SHORT, FaultKind, draw_plan
 from end_to_end.chaos.report import show
 from end_to_end.chaos.run import run
 from rich.console import Console
@@ -22,7 +22,7 @@ def test_no_promise_is_broken_while_everything_breaks(tmp_path: Path) -> None:
     binary = embedded_binary()
     assert binary is not None
     seed = secrets.randbelow(2**31)
-    outcome = run(plan(seed, SHORT), binary, tmp_path)
+    outcome = run(draw_plan(seed, SHORT), binary, tmp_path)
     told = io.StringIO()
     show(Console(file=told, width=160), outcome)
     print(told.getvalue())  # noqa: T201 - shown with -s; a failure shows it anyhow
@@ -30,4 +30,4 @@ def test_no_promise_is_broken_while_everything_breaks(tmp_path: Path) -> None:
     assert not outcome.verdict.violations, f"{told.getvalue()}\n{again}"
     assert outcome.verdict.generations >= SHORT.generations
     assert outcome.verdict.endings["generation.completed"] > SHORT.generations / 2
-    assert Counter(fault.kind for fault in outcome.faults)[Kind.RESTART] == SHORT.restarts
+    assert Counter(fault.kind for fault in outcome.faults)[FaultKind.RESTART] == SHORT.restarts

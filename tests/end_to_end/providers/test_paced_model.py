@@ -57,7 +57,7 @@ async def test_it_sees_its_connection_closed(provider: OpenAIProvider, model: Mo
     """Also while it is silent; what it had sent until then is in the record."""
     async with aclosing(provider.stream(request(pieces=5, silent_after=1))) as deltas:
         assert await anext(deltas) == Text("<1.0>")
-        assert not model.calls()[0].over
+        assert not model.calls()[0].ended
     call = eventually(lambda: next((one for one in model.calls() if one.closed), None))
     assert call.pieces == ["<1.0>"]
     assert call.finished is None

@@ -16,7 +16,7 @@ from support.chats.logs import CHAT, KEYS, ending_of, log_of
 from support.chats.spools import async_spool_for, claim_and_die, spool_for
 from support.waiting import eventually
 from support.web.browser import chromium
-from support.web.web_server import Site, serving
+from support.web.web_server import Site, serve_app
 
 from chunkspool import Spool
 from chunkspool.errors import Stopped
@@ -106,7 +106,7 @@ def stage(redis_url: str, browser: Browser) -> Iterator[Stage]:
     leaving = threading.Event()
     spool = async_spool_for(redis_url, flower_url=FLOWER, heartbeat=1)
     app = create_app(spool, allow_all, page=True, leaving=leaving.is_set, closes_spool=True)
-    with serving(app) as site, spool_for(redis_url) as worker:
+    with serve_app(app) as site, spool_for(redis_url) as worker:
         made = Stage(site, worker, browser, leaving)
         yield made
         for context in made.contexts:

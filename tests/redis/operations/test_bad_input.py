@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from redis import Redis
 from support.chats.logs import CHAT
-from support.readers.blocking_spool import FACES, Face, face_for
+from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, open_spool
 from support.servers.contents import contents_of
 
 from chunkspool.errors import (
@@ -60,13 +60,13 @@ def cyclic() -> list[Any]:
     return value
 
 
-@pytest.fixture(params=FACES)
-def face(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Face]:
+@pytest.fixture(params=SPOOL_KINDS)
+def any_spool(request: pytest.FixtureRequest, redis_url: str) -> Iterator[BlockingSpool]:
     """Give both faces, with a chat in which one generation has ended."""
-    with face_for(request.param, redis_url, max_request_bytes=LIMIT) as face:
-        face.enqueue(CHAT, "hello")
-        face.stop(CHAT)
-        yield face
+    with open_spool(request.param, redis_url, max_request_bytes=LIMIT) as any_spool:
+        any_spool.enqueue(CHAT, "hello")
+        any_spool.stop(CHAT)
+        yield any_spool
 
 
 def demand_refused(client: Redis, kind: type[ChunkspoolError], said: str, call: Callable[[], object]) -> None:
@@ -146,37 +146,37 @@ def kind_of(said: str) -> type[ChunkspoolError]:
     return RequestTooLarge if "max_request_bytes" in said else InvalidRequest
 
 
-def test_a_prompt_that_is_none(face: Face, client: Redis, subtests: pytest.Subtests) -> None:
+def test_a_prompt_that_is_none(any_spool: BlockingSpool, client: Redis, subtests: pytest.Subtests) -> None:
     """Empty, huge, wrong-typed, unpaired surrogates, both or neither of prompt and messages."""
     for case, (given, said) in PROMPTS.items():
         with subtests.test(case):
-            demand_refused(client, kind_of(said), said, partial(face.enqueue, CHAT, **given))
+            demand_refused(client, kind_of(said), said, partial(any_spool.enqueue, CHAT, **given))
 
 
-def test_messages_that_are_none(face: Face, client: Redis, subtests: pytest.Subtests) -> None:
+def test_messages_that_are_none(any_spool: BlockingSpool, client: Redis, subtests: pytest.Subtests) -> None:
     """The error names the place: messages.<index>.<field>."""
     for case, (given, said) in MESSAGES.items():
         with subtests.test(case):
-            demand_refused(client, kind_of(said), said, partial(face.enqueue, CHAT, messages=given))
+            demand_refused(client, kind_of(said), said, partial(any_spool.enqueue, CHAT, messages=given))
 
 
-def test_what_else_enqueue_takes(face: Face, client: Redis, subtests: pytest.Subtests) -> None:
+def test_what_else_enqueue_takes(any_spool: BlockingSpool, client: Redis, subtests: pytest.Subtests) -> None:
     """A model, params, on_active and a ttl that cannot be used."""
     for name, given, said in FURTHER:
         with subtests.test(name, said=said):
-            call = partial(face.enqueue, CHAT, "hello", **{name: given})
+            call = partial(any_spool.enqueue, CHAT, "hello", **{name: given})
             demand_refused(client, InvalidRequest, said, call)
 
 
-def test_ids_that_could_break_out_of_a_key(face: Face, client: Redis) -> None:
+def test_ids_that_could_break_out_of_a_key(any_spool: BlockingSpool, client: Redis) -> None:
     """Braces, slashes, control characters, non-ASCII, over 128 characters, other types: refused by every call."""
     calls: dict[str, Callable[[Any], object]] = {
-        "chat_id": lambda bad: face.enqueue(bad, "hello"),
-        "request_id": lambda bad: face.enqueue(CHAT, "hello", request_id=bad),
-        "owner": lambda bad: face.enqueue(CHAT, "hello", owner=bad),
-        "generation_id": lambda bad: face.stop(CHAT, bad),
-        "tenant": face.for_tenant,
-        "until": lambda bad: face.entries(CHAT, until=bad),
+        "chat_id": lambda bad: any_spool.enqueue(bad, "hello"),
+        "request_id": lambda bad: any_spool.enqueue(CHAT, "hello", request_id=bad),
+        "owner": lambda bad: any_spool.enqueue(CHAT, "hello", owner=bad),
+        "generation_id": lambda bad: any_spool.stop(CHAT, bad),
+        "tenant": any_spool.for_tenant,
+        "until": lambda bad: any_spool.follow(CHAT, until=bad),
     }
     optional = {"request_id", "owner", "generation_id"}
     for kind, call in calls.items():
@@ -185,84 +185,93 @@ def test_ids_that_could_break_out_of_a_key(face: Face, client: Redis) -> None:
                 demand_refused(client, InvalidId, f"{kind}=", partial(call, bad))
 
 
-def test_every_call_checks_its_chat(face: Face, client: Redis) -> None:
+def test_every_call_checks_its_chat(any_spool: BlockingSpool, client: Redis) -> None:
     """Also those that only read."""
-    for call in (face.read, face.stop, face.status, face.snapshot, face.erase, face.entries):
+    for call in (
+        any_spool.read,
+        any_spool.stop,
+        any_spool.status,
+        any_spool.snapshot,
+        any_spool.erase,
+        any_spool.follow,
+    ):
         for bad in BAD_IDS:
             demand_refused(client, InvalidId, "chat_id=", partial(call, bad))
 
 
-def test_a_generation_that_can_be_none_is_not_looked_for(face: Face, client: Redis) -> None:
+def test_a_generation_that_can_be_none_is_not_looked_for(any_spool: BlockingSpool, client: Redis) -> None:
     """Neither to be written, nor to be revoked."""
     for bad in BAD_IDS:
-        demand_refused(client, InvalidId, "generation_id=", partial(face.produced, CHAT, bad, repr))
-        demand_refused(client, InvalidId, "generation_id=", partial(face.revoke, bad))
+        demand_refused(client, InvalidId, "generation_id=", partial(any_spool.run_producer, CHAT, bad, repr))
+        demand_refused(client, InvalidId, "generation_id=", partial(any_spool.revoke, bad))
 
 
-def test_a_cursor_that_is_none(face: Face, client: Redis) -> None:
+def test_a_cursor_that_is_none(any_spool: BlockingSpool, client: Redis) -> None:
     """Negative, fractional, boolean, beyond what Lua can count, no number at all."""
     for bad in (-1, 1.0, 0.5, True, "1", 2**60, 10**5000, math.nan, [1]):
-        for call in (face.read, face.entries):
+        for call in (any_spool.read, any_spool.follow):
             demand_refused(client, InvalidCursor, "pass the seq of the last event", partial(call, CHAT, bad))
 
 
-def test_a_cursor_of_the_future(face: Face, client: Redis) -> None:
+def test_a_cursor_of_the_future(any_spool: BlockingSpool, client: Redis) -> None:
     """It is of another chat, and following it would skip what comes: the message has the last seq."""
-    last = face.status(CHAT).last
-    assert face.read(CHAT, last) == []
-    for call in (face.read, face.entries):
+    last = any_spool.status(CHAT).last
+    assert any_spool.read(CHAT, last) == []
+    for call in (any_spool.read, any_spool.follow):
         demand_refused(client, CursorAhead, f"whose last seq is {last}", partial(call, CHAT, last + 1))
 
 
-def test_a_limit_that_is_none(face: Face, client: Redis) -> None:
+def test_a_limit_that_is_none(any_spool: BlockingSpool, client: Redis) -> None:
     """From 1 to 10,000 entries."""
     for bad in (0, -1, 1.5, True, 10_001, "1", None, 10**5000):
-        demand_refused(client, InvalidInput, "pass a whole number from 1 to 10000", partial(face.read, CHAT, 0, bad))
+        demand_refused(
+            client, InvalidInput, "pass a whole number from 1 to 10000", partial(any_spool.read, CHAT, 0, bad)
+        )
 
 
-def test_a_reason_that_is_none(face: Face, client: Redis) -> None:
+def test_a_reason_that_is_none(any_spool: BlockingSpool, client: Redis) -> None:
     """It is an event that every reader gets: a text of at most 500 characters."""
-    made = face.enqueue(CHAT, "hello")
+    made = any_spool.enqueue(CHAT, "hello")
     for bad in (1, b"tired", ["tired"], "x" * 501):
         for generation_id in (None, made.generation_id):
-            call = partial(face.stop, CHAT, generation_id, reason=bad)
+            call = partial(any_spool.stop, CHAT, generation_id, reason=bad)
             demand_refused(client, InvalidRequest, "reason must be a text of at most 500 characters", call)
-    assert face.status(CHAT).active == (made.generation_id,)
+    assert any_spool.status(CHAT).active == (made.generation_id,)
 
 
-def test_a_reason_with_half_a_character(face: Face) -> None:
+def test_a_reason_with_half_a_character(any_spool: BlockingSpool) -> None:
     """A stop is not refused for it: it is replaced, as it is in a model's text."""
-    face.enqueue(CHAT, "hello")
-    face.stop(CHAT, reason="no\ud83d")
-    assert face.entries(CHAT)[-1].event.reason == "no�"
+    any_spool.enqueue(CHAT, "hello")
+    any_spool.stop(CHAT, reason="no\ud83d")
+    assert any_spool.follow(CHAT)[-1].event.reason == "no�"
 
 
-def test_a_wait_that_is_none(face: Face, client: Redis) -> None:
+def test_a_wait_that_is_none(any_spool: BlockingSpool, client: Redis) -> None:
     """NaN would wait for ever."""
-    made = face.enqueue(CHAT, "hello")
+    made = any_spool.enqueue(CHAT, "hello")
     for bad in (-1, math.nan, True, "1", None):
-        call = partial(face.produced, CHAT, made.generation_id, repr, wait=bad)
+        call = partial(any_spool.run_producer, CHAT, made.generation_id, repr, wait=bad)
         demand_refused(client, InvalidInput, "pass seconds, from 0 up", call)
 
 
-def test_a_generation_that_is_not_there(face: Face, client: Redis) -> None:
+def test_a_generation_that_is_not_there(any_spool: BlockingSpool, client: Redis) -> None:
     """It is told apart from a chat that is not there, and neither is made by asking."""
     for call in (
-        lambda: face.stop(CHAT, "unknown"),
-        lambda: face.entries(CHAT, until="unknown"),
-        lambda: face.produced(CHAT, "unknown", repr),
+        lambda: any_spool.stop(CHAT, "unknown"),
+        lambda: any_spool.follow(CHAT, until="unknown"),
+        lambda: any_spool.run_producer(CHAT, "unknown", repr),
     ):
         demand_refused(client, GenerationNotFound, "'unknown'", call)
-    assert face.revoke("unknown") is None
+    assert any_spool.revoke("unknown") is None
 
 
-def test_what_is_just_within_the_limits(face: Face) -> None:
+def test_what_is_just_within_the_limits(any_spool: BlockingSpool) -> None:
     """An id of 128 characters, a prompt of max_request_bytes, parameters of many levels: all are taken."""
     frame = len('{"messages":[{"role":"user","content":""}],"model":null,"params":{}}')
     longest = "x" * 128
-    made = face.enqueue(longest, "x" * (LIMIT - frame), request_id=longest, owner=longest, ttl=1)
-    assert face.status(longest).generations[0].owner == longest
+    made = any_spool.enqueue(longest, "x" * (LIMIT - frame), request_id=longest, owner=longest, ttl=1)
+    assert any_spool.status(longest).generations[0].owner == longest
     assert made.chat_id == longest
-    deep = face.enqueue(CHAT, "hello", params={"x": nested(150), "y": 10**30}, model="m" * 200)
-    producer = face.produced(CHAT, deep.generation_id, repr)
+    deep = any_spool.enqueue(CHAT, "hello", params={"x": nested(150), "y": 10**30}, model="m" * 200)
+    producer = any_spool.run_producer(CHAT, deep.generation_id, repr)
     assert producer.request.params == {"x": nested(150), "y": 10**30}

@@ -14,8 +14,8 @@ from celery import Celery
 from redis import Redis
 from support.chats.logs import CHAT, KEYS, ending_of, log_of, types_of
 from support.chats.spools import async_spool_for, claim_and_die, settings_for, spool_for
-from support.readers.blocking_spool import FACES, Face, face_for
-from support.servers.impostors import silent_server
+from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, open_spool
+from support.servers.non_redis_servers import silent_server
 from support.servers.proxy import Proxy
 
 from chunkspool import Spool
@@ -33,7 +33,7 @@ Publish = Callable[[Dispatcher, str, str, str], None]
 really_publish: Publish = Dispatcher.publish
 
 
-@pytest.fixture(params=FACES)
+@pytest.fixture(params=SPOOL_KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     """Give the name of each face."""
     return str(request.param)
@@ -50,15 +50,15 @@ def fail(_self: Dispatcher, _tenant: str, chat_id: str, generation_id: str) -> N
     raise EnqueueFailed(chat_id, generation_id, "away")
 
 
-def demand_no_ghost(face: Face, client: Redis, failed: EnqueueFailed) -> None:
+def demand_no_ghost(any_spool: BlockingSpool, client: Redis, failed: EnqueueFailed) -> None:
     """Fail unless the generation has ended, the chat is free and the request can be made again."""
     assert SECRET not in str(failed)
     log = log_of(client)
     assert types_of(log, failed.generation_id) == NOT_HANDED_OVER
     ending = ending_of(log, failed.generation_id)
     assert (ending["code"], ending["retryable"]) == ("enqueue_failed", True)
-    assert face.status(CHAT).active == ()
-    assert [entry.type for entry in face.entries(CHAT)] == NOT_HANDED_OVER
+    assert any_spool.status(CHAT).active == ()
+    assert [entry.type for entry in any_spool.follow(CHAT)] == NOT_HANDED_OVER
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
@@ -66,16 +66,16 @@ def demand_no_ghost(face: Face, client: Redis, failed: EnqueueFailed) -> None:
 def test_a_broker_that_is_away(kind: str, redis_url: str, client: Redis, scheme: str, request_id: str | None) -> None:
     """The caller hears of it; the same request is made again when the broker is back, and then it is handed over."""
     broker = f"{scheme}://user:{SECRET}@{LOOPBACK}:{free_port()}//"
-    with face_for(kind, redis_url, broker_url=broker) as face:
+    with open_spool(kind, redis_url, broker_url=broker) as any_spool:
         with pytest.raises(EnqueueFailed, match="check the broker, then enqueue again") as failed:
-            face.enqueue(CHAT, "hello", request_id=request_id)
-        demand_no_ghost(face, client, failed.value)
+            any_spool.enqueue(CHAT, "hello", request_id=request_id)
+        demand_no_ghost(any_spool, client, failed.value)
     assert client.llen(QUEUE) == 0
-    with face_for(kind, redis_url) as face:
-        made = face.enqueue(CHAT, "hello", request_id=request_id)
+    with open_spool(kind, redis_url) as any_spool:
+        made = any_spool.enqueue(CHAT, "hello", request_id=request_id)
         assert made.generation_id != failed.value.generation_id
         assert client.llen(QUEUE) == 1
-        assert face.produced(CHAT, made.generation_id, lambda out: out.text("hi")).state == "completed"
+        assert any_spool.run_producer(CHAT, made.generation_id, lambda out: out.text("hi")).state == "completed"
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
@@ -83,12 +83,12 @@ def test_a_broker_that_hangs(kind: str, redis_url: str, client: Redis, scheme: s
     """It accepts the connection and never answers: publish_timeout is how long it is waited for."""
     with silent_server() as port:
         broker = f"{scheme}://user:{SECRET}@{LOOPBACK}:{port}//"
-        with face_for(kind, redis_url, broker_url=broker, publish_timeout=0.3) as face:
+        with open_spool(kind, redis_url, broker_url=broker, publish_timeout=0.3) as any_spool:
             began = time.monotonic()
             with pytest.raises(EnqueueFailed) as failed:
-                face.enqueue(CHAT, "hello")
+                any_spool.enqueue(CHAT, "hello")
             assert time.monotonic() - began < BOUND
-            demand_no_ghost(face, client, failed.value)
+            demand_no_ghost(any_spool, client, failed.value)
 
 
 def test_a_broker_of_the_apps_own_that_hangs(redis_url: str, client: Redis) -> None:
@@ -107,10 +107,10 @@ def test_a_url_of_a_broker_that_is_none(kind: str, redis_url: str, client: Redis
     """It is told as that, without the piece of the password that was taken for a port."""
     for broker in (f"redis://:{SECRET}/x@host/0", f"nope://:{SECRET}@host/0"):
         client.flushall()
-        with face_for(kind, redis_url, broker_url=broker) as face:
+        with open_spool(kind, redis_url, broker_url=broker) as any_spool:
             with pytest.raises(EnqueueFailed) as failed:
-                face.enqueue(CHAT, "hello")
-            demand_no_ghost(face, client, failed.value)
+                any_spool.enqueue(CHAT, "hello")
+            demand_no_ghost(any_spool, client, failed.value)
             assert SECRET not in repr(failed.value.__cause__)
 
 
@@ -124,10 +124,10 @@ def test_a_message_that_did_arrive(
         fail(self, tenant, chat_id, generation_id)
 
     publish_by(arrive)
-    with face_for(kind, redis_url) as face:
-        made = face.enqueue(CHAT, "hello", request_id="mine")
-        assert face.status(CHAT).active == (made.generation_id,)
-        assert face.enqueue(CHAT, "hello", request_id="mine") == made
+    with open_spool(kind, redis_url) as any_spool:
+        made = any_spool.enqueue(CHAT, "hello", request_id="mine")
+        assert any_spool.status(CHAT).active == (made.generation_id,)
+        assert any_spool.enqueue(CHAT, "hello", request_id="mine") == made
     assert types_of(log_of(client), made.generation_id) == ["generation.queued", "generation.started"]
 
 
@@ -141,13 +141,13 @@ def test_a_redis_that_goes_away_with_the_broker(
         fail(*generation)
 
     publish_by(go_away)
-    with face_for(kind, proxy.url, broker_url=f"redis://{LOOPBACK}:{proxy.port}/0") as face:
+    with open_spool(kind, proxy.url, broker_url=f"redis://{LOOPBACK}:{proxy.port}/0") as any_spool:
         with pytest.raises(EnqueueFailed) as failed:
-            face.enqueue(CHAT, "hello", request_id="mine")
+            any_spool.enqueue(CHAT, "hello", request_id="mine")
         assert "could not be ended either" in failed.value.__notes__[0]
         proxy.accept()
         publish_by(really_publish)
-        made = face.enqueue(CHAT, "hello", request_id="mine")
+        made = any_spool.enqueue(CHAT, "hello", request_id="mine")
         assert made.generation_id == failed.value.generation_id
     assert client.llen(QUEUE) == 1
     assert types_of(log_of(client), made.generation_id) == ["generation.queued"]

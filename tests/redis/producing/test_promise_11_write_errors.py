@@ -10,8 +10,8 @@ import pytest
 from redis import Redis
 from support.chats.logs import CHAT, KEYS, ending_of, generation_field, log_of, of_generation, text_of
 from support.chats.spools import async_spool_for, claim_and_die, spool_for
-from support.readers.blocking_spool import FACES, Face, face_for
-from support.servers.contents import holding
+from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, open_spool
+from support.servers.contents import keys_containing
 from support.servers.proxy import Proxy
 from support.waiting import eventually
 
@@ -65,7 +65,7 @@ async def test_an_unknown_error_of_a_provider(workers_spool: AsyncSpool, client:
     assert ending["type"] == "generation.failed"
     assert (ending["code"], ending["message"]) == ("internal_error", "The worker failed with RuntimeError.")
     assert ending["retryable"] is False
-    assert holding(client, SECRET) == []
+    assert keys_containing(client, SECRET) == []
 
 
 async def test_a_known_error_of_a_provider(workers_spool: AsyncSpool, client: Redis) -> None:
@@ -132,17 +132,19 @@ FAULTS: dict[Fault, type[Exception]] = {
 }
 
 
-@pytest.fixture(params=FACES)
-def face(request: pytest.FixtureRequest, proxy: Proxy) -> Iterator[Face]:
+@pytest.fixture(params=SPOOL_KINDS)
+def any_spool(request: pytest.FixtureRequest, proxy: Proxy) -> Iterator[BlockingSpool]:
     """Give both faces, by way of the proxy; they do not try for long."""
-    with face_for(request.param, proxy.url, write_timeout=0.5, lease=0.6) as face:
-        yield face
+    with open_spool(request.param, proxy.url, write_timeout=0.5, lease=0.6) as any_spool:
+        yield any_spool
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_write_error_is_raised_where_is_written(face: Face, proxy: Proxy, client: Redis, fault: Fault) -> None:
+def test_a_write_error_is_raised_where_is_written(
+    any_spool: BlockingSpool, proxy: Proxy, client: Redis, fault: Fault
+) -> None:
     """The model's loop gets it at its next word; the block keeps only a stop to itself."""
-    made, raised = face.enqueue(CHAT, "hello"), []
+    made, raised = any_spool.enqueue(CHAT, "hello"), []
 
     def say(out: Producer) -> None:
         out.text("said")
@@ -155,10 +157,10 @@ def test_a_write_error_is_raised_where_is_written(face: Face, proxy: Proxy, clie
             raise
 
     if fault is stop:
-        assert face.produced(CHAT, made.generation_id, say).state == "stopped"
+        assert any_spool.run_producer(CHAT, made.generation_id, say).state == "stopped"
     else:
         with pytest.raises(FAULTS[fault]) as left:
-            face.produced(CHAT, made.generation_id, say)
+            any_spool.run_producer(CHAT, made.generation_id, say)
         # An erase is pushed as a stop: that may be heard before a write finds nothing to write to.
         assert left.value is raised[0] or (fault is erase and type(raised[0]) is Stopped)
     assert type(raised[0]) is FAULTS[fault] or fault is erase

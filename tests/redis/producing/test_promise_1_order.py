@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from redis import Redis
 from support.chats.logs import CHAT, KEYS, ending_of, log_of, of_generation, text_of, types_of
 from support.chats.spools import spool_for
-from support.chats.writer_processes import pieces_of, write_as_crowd
+from support.chats.writer_processes import pieces_of, write_concurrently
 
 PROCESSES, THREADS = 4, 20
 
@@ -17,7 +17,7 @@ def test_eighty_writers_of_one_chat_leave_no_hole_and_no_repeat(redis_url: str, 
     """Four processes with twenty threads each: seqs 1 to n, each answer whole and in order, one ending each."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(PROCESSES, mp_context=spawn) as pool:
-        crowds = list(pool.map(write_as_crowd, [redis_url] * PROCESSES, range(PROCESSES), [THREADS] * PROCESSES))
+        crowds = list(pool.map(write_concurrently, [redis_url] * PROCESSES, range(PROCESSES), [THREADS] * PROCESSES))
     names = {generation_id: name for crowd in crowds for generation_id, name in crowd.items()}
     assert len(names) == PROCESSES * THREADS
 

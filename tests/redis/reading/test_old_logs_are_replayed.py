@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from redis import Redis
 from support.chats.spools import spool_for
-from support.servers.contents import holding
-from support.web.web_server import web
+from support.servers.contents import keys_containing
+from support.web.web_server import serve_web_app
 
 from chunkspool import Spool
 from chunkspool.states import ENDED
@@ -71,11 +71,11 @@ def test_an_old_chat_is_shown_as_it_was(old: Spool) -> None:
 
 def test_an_old_chat_goes_over_the_web(old: Spool, redis_url: str) -> None:
     """The event stream and the snapshot name the ids as the log does."""
-    with web(redis_url, tenant=TENANT) as site:
+    with serve_web_app(redis_url, tenant=TENANT) as site:
         answers = site.client.get(f"/v1/chats/{CHAT}").json()["answers"]
         assert [answer["generation"] for answer in answers] == [answer["generation"] for answer in SAMPLE["answers"]]
-        with site.following(f"/v1/chats/{CHAT}/events") as stream:
-            events = stream.whole().events
+        with site.open_stream(f"/v1/chats/{CHAT}/events") as stream:
+            events = stream.read_to_end().events
     assert [(int(event.id), event.data.encode()) for event in events] == STORED
     assert old.status(CHAT).last == LAST
 
@@ -90,4 +90,4 @@ def test_an_old_chat_goes_on(old: Spool, client: Redis) -> None:
         out.text("on")
     assert old.read(CHAT, LAST)[0].seq == LAST + 1
     old.erase(CHAT)
-    assert holding(client, f"{TENANT}/{CHAT}") == []
+    assert keys_containing(client, f"{TENANT}/{CHAT}") == []

@@ -13,7 +13,7 @@ from typing import Self
 import pytest
 from redis import Redis
 from support.chats.logs import CHAT, KEYS
-from support.chats.random_chats import Place, say_something, seeded, stored
+from support.chats.random_chats import StoredEntry, seeded_random, stored_entries, write_something
 from support.chats.spools import async_spool_for, spool_for
 from support.servers.proxy import Proxy
 from support.waiting import eventually
@@ -42,7 +42,7 @@ class Readers:
     def __init__(self, proxy: Proxy) -> None:
         """`proxy` is their way to Redis."""
         self.proxy = proxy
-        self.at_work: list[tuple[int, Future[list[Place]]]] = []
+        self.at_work: list[tuple[int, Future[list[StoredEntry]]]] = []
         self._url = proxy.url
         self._loop = asyncio.new_event_loop()
         self._left = ExitStack()
@@ -72,12 +72,12 @@ class Readers:
         self.at_work.append((after, reader))
         assert within.wait(30)
 
-    def _read(self, after: int, until: str, within: threading.Event) -> list[Place]:
+    def _read(self, after: int, until: str, within: threading.Event) -> list[StoredEntry]:
         with self._sync.subscribe(CHAT, after, until=until) as entries:
             within.set()
             return [(entry.seq, entry.raw) for entry in entries]
 
-    async def _read_async(self, after: int, until: str, within: threading.Event) -> list[Place]:
+    async def _read_async(self, after: int, until: str, within: threading.Event) -> list[StoredEntry]:
         async with self._async.subscribe(CHAT, after, until=until) as entries:
             within.set()
             return [(entry.seq, entry.raw) async for entry in entries]
@@ -112,14 +112,14 @@ def test_readers_that_join_at_any_moment(
     spool: Spool, readers: Readers, client: Redis, happens: Callable[[Redis, Proxy, Random], None]
 ) -> None:
     """From whatever cursor, until the chat is idle or a generation ends: each event once, and none left out."""
-    random = seeded(7)
+    random = seeded_random(7)
     last = spool.enqueue(CHAT, "x").generation_id
     with spool.produce(CHAT, last) as anchor:
         write_while_readers_join(spool, readers, random, lambda: happens(client, readers.proxy, random))
         eventually(lambda: spool.status(CHAT).active == (last,))
         readers.join(spool.status(CHAT).last, last)
         anchor.text("the end")
-    whole = stored(client)
+    whole = stored_entries(client)
     assert len(readers.at_work) == READERS + 1
     for after, reader in readers.at_work:
         assert reader.result(60) == whole[after:]
@@ -130,7 +130,7 @@ def write_while_readers_join(spool: Spool, readers: Readers, random: Random, hap
     (last,) = spool.status(CHAT).active
     start = threading.Barrier(WRITERS + 1)
     with ThreadPoolExecutor(WRITERS) as pool:
-        writers = [pool.submit(write, spool, seeded(number), start) for number in range(WRITERS)]
+        writers = [pool.submit(write, spool, seeded_random(number), start) for number in range(WRITERS)]
         start.wait(30)
         for number in range(READERS):
             seen = spool.status(CHAT).last
@@ -147,7 +147,7 @@ def write(spool: Spool, random: Random, start: threading.Barrier) -> None:
     with spool.produce(CHAT, generation.generation_id) as out:
         start.wait(30)
         for number in range(SAYINGS):
-            say_something(out, random)
+            write_something(out, random)
             if number % 5 == 0:
                 let_it_be_written(spool, out, number)
 
@@ -169,7 +169,7 @@ def test_generation_after_generation(spool: Spool, readers: Readers, client: Red
                 readers.join(1, until)
             first.text("first")
         second.text("second")
-    whole = stored(client)
+    whole = stored_entries(client)
     end = {until: len(whole) for until in ("idle", two)}
     end[one] = next(seq for seq, raw in whole if b"generation.completed" in raw)
     for (after, reader), until in zip(readers.at_work, ("idle", "idle", one, one, two, two), strict=True):
@@ -180,8 +180,8 @@ def test_forever_is_left_by_the_reader(spool: Spool, client: Redis) -> None:
     """It goes on over idle times and several generations, until its reader has had enough."""
     following = threading.Event()
 
-    def follow() -> list[Place]:
-        found: list[Place] = []
+    def follow() -> list[StoredEntry]:
+        found: list[StoredEntry] = []
         with spool.subscribe(CHAT, until="forever") as entries:
             for entry in entries:
                 found.append((entry.seq, entry.raw))
@@ -197,4 +197,4 @@ def test_forever_is_left_by_the_reader(spool: Spool, client: Redis) -> None:
         for _ in range(3):
             with spool.produce(CHAT, spool.enqueue(CHAT, "x").generation_id):
                 pass
-        assert reader.result(60) == stored(client)[:9]
+        assert reader.result(60) == stored_entries(client)[:9]

@@ -7,94 +7,94 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 from support.chats.logs import CHAT
-from support.chats.random_chats import HUNDREDS, Place, seeded, stored, write_random_chat
+from support.chats.random_chats import SEED_RANGES, StoredEntry, seeded_random, stored_entries, write_random_chat
 from support.chats.spools import settings_for
-from support.readers.blocking_spool import FACES, Face, face_for
+from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, open_spool
 
 from chunkspool import Entry, Spool, fold
 
 SEEDS = range(3)
 
 
-@pytest.fixture(params=FACES)
-def face(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Face]:
+@pytest.fixture(params=SPOOL_KINDS)
+def any_spool(request: pytest.FixtureRequest, redis_url: str) -> Iterator[BlockingSpool]:
     """Give a reader of each face."""
-    with face_for(request.param, redis_url) as face:
-        yield face
+    with open_spool(request.param, redis_url) as any_spool:
+        yield any_spool
 
 
-def places(entries: list[Entry]) -> list[Place]:
+def places(entries: list[Entry]) -> list[StoredEntry]:
     """Return what was read, to be compared with what stands in Redis."""
     return [(entry.seq, entry.raw) for entry in entries]
 
 
-@pytest.mark.parametrize("seeds", HUNDREDS, ids=str)
-def test_every_cut_of_200_random_chats(spool: Spool, face: Face, client: Redis, seeds: range) -> None:
+@pytest.mark.parametrize("seeds", SEED_RANGES, ids=str)
+def test_every_cut_of_200_random_chats(spool: Spool, any_spool: BlockingSpool, client: Redis, seeds: range) -> None:
     """Up to k by `read`, the rest by `read` or by a subscription: every event once, byte for byte."""
     for seed in seeds:
-        write_random_chat(spool, seeded(seed))
-        whole = stored(client)
+        write_random_chat(spool, seeded_random(seed))
+        whole = stored_entries(client)
         assert [seq for seq, _ in whole] == list(range(1, len(whole) + 1))
         for cut in range(len(whole) + 1):
-            before = places(face.read(CHAT, 0, limit=cut)) if cut else []
-            assert before + places(face.read(CHAT, cut, limit=10_000)) == whole
-            assert before + places(face.entries(CHAT, cut)) == whole
+            before = places(any_spool.read(CHAT, 0, limit=cut)) if cut else []
+            assert before + places(any_spool.read(CHAT, cut, limit=10_000)) == whole
+            assert before + places(any_spool.follow(CHAT, cut)) == whole
         spool.erase(CHAT)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_every_cut_until_a_generation_ends(spool: Spool, face: Face, client: Redis, seed: int) -> None:
+def test_every_cut_until_a_generation_ends(spool: Spool, any_spool: BlockingSpool, client: Redis, seed: int) -> None:
     """A reader of one generation gets the chat up to its ending, from every cursor before it."""
-    random = seeded(seed)
+    random = seeded_random(seed)
     wanted = random.choice(write_random_chat(spool, random))
-    whole = stored(client)
+    whole = stored_entries(client)
     end = max(entry.seq for entry in spool.read(CHAT, 0, 10_000) if entry.generation_id == wanted)
     for cut in range(end):
-        assert places(face.entries(CHAT, cut, until=wanted)) == whole[cut:end]
+        assert places(any_spool.follow(CHAT, cut, until=wanted)) == whole[cut:end]
     for cut in range(end, len(whole) + 1):
-        assert places(face.entries(CHAT, cut, until=wanted)) == whole[cut:], "it had ended before"
+        assert places(any_spool.follow(CHAT, cut, until=wanted)) == whole[cut:], "it had ended before"
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_pages_of_any_size(spool: Spool, face: Face, client: Redis, seed: int) -> None:
+def test_pages_of_any_size(spool: Spool, any_spool: BlockingSpool, client: Redis, seed: int) -> None:
     """However much is read at a time, the pages make the whole."""
-    random = seeded(seed)
+    random = seeded_random(seed)
     write_random_chat(spool, random)
     read: list[Entry] = []
-    while page := face.read(CHAT, read[-1].seq if read else 0, limit=random.randint(1, 7)):
+    while page := any_spool.read(CHAT, read[-1].seq if read else 0, limit=random.randint(1, 7)):
         read += page
-    assert places(read) == stored(client)
+    assert places(read) == stored_entries(client)
 
 
-def test_a_chat_of_many_pages(spool: Spool, face: Face, client: Redis) -> None:
+def test_a_chat_of_many_pages(spool: Spool, any_spool: BlockingSpool, client: Redis) -> None:
     """Also where it takes several reads of the log to catch up, and batches lie across their borders."""
     generation = spool.enqueue(CHAT, "x")
     with spool.produce(CHAT, generation.generation_id) as out:
         for number in range(3_000):
             out.data("n", number)
-    whole = stored(client)
+    whole = stored_entries(client)
     assert len(whole) == 3_003
     for cut in (0, 1, 499, 500, 501, 1_234, 3_002):
-        assert places(face.entries(CHAT, cut)) == whole[cut:]
+        assert places(any_spool.follow(CHAT, cut)) == whole[cut:]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_snapshot_and_what_follows_it(spool: Spool, face: Face, seed: int) -> None:
+def test_a_snapshot_and_what_follows_it(spool: Spool, any_spool: BlockingSpool, seed: int) -> None:
     """Whoever takes a snapshot and subscribes after its seq sees the same answers as one who saw it all."""
-    write_random_chat(spool, seeded(seed))
-    before = face.snapshot(CHAT)
-    write_random_chat(spool, seeded(seed + 100))
-    after = face.entries(CHAT, before.seq)
-    whole = face.entries(CHAT)
+    write_random_chat(spool, seeded_random(seed))
+    before = any_spool.snapshot(CHAT)
+    write_random_chat(spool, seeded_random(seed + 100))
+    after = any_spool.follow(CHAT, before.seq)
+    whole = any_spool.follow(CHAT)
     assert places(whole)[before.seq :] == places(after)
     seen = fold((entry.event for entry in after), onto=before.answers)
-    assert seen == fold(entry.event for entry in whole) == face.snapshot(CHAT).answers
+    assert seen == fold(entry.event for entry in whole) == any_spool.snapshot(CHAT).answers
 
 
 def test_a_client_that_decodes_replies(spool: Spool, client: Redis, redis_url: str) -> None:
     """An app's own client may give text instead of bytes: the entries are the same."""
-    write_random_chat(spool, seeded(1))
-    whole = stored(client)
+    write_random_chat(spool, seeded_random(1))
+    whole = stored_entries(client)
     with Redis.from_url(redis_url, decode_responses=True) as decoding:
         other = Spool(decoding, settings=settings_for(redis_url))
         assert places(other.read(CHAT, 0, 10_000)) == whole

@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from redis import Redis
-from support.chats.handwritten_chat import Talk
+from support.chats.handwritten_chat import HandwrittenChat
 from support.chats.spools import async_spool_for, spool_for
-from support.readers.reader_group import Hall, subscribed_connections, subscriptions
+from support.readers.reader_group import ReaderGroups, subscribed_connections, subscriptions
 from support.waiting import eventually
 
 from chunkspool import AsyncSpool, Spool
@@ -24,9 +24,9 @@ HUB = "chunkspool-hub"
 
 
 @pytest.fixture
-def talk(client: Redis) -> Talk:
+def chat(client: Redis) -> HandwrittenChat:
     """Give a chat in which something is active."""
-    return Talk(client)
+    return HandwrittenChat(client)
 
 
 @pytest.fixture
@@ -59,18 +59,18 @@ def _hub_tasks() -> list[str]:
     return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith(HUB)]
 
 
-async def subscribed(client: Redis, talk: Talk) -> None:
+async def subscribed(client: Redis, chat: HandwrittenChat) -> None:
     """Wait until somebody is subscribed to the chat."""
     async with asyncio.timeout(20):
-        while talk.keys.live not in subscriptions(client):  # noqa: ASYNC110 - Redis's
+        while chat.keys.live not in subscriptions(client):  # noqa: ASYNC110 - Redis's
             await asyncio.sleep(0.02)
 
 
-def test_leaving_frees_subscription_connection_and_thread(spool: Spool, talk: Talk, client: Redis) -> None:
+def test_leaving_frees_subscription_connection_and_thread(spool: Spool, chat: HandwrittenChat, client: Redis) -> None:
     """A `with` block that is left in the middle of a chat."""
-    with spool.subscribe(talk.chat_id) as entries:
+    with spool.subscribe(chat.chat_id) as entries:
         assert [next(entries).seq, next(entries).seq] == [1, 2]
-        later = threading.Timer(0.1, talk.say, ["live"])
+        later = threading.Timer(0.1, chat.append, ["live"])
         later.start()
         assert next(entries).seq == 3
         assert subscribed_connections(client) == 1
@@ -80,13 +80,13 @@ def test_leaving_frees_subscription_connection_and_thread(spool: Spool, talk: Ta
 
 
 async def test_leaving_frees_subscription_connection_and_task(
-    async_spool: AsyncSpool, talk: Talk, client: Redis
+    async_spool: AsyncSpool, chat: HandwrittenChat, client: Redis
 ) -> None:
     """An `async with` block that is left in the middle of a chat."""
-    async with async_spool.subscribe(talk.chat_id) as entries:
+    async with async_spool.subscribe(chat.chat_id) as entries:
         async for entry in entries:
             if entry.seq == 2:
-                asyncio.get_running_loop().call_later(0.1, talk.say, "live")
+                asyncio.get_running_loop().call_later(0.1, chat.append, "live")
             if entry.seq == 3:
                 break
         assert subscribed_connections(client) == 1
@@ -94,11 +94,13 @@ async def test_leaving_frees_subscription_connection_and_task(
     await nothing_is_left(client)
 
 
-async def test_a_cancelled_reader_frees_what_it_held(async_spool: AsyncSpool, talk: Talk, client: Redis) -> None:
+async def test_a_cancelled_reader_frees_what_it_held(
+    async_spool: AsyncSpool, chat: HandwrittenChat, client: Redis
+) -> None:
     """A web server cancels the task whose client has hung up, whatever it is doing at that moment."""
 
     async def read() -> None:
-        async with async_spool.subscribe(talk.chat_id) as entries:
+        async with async_spool.subscribe(chat.chat_id) as entries:
             async for _ in entries:
                 pass
 
@@ -110,21 +112,23 @@ async def test_a_cancelled_reader_frees_what_it_held(async_spool: AsyncSpool, ta
         await asyncio.wait([task])
         assert task.cancelled()
     waiting = [asyncio.create_task(read()) for _ in range(10)]
-    await subscribed(client, talk)
+    await subscribed(client, chat)
     for task in waiting:
         task.cancel()
     await asyncio.wait(waiting)
     await nothing_is_left(client)
 
 
-async def test_a_dropped_async_iterator_frees_what_it_held(async_spool: AsyncSpool, talk: Talk, client: Redis) -> None:
+async def test_a_dropped_async_iterator_frees_what_it_held(
+    async_spool: AsyncSpool, chat: HandwrittenChat, client: Redis
+) -> None:
     """Also one that nobody has closed, as soon as nothing refers to it."""
-    entries = await async_spool.subscribe(talk.chat_id).__aenter__()
+    entries = await async_spool.subscribe(chat.chat_id).__aenter__()
     waiting = asyncio.create_task(anext(aiter(entries)))
     assert (await waiting).seq == 1
     assert (await anext(entries)).seq == 2
     waiting = asyncio.ensure_future(anext(entries))
-    await subscribed(client, talk)
+    await subscribed(client, chat)
     waiting.cancel()
     await asyncio.wait([waiting])
     del entries, waiting
@@ -132,60 +136,62 @@ async def test_a_dropped_async_iterator_frees_what_it_held(async_spool: AsyncSpo
     await nothing_is_left(client)
 
 
-def test_a_dropped_iterator_frees_what_it_held(spool: Spool, talk: Talk, client: Redis) -> None:
+def test_a_dropped_iterator_frees_what_it_held(spool: Spool, chat: HandwrittenChat, client: Redis) -> None:
     """Also one that was never entered and never closed, as soon as nothing refers to it."""
-    entries = spool.subscribe(talk.chat_id)
+    entries = spool.subscribe(chat.chat_id)
     assert [next(entries).seq, next(entries).seq] == [1, 2]
-    later = threading.Timer(0.1, talk.say, ["live"])
+    later = threading.Timer(0.1, chat.append, ["live"])
     later.start()
     assert next(entries).seq == 3
-    assert subscriptions(client) == {talk.keys.live: 1}
+    assert subscriptions(client) == {chat.keys.live: 1}
     del entries
     gc.collect()
     eventually(lambda: (subscriptions(client), subscribed_connections(client), hub_threads()) == ({}, 0, []))
 
 
-def test_closing_the_spool_ends_its_readers(hall: Hall, talk: Talk, redis_url: str, client: Redis) -> None:
+def test_closing_the_spool_ends_its_readers(
+    reader_groups: ReaderGroups, chat: HandwrittenChat, redis_url: str, client: Redis
+) -> None:
     """Nobody waits for a spool that is closed: `SpoolClosed` says so, and nothing is held any more."""
-    audience = hall.audience(redis_url)
-    followers = [audience.follow(talk.chat_id, until="forever") for _ in range(5)]
-    for follower in followers:
-        follower.wait_for(2)
-    eventually(lambda: subscriptions(client) == {talk.keys.live: 1})
-    hall.close()
-    for follower in followers:
-        follower.wait_for_end()
-        assert [type(error) for error in follower.errors] == [SpoolClosed]
+    group = reader_groups.open(redis_url)
+    readers = [group.follow(chat.chat_id, until="forever") for _ in range(5)]
+    for reader in readers:
+        reader.wait_for(2)
+    eventually(lambda: subscriptions(client) == {chat.keys.live: 1})
+    reader_groups.close()
+    for reader in readers:
+        reader.wait_for_end()
+        assert [type(error) for error in reader.errors] == [SpoolClosed]
     eventually(lambda: (subscriptions(client), subscribed_connections(client), hub_threads()) == ({}, 0, []))
 
 
-async def test_a_subscription_is_for_one_task(async_spool: AsyncSpool, talk: Talk) -> None:
+async def test_a_subscription_is_for_one_task(async_spool: AsyncSpool, chat: HandwrittenChat) -> None:
     """Of two tasks that wait on the same one, one is told, instead of both losing events to each other."""
-    async with async_spool.subscribe(talk.chat_id, after=2) as entries:
+    async with async_spool.subscribe(chat.chat_id, after=2) as entries:
         tasks = [asyncio.ensure_future(anext(entries)) for _ in range(2)]
         told, waiting = await asyncio.wait(tasks, timeout=20, return_when=asyncio.FIRST_COMPLETED)
         with pytest.raises(RuntimeError, match="give each task its own"):
             await told.pop()
-        talk.say("a")
+        chat.append("a")
         assert (await waiting.pop()).seq == 3
 
 
-def test_a_forked_process_has_readers_of_its_own(spool: Spool, talk: Talk, client: Redis) -> None:
+def test_a_forked_process_has_readers_of_its_own(spool: Spool, chat: HandwrittenChat, client: Redis) -> None:
     """After a fork the child neither waits for its parent's thread nor touches its parent's connection."""
-    with spool.subscribe(talk.chat_id, after=2) as entries:
+    with spool.subscribe(chat.chat_id, after=2) as entries:
         seen: list[int] = []
         reader = threading.Thread(target=lambda: seen.extend(entry.seq for entry in entries), daemon=True)
         reader.start()
-        eventually(lambda: subscriptions(client) == {talk.keys.live: 1})
+        eventually(lambda: subscriptions(client) == {chat.keys.live: 1})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12: forking with threads; it is the point
             child = os.fork()
         if child == 0:
-            os._exit(_reads_to_the_end(spool, talk))
+            os._exit(_reads_to_the_end(spool, chat))
         try:
-            eventually(lambda: subscriptions(client) == {talk.keys.live: 2})
-            talk.say("for both")
-            last = talk.end()
+            eventually(lambda: subscriptions(client) == {chat.keys.live: 2})
+            chat.append("for both")
+            last = chat.complete()
             found, status = eventually(lambda: os.waitpid(child, os.WNOHANG) if _is_over(child) else None, 20)
         except BaseException:
             os.kill(child, signal.SIGKILL)
@@ -199,9 +205,9 @@ def _is_over(child: int) -> bool:
     return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def _reads_to_the_end(spool: Spool, talk: Talk) -> int:
+def _reads_to_the_end(spool: Spool, chat: HandwrittenChat) -> int:
     try:
-        with spool.subscribe(talk.chat_id) as entries:
+        with spool.subscribe(chat.chat_id) as entries:
             return [entry.seq for entry in entries][-1]
     except BaseException:  # noqa: BLE001 - the child must not go on with its parent's tests
         return 255

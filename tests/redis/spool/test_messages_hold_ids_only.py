@@ -12,24 +12,24 @@ from celery import Celery
 from redis import Redis
 from support.chats.logs import CHAT
 from support.chats.spools import settings_for
-from support.readers.blocking_spool import FACES, Face, SyncFace, face_for
-from support.servers.contents import holding
+from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, BlockingSyncSpool, open_spool
+from support.servers.contents import keys_containing
 
 from chunkspool import Spool
 
 SECRET = "the diagnosis of Mrs Miller"
 
 
-@pytest.fixture(params=FACES)
-def face(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Face]:
+@pytest.fixture(params=SPOOL_KINDS)
+def any_spool(request: pytest.FixtureRequest, redis_url: str) -> Iterator[BlockingSpool]:
     """Give both faces."""
-    with face_for(request.param, redis_url, tenant="clinic", queue="answers", task="own.generate") as face:
-        yield face
+    with open_spool(request.param, redis_url, tenant="clinic", queue="answers", task="own.generate") as any_spool:
+        yield any_spool
 
 
-def enqueue_secrets(face: Face) -> str:
+def enqueue_secrets(any_spool: BlockingSpool) -> str:
     """Enqueue with a secret wherever one may be; return the generation's id."""
-    made = face.enqueue(
+    made = any_spool.enqueue(
         CHAT,
         messages=[{"role": "user", "content": SECRET, "name": SECRET}],
         model=SECRET,
@@ -47,9 +47,9 @@ def message_of(client: Redis, queue: str) -> dict[str, Any]:
     return message
 
 
-def test_the_message_is_three_ids(face: Face, client: Redis) -> None:
+def test_the_message_is_three_ids(any_spool: BlockingSpool, client: Redis) -> None:
     """Tenant, chat, generation; the task's id is the generation's."""
-    made = enqueue_secrets(face)
+    made = enqueue_secrets(any_spool)
     message = message_of(client, "answers")
     arguments, keywords, embedded = json.loads(base64.b64decode(message["body"]))
     assert (arguments, keywords) == (["clinic", CHAT, made], {})
@@ -61,13 +61,13 @@ def test_the_message_is_three_ids(face: Face, client: Redis) -> None:
     assert message["properties"]["delivery_info"]["routing_key"] == "answers"
 
 
-def test_the_prompt_stands_nowhere_but_in_the_chat(face: Face, client: Redis) -> None:
+def test_the_prompt_stands_nowhere_but_in_the_chat(any_spool: BlockingSpool, client: Redis) -> None:
     """In the generation's hash, which erase removes; not in the broker's keys, and in no event before the model's."""
-    made = enqueue_secrets(face)
-    assert holding(client, SECRET) == [f"cs:{{clinic/{CHAT}}}:gen:{made}"]
-    face.erase(CHAT)
+    made = enqueue_secrets(any_spool)
+    assert keys_containing(client, SECRET) == [f"cs:{{clinic/{CHAT}}}:gen:{made}"]
+    any_spool.erase(CHAT)
     for secret in (SECRET, "owner-7", "request-7"):
-        assert holding(client, secret) == []
+        assert keys_containing(client, secret) == []
 
 
 def test_an_app_of_ones_own_sends_the_same(redis_url: str, client: Redis) -> None:
@@ -76,7 +76,7 @@ def test_an_app_of_ones_own_sends_the_same(redis_url: str, client: Redis) -> Non
         app.conf.update(task_serializer="pickle", accept_content=["pickle"], task_default_queue="others")
         settings = settings_for(redis_url, tenant="clinic", queue="answers", task="own.generate")
         with Spool(own, app, settings=settings) as spool:
-            made = enqueue_secrets(SyncFace(spool))
+            made = enqueue_secrets(BlockingSyncSpool(spool))
     message = message_of(client, "answers")
     assert json.loads(base64.b64decode(message["body"]))[0] == ["clinic", CHAT, made]
     assert client.llen("others") == 0

@@ -16,7 +16,7 @@ from celery import Celery
 from redis import Redis
 from support.chats.logs import CHAT, log_of, types_of
 from support.chats.spools import async_spool_for, settings_for, spool_for
-from support.readers.blocking_spool import FACES, Face, face_for
+from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, open_spool
 from support.waiting import eventually
 
 from chunkspool import AsyncSpool, Spool
@@ -44,7 +44,7 @@ def threads() -> set[threading.Thread]:
     return {one for one in threading.enumerate() if not one.name.startswith("asyncio_")}
 
 
-@pytest.fixture(params=FACES)
+@pytest.fixture(params=SPOOL_KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     """Give the name of each face."""
     return str(request.param)
@@ -63,24 +63,24 @@ def nothing_before(client: Redis) -> Iterator[None]:
     assert subscriptions(client) == []
 
 
-def whole_life(face: Face, chat: str) -> None:
+def whole_life(any_spool: BlockingSpool, chat: str) -> None:
     """Do all that a spool can do."""
-    made = face.enqueue(chat, "hello")
-    assert face.produced(chat, made.generation_id, lambda out: out.text("hi")).state == "completed"
-    assert face.entries(chat)[-1].type == "generation.completed"
-    assert len(face.read(chat)) == 4
-    face.enqueue(chat, "hello")
-    face.stop(chat)
-    face.status(chat)
-    face.snapshot(chat)
-    face.erase(chat)
+    made = any_spool.enqueue(chat, "hello")
+    assert any_spool.run_producer(chat, made.generation_id, lambda out: out.text("hi")).state == "completed"
+    assert any_spool.follow(chat)[-1].type == "generation.completed"
+    assert len(any_spool.read(chat)) == 4
+    any_spool.enqueue(chat, "hello")
+    any_spool.stop(chat)
+    any_spool.status(chat)
+    any_spool.snapshot(chat)
+    any_spool.erase(chat)
 
 
 @pytest.mark.usefixtures("nothing_before")
 def test_a_closed_spool_holds_nothing(kind: str, redis_url: str, client: Redis) -> None:
     """Its connections to Redis and to the broker are gone, its threads have ended, nobody hears the stops."""
-    with face_for(kind, redis_url) as face:
-        whole_life(face, CHAT)
+    with open_spool(kind, redis_url) as any_spool:
+        whole_life(any_spool, CHAT)
         assert connections(client)
         assert dict(client.pubsub_numsub(STOPS)) == {STOPS.encode(): 1}
 
@@ -88,18 +88,18 @@ def test_a_closed_spool_holds_nothing(kind: str, redis_url: str, client: Redis) 
 @pytest.mark.usefixtures("nothing_before")
 def test_a_spool_that_did_nothing_holds_nothing(kind: str, redis_url: str, client: Redis) -> None:
     """It has connected nothing, and closing it, once or twice, connects nothing either."""
-    with face_for(kind, redis_url) as face:
+    with open_spool(kind, redis_url) as any_spool:
         assert connections(client) == []
-        face.run(face.spool.aclose()) if kind == "async" else face.spool.close()
+        any_spool.run(any_spool.spool.aclose()) if kind == "async" else any_spool.spool.close()
         assert connections(client) == []
 
 
 @pytest.mark.usefixtures("nothing_before")
 def test_connections_do_not_grow(kind: str, redis_url: str, client: Redis) -> None:
     """Fifty lives, one after the other, take what one takes."""
-    with face_for(kind, redis_url) as face:
+    with open_spool(kind, redis_url) as any_spool:
         for number in range(50):
-            whole_life(face, f"chat-{number}")
+            whole_life(any_spool, f"chat-{number}")
         assert len(connections(client)) <= MOST
 
 
@@ -186,12 +186,12 @@ def test_what_was_passed_in_stays_its_owners(redis_url: str, client: Redis) -> N
 
 def test_a_closed_spool_says_so(kind: str, redis_url: str, client: Redis) -> None:
     """Whatever is called, and by whichever tenant: it does not quietly connect anew, nor claim what it cannot write."""
-    with face_for("sync", redis_url) as other, face_for(kind, redis_url) as face:
+    with open_spool("sync", redis_url) as other, open_spool(kind, redis_url) as any_spool:
         made = other.enqueue(CHAT, "hello")
-        tenants = face.for_tenant("acme")
-        face.run(face.spool.aclose()) if kind == "async" else face.spool.close()
+        tenants = any_spool.for_tenant("acme")
+        any_spool.run(any_spool.spool.aclose()) if kind == "async" else any_spool.spool.close()
         before = len(connections(client))
-        for one in (face, tenants):
+        for one in (any_spool, tenants):
             for call in (
                 lambda one=one: one.enqueue(CHAT, "hello"),
                 lambda one=one: one.read(CHAT),
@@ -199,8 +199,8 @@ def test_a_closed_spool_says_so(kind: str, redis_url: str, client: Redis) -> Non
                 lambda one=one: one.status(CHAT),
                 lambda one=one: one.snapshot(CHAT),
                 lambda one=one: one.erase(CHAT),
-                lambda one=one: one.entries(CHAT),
-                lambda one=one: one.produced(CHAT, made.generation_id, repr),
+                lambda one=one: one.follow(CHAT),
+                lambda one=one: one.run_producer(CHAT, made.generation_id, repr),
                 lambda one=one: one.revoke(made.generation_id),
             ):
                 with pytest.raises(SpoolClosed, match="the spool was closed"):
@@ -282,6 +282,6 @@ def test_no_warning_is_left_unsaid(redis_url: str) -> None:
 
 def test_faces_are_what_they_are_called(redis_url: str) -> None:
     """The tests above have had both."""
-    for kind, expected in zip(FACES, (Spool, AsyncSpool), strict=True):
-        with face_for(kind, redis_url) as face:
-            assert type(face.spool) is expected
+    for kind, expected in zip(SPOOL_KINDS, (Spool, AsyncSpool), strict=True):
+        with open_spool(kind, redis_url) as any_spool:
+            assert type(any_spool.spool) is expected

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from redis import Redis
 from support.chats.logs import CHAT, ending_of, generation_field, log_of, text_of, types_of
-from support.readers.blocking_spool import FACES, Face, face_for
+from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, open_spool
 from support.servers.contents import contents_of, keys_of
 from support.waiting import eventually
 
@@ -42,17 +42,17 @@ def memory(client: Redis) -> Iterator[Memory]:
     memory.free()
 
 
-@pytest.fixture(params=FACES)
-def face(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Face]:
+@pytest.fixture(params=SPOOL_KINDS)
+def any_spool(request: pytest.FixtureRequest, redis_url: str) -> Iterator[BlockingSpool]:
     """Give both faces; their producers do not try for long."""
-    with face_for(request.param, redis_url, write_timeout=0.5, lease=0.6) as face:
-        yield face
+    with open_spool(request.param, redis_url, write_timeout=0.5, lease=0.6) as any_spool:
+        yield any_spool
 
 
 @pytest.fixture
-def queued(face: Face) -> Generation:
+def queued(any_spool: BlockingSpool) -> Generation:
     """Give a generation that no worker has taken."""
-    made: Generation = face.enqueue(CHAT, "hello", request_id="mine")
+    made: Generation = any_spool.enqueue(CHAT, "hello", request_id="mine")
     return made
 
 
@@ -61,48 +61,50 @@ def seen(client: Redis, made: Generation, index: bytes) -> None:
     eventually(lambda: generation_field(client, made.generation_id, "index") == index)
 
 
-def test_nothing_new_is_taken(face: Face, queued: Generation, memory: Memory, client: Redis) -> None:
+def test_nothing_new_is_taken(any_spool: BlockingSpool, queued: Generation, memory: Memory, client: Redis) -> None:
     """Enqueue and claim are refused, and leave no trace: there is no ghost when there is room again."""
     memory.fill()
     before = contents_of(client)
     for refused in (
-        lambda: face.enqueue("other", "hello"),
-        lambda: face.enqueue(CHAT, "hello", on_active="allow", request_id="other"),
-        lambda: face.produced(CHAT, queued.generation_id, repr),
+        lambda: any_spool.enqueue("other", "hello"),
+        lambda: any_spool.enqueue(CHAT, "hello", on_active="allow", request_id="other"),
+        lambda: any_spool.run_producer(CHAT, queued.generation_id, repr),
     ):
         with pytest.raises(StoreFull, match=SAID):
             refused()
     assert contents_of(client) == before
     memory.free()
-    assert face.produced(CHAT, queued.generation_id, lambda out: out.text("hi")).state == "completed"
+    assert any_spool.run_producer(CHAT, queued.generation_id, lambda out: out.text("hi")).state == "completed"
 
 
-def test_readers_go_on(face: Face, queued: Generation, memory: Memory) -> None:
+def test_readers_go_on(any_spool: BlockingSpool, queued: Generation, memory: Memory) -> None:
     """What is there is read, from any cursor, by every call that reads."""
-    face.stop(CHAT)
+    any_spool.stop(CHAT)
     memory.fill()
     types = ["generation.queued", "generation.stopped"]
-    assert [entry.type for entry in face.read(CHAT)] == types
-    assert [entry.type for entry in face.entries(CHAT)] == types
-    assert [entry.type for entry in face.entries(CHAT, 1, until=queued.generation_id)] == types[1:]
-    assert face.status(CHAT).last == 2
-    assert face.snapshot(CHAT).answers[0].state == "stopped"
+    assert [entry.type for entry in any_spool.read(CHAT)] == types
+    assert [entry.type for entry in any_spool.follow(CHAT)] == types
+    assert [entry.type for entry in any_spool.follow(CHAT, 1, until=queued.generation_id)] == types[1:]
+    assert any_spool.status(CHAT).last == 2
+    assert any_spool.snapshot(CHAT).answers[0].state == "stopped"
 
 
 @pytest.mark.parametrize("how", ["chat", "one", "revoke"])
-def test_what_waits_is_stopped(face: Face, queued: Generation, memory: Memory, client: Redis, how: str) -> None:
+def test_what_waits_is_stopped(
+    any_spool: BlockingSpool, queued: Generation, memory: Memory, client: Redis, how: str
+) -> None:
     """Also by a revoke. It takes a few bytes that were not to be had, and ends what would take many."""
     memory.fill()
     if how == "revoke":
-        assert face.revoke(queued.generation_id).outcome == "stopped"
+        assert any_spool.revoke(queued.generation_id).outcome == "stopped"
     else:
-        (stop,) = face.stop(CHAT, queued.generation_id if how == "one" else None)
+        (stop,) = any_spool.stop(CHAT, queued.generation_id if how == "one" else None)
         assert stop.outcome == "stopped"
     assert types_of(log_of(client), queued.generation_id) == ["generation.queued", "generation.stopped"]
-    assert face.status(CHAT).active == ()
+    assert any_spool.status(CHAT).active == ()
 
 
-def test_what_runs_is_stopped(face: Face, queued: Generation, memory: Memory, client: Redis) -> None:
+def test_what_runs_is_stopped(any_spool: BlockingSpool, queued: Generation, memory: Memory, client: Redis) -> None:
     """Also if it has said something that Redis would not take: that is written before the ending."""
 
     def say(out: Producer) -> None:
@@ -110,24 +112,24 @@ def test_what_runs_is_stopped(face: Face, queued: Generation, memory: Memory, cl
         seen(client, queued, b"1")
         memory.fill()
         out.text("fore")
-        stops.append(stop_in_its_own_thread(face))
+        stops.append(stop_in_its_own_thread(any_spool))
         eventually(lambda: out._outbox.interruption)  # noqa: SLF001 - the model is silent: nothing else tells
 
     stops: list[str] = []
-    out = face.produced(CHAT, queued.generation_id, say)
+    out = any_spool.run_producer(CHAT, queued.generation_id, say)
     assert (stops, out.state) == (["stopping"], "stopped")
     assert text_of(log_of(client), queued.generation_id) == "before"
     assert ending_of(log_of(client), queued.generation_id)["type"] == "generation.stopped"
 
 
-def stop_in_its_own_thread(face: Face) -> str:
+def stop_in_its_own_thread(any_spool: BlockingSpool) -> str:
     """Stop by a spool of the sync face: the async one's loop is busy with the producer."""
-    with face_for("sync", face.settings.log.redis_url) as other:
+    with open_spool("sync", any_spool.settings.log.redis_url) as other:
         (stop,) = other.stop(CHAT)
     return str(stop.outcome)
 
 
-def test_a_producer_hears_of_it(face: Face, queued: Generation, memory: Memory, client: Redis) -> None:
+def test_a_producer_hears_of_it(any_spool: BlockingSpool, queued: Generation, memory: Memory, client: Redis) -> None:
     """After write_timeout its model is closed, and its readers get generation.failed instead of waiting."""
 
     def say(out: Producer) -> None:
@@ -139,16 +141,16 @@ def test_a_producer_hears_of_it(face: Face, queued: Generation, memory: Memory, 
         out.text("never said")
 
     with pytest.raises(StoreFull, match=SAID):
-        face.produced(CHAT, queued.generation_id, say)
+        any_spool.run_producer(CHAT, queued.generation_id, say)
     log = log_of(client)
     assert text_of(log, queued.generation_id) == "before"
     ending = ending_of(log, queued.generation_id)
     assert (ending["type"], ending["code"], ending["retryable"]) == ("generation.failed", "store_unavailable", True)
-    assert face.status(CHAT).active == ()
+    assert any_spool.status(CHAT).active == ()
 
 
 def test_a_producer_that_leaves_writes_its_ending(
-    face: Face, queued: Generation, memory: Memory, client: Redis
+    any_spool: BlockingSpool, queued: Generation, memory: Memory, client: Redis
 ) -> None:
     """The last words come with the ending, and are taken with it."""
 
@@ -158,15 +160,15 @@ def test_a_producer_that_leaves_writes_its_ending(
         memory.fill()
         out.text("fore")
 
-    assert face.produced(CHAT, queued.generation_id, say).state in {"completed", "failed"}
+    assert any_spool.run_producer(CHAT, queued.generation_id, say).state in {"completed", "failed"}
     assert ending_of(log_of(client), queued.generation_id)["type"] in {"generation.completed", "generation.failed"}
-    assert face.status(CHAT).active == ()
+    assert any_spool.status(CHAT).active == ()
 
 
 def test_room_in_time_and_nothing_is_lost(redis_url: str, memory: Memory, client: Redis) -> None:
     """What Redis would not take is sent again, once."""
-    with face_for("sync", redis_url, write_timeout=30) as face:
-        made = face.enqueue(CHAT, "hello")
+    with open_spool("sync", redis_url, write_timeout=30) as any_spool:
+        made = any_spool.enqueue(CHAT, "hello")
 
         def say(out: Producer) -> None:
             out.text("a")
@@ -179,19 +181,21 @@ def test_room_in_time_and_nothing_is_lost(redis_url: str, memory: Memory, client
             seen(client, made, b"2")
             out.text("f")
 
-        assert face.produced(CHAT, made.generation_id, say).state == "completed"
+        assert any_spool.run_producer(CHAT, made.generation_id, say).state == "completed"
     assert text_of(log_of(client), made.generation_id) == "abcdef"
 
 
-def test_a_silent_producer_keeps_its_lease(face: Face, queued: Generation, memory: Memory, client: Redis) -> None:
+def test_a_silent_producer_keeps_its_lease(
+    any_spool: BlockingSpool, queued: Generation, memory: Memory, client: Redis
+) -> None:
     """Heartbeats take no memory, so nobody else claims what is alive."""
 
     def say(_out: Producer) -> None:
         memory.fill()
         lease = lease_of(client, queued)
-        eventually(lambda: lease_of(client, queued) > lease + 2000 * face.settings.log.lease)
+        eventually(lambda: lease_of(client, queued) > lease + 2000 * any_spool.settings.log.lease)
 
-    assert face.produced(CHAT, queued.generation_id, say).state == "completed"
+    assert any_spool.run_producer(CHAT, queued.generation_id, say).state == "completed"
 
 
 def lease_of(client: Redis, made: Generation) -> int:
@@ -199,12 +203,16 @@ def lease_of(client: Redis, made: Generation) -> int:
     return int(generation_field(client, made.generation_id, "lease") or 0)
 
 
-@pytest.mark.parametrize("life", [lambda _face, _made: None, lambda face, _made: face.stop(CHAT)])
+@pytest.mark.parametrize("life", [lambda _face, _made: None, lambda any_spool, _made: any_spool.stop(CHAT)])
 def test_erase_makes_room(
-    face: Face, queued: Generation, memory: Memory, client: Redis, life: Callable[[Face, Generation], object]
+    any_spool: BlockingSpool,
+    queued: Generation,
+    memory: Memory,
+    client: Redis,
+    life: Callable[[BlockingSpool, Generation], object],
 ) -> None:
     """No byte of the chat remains."""
-    life(face, queued)
+    life(any_spool, queued)
     memory.fill()
-    face.erase(CHAT)
+    any_spool.erase(CHAT)
     assert not [key for key in keys_of(client) if CHAT in key or queued.generation_id in key]

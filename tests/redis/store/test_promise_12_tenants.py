@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 from support.chats.logs import CHAT, ending_of, log_of, text_of
 from support.chats.spools import spool_for
-from support.readers.blocking_spool import FACES, Face, SyncFace, face_for
+from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, BlockingSyncSpool, open_spool
 from support.servers.contents import contents_of, keys_of
 from support.waiting import eventually
 
@@ -20,53 +20,55 @@ from chunkspool.store.keys import ChatKeys
 OURS, THEIRS = ChatKeys("ours", CHAT), ChatKeys("theirs", CHAT)
 
 
-@pytest.fixture(params=FACES)
-def ours(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Face]:
+@pytest.fixture(params=SPOOL_KINDS)
+def ours(request: pytest.FixtureRequest, redis_url: str) -> Iterator[BlockingSpool]:
     """Give both faces, for one tenant."""
-    with face_for(request.param, redis_url, tenant="ours") as face:
-        yield face
+    with open_spool(request.param, redis_url, tenant="ours") as any_spool:
+        yield any_spool
 
 
 @pytest.fixture
-def theirs(redis_url: str) -> Iterator[Face]:
+def theirs(redis_url: str) -> Iterator[BlockingSpool]:
     """Give a spool of the other tenant."""
-    with face_for("sync", redis_url, tenant="theirs") as face:
-        yield face
+    with open_spool("sync", redis_url, tenant="theirs") as any_spool:
+        yield any_spool
 
 
-def spoken(face: Face, text: str) -> Generation:
+def spoken(any_spool: BlockingSpool, text: str) -> Generation:
     """Enqueue with the one request id, and answer with `text`."""
-    made: Generation = face.enqueue(CHAT, "hello", request_id="mine", owner="me")
-    face.produced(CHAT, made.generation_id, lambda out: out.text(text))
+    made: Generation = any_spool.enqueue(CHAT, "hello", request_id="mine", owner="me")
+    any_spool.run_producer(CHAT, made.generation_id, lambda out: out.text(text))
     return made
 
 
-def test_equal_ids_are_two_chats(ours: Face, theirs: Face, client: Redis) -> None:
+def test_equal_ids_are_two_chats(ours: BlockingSpool, theirs: BlockingSpool, client: Redis) -> None:
     """The same chat, the same request, the same owner: two logs, each counted from 1, each read by its own tenant."""
     mine, other = spoken(ours, "ours"), spoken(theirs, "theirs")
     assert mine.generation_id != other.generation_id
     assert (mine.after, other.after) == (0, 0)
-    for face, keys, made, text in ((ours, OURS, mine, "ours"), (theirs, THEIRS, other, "theirs")):
+    for any_spool, keys, made, text in ((ours, OURS, mine, "ours"), (theirs, THEIRS, other, "theirs")):
         assert text_of(log_of(client, keys), made.generation_id) == text
-        assert {entry.generation_id for entry in face.entries(CHAT)} == {made.generation_id}
-        assert {entry.generation_id for entry in face.read(CHAT)} == {made.generation_id}
-        assert [answer.text for answer in face.snapshot(CHAT).answers] == [text]
-        assert [one.generation_id for one in face.status(CHAT).generations] == [made.generation_id]
-        assert face.enqueue(CHAT, "hello", request_id="mine") == made
+        assert {entry.generation_id for entry in any_spool.follow(CHAT)} == {made.generation_id}
+        assert {entry.generation_id for entry in any_spool.read(CHAT)} == {made.generation_id}
+        assert [answer.text for answer in any_spool.snapshot(CHAT).answers] == [text]
+        assert [one.generation_id for one in any_spool.status(CHAT).generations] == [made.generation_id]
+        assert any_spool.enqueue(CHAT, "hello", request_id="mine") == made
 
 
-WHAT_WE_DO: dict[str, Callable[[Face], object]] = {
-    "enqueue": lambda face: face.enqueue(CHAT, "hello"),
-    "replace": lambda face: face.enqueue(CHAT, "hello", on_active="replace"),
-    "repeat": lambda face: face.enqueue(CHAT, "hello", request_id="mine"),
-    "answer": lambda face: spoken(face, "hi"),
-    "stop": lambda face: (face.enqueue(CHAT, "hello"), face.stop(CHAT)),
-    "erase": lambda face: (face.enqueue(CHAT, "hello"), face.erase(CHAT)),
+WHAT_WE_DO: dict[str, Callable[[BlockingSpool], object]] = {
+    "enqueue": lambda any_spool: any_spool.enqueue(CHAT, "hello"),
+    "replace": lambda any_spool: any_spool.enqueue(CHAT, "hello", on_active="replace"),
+    "repeat": lambda any_spool: any_spool.enqueue(CHAT, "hello", request_id="mine"),
+    "answer": lambda any_spool: spoken(any_spool, "hi"),
+    "stop": lambda any_spool: (any_spool.enqueue(CHAT, "hello"), any_spool.stop(CHAT)),
+    "erase": lambda any_spool: (any_spool.enqueue(CHAT, "hello"), any_spool.erase(CHAT)),
 }
 
 
 @pytest.mark.parametrize("what", WHAT_WE_DO)
-def test_what_one_tenant_does_leaves_the_other_alone(ours: Face, theirs: Face, client: Redis, what: str) -> None:
+def test_what_one_tenant_does_leaves_the_other_alone(
+    ours: BlockingSpool, theirs: BlockingSpool, client: Redis, what: str
+) -> None:
     """Their generation waits on, not a byte of their chat changes, and their reader hears nothing."""
     waiting = theirs.enqueue(CHAT, "hello", request_id="mine")
     before = of_theirs(client)
@@ -85,15 +87,15 @@ def of_theirs(client: Redis) -> dict[bytes, bytes]:
     return {key: value for key, value in contents_of(client).items() if b"theirs" in key}
 
 
-def test_their_generation_is_not_ours(ours: Face, theirs: Face, client: Redis) -> None:
+def test_their_generation_is_not_ours(ours: BlockingSpool, theirs: BlockingSpool, client: Redis) -> None:
     """Who knows its id can neither write, nor stop, nor follow it from another tenant."""
     made = theirs.enqueue(CHAT, "hello")
     ours.enqueue(CHAT, "hello")
     before = contents_of(client)
     for call in (
         lambda: ours.stop(CHAT, made.generation_id),
-        lambda: ours.produced(CHAT, made.generation_id, repr),
-        lambda: ours.entries(CHAT, until=made.generation_id),
+        lambda: ours.run_producer(CHAT, made.generation_id, repr),
+        lambda: ours.follow(CHAT, until=made.generation_id),
     ):
         with pytest.raises(GenerationNotFound):
             call()
@@ -103,23 +105,23 @@ def test_their_generation_is_not_ours(ours: Face, theirs: Face, client: Redis) -
 def test_a_stop_reaches_the_one_that_was_meant(redis_url: str, client: Redis) -> None:
     """Stops are pushed to all processes: of two that write for two tenants in one, the other writes on."""
     with spool_for(redis_url) as spool:
-        faces = [SyncFace(spool.for_tenant(tenant)) for tenant in ("ours", "theirs")]
-        mine, other = (face.enqueue(CHAT, "hello") for face in faces)
+        spools = [BlockingSyncSpool(spool.for_tenant(tenant)) for tenant in ("ours", "theirs")]
+        mine, other = (any_spool.enqueue(CHAT, "hello") for any_spool in spools)
 
         def both(out: Producer) -> None:
             def stopped(inner: Producer) -> None:
-                faces[0].stop(CHAT)
+                spools[0].stop(CHAT)
                 eventually(lambda: inner.text("x"), 20)
 
-            assert faces[0].produced(CHAT, mine.generation_id, stopped).state == "stopped"
+            assert spools[0].run_producer(CHAT, mine.generation_id, stopped).state == "stopped"
             out.text("on and on")
 
-        assert faces[1].produced(CHAT, other.generation_id, both).state == "completed"
+        assert spools[1].run_producer(CHAT, other.generation_id, both).state == "completed"
     assert ending_of(log_of(client, OURS), mine.generation_id)["type"] == "generation.stopped"
     assert text_of(log_of(client, THEIRS), other.generation_id) == "on and on"
 
 
-def test_a_revoke_finds_the_tenant(ours: Face, theirs: Face) -> None:
+def test_a_revoke_finds_the_tenant(ours: BlockingSpool, theirs: BlockingSpool) -> None:
     """A task's id is all that Celery tells; the generation that has it is stopped, whoever asks, and no other."""
     mine, other = ours.enqueue(CHAT, "hello"), theirs.enqueue(CHAT, "hello")
     assert ours.revoke(other.generation_id).generation_id == other.generation_id
@@ -127,7 +129,7 @@ def test_a_revoke_finds_the_tenant(ours: Face, theirs: Face) -> None:
     assert theirs.status(CHAT).active == ()
 
 
-def test_an_erased_chat_is_one_tenants(ours: Face, theirs: Face, client: Redis) -> None:
+def test_an_erased_chat_is_one_tenants(ours: BlockingSpool, theirs: BlockingSpool, client: Redis) -> None:
     """Nothing of ours remains, also of what stands outside of the chat's own keys; all of theirs does."""
     mine, other = spoken(ours, "ours"), spoken(theirs, "theirs")
     ours.erase(CHAT)
@@ -165,10 +167,10 @@ CROSSING = [
 ]
 
 
-def test_ids_cannot_cross(ours: Face, client: Redis, subtests: pytest.Subtests) -> None:
+def test_ids_cannot_cross(ours: BlockingSpool, client: Redis, subtests: pytest.Subtests) -> None:
     """Tenant `a/b` with chat `c` would be tenant `a` with chat `b/c`: what could break out of a key is no id."""
     for tenant, chat in CROSSING:
-        for call in ("read", "enqueue", "stop", "status", "snapshot", "erase", "entries"):
+        for call in ("read", "enqueue", "stop", "status", "snapshot", "erase", "follow"):
             arguments = (chat, "hello") if call == "enqueue" else (chat,)
             with subtests.test(call, tenant=tenant, chat=chat), pytest.raises(InvalidId):
                 getattr(ours.for_tenant(tenant), call)(*arguments)
@@ -183,7 +185,7 @@ def test_a_tenant_that_is_none_makes_no_spool(tenant: str) -> None:
             make()
 
 
-def test_keys_of_two_tenants_have_nothing_in_common(client: Redis, ours: Face, theirs: Face) -> None:
+def test_keys_of_two_tenants_have_nothing_in_common(client: Redis, ours: BlockingSpool, theirs: BlockingSpool) -> None:
     """Each key names one tenant, save the ones that name a generation, or all of them."""
     spoken(ours, "ours")
     spoken(theirs, "theirs")

@@ -6,9 +6,9 @@ from typing import Any
 
 from redis import Redis
 from support.chats.logs import CHAT, KEYS
-from support.chats.random_chats import stored
+from support.chats.random_chats import stored_entries
 from support.chats.spools import append_by_hand, claim_and_die, spool_for
-from support.servers.contents import holding
+from support.servers.contents import keys_containing
 from support.servers.proxy import Proxy
 from support.waiting import eventually
 
@@ -28,13 +28,13 @@ def queued_chat(spool: Spool) -> str:
 
 def copies(client: Redis, mark: str) -> int:
     """Return how often the log holds it."""
-    return sum(raw.count(mark.encode()) for _, raw in stored(client))
+    return sum(raw.count(mark.encode()) for _, raw in stored_entries(client))
 
 
 def demand_one_copy(client: Redis) -> None:
     """Fail unless everything that was said is once in the log and nowhere else on the server."""
     for mark in MARKS:
-        assert holding(client, mark) == [KEYS.log]
+        assert keys_containing(client, mark) == [KEYS.log]
         assert copies(client, mark) == 1
 
 
@@ -60,11 +60,11 @@ def test_an_event_is_once_in_redis(proxy: Proxy, spool: Spool, client: Redis) ->
 def test_a_prompt_is_once_in_redis(spool: Spool, client: Redis) -> None:
     """With its generation; the broker, which others can look into, gets ids only."""
     generation = spool.enqueue(CHAT, "the-prompt")
-    assert holding(client, "the-prompt") == [KEYS.gen(generation.generation_id)]
+    assert keys_containing(client, "the-prompt") == [KEYS.gen(generation.generation_id)]
     assert client.llen("chunkspool") == 1
     with spool.produce(CHAT, generation.generation_id):
         pass
-    assert holding(client, "the-prompt") == [KEYS.gen(generation.generation_id)]
+    assert keys_containing(client, "the-prompt") == [KEYS.gen(generation.generation_id)]
 
 
 def test_memory_of_an_answer(spool: Spool, client: Redis) -> None:
@@ -108,6 +108,6 @@ def used(client: Redis) -> int:
 
 def demand_little_memory(client: Redis, before: int, events: int) -> None:
     """Fail if more was allocated than the bound; the log stands for all that was written."""
-    payload = [len(raw) for _, raw in stored(client) if b"text.delta" in raw]
+    payload = [len(raw) for _, raw in stored_entries(client) if b"text.delta" in raw]
     assert len(payload) == events
     assert used(client) - before <= MEMORY * sum(payload)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from redis import Redis
 from support.chats.logs import CHAT, KEYS, generation_field
-from support.readers.blocking_spool import FACES, Face, face_for
+from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, open_spool
 from support.servers.contents import contents_of
 from support.waiting import eventually
 
@@ -15,20 +15,20 @@ from chunkspool import Generation, Producer
 from chunkspool.errors import CorruptLog
 from chunkspool.store.keys import place_of
 
-CALLS: dict[str, Callable[[Face, str], object]] = {
-    "read": lambda face, _id: face.read(CHAT),
-    "subscribe": lambda face, one: face.entries(CHAT, until=one),
-    "stop": lambda face, _id: face.stop(CHAT),
-    "status": lambda face, _id: face.status(CHAT),
-    "snapshot": lambda face, _id: face.snapshot(CHAT),
-    "erase": lambda face, _id: face.erase(CHAT),
-    "enqueue": lambda face, _id: face.enqueue(CHAT, "hello"),
-    "replace": lambda face, _id: face.enqueue(CHAT, "hello", on_active="replace"),
-    "allow": lambda face, _id: face.enqueue(CHAT, "hello", on_active="allow"),
-    "repeat": lambda face, _id: face.enqueue(CHAT, "hello", request_id="mine"),
-    "stop one": lambda face, one: face.stop(CHAT, one),
-    "revoke": lambda face, one: face.revoke(one),
-    "produce": lambda face, one: face.produced(CHAT, one, repr),
+CALLS: dict[str, Callable[[BlockingSpool, str], object]] = {
+    "read": lambda any_spool, _id: any_spool.read(CHAT),
+    "subscribe": lambda any_spool, one: any_spool.follow(CHAT, until=one),
+    "stop": lambda any_spool, _id: any_spool.stop(CHAT),
+    "status": lambda any_spool, _id: any_spool.status(CHAT),
+    "snapshot": lambda any_spool, _id: any_spool.snapshot(CHAT),
+    "erase": lambda any_spool, _id: any_spool.erase(CHAT),
+    "enqueue": lambda any_spool, _id: any_spool.enqueue(CHAT, "hello"),
+    "replace": lambda any_spool, _id: any_spool.enqueue(CHAT, "hello", on_active="replace"),
+    "allow": lambda any_spool, _id: any_spool.enqueue(CHAT, "hello", on_active="allow"),
+    "repeat": lambda any_spool, _id: any_spool.enqueue(CHAT, "hello", request_id="mine"),
+    "stop one": lambda any_spool, one: any_spool.stop(CHAT, one),
+    "revoke": lambda any_spool, one: any_spool.revoke(one),
+    "produce": lambda any_spool, one: any_spool.run_producer(CHAT, one, repr),
 }
 EVERY = tuple(name for name in CALLS if name != "repeat")
 TOUCHING = {
@@ -43,17 +43,17 @@ TOUCHING = {
 COUNTERS = ["abc", "-5", "1.5", "007", "", "99999999999999999999", str(2**60)]
 
 
-@pytest.fixture(params=FACES)
-def face(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Face]:
+@pytest.fixture(params=SPOOL_KINDS)
+def any_spool(request: pytest.FixtureRequest, redis_url: str) -> Iterator[BlockingSpool]:
     """Give both faces."""
-    with face_for(request.param, redis_url, read_timeout=1) as face:
-        yield face
+    with open_spool(request.param, redis_url, read_timeout=1) as any_spool:
+        yield any_spool
 
 
 @pytest.fixture
-def queued(face: Face) -> Generation:
+def queued(any_spool: BlockingSpool) -> Generation:
     """Give a generation that no worker has taken."""
-    made: Generation = face.enqueue(CHAT, "hello", request_id="mine")
+    made: Generation = any_spool.enqueue(CHAT, "hello", request_id="mine")
     return made
 
 
@@ -77,42 +77,42 @@ def overwrite(client: Redis, name: str, value: str | None = None) -> None:
     client.expire(name, 60)
 
 
-def demand_corrupt(face: Face, client: Redis, made: Generation, calls: tuple[str, ...]) -> None:
+def demand_corrupt(any_spool: BlockingSpool, client: Redis, made: Generation, calls: tuple[str, ...]) -> None:
     """Fail unless each call says that another program was there, and leaves all as it is."""
     before = contents_of(client)
     for call in calls:
         with pytest.raises(CorruptLog, match="another program") as told:
-            CALLS[call](face, made.generation_id)
+            CALLS[call](any_spool, made.generation_id)
         assert told.value.seq is None, call
         assert contents_of(client) == before, call
 
 
 @pytest.mark.parametrize("key", TOUCHING)
-def test_a_key_of_another_type(face: Face, client: Redis, queued: Generation, key: str) -> None:
+def test_a_key_of_another_type(any_spool: BlockingSpool, client: Redis, queued: Generation, key: str) -> None:
     """Each call that touches it tells so; those that do not touch it are not disturbed."""
     overwrite(client, name_of(key, queued))
-    demand_corrupt(face, client, queued, TOUCHING[key])
+    demand_corrupt(any_spool, client, queued, TOUCHING[key])
 
 
-def test_a_counter_that_does_not_count(face: Face, client: Redis, queued: Generation) -> None:
+def test_a_counter_that_does_not_count(any_spool: BlockingSpool, client: Redis, queued: Generation) -> None:
     """A string it is, but no seq: nothing is numbered by it."""
     for value in COUNTERS:
         overwrite(client, KEYS.seq, value)
-        demand_corrupt(face, client, queued, ("enqueue", "replace", "stop one", "produce"))
+        demand_corrupt(any_spool, client, queued, ("enqueue", "replace", "stop one", "produce"))
     for value in ("abc", "1.5", ""):
         overwrite(client, KEYS.seq, value)
-        demand_corrupt(face, client, queued, ("read", "subscribe", "status", "snapshot", "erase"))
+        demand_corrupt(any_spool, client, queued, ("read", "subscribe", "status", "snapshot", "erase"))
 
 
-def test_a_place_that_is_none(face: Face, client: Redis, queued: Generation) -> None:
+def test_a_place_that_is_none(any_spool: BlockingSpool, client: Redis, queued: Generation) -> None:
     """A string that names no chat."""
     for value in ("one", "one two three"):
         overwrite(client, place_of(queued.generation_id), value)
-        demand_corrupt(face, client, queued, ("revoke",))
+        demand_corrupt(any_spool, client, queued, ("revoke",))
 
 
 @pytest.mark.parametrize("key", ["seq", "log", "gen"])
-def test_a_producer_hears_of_it(face: Face, client: Redis, queued: Generation, key: str) -> None:
+def test_a_producer_hears_of_it(any_spool: BlockingSpool, client: Redis, queued: Generation, key: str) -> None:
     """At once, for trying again would not help; and the counter does not run on without the log."""
 
     def say(out: Producer) -> None:
@@ -124,13 +124,13 @@ def test_a_producer_hears_of_it(face: Face, client: Redis, queued: Generation, k
         out.text("never said")
 
     with pytest.raises(CorruptLog, match="another program"):
-        face.produced(CHAT, queued.generation_id, say)
+        any_spool.run_producer(CHAT, queued.generation_id, say)
     if key != "seq":
         assert client.get(KEYS.seq) == b"3"
 
 
-def test_a_log_that_is_ahead_of_its_counter(face: Face, client: Redis, queued: Generation) -> None:
+def test_a_log_that_is_ahead_of_its_counter(any_spool: BlockingSpool, client: Redis, queued: Generation) -> None:
     """An older counter under a newer log: no seq is given twice, and none is left out by trying."""
     client.xadd(KEYS.log, {"e": "{}"}, id="7-0")
-    demand_corrupt(face, client, queued, ("stop one", "produce", "allow"))
+    demand_corrupt(any_spool, client, queued, ("stop one", "produce", "allow"))
     assert client.get(KEYS.seq) == b"1"

@@ -18,7 +18,7 @@ def pieces_of(name: str) -> list[str]:
     return [f"<{name}:{number}>" for number in range(PIECES)]
 
 
-def write_as_crowd(url: str, process: int, threads: int) -> dict[str, str]:
+def write_concurrently(url: str, process: int, threads: int) -> dict[str, str]:
     """Let `threads` writers begin at once, each with a generation of its own; return generation id -> writer's name."""
     start = Barrier(threads)
     with spool_for(url) as spool, ThreadPoolExecutor(threads) as pool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class ModelOutput:
     """One model call: the text that the model server sent, after the `prefix` that it was to go on from."""
 
     number: int
@@ -19,11 +19,11 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class EnqueuedGeneration:
     """One generation that was enqueued. `calls` in the order of their numbers, or None where nobody recorded them."""
 
-    id: str
-    calls: tuple[Sent, ...] | None = None
+    generation_id: str
+    calls: tuple[ModelOutput, ...] | None = None
     stopped_by: frozenset[str] = frozenset()
     """Who asked for a stop, as `generation.stopped` would name them."""
     stop_accepted: bool = False
@@ -41,7 +41,7 @@ class Reading:
     entries: tuple[tuple[int, bytes], ...]
     until: str = "forever"
     """What it was to last until: "idle", "forever" or a generation's id."""
-    over: bool = False
+    ended: bool = False
     """Whether it ended by itself, not because the reader left."""
     error: str | None = None
     """What was raised, or that it waited for ever."""
@@ -50,8 +50,8 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class Observations:
     """All that is known of one chat."""
 
-    asked: tuple[Asked, ...] = ()
+    generations: tuple[EnqueuedGeneration, ...] = ()
     readings: tuple[Reading, ...] = ()

@@ -9,19 +9,19 @@ from itertools import islice
 from typing import Any
 
 from redis import Redis
-from support.chats.logs import ENDINGS, Line, log_of, of_generation
+from support.chats.logs import ENDINGS, LogEntry, log_of, of_generation
 from support.checker.check import check
-from support.checker.observations import Asked, Evidence, Reading
+from support.checker.observations import EnqueuedGeneration, Observations, Reading
 from support.checker.raw_log import raw_chat
-from support.models.paced_model import Call
-from support.models.paced_model_process import ModelProcess, sent
+from support.models.paced_model import ModelCall
+from support.models.paced_model_process import ModelProcess, output_of
 from support.waiting import eventually
 
 from chunkspool import Generation, Spool
 from chunkspool.store.keys import ChatKeys
 
 
-def paced(pieces: int = 10, pace: float = 0.05, **more: Any) -> dict[str, Any]:
+def paced_params(pieces: int = 10, pace: float = 0.05, **more: Any) -> dict[str, Any]:
     """Return params for the paced model: so many pieces, each after so many seconds."""
     return {"paced": {"pieces": pieces, "pace": pace, **more}}
 
@@ -31,7 +31,7 @@ def ask(spool: Spool, chat_id: str, params: dict[str, Any]) -> Generation:
     return spool.enqueue(chat_id, chat_id, params=params)
 
 
-def running(spool: Spool, chat_id: str, params: dict[str, Any], *, deltas: int = 1) -> Generation:
+def start_generation(spool: Spool, chat_id: str, params: dict[str, Any], *, deltas: int = 1) -> Generation:
     """Start a generation; return when so much of its text is there."""
     asked = ask(spool, chat_id, params)
     with spool.subscribe(chat_id, asked.after) as entries:
@@ -40,28 +40,28 @@ def running(spool: Spool, chat_id: str, params: dict[str, Any], *, deltas: int =
     return asked
 
 
-def calls_of(model: ModelProcess, chat_id: str) -> list[Call]:
+def calls_of(model: ModelProcess, chat_id: str) -> list[ModelCall]:
     """Return the model calls of a chat, refused ones left out."""
     return [call for call in model.calls() if call.prompt == chat_id and not call.refused]
 
 
 def starts_of(client: Redis, asked: Generation) -> list[dict[str, Any]]:
     """Return the `generation.started` events so far."""
-    return [line.event for line in lines_of(client, asked) if line.type == "generation.started"]
+    return [line.event for line in log_of_generation(client, asked) if line.type == "generation.started"]
 
 
-def lines_of(client: Redis, asked: Generation) -> list[Line]:
+def log_of_generation(client: Redis, asked: Generation) -> list[LogEntry]:
     """Return the log of the generation so far."""
     return of_generation(log_of(client, ChatKeys("default", asked.chat_id)), asked.generation_id)
 
 
-def attempt_begun(client: Redis, asked: Generation, attempt: int, timeout: float = 30) -> dict[str, Any]:
+def wait_for_attempt(client: Redis, asked: Generation, attempt: int, timeout: float = 30) -> dict[str, Any]:
     """Wait for the attempt of that number; return its `generation.started`."""
     starts = eventually(lambda: [one for one in starts_of(client, asked) if one["attempt"] == attempt], timeout)
     return starts[0]
 
 
-def reading(spool: Spool, asked: Generation) -> Future[Reading]:
+def start_reading(spool: Spool, asked: Generation) -> Future[Reading]:
     """Read the generation from its beginning, in a thread that ends with its ending."""
     future: Future[Reading] = Future()
     connected = threading.Event()
@@ -72,7 +72,7 @@ def reading(spool: Spool, asked: Generation) -> Future[Reading]:
             with spool.subscribe(asked.chat_id, asked.after, until=asked.generation_id) as entries:
                 connected.set()
                 got.extend((entry.seq, entry.raw) for entry in entries)
-            future.set_result(Reading("reader", asked.after, tuple(got), until=asked.generation_id, over=True))
+            future.set_result(Reading("reader", asked.after, tuple(got), until=asked.generation_id, ended=True))
         except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
             future.set_exception(error)
 
@@ -82,7 +82,7 @@ def reading(spool: Spool, asked: Generation) -> Future[Reading]:
     return future
 
 
-def demand_promises(
+def assert_promises_kept(
     client: Redis,
     model: ModelProcess,
     asked: Generation,
@@ -91,9 +91,11 @@ def demand_promises(
     may_fail: Collection[str] = (),
 ) -> None:
     """Wait for the ending; fail unless the chat keeps every promise that the checker knows of."""
-    eventually(lambda: lines_of(client, asked)[-1].type in ENDINGS, 30)
-    calls = tuple(sent(call) for call in calls_of(model, asked.chat_id))
+    eventually(lambda: log_of_generation(client, asked)[-1].type in ENDINGS, 30)
+    calls = tuple(output_of(call) for call in calls_of(model, asked.chat_id))
     stopped = frozenset({stopped_by} if stopped_by else ())
-    known = Asked(asked.generation_id, calls, stopped, stop_accepted=bool(stopped), may_fail=frozenset(may_fail))
-    found = check(raw_chat(client, asked.chat_id), Evidence((known,), readings))
+    known = EnqueuedGeneration(
+        asked.generation_id, calls, stopped, stop_accepted=bool(stopped), may_fail=frozenset(may_fail)
+    )
+    found = check(raw_chat(client, asked.chat_id), Observations((known,), readings))
     assert not found, "\n".join(map(str, found))

@@ -48,7 +48,7 @@ class RawChat:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ReadableEntry:
     """An entry that could be read."""
 
     seq: int
@@ -61,13 +61,13 @@ class Line:
         return str(self.event["type"])
 
 
-def generations_of(chat: RawChat) -> dict[str, list[Line]]:
+def generations_of(chat: RawChat) -> dict[str, list[ReadableEntry]]:
     """Return the readable entries of each generation, in the log's order."""
-    generations: dict[str, list[Line]] = {}
+    generations: dict[str, list[ReadableEntry]] = {}
     for entry in chat.entries:
         event = entry.event
         if event is not None and entry.seq is not None:
-            generations.setdefault(event["generation"], []).append(Line(entry.seq, entry.at, event))
+            generations.setdefault(event["generation"], []).append(ReadableEntry(entry.seq, entry.at, event))
     return generations
 
 
@@ -75,17 +75,17 @@ def raw_chat(client: Redis, name: str, tenant: str = "default") -> RawChat:
     """Return a chat; without a log it has no entries."""
     prefix = f"cs:{{{tenant}/{name}}}"
     counter: Any = client.get(f"{prefix}:seq")
-    return RawChat(name, None if counter is None else int(counter), tuple(_entries(client, f"{prefix}:log")))
+    return RawChat(name, None if counter is None else int(counter), tuple(_read_entries(client, f"{prefix}:log")))
 
 
-def _entries(client: Redis, key: str) -> Iterator[RawEntry]:
+def _read_entries(client: Redis, key: str) -> Iterator[RawEntry]:
     after = "-"
-    while page := _page(client, key, after):
+    while page := _read_page(client, key, after):
         for entry_id, fields in page:
             after = f"({entry_id.decode()}"
             yield RawEntry(entry_id.decode(), int(fields.get(b"t", 0)), fields.get(b"e", b""))
 
 
-def _page(client: Redis, key: str, after: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
+def _read_page(client: Redis, key: str, after: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
     page: Any = client.xrange(key, after, "+", PAGE)
     return list(page)

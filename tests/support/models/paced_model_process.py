@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from support.checker.observations import Sent
-from support.models.paced_model import Call
+from support.checker.observations import ModelOutput
+from support.models.paced_model import ModelCall
 
 from demo.ports import LOOPBACK, free_port, is_taken
 from demo.process import Process
@@ -37,12 +37,12 @@ class ModelProcess:
         """What the provider takes for its OPENAI_BASE_URL."""
         return f"http://{LOOPBACK}:{self.port}/v1"
 
-    def calls(self) -> list[Call]:
+    def calls(self) -> list[ModelCall]:
         """Return all calls so far."""
         connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=30)
         try:
             connection.request("GET", "/calls")
-            return [Call(**call) for call in json.loads(connection.getresponse().read())]
+            return [ModelCall(**call) for call in json.loads(connection.getresponse().read())]
         finally:
             connection.close()
 
@@ -51,6 +51,6 @@ class ModelProcess:
         self.process.terminate()
 
 
-def sent(call: Call) -> Sent:
+def output_of(call: ModelCall) -> ModelOutput:
     """Return a call as the checker wants it."""
-    return Sent(call.number, "".join(call.pieces), call.prefix, call.finished is not None, call.began)
+    return ModelOutput(call.number, "".join(call.pieces), call.prefix, call.finished is not None, call.began)

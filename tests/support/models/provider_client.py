@@ -33,18 +33,18 @@ async def provider_for(base_url: str, **values: object) -> AsyncIterator[Provide
         await provider.aclose()
 
 
-def asking(model: str | None = None, **params: Any) -> ModelRequest:
+def model_request(model: str | None = None, **params: Any) -> ModelRequest:
     """Return a request."""
     return ModelRequest(({"role": "user", "content": SECRET},), model, params)
 
 
-async def said(provider: Provider, request: ModelRequest) -> list[Delta]:
+async def collect_deltas(provider: Provider, request: ModelRequest) -> list[Delta]:
     """Return all that the model says."""
     async with aclosing(provider.stream(request)) as deltas:
         return [delta async for delta in deltas]
 
 
-async def failing(provider: Provider, request: ModelRequest) -> tuple[ProviderError, list[Delta]]:
+async def collect_failure(provider: Provider, request: ModelRequest) -> tuple[ProviderError, list[Delta]]:
     """Return the error that the answer ends with, and what was said before."""
     before: list[Delta] = []
     try:

@@ -32,10 +32,10 @@ class Request:
 class Exchange:
     """One connection of a client that has sent a request and waits for what the test answers."""
 
-    def __init__(self, connection: socket.socket, note_leaver: Callable[[], None]) -> None:
-        """Take over a connection; `note_leaver` is called when `wait_for_leaver` has seen the client go."""
+    def __init__(self, connection: socket.socket, note_disconnect: Callable[[], None]) -> None:
+        """Take over a connection; `note_disconnect` is called when `wait_for_disconnect` has seen the client go."""
         self._connection = connection
-        self._note_leaver = note_leaver
+        self._note_disconnect = note_disconnect
         self._received = b""
 
     def send(self, data: bytes) -> None:
@@ -54,12 +54,12 @@ class Exchange:
         """Send a piece of the body; an empty one is its end."""
         self.send(b"%x\r\n%b\r\n" % (len(data), data))
 
-    def wait_for_leaver(self) -> None:
+    def wait_for_disconnect(self) -> None:
         """Wait until the client closes the connection."""
         with suppress(ConnectionResetError):
             while self._connection.recv(_BUFFER):
                 pass
-        self._note_leaver()
+        self._note_disconnect()
 
     def next_request(self) -> Request | None:
         """Return the next request, or None when the client has left."""
@@ -82,11 +82,11 @@ class Exchange:
         return bool(data)
 
 
-Answer = Callable[[Exchange], bool | None]
+AnswerFunction = Callable[[Exchange], bool | None]
 """Answers one request. What returns True leaves the connection open for the next one."""
 
 
-def streaming(*pieces: bytes) -> Answer:
+def answer_with_stream(*pieces: bytes) -> AnswerFunction:
     """Answer with a stream, each piece sent for itself, and an orderly end."""
 
     def answer(exchange: Exchange) -> bool:
@@ -98,7 +98,7 @@ def streaming(*pieces: bytes) -> Answer:
     return answer
 
 
-def refusing(status: int, body: object = None, **headers: str) -> Answer:
+def answer_with_error(status: int, body: object = None, **headers: str) -> AnswerFunction:
     """Answer with an error: `body` as JSON, and further headers."""
     raw = b"" if body is None else json.dumps(body).encode()
 
@@ -110,26 +110,26 @@ def refusing(status: int, body: object = None, **headers: str) -> Answer:
     return answer
 
 
-def silent(exchange: Exchange) -> None:
+def stay_silent(exchange: Exchange) -> None:
     """Answer nothing until the client leaves."""
-    exchange.wait_for_leaver()
+    exchange.wait_for_disconnect()
 
 
-def cutting(exchange: Exchange) -> None:
+def close_connection(exchange: Exchange) -> None:
     """Close the connection without an answer."""
 
 
 class RawModel:
     """The n-th request of all gets the n-th answer, the last one for all that follow. Use it as a context manager."""
 
-    def __init__(self, *answers: Answer) -> None:
+    def __init__(self, *answers: AnswerFunction) -> None:
         """Nothing listens yet."""
         self._answers = answers
         self._lock = threading.Lock()
         self._requests: list[Request] = []
         self._connections: set[socket.socket] = set()
         self._connected = 0
-        self._left = 0
+        self._disconnected = 0
         self._listener = socket.create_server((LOOPBACK, 0))
 
     @property
@@ -150,10 +150,10 @@ class RawModel:
             return self._connected
 
     @property
-    def left(self) -> int:
+    def disconnected(self) -> int:
         """How many connections the client has closed under an answer that waited for it."""
         with self._lock:
-            return self._left
+            return self._disconnected
 
     def __enter__(self) -> Self:
         """Listen."""
@@ -183,7 +183,7 @@ class RawModel:
     def _serve(self, connection: socket.socket) -> None:
         # The client may leave at any moment.
         with connection, suppress(ConnectionError):
-            exchange = Exchange(connection, self._note_leaver)
+            exchange = Exchange(connection, self._note_disconnect)
             while (request := exchange.next_request()) is not None:
                 with self._lock:
                     self._requests.append(request)
@@ -193,6 +193,6 @@ class RawModel:
         with self._lock:
             self._connections.discard(connection)
 
-    def _note_leaver(self) -> None:
+    def _note_disconnect(self) -> None:
         with self._lock:
-            self._left += 1
+            self._disconnected += 1

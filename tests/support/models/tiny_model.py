@@ -25,12 +25,12 @@ def write_tiny_model(file: Path) -> Path:
     writer.add_head_count(2)
     writer.add_head_count_kv(2)
     writer.add_layer_norm_rms_eps(1e-5)
-    speechless, tokens = _add_vocabulary(writer)
+    silent_tokens, tokens = _add_vocabulary(writer)
     _add(writer, "token_embd", random.normal(size=(tokens, _WIDTH)))
-    said = random.normal(size=(tokens, _WIDTH))
+    output = random.normal(size=(tokens, _WIDTH))
     # Neither "end" nor half a character: zero is never among the best of a thousand.
-    said[:speechless] = 0
-    _add(writer, "output", said)
+    output[:silent_tokens] = 0
+    _add(writer, "output", output)
     _add(writer, "output_norm", np.ones(_WIDTH))
     for layer in range(_LAYERS):
         _add_layer(writer, f"blk.{layer}", random)

@@ -28,8 +28,8 @@ _SECONDS = 60.0
 def environment(url: str, own: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment of a command that uses the Redis at `url`."""
     # Python's own variables could hide what is to be shown: that output is flushed, whatever its encoding.
-    strangers = ("CHUNKSPOOL_", "OPENAI_", "PYTHON")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(strangers)}
+    foreign = ("CHUNKSPOOL_", "OPENAI_", "PYTHON")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return {**kept, "COLUMNS": "200", "CHUNKSPOOL_REDIS_URL": url, **(own or {})}
 
 
@@ -51,7 +51,7 @@ def run(
     return subprocess.CompletedProcess(done.args, done.returncode, out, err)
 
 
-def complaint(done: subprocess.CompletedProcess[str]) -> str:
+def error_line(done: subprocess.CompletedProcess[str]) -> str:
     """Return what a command complained of; fail unless it did so in one line, with nothing on standard output."""
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
@@ -59,7 +59,7 @@ def complaint(done: subprocess.CompletedProcess[str]) -> str:
     return line
 
 
-class Running:
+class RunningCommand:
     """A command that runs, without a terminal. Use it as a context manager."""
 
     def __init__(self, url: str, *arguments: str, own: Mapping[str, str] | None = None) -> None:
@@ -71,14 +71,14 @@ class Running:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            bufsize=0,  # what a buffer here had read already would be missing from `ended`
+            bufsize=0,  # what a buffer here had read already would be missing from `wait`
         )
         assert self.popen.stdout
         assert self.popen.stderr
         self.stdout = self.popen.stdout
         self.stderr = self.popen.stderr
 
-    def ended(self) -> tuple[int, str, str]:
+    def wait(self) -> tuple[int, str, str]:
         """Wait for its end; return its code, and what it has written that was not read yet."""
         out, err = self.popen.communicate(timeout=_SECONDS)
         return self.popen.returncode, out.decode(), err.decode()
@@ -106,14 +106,14 @@ class Terminal:
 
     def __init__(self, url: str, *arguments: str) -> None:
         """Start it."""
-        self._ours, theirs = pty.openpty()
+        self._our_end, theirs = pty.openpty()
         self.popen = subprocess.Popen(  # noqa: S603 - the project's own command
             [sys.executable, "-c", _IN_TERMINAL, os.ttyname(theirs), *COMMAND, *arguments],
             cwd=PROJECT,
             env=environment(url, {"TERM": "dumb"}),
             stdin=subprocess.DEVNULL,
         )
-        self._theirs = theirs
+        self._their_end = theirs
         self._seen = bytearray()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -123,7 +123,7 @@ class Terminal:
         """All that has appeared so far, line ends as they were written."""
         return bytes(self._seen).decode(errors="replace").replace("\r\n", "\n")
 
-    def shows(self, text: str) -> None:
+    def wait_for_text(self, text: str) -> None:
         """Wait until `text` has appeared."""
         deadline = time.monotonic() + _SECONDS
         while text not in self.seen:
@@ -132,16 +132,16 @@ class Terminal:
 
     def type(self, keys: str) -> None:
         """Press keys; chr(3) is Ctrl-C, chr(4) is Ctrl-D."""
-        os.write(self._ours, keys.encode())
+        os.write(self._our_end, keys.encode())
 
-    def ended(self) -> int:
+    def wait(self) -> int:
         """Wait for its end; return its code."""
         try:
             code = self.popen.wait(_SECONDS)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it did not end:\n{self.seen}") from None
-        os.close(self._theirs)
-        self._theirs = -1
+        os.close(self._their_end)
+        self._their_end = -1
         self._reader.join(_SECONDS)
         return code
 
@@ -153,13 +153,13 @@ class Terminal:
         """End it."""
         if self.popen.poll() is None:
             self.popen.kill()
-        if self._theirs != -1:
-            self.ended()
+        if self._their_end != -1:
+            self.wait()
         eventually(lambda: not self._reader.is_alive())
-        os.close(self._ours)
+        os.close(self._our_end)
 
     def _read(self) -> None:
         # The kernel says EIO when nobody has the other end open any more.
         with suppress(OSError):
-            while data := os.read(self._ours, 4096):
+            while data := os.read(self._our_end, 4096):
                 self._seen += data

@@ -14,7 +14,7 @@ from typing import Any
 
 from celery import Celery
 from pytest_celery import CeleryTestContainer
-from support.servers.rabbitmq import Rabbit
+from support.servers.rabbitmq import RabbitServer
 from support.servers.redis_server import PrivateServer
 
 from demo.process import Process
@@ -26,7 +26,7 @@ class BrokerProcess(CeleryTestContainer):
     """The Redis, Valkey or RabbitMQ server of a test, as pytest-celery's broker."""
 
     # Not super().__init__: it wants a container of a Docker engine.
-    def __init__(self, server: PrivateServer | Rabbit) -> None:
+    def __init__(self, server: PrivateServer | RabbitServer) -> None:
         """`server` is started and stopped by the fixture that gave it."""
         self._server = server
 

@@ -11,10 +11,10 @@ from support.chats.spools import async_spool_for, spool_for
 
 from chunkspool import AsyncSpool, Entry, Producer, Spool
 
-FACES = ("sync", "async")
+SPOOL_KINDS = ("sync", "async")
 
 
-class SyncFace:
+class BlockingSyncSpool:
     """A `Spool`, with two calls more that hide how its blocks are entered."""
 
     def __init__(self, spool: Spool) -> None:
@@ -25,16 +25,16 @@ class SyncFace:
         """Call what `Spool` has."""
         return getattr(self.spool, name)
 
-    def for_tenant(self, tenant: str) -> SyncFace:
+    def for_tenant(self, tenant: str) -> BlockingSyncSpool:
         """Return this face for another tenant; close only the first."""
-        return SyncFace(self.spool.for_tenant(tenant))
+        return BlockingSyncSpool(self.spool.for_tenant(tenant))
 
-    def entries(self, chat_id: str, after: int = 0, *, until: str = "idle") -> list[Entry]:
+    def follow(self, chat_id: str, after: int = 0, *, until: str = "idle") -> list[Entry]:
         """Return what a subscription brings until its end."""
         with self.spool.subscribe(chat_id, after, until=until) as entries:
             return list(entries)
 
-    def produced(
+    def run_producer(
         self, chat_id: str, generation_id: str, say: Callable[[Producer], object], *, wait: float = 0
     ) -> Producer:
         """Claim the generation, let `say` write it, and return its producer."""
@@ -47,7 +47,7 @@ class SyncFace:
         self.spool.close()
 
 
-class AsyncFace:
+class BlockingAsyncSpool:
     """An `AsyncSpool`: each call runs to its end on a loop that stands still between the calls."""
 
     def __init__(self, spool: AsyncSpool, runner: asyncio.Runner | None = None) -> None:
@@ -57,7 +57,7 @@ class AsyncFace:
 
     def run(self, awaitable: Awaitable[Any]) -> Any:
         """Wait for `awaitable` on the loop."""
-        return self._runner.run(self._awaited(awaitable))
+        return self._runner.run(self._await(awaitable))
 
     def __getattr__(self, name: str) -> Any:
         """Call what `AsyncSpool` has, and wait for what is to be awaited."""
@@ -71,11 +71,11 @@ class AsyncFace:
 
         return call
 
-    def for_tenant(self, tenant: str) -> AsyncFace:
+    def for_tenant(self, tenant: str) -> BlockingAsyncSpool:
         """Return this face for another tenant; close only the first."""
-        return AsyncFace(self.spool.for_tenant(tenant), self._runner)
+        return BlockingAsyncSpool(self.spool.for_tenant(tenant), self._runner)
 
-    def entries(self, chat_id: str, after: int = 0, *, until: str = "idle") -> list[Entry]:
+    def follow(self, chat_id: str, after: int = 0, *, until: str = "idle") -> list[Entry]:
         """Return what a subscription brings until its end."""
 
         async def read() -> list[Entry]:
@@ -84,7 +84,7 @@ class AsyncFace:
 
         return self.run(read())
 
-    def produced(
+    def run_producer(
         self, chat_id: str, generation_id: str, say: Callable[[Producer], object], *, wait: float = 0
     ) -> Producer:
         """Claim the generation, let `say` write it, and return its producer."""
@@ -102,18 +102,22 @@ class AsyncFace:
         self._runner.close()
 
     @staticmethod
-    async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    async def _await(awaitable: Awaitable[Any]) -> Any:
         return await awaitable
 
 
-Face = SyncFace | AsyncFace
+BlockingSpool = BlockingSyncSpool | BlockingAsyncSpool
 
 
 @contextmanager
-def face_for(kind: str, url: str, **settings: object) -> Iterator[Face]:
+def open_spool(kind: str, url: str, **settings: object) -> Iterator[BlockingSpool]:
     """Give a spool of the face `kind` with the settings of a test, and close it."""
-    face = SyncFace(spool_for(url, **settings)) if kind == "sync" else AsyncFace(async_spool_for(url, **settings))
+    any_spool = (
+        BlockingSyncSpool(spool_for(url, **settings))
+        if kind == "sync"
+        else BlockingAsyncSpool(async_spool_for(url, **settings))
+    )
     try:
-        yield face
+        yield any_spool
     finally:
-        face.close()
+        any_spool.close()

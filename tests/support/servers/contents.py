@@ -29,7 +29,7 @@ def keys_of(client: Redis) -> list[str]:
     return sorted(key.decode() for key in client.scan_iter(match="cs:*", count=1000))
 
 
-def holding(client: Redis, text: str) -> list[str]:
+def keys_containing(client: Redis, text: str) -> list[str]:
     """Return the names of all keys, whosever they are, that have `text` in their name or anywhere in their value."""
     found = [
         key.decode()

@@ -23,7 +23,7 @@ MISSING = "rabbitmq-server is not installed; apt-get install rabbitmq-server bri
 
 
 @dataclass(frozen=True, slots=True)
-class Rabbit:
+class RabbitServer:
     """A running server."""
 
     port: int
@@ -54,36 +54,36 @@ class Rabbit:
 
 
 @contextmanager
-def rabbitmq_server(folder: Path) -> Iterator[Rabbit]:
+def rabbitmq_server(folder: Path) -> Iterator[RabbitServer]:
     """Start it, and return when it takes connections. Raises `ServerMissing`. Only the main thread may do so."""
-    names = shutil.which("epmd")
-    if not PROGRAM.exists() or names is None:
+    epmd = shutil.which("epmd")
+    if not PROGRAM.exists() or epmd is None:
         raise ServerMissing(MISSING)
-    port, between_nodes, of_names = free_port(), free_port(), free_port()
+    port, node_port, epmd_port = free_port(), free_port(), free_port()
     with ExitStack() as running:
         # Erlang's register of nodes: where none runs, RabbitMQ would start one that outlives it.
-        register = Process.start("epmd", [names, "-port", str(of_names), "-address", LOOPBACK], folder)
-        running.callback(register.kill)
-        register.wait_until(lambda: is_taken(of_names), READY_SECONDS)
-        environment = {**os.environ, **_environment(folder, port, between_nodes, of_names)}
+        epmd_process = Process.start("epmd", [epmd, "-port", str(epmd_port), "-address", LOOPBACK], folder)
+        running.callback(epmd_process.kill)
+        epmd_process.wait_until(lambda: is_taken(epmd_port), READY_SECONDS)
+        environment = {**os.environ, **_environment(folder, port, node_port, epmd_port)}
         server = Process.start("rabbitmq", [str(PROGRAM)], folder, env=environment, cwd=folder)
         # Not asked to end: it would take its time for data that nobody wants.
         running.callback(server.kill)
-        rabbit = Rabbit(port, server)
+        rabbit = RabbitServer(port, server)
         server.wait_until(lambda: _answers(rabbit), READY_SECONDS)
         yield rabbit
 
 
-def _environment(folder: Path, port: int, between_nodes: int, of_names: int) -> dict[str, str]:
+def _environment(folder: Path, port: int, node_port: int, epmd_port: int) -> dict[str, str]:
     """Return what keeps it on loopback and in its folder, and what the system's own RabbitMQ is set to away from it."""
     return {
         "HOME": str(folder),  # for Erlang's cookie
-        "ERL_EPMD_PORT": str(of_names),
+        "ERL_EPMD_PORT": str(epmd_port),
         "ERL_EPMD_ADDRESS": LOOPBACK,
         "RABBITMQ_NODENAME": f"chunkspool-{port}@localhost",
         "RABBITMQ_NODE_IP_ADDRESS": LOOPBACK,
         "RABBITMQ_NODE_PORT": str(port),
-        "RABBITMQ_DIST_PORT": str(between_nodes),
+        "RABBITMQ_DIST_PORT": str(node_port),
         # One core is enough, and others need theirs.
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 -kernel inet_dist_use_interface {127,0,0,1}",
         "RABBITMQ_CONF_ENV_FILE": os.devnull,
@@ -101,7 +101,7 @@ def _environment(folder: Path, port: int, between_nodes: int, of_names: int) -> 
     }
 
 
-def _answers(rabbit: Rabbit) -> bool:
+def _answers(rabbit: RabbitServer) -> bool:
     try:
         with Connection(rabbit.url, connect_timeout=5) as connection:
             connection.connect()

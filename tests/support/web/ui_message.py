@@ -18,7 +18,7 @@ def parts_of(stream: bytes) -> list[Part]:
     return [json.loads(data) for data in datas if data != "[DONE]"]
 
 
-class UiMessage:
+class ClientMessage:
     """A message that grows."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class UiMessage:
         self.aborted = False
         self._open: dict[str, Part] = {}
 
-    def take(self, parts: Iterable[Part]) -> UiMessage:
+    def take(self, parts: Iterable[Part]) -> ClientMessage:
         """Apply parts; fail where the SDK would give up on the stream."""
         for part in parts:
             self._take(part)

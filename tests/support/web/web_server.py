@@ -14,19 +14,19 @@ import uvicorn
 from starlette.types import ASGIApp
 from support.chats.spools import async_spool_for
 from support.waiting import eventually
-from support.web.sse import Event, Reader
+from support.web.sse import SseEvent, SseParser
 
 from chunkspool.web import Authorize, allow_all, create_app
 from demo.ports import LOOPBACK, free_port
 
 
 @dataclass(slots=True)
-class Stream:
+class SseStream:
     """An event stream that is being read."""
 
     response: httpx.Response
-    reader: Reader = field(default_factory=Reader)
-    events: list[Event] = field(default_factory=list)
+    reader: SseParser = field(default_factory=SseParser)
+    events: list[SseEvent] = field(default_factory=list)
     _pieces: Iterator[bytes] | None = None
 
     @property
@@ -34,13 +34,13 @@ class Stream:
         """The seqs of the events so far."""
         return [int(event.id) for event in self.events]
 
-    def until(self, seen: Callable[[Stream], bool]) -> Stream:
+    def read_until(self, seen: Callable[[SseStream], bool]) -> SseStream:
         """Read on until `seen(self)`; fail when the stream ends before."""
         while not seen(self):
             assert self.read(), f"the stream ended after {self.events}"
         return self
 
-    def whole(self) -> Stream:
+    def read_to_end(self) -> SseStream:
         """Read to the end."""
         while self.read():
             pass
@@ -70,17 +70,17 @@ class Site:
         return made
 
     @contextmanager
-    def following(self, path: str, method: str = "GET", **options: Any) -> Iterator[Stream]:
+    def open_stream(self, path: str, method: str = "GET", **options: Any) -> Iterator[SseStream]:
         """Open an event stream; leaving the block hangs up."""
         with self.client.stream(method, path, **options) as response:
             if response.status_code != 200:
                 response.read()
                 raise AssertionError(f"{response.status_code} {response.text}")
-            yield Stream(response)
+            yield SseStream(response)
 
 
 @contextmanager
-def serving(app: ASGIApp) -> Iterator[Site]:
+def serve_app(app: ASGIApp) -> Iterator[Site]:
     """Run an app until the block is left."""
     port = free_port()
     config = uvicorn.Config(app, host=LOOPBACK, port=port, log_config=None, ws="none", timeout_graceful_shutdown=5)
@@ -99,13 +99,13 @@ def serving(app: ASGIApp) -> Iterator[Site]:
 
 
 @contextmanager
-def web(redis_url: str, authorize: Authorize = allow_all, **settings: object) -> Iterator[Site]:
+def serve_web_app(redis_url: str, authorize: Authorize = allow_all, **settings: object) -> Iterator[Site]:
     """Run the web app of a Redis."""
     leaving = threading.Event()
     spool = async_spool_for(redis_url, **settings)
     # uvicorn in a thread has no signal handler by which the app could find it.
     app = create_app(spool, authorize, leaving=leaving.is_set, closes_spool=True)
-    with serving(app) as site:
+    with serve_app(app) as site:
         try:
             yield site
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from end_to_end.chaos.plan import Kind
+from end_to_end.chaos.plan import FaultKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,14 +15,14 @@ class Fault:
     `worker` is "" where all were hit.
     """
 
-    kind: Kind
+    kind: FaultKind
     worker: str
     began: int
-    over: int
+    ended: int
 
 
 @dataclass(frozen=True, slots=True)
-class Death:
+class UnexpectedExit:
     """A worker that ended although nobody had asked it to, or not with 0 when it was asked."""
 
     worker: str
