@@ -1,4 +1,4 @@
-"""The judge of the chaos suite: who had a cause, who was hit, and what no run may show."""
+"""The chaos suite's judge: which attempts had a cause, which generations were hit, and what no run may show."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def judge_log(
     return judge([chat], traffic_report(), calls, faults, unexpected_exits)
 
 
-def rules(verdict: Verdict) -> set[Rule]:
-    """Return what was broken."""
+def rules_broken(verdict: Verdict) -> set[Rule]:
+    """Return which rules were broken."""
     return {violation.rule for violation in verdict.violations}
 
 
 def test_a_run_in_order_has_no_violation() -> None:
-    """One was killed, the next one went on: that is counted, and measured from the kill to the next start."""
+    """A worker was killed and the next attempt ran: it is counted and timed from the kill to the next start."""
     verdict = judge_log(KILLED)
     assert verdict.violations == []
     assert (verdict.generations, verdict.attempts, verdict.restarted, verdict.events) == (1, 2, 1, 7)
@@ -76,8 +76,8 @@ def test_a_run_in_order_has_no_violation() -> None:
     ids=["another worker's", "before the attempt", "after the next one", "after the next one, everybody's"],
 )
 def test_an_attempt_without_a_cause_is_found(fault: Fault) -> None:
-    """A new attempt is a violation unless something had happened to the worker that ran the one before."""
-    assert rules(judge_log(fault)) == {Rule.UNCAUSED}
+    """A new attempt is a violation unless something happened to the worker that ran the previous one."""
+    assert rules_broken(judge_log(fault)) == {Rule.UNCAUSED}
 
 
 @pytest.mark.parametrize(
@@ -90,50 +90,54 @@ def test_an_attempt_without_a_cause_is_found(fault: Fault) -> None:
     ids=["paused before and after", "terminated, and not yet gone", "cut for all"],
 )
 def test_a_cause_is_accepted(fault: Fault) -> None:
-    """What overlaps the earlier attempt on its own worker, or on all, is a cause."""
+    """A fault is a cause if it overlaps the previous attempt, on its own worker or on all workers."""
     assert judge_log(fault).violations == []
 
 
-def test_where_nobody_ran_the_model_any_fault_is_a_cause() -> None:
-    """An attempt that died before its model call cannot be traced to its worker."""
+def test_any_fault_explains_an_attempt_without_a_model_call() -> None:
+    """An attempt that died before its model call cannot be traced to a worker."""
     chat = chat_of((queued("g"), started("g", 1), started("g", 2), delta("g", 2, 0, 1), ended("g", "completed")))
     calls = (ModelCall(2, "worker-2", "question", "", 310, [call_text(2, 0), call_text(2, 1)], finished=640),)
     assert judge_log(Fault(FaultKind.KILL, "worker-7", 250, 260), chat=chat, calls=calls).violations == []
-    assert rules(judge_log(chat=chat, calls=calls)) == {Rule.UNCAUSED}
+    assert rules_broken(judge_log(chat=chat, calls=calls)) == {Rule.UNCAUSED}
 
 
-def test_a_call_that_nobody_closed_is_found() -> None:
-    """At the end no model may still be speaking."""
+def test_an_unclosed_model_call_is_found() -> None:
+    """At the end no model may still be streaming."""
     still_open = (ModelCall(1, "worker-1", "question", "", 210, [call_text(1, 0)]), CALLS[1])
-    assert rules(judge_log(KILLED, calls=still_open)) == {Rule.OPEN}
+    assert rules_broken(judge_log(KILLED, calls=still_open)) == {Rule.OPEN}
 
 
-def test_a_worker_that_died_by_itself_is_found() -> None:
-    """Nobody had killed it."""
-    assert rules(judge_log(KILLED, unexpected_exits=(UnexpectedExit("worker-1", 1, "Traceback …"),))) == {Rule.DIED}
+def test_a_worker_that_exited_by_itself_is_found() -> None:
+    """Nothing had killed it."""
+    assert rules_broken(judge_log(KILLED, unexpected_exits=(UnexpectedExit("worker-1", 1, "Traceback …"),))) == {
+        Rule.DIED
+    }
 
 
 def test_a_question_that_was_never_enqueued_is_found() -> None:
     """However often its user tried."""
-    assert Rule.LOST in rules(judge([LOG], traffic_report(generation_id=""), CALLS, [KILLED]))
+    assert Rule.LOST in rules_broken(judge([LOG], traffic_report(generation_id=""), CALLS, [KILLED]))
 
 
 def test_an_acknowledged_stop_must_be_the_ending() -> None:
-    """What the stop said goes to the checker; one that came too late demands nothing."""
-    assert rules(judge([LOG], traffic_report(stop="stopping", stop_after=0.1), CALLS, [KILLED])) == {Rule.STOP_IGNORED}
-    assert rules(judge([LOG], traffic_report(stop="ended", stop_after=0.1), CALLS, [KILLED])) == set()
+    """The stop's outcome is passed to the checker; a stop that came too late requires nothing."""
+    assert rules_broken(judge([LOG], traffic_report(stop="stopping", stop_after=0.1), CALLS, [KILLED])) == {
+        Rule.STOP_IGNORED
+    }
+    assert rules_broken(judge([LOG], traffic_report(stop="ended", stop_after=0.1), CALLS, [KILLED])) == set()
 
 
-def test_only_who_was_told_so_may_find_it_failed() -> None:
-    """`enqueue_failed` is foreseen for a user whose enqueue raised."""
+def test_enqueue_failed_is_allowed_only_after_a_failed_enqueue() -> None:
+    """`enqueue_failed` is an expected ending only for a user whose enqueue raised."""
     chat = chat_of((queued("g"), ended("g", "failed", code="enqueue_failed", message="…")))
-    assert rules(judge([chat], traffic_report(store_failed=True), [], [])) == set()
-    assert rules(judge([chat], traffic_report(), [], [])) == {Rule.FAILED}
+    assert rules_broken(judge([chat], traffic_report(store_failed=True), [], [])) == set()
+    assert rules_broken(judge([chat], traffic_report(), [], [])) == {Rule.FAILED}
 
 
 @pytest.mark.parametrize("scale", [SHORT, LONG])
-def test_a_seed_is_a_plan(scale: Scale) -> None:
-    """The same seed draws the same run, of the size that was asked for; another seed draws another one."""
+def test_a_seed_determines_the_plan(scale: Scale) -> None:
+    """The same seed draws the same run, of the requested size; another seed draws another run."""
     drawn = draw_plan(7, scale)
     assert drawn == draw_plan(7, scale)
     assert drawn != draw_plan(8, scale)

@@ -1,4 +1,4 @@
-"""The checker of the chaos suite: a good log has no violation; each planted fault is found and named."""
+"""The chaos suite's checker: a valid log has no violation, and each planted fault is found and named."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def with_entries(change: Callable[[list[RawEntry]], object], counter: int = len(
 
 
 def with_expectation(name: str, **changes: Any) -> PlantFault:
-    """Return the good log with other knowledge of one generation."""
+    """Return the valid log with other expectations about one generation."""
     return lambda: (
         VALID_LOG,
         Observations(tuple(replace(one, **changes) if one.generation_id == name else one for one in ENQUEUED)),
@@ -60,12 +60,12 @@ def with_expectation(name: str, **changes: Any) -> PlantFault:
 
 
 def with_reading(after: int, upto: int, **how: Any) -> PlantFault:
-    """Return the good log and one reading of it."""
+    """Return the valid log and one reading of it."""
     return lambda: (VALID_LOG, Observations(ENQUEUED, (reading_of(VALID_LOG, after, upto, **how),)))
 
 
 def with_wrong_reading(change: Callable[[list[tuple[int, bytes]]], object]) -> PlantFault:
-    """Return the good log and a reading of it in which something is wrong."""
+    """Return the valid log and a faulty reading of it."""
 
     def plant() -> tuple[RawChat, Observations]:
         whole = reading_of(VALID_LOG, 0, len(EVENTS))
@@ -77,7 +77,7 @@ def with_wrong_reading(change: Callable[[list[tuple[int, bytes]]], object]) -> P
 
 
 def swap(items: list[Any], one: int, other: int) -> None:
-    """Let two items change places."""
+    """Swap two items."""
     items[one], items[other] = items[other], items[one]
 
 
@@ -200,27 +200,27 @@ FAULTS: list[tuple[str, Rule, PlantFault]] = [
 ]
 
 
-def test_a_good_log_has_no_violation() -> None:
-    """Interleaved generations that restart, continue, fall back, stop and fail as foreseen are all in order."""
+def test_a_valid_log_has_no_violation() -> None:
+    """Interleaved generations that restart, continue, fall back, stop and fail as expected are all valid."""
     assert check(VALID_LOG, OBSERVATIONS) == []
     assert check(VALID_LOG) == []
 
 
 @pytest.mark.parametrize(("rule", "plant"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS])
 def test_a_planted_fault_is_found_and_named(rule: Rule, plant: PlantFault) -> None:
-    """The violation's rule is the one that was broken, and its line names the chat."""
+    """The violation names the broken rule, and its text names the chat."""
     chat, observations = plant()
     found = check(chat, observations)
     assert rule in {violation.rule for violation in found}
     assert all(str(violation).startswith(f"promise {violation.rule.value} — chat") for violation in found)
 
 
-def test_a_fault_in_one_generation_is_not_laid_to_another() -> None:
-    """Where generations are interleaved, the violation names the one that is wrong."""
+def test_a_fault_is_attributed_to_its_own_generation() -> None:
+    """With interleaved generations, the violation names the faulty one."""
     chat, observations = with_events(lambda log: log.__setitem__(10, delta("restarts", 1, 2)))()
     assert {violation.generation_id for violation in check(chat, observations)} == {"restarts"}
 
 
 def test_every_rule_has_a_planted_fault() -> None:
-    """No rule stands in the list that was never seen to work (three of them: test_chaos_verdict.py)."""
+    """Every rule has been seen to work (three of them in test_chaos_verdict.py)."""
     assert {rule for _, rule, _ in FAULTS} == set(Rule) - {Rule.UNCAUSED, Rule.OPEN, Rule.DIED}
