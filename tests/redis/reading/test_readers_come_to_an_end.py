@@ -1,4 +1,4 @@
-"""No reader waits for ever: each ends when there is nothing to wait for, or is told what became of its chat."""
+"""No reader waits forever: it ends when there is nothing to wait for, or learns what happened to its chat."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from chunkspool.errors import (
 )
 
 NEVER = 3600.0
-"""A recheck that no test lives to see: what is found then, was found without it."""
+"""A recheck interval longer than any test: whatever a reader finds, it finds without it."""
 
 
 @pytest.fixture
 def chat(client: Redis) -> HandwrittenChat:
-    """Give a chat in which something is active."""
+    """Provide a chat with an active generation."""
     return HandwrittenChat(client)
 
 
-def live(
+def start_live_reader(
     reader_groups: ReaderGroups, url: str, chat: HandwrittenChat, recheck: float = NEVER, until: str = "idle"
 ) -> BackgroundReader:
-    """Return a reader that waits for what comes next."""
+    """Start a reader; return it once it follows live."""
     reader = reader_groups.open(url, recheck=recheck).follow(chat.chat_id, until=until)
     reader.wait_for(2)
     eventually(lambda: subscriptions(chat.client) == {chat.keys.live: 1})
@@ -44,8 +44,8 @@ def live(
 def test_until_idle_ends_when_nothing_is_active(
     reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat
 ) -> None:
-    """Not with the first ending, if another generation of the chat goes on."""
-    reader = live(reader_groups, redis_url, chat)
+    """Not with the first ending, if another generation of the chat is active."""
+    reader = start_live_reader(reader_groups, redis_url, chat)
     other = HandwrittenChat(chat.client)
     reader.wait_for(chat.complete())
     assert not reader.ended.is_set()
@@ -57,7 +57,7 @@ def test_until_idle_ends_when_nothing_is_active(
 def test_until_a_generation_ends_with_its_ending(
     reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat
 ) -> None:
-    """Whatever else the chat says before or after it."""
+    """Whatever other events the chat has before or after it."""
     other = HandwrittenChat(chat.client)
     last = other.complete()
     reader = reader_groups.open(redis_url, recheck=NEVER).follow(chat.chat_id, until=chat.generation_id)
@@ -69,28 +69,30 @@ def test_until_a_generation_ends_with_its_ending(
     assert reader.seqs == list(range(1, last + 1))
 
 
-def test_until_forever_goes_on_after_every_ending(
+def test_until_forever_continues_after_every_ending(
     reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat
 ) -> None:
-    """The next generation of the chat is followed, too."""
-    reader = live(reader_groups, redis_url, chat, until="forever")
+    """It follows the chat's next generation, too."""
+    reader = start_live_reader(reader_groups, redis_url, chat, until="forever")
     reader.wait_for(chat.complete())
     reader.wait_for(HandwrittenChat(chat.client).complete())
     assert not reader.ended.is_set()
 
 
-def test_an_erased_chat_is_told_at_once(reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat) -> None:
-    """Those who wait get `ChatNotFound` with the erase, not with the next look."""
-    reader = live(reader_groups, redis_url, chat)
+def test_readers_of_an_erased_chat_are_told_at_once(
+    reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat
+) -> None:
+    """Waiting readers get `ChatNotFound` with the erase, not with the next probe."""
+    reader = start_live_reader(reader_groups, redis_url, chat)
     with spool_for(redis_url) as spool:
         spool.erase(chat.chat_id)
     reader.wait_for_end()
     assert [type(error) for error in reader.errors] == [ChatNotFound]
 
 
-def test_a_chat_that_vanished_is_noticed(reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat) -> None:
-    """Its keys expired, were evicted or deleted by hand, and nothing was published: the next look shows it."""
-    reader = live(reader_groups, redis_url, chat, recheck=0.2)
+def test_a_vanished_chat_is_noticed(reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat) -> None:
+    """Its keys expired, were evicted or deleted by hand, with nothing published: the next probe shows it."""
+    reader = start_live_reader(reader_groups, redis_url, chat, recheck=0.2)
     chat.client.delete(chat.keys.seq, chat.keys.log, chat.keys.head)
     reader.wait_for_end()
     assert [type(error) for error in reader.errors] == [ChatNotFound]
@@ -99,31 +101,29 @@ def test_a_chat_that_vanished_is_noticed(reader_groups: ReaderGroups, redis_url:
 def test_a_chat_whose_active_generation_expired_is_idle(
     reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat
 ) -> None:
-    """Its worker died for good, and its keys have expired: nothing is active any more."""
-    reader = live(reader_groups, redis_url, chat, recheck=0.2)
+    """Its worker died and its keys have expired: nothing is active any more."""
+    reader = start_live_reader(reader_groups, redis_url, chat, recheck=0.2)
     chat.client.delete(chat.keys.head)
     reader.wait_for_end()
     assert reader.errors == []
 
 
-def test_a_generation_that_vanished_is_noticed(
-    reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat
-) -> None:
-    """Whoever waits for its ending is told that it has none."""
-    reader = live(reader_groups, redis_url, chat, recheck=0.2, until=chat.generation_id)
+def test_a_vanished_generation_is_noticed(reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat) -> None:
+    """A reader that waits for its ending learns that there will be none."""
+    reader = start_live_reader(reader_groups, redis_url, chat, recheck=0.2, until=chat.generation_id)
     chat.client.delete(chat.keys.gen(chat.generation_id))
     reader.wait_for_end()
     assert [type(error) for error in reader.errors] == [GenerationNotFound]
 
 
 @pytest.mark.parametrize("value", ["not a number", ["a", "list"]])
-def test_a_counter_that_another_program_wrote_is_told(
+def test_a_foreign_counter_is_reported(
     reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat, value: object
 ) -> None:
-    """Those who read other chats are not concerned, though their reads go together."""
+    """Readers of other chats are not affected, although their reads share round trips."""
     other = HandwrittenChat(chat.client, "other")
     last = other.complete()
-    reader = live(reader_groups, redis_url, chat, recheck=0.2)
+    reader = start_live_reader(reader_groups, redis_url, chat, recheck=0.2)
     chat.client.delete(chat.keys.seq)
     if isinstance(value, str):
         chat.client.set(chat.keys.seq, value, ex=60)
@@ -141,11 +141,11 @@ def test_a_counter_that_another_program_wrote_is_told(
         assert each.seqs == list(range(1, last + 1))
 
 
-def test_a_reader_that_was_slow_for_too_long_is_told_what_it_missed(
+def test_a_reader_that_was_too_slow_gets_cursor_expired(
     reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat
 ) -> None:
-    """What it had not yet read is no longer kept: `CursorExpired`, never a silent skip."""
-    slow = live(reader_groups, redis_url, chat)
+    """What it had not read yet was trimmed: an error, never a silent skip."""
+    slow = start_live_reader(reader_groups, redis_url, chat)
     slow.may_read.clear()
     last = chat.append_each(*(f"{number}" for number in range(2000)))
     chat.client.xtrim(chat.keys.log, maxlen=10, approximate=False)
@@ -157,10 +157,10 @@ def test_a_reader_that_was_slow_for_too_long_is_told_what_it_missed(
     assert (error.requested, error.first, error.last) == (slow.seqs[-1], last - 9, last)
 
 
-def test_what_is_wrong_is_raised_when_the_block_is_entered(
+def test_errors_are_raised_when_the_block_is_entered(
     reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat
 ) -> None:
-    """A chat that is not there, a cursor that cannot be served, a generation that does not exist."""
+    """An unknown chat, a cursor that cannot be served, an unknown generation."""
     group = reader_groups.open(redis_url)
     chat.append("a", "b", "c")
     chat.client.xtrim(chat.keys.log, maxlen=1, approximate=False)

@@ -1,4 +1,4 @@
-"""Whatever happens to frames, and however slow a reader is: it gets every event once and in order."""
+"""A reader gets every event once and in order, however slow it is and whatever happens to frames."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ NEVER = 3600.0
 
 @pytest.fixture
 def chat(client: Redis) -> HandwrittenChat:
-    """Give a chat in which something is active."""
+    """Provide a chat with an active generation."""
     return HandwrittenChat(client)
 
 
-def live(reader_groups: ReaderGroups, url: str, chat: HandwrittenChat, **settings: object) -> BackgroundReader:
-    """Return a reader that waits for what comes next."""
+def start_live_reader(
+    reader_groups: ReaderGroups, url: str, chat: HandwrittenChat, **settings: object
+) -> BackgroundReader:
+    """Start a reader; return it once it follows live."""
     reader = reader_groups.open(url, **{"recheck": NEVER, **settings}).follow(chat.chat_id)
     reader.wait_for(2)
     eventually(lambda: subscriptions(chat.client) == {chat.keys.live: 1})
@@ -39,8 +41,8 @@ def live(reader_groups: ReaderGroups, url: str, chat: HandwrittenChat, **setting
 
 
 def test_a_slow_reader_gets_everything(reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat) -> None:
-    """One that stops for a while reads on from the log; those who write and those who read beside it do not wait."""
-    slow = live(reader_groups, redis_url, chat)
+    """A reader that pauses continues from the log; neither writers nor other readers wait for it."""
+    slow = start_live_reader(reader_groups, redis_url, chat)
     slow.may_read.clear()
     quick = reader_groups.open(redis_url).follow(chat.chat_id)
     quick.wait_for(chat.append_each(*(f"{number}" for number in range(3 * BUFFER_EVENTS))))
@@ -56,8 +58,8 @@ def test_a_slow_reader_gets_everything(reader_groups: ReaderGroups, redis_url: s
 def test_a_slow_reader_of_large_events_gets_everything(
     reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat
 ) -> None:
-    """Few events, but more bytes than a reader may leave lying."""
-    slow = live(reader_groups, redis_url, chat)
+    """There are few events, but more bytes than a reader may buffer."""
+    slow = start_live_reader(reader_groups, redis_url, chat)
     slow.may_read.clear()
     large = "x" * (BUFFER_BYTES // 4)
     for number in range(12):
@@ -67,37 +69,37 @@ def test_a_slow_reader_of_large_events_gets_everything(
     assert [text.rstrip("x") for text in slow.texts[1:]] == [f"{number}" for number in range(12)]
 
 
-def test_a_lost_frame_is_noticed_by_the_next_one(
-    reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat
-) -> None:
-    """A frame that does not follow the last event sends the reader to the log."""
-    reader = live(reader_groups, redis_url, chat)
+def test_the_next_frame_reveals_a_lost_one(reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat) -> None:
+    """A frame that does not continue from the last event sends the reader to the log."""
+    reader = start_live_reader(reader_groups, redis_url, chat)
     chat.append_without_frame("lost", "lost, too")
     reader.wait_for(chat.append("heard"))
     assert reader.texts == ["it hears this live", "lost", "lost, too", "heard"]
 
 
-def test_a_lost_last_frame_costs_seconds(reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat) -> None:
-    """A chat that stays quiet is looked at from time to time."""
-    reader = live(reader_groups, redis_url, chat, recheck=0.2)
+def test_a_lost_last_frame_costs_only_seconds(
+    reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat
+) -> None:
+    """Quiet chats are probed regularly."""
+    reader = start_live_reader(reader_groups, redis_url, chat, recheck=0.2)
     reader.wait_for(chat.append_without_frame("lost"))
     reader.wait_for(chat.append_without_frame("lost again"))
     assert reader.texts == ["it hears this live", "lost", "lost again"]
 
 
 def test_a_lost_ending_ends_the_reader(reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat) -> None:
-    """An ending whose frame nobody heard is found, and the reader is at its end."""
-    reader = live(reader_groups, redis_url, chat, recheck=0.2)
+    """An ending whose frame was lost is found, and the reader ends."""
+    reader = start_live_reader(reader_groups, redis_url, chat, recheck=0.2)
     last = chat.complete_without_frame()
     reader.wait_for_end()
     assert reader.seqs == list(range(1, last + 1))
 
 
-def test_frames_that_come_again_change_nothing(
+def test_repeated_and_invalid_frames_are_ignored(
     reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat
 ) -> None:
-    """Old frames, and messages that are none, are left out."""
-    reader = live(reader_groups, redis_url, chat)
+    """Old frames, and messages that are not frames, change nothing."""
+    reader = start_live_reader(reader_groups, redis_url, chat)
     for message in (b"1 1\n{}", b"3 1\n{}", b"", b"\n", b"x", b"9 x\n{}", b"-4 1\n{}", b"7", b"\xff\xfe 1\n"):
         chat.client.publish(chat.keys.live, message)
     reader.wait_for(chat.append("after that"))
@@ -105,10 +107,10 @@ def test_frames_that_come_again_change_nothing(
     assert reader.errors == []
 
 
-def test_who_joins_while_others_write_misses_nothing(
+def test_readers_that_join_during_writes_miss_nothing(
     reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat
 ) -> None:
-    """Readers that come at any moment of a busy chat see it from its first event to its last."""
+    """Readers that join a busy chat at any moment see it from its first event to its last."""
     group = reader_groups.open(redis_url, recheck=NEVER)
     done = threading.Event()
 
@@ -138,8 +140,8 @@ def test_who_joins_while_others_write_misses_nothing(
 def test_a_corrupt_entry_is_raised_at_its_place(
     reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat
 ) -> None:
-    """From the log as from a frame: what stands before it is given out, and `CorruptLog` names its seq."""
-    reader = live(reader_groups, redis_url, chat)
+    """From the log as from a frame: earlier entries are returned, then `CorruptLog` names the seq."""
+    reader = start_live_reader(reader_groups, redis_url, chat)
     chat.append_raw(b'{"type":"text.delta","generation":"x","text":7}')
     reader.wait_for_end()
     assert reader.seqs == [1, 2, 3]
@@ -149,8 +151,8 @@ def test_a_corrupt_entry_is_raised_at_its_place(
 @pytest.mark.parametrize(
     "raw", [b"", b"[]", b"{}", b'{"type":1}', b"\xff", b'{"type":"text.delta"}', b'{"type":"usage"}']
 )
-def test_the_iterator_goes_on_behind_a_corrupt_entry(redis_url: str, chat: HandwrittenChat, raw: bytes) -> None:
-    """It is not the reader's end: whoever wants to reads what follows."""
+def test_the_iterator_continues_after_a_corrupt_entry(redis_url: str, chat: HandwrittenChat, raw: bytes) -> None:
+    """A corrupt entry is not the reader's end: it can read what follows."""
     chat.append_raw(raw)
     chat.append("behind it")
     chat.complete()
@@ -172,8 +174,8 @@ def test_the_iterator_goes_on_behind_a_corrupt_entry(redis_url: str, chat: Handw
         {"single_connection_client": True},
     ],
 )
-def test_any_client_will_do(redis_url: str, chat: HandwrittenChat, options: dict[str, Any]) -> None:
-    """The hub's connections are of the client's kind, with what a subscription needs."""
+def test_readers_work_with_any_client(redis_url: str, chat: HandwrittenChat, options: dict[str, Any]) -> None:
+    """The hub's connections are of the client's kind, plus what a subscription needs."""
     with Redis.from_url(redis_url, **options) as own, closing(Spool(own)) as spool:
         seen: list[int] = []
         thread = threading.Thread(target=lambda: seen.extend(_seqs(spool, chat)), daemon=True)
@@ -186,7 +188,9 @@ def test_any_client_will_do(redis_url: str, chat: HandwrittenChat, options: dict
 
 
 @pytest.mark.parametrize("options", [{"decode_responses": True}, {"protocol": 2}, {"socket_timeout": None}])
-async def test_any_asyncio_client_will_do(redis_url: str, chat: HandwrittenChat, options: dict[str, Any]) -> None:
+async def test_readers_work_with_any_asyncio_client(
+    redis_url: str, chat: HandwrittenChat, options: dict[str, Any]
+) -> None:
     """The same on an event loop."""
     async with AsyncRedis.from_url(redis_url, **options) as own:
         spool = AsyncSpool(own)

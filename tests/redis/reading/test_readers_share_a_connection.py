@@ -1,4 +1,4 @@
-"""All readers of a process share one subscribed connection, and take little of anybody's pool."""
+"""All readers of a process share one subscribed connection and use little of the client's pool."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from chunkspool import AsyncSpool, Spool
 def test_a_hundred_readers_of_fifty_chats_hold_one_subscribed_connection(
     reader_groups: ReaderGroups, redis_url: str, client: Redis
 ) -> None:
-    """Each chat has one subscription, however many read it, and all get every event live."""
+    """Each chat has one subscription, however many readers it has, and all readers get every event live."""
     chats = [HandwrittenChat(client, f"chat-{number}") for number in range(50)]
     group = reader_groups.open(redis_url)
     readers = [(chat, group.follow(chat.chat_id)) for chat in chats for _ in range(2)]
@@ -37,7 +37,7 @@ def test_a_hundred_readers_of_fifty_chats_hold_one_subscribed_connection(
 def test_the_last_reader_of_a_chat_ends_its_subscription(
     reader_groups: ReaderGroups, redis_url: str, client: Redis
 ) -> None:
-    """One who leaves takes nothing from the others; when all have left, nothing is held any more."""
+    """A reader that leaves takes nothing from the others; when all have left, nothing is held."""
     chat = HandwrittenChat(client)
     group = reader_groups.open(redis_url)
     first, second = group.follow(chat.chat_id), group.follow(chat.chat_id)
@@ -54,8 +54,10 @@ def test_the_last_reader_of_a_chat_ends_its_subscription(
     eventually(lambda: subscribed_connections(client) == 0)
 
 
-def test_who_comes_back_at_once_is_subscribed_again(reader_groups: ReaderGroups, redis_url: str, client: Redis) -> None:
-    """Leaving and coming again in quick turns ends in a subscription that works."""
+def test_a_reader_that_returns_at_once_is_subscribed_again(
+    reader_groups: ReaderGroups, redis_url: str, client: Redis
+) -> None:
+    """Leaving and joining in quick succession ends in a working subscription."""
     chat = HandwrittenChat(client)
     group = reader_groups.open(redis_url)
     for _ in range(20):
@@ -72,7 +74,7 @@ def test_who_comes_back_at_once_is_subscribed_again(reader_groups: ReaderGroups,
 def test_a_chat_at_rest_is_replayed_without_a_subscription(
     reader_groups: ReaderGroups, redis_url: str, client: Redis
 ) -> None:
-    """Where nothing is active, reading until it is idle needs the log and nothing else."""
+    """Where nothing is active, reading until idle needs only the log."""
     chat = HandwrittenChat(client)
     chat.append(*(str(number) for number in range(1200)))
     last = chat.complete()
@@ -84,7 +86,7 @@ def test_a_chat_at_rest_is_replayed_without_a_subscription(
 
 
 def test_tenants_share_the_connection(redis_url: str, client: Redis) -> None:
-    """`for_tenant` gives another tenant's chats, not another connection."""
+    """`for_tenant` gives access to another tenant's chats, not another connection."""
     ours, theirs = HandwrittenChat(client), HandwrittenChat(client, tenant="other")
     with (
         Spool.from_settings(settings_for(redis_url)) as spool,
@@ -104,8 +106,8 @@ def test_tenants_share_the_connection(redis_url: str, client: Redis) -> None:
 
 
 @pytest.mark.parametrize("readers", [1, 30])
-def test_waiting_threads_take_nothing_of_their_clients_pool(redis_url: str, client: Redis, readers: int) -> None:
-    """A client with one single connection serves others while all its readers wait."""
+def test_waiting_threads_take_nothing_from_their_clients_pool(redis_url: str, client: Redis, readers: int) -> None:
+    """A client with a single connection serves others while all its readers wait."""
     chat = HandwrittenChat(client)
     with (
         Redis(connection_pool=BlockingConnectionPool.from_url(redis_url, max_connections=1, timeout=20)) as small,
@@ -131,7 +133,7 @@ def test_waiting_threads_take_nothing_of_their_clients_pool(redis_url: str, clie
 
 
 async def test_a_clients_small_pool_is_enough_for_many_tasks(redis_url: str, client: Redis) -> None:
-    """Reads of fifty readers go together, and wait for their turn instead of running into the pool's limit."""
+    """The reads of fifty readers share round trips and wait their turn instead of exhausting the pool."""
     chat = HandwrittenChat(client)
     chat.append("a")
     last = chat.complete()

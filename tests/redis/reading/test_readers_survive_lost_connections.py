@@ -1,4 +1,4 @@
-"""A lost connection is no reader's error, unless Redis stays away for longer than `read_timeout`."""
+"""A lost connection is no error for a reader, unless Redis stays unreachable for longer than `read_timeout`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NEVER = 3600.0
 
 @pytest.fixture
 def proxy(redis_server: PrivateServer, redis_url: str) -> Iterator[Proxy]:
-    """Give a proxy in front of an empty server: the way of the readers."""
+    """Provide a proxy in front of an empty server, for the readers."""
     assert redis_url == redis_server.url
     with Proxy(redis_server.port) as up:
         yield up
@@ -30,22 +30,22 @@ def proxy(redis_server: PrivateServer, redis_url: str) -> Iterator[Proxy]:
 
 @pytest.fixture
 def chat(client: Redis) -> HandwrittenChat:
-    """Give a chat in which something is active; it is written past the proxy."""
+    """Provide a chat with an active generation, written without the proxy."""
     return HandwrittenChat(client)
 
 
-def demand_live(reader: BackgroundReader, chat: HandwrittenChat) -> None:
-    """Wait until the reader is subscribed and hears what is said."""
+def assert_live(reader: BackgroundReader, chat: HandwrittenChat) -> None:
+    """Wait until the reader is subscribed and receives new events."""
     reader.wait_for(2)
     eventually(lambda: chat.keys.live in subscriptions(chat.client), 20)
     reader.wait_for(chat.append("heard live"))
 
 
 def test_cut_connections_cost_no_event(reader_groups: ReaderGroups, proxy: Proxy, chat: HandwrittenChat) -> None:
-    """Connections that are cut again and again, amid the text, leave no gap and raise nothing."""
+    """Connections that are cut again and again in mid-text cause no gap and no error."""
     readers = [reader_groups.open(proxy.url, recheck=NEVER).follow(chat.chat_id) for _ in range(3)]
     for reader in readers:
-        demand_live(reader, chat)
+        assert_live(reader, chat)
     for _ in range(5):
         chat.append("before the cut")
         proxy.cut()
@@ -57,12 +57,12 @@ def test_cut_connections_cost_no_event(reader_groups: ReaderGroups, proxy: Proxy
         assert reader.seqs == list(range(1, last + 1))
 
 
-def test_what_was_said_while_redis_was_out_of_reach_is_made_up_for(
+def test_events_missed_during_an_outage_are_read_afterwards(
     reader_groups: ReaderGroups, proxy: Proxy, chat: HandwrittenChat
 ) -> None:
-    """Also when nothing is said afterwards: the reader asks as soon as it is connected again."""
+    """Even if nothing new is written: the reader probes as soon as it is connected again."""
     reader = reader_groups.open(proxy.url, recheck=NEVER).follow(chat.chat_id)
-    demand_live(reader, chat)
+    assert_live(reader, chat)
     proxy.refuse()
     last = chat.append("nobody hears", "this")
     proxy.accept()
@@ -72,7 +72,7 @@ def test_what_was_said_while_redis_was_out_of_reach_is_made_up_for(
 
 
 def test_readers_of_many_chats_come_back_together(reader_groups: ReaderGroups, proxy: Proxy, client: Redis) -> None:
-    """All of them are subscribed again over one connection, and all get what they have missed."""
+    """All are subscribed again over one connection and get what they missed."""
     chats = [HandwrittenChat(client, f"chat-{number}") for number in range(200)]
     group = reader_groups.open(proxy.url, recheck=NEVER)
     readers = [group.follow(chat.chat_id) for chat in chats]
@@ -87,21 +87,21 @@ def test_readers_of_many_chats_come_back_together(reader_groups: ReaderGroups, p
 
 
 def test_a_killed_subscription_is_noticed(reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat) -> None:
-    """An administrator's CLIENT KILL hits the subscribed connection only."""
+    """An administrator's CLIENT KILL hits only the subscribed connection."""
     reader = reader_groups.open(redis_url, recheck=NEVER).follow(chat.chat_id)
-    demand_live(reader, chat)
+    assert_live(reader, chat)
     assert chat.client.client_kill_filter(_type="pubsub") == 1
     reader.wait_for(chat.append("who hears this?"))
     assert reader.errors == []
 
 
-def test_a_redis_that_stays_away_is_an_error(reader_groups: ReaderGroups, proxy: Proxy, chat: HandwrittenChat) -> None:
-    """Readers who wait, and readers who are in the middle of the log, are told after `read_timeout`."""
+def test_a_long_outage_is_an_error(reader_groups: ReaderGroups, proxy: Proxy, chat: HandwrittenChat) -> None:
+    """Waiting readers and readers in the middle of the log get the error after `read_timeout`."""
     chat.append_each(*(f"{number}" for number in range(1000)))
     group = reader_groups.open(proxy.url, read_timeout=0.5)
     waiting, replaying = group.follow(chat.chat_id), group.follow(chat.chat_id)
     replaying.may_read.clear()
-    demand_live(waiting, chat)
+    assert_live(waiting, chat)
     proxy.refuse()
     began = time.monotonic()
     replaying.may_read.set()
@@ -113,13 +113,13 @@ def test_a_redis_that_stays_away_is_an_error(reader_groups: ReaderGroups, proxy:
     assert replaying.seqs == list(range(1, len(replaying.entries) + 1))
     proxy.accept()
     late = group.follow(chat.chat_id, after=waiting.seqs[-1] - 1)
-    demand_live(late, chat)
+    assert_live(late, chat)
 
 
-def test_a_reader_that_comes_while_redis_is_away_is_told_at_once(
+def test_a_reader_that_starts_during_an_outage_fails_at_once(
     reader_groups: ReaderGroups, proxy: Proxy, chat: HandwrittenChat
 ) -> None:
-    """Entering the block says so; it does not hang."""
+    """Entering the block raises; it does not hang."""
     group = reader_groups.open(proxy.url, read_timeout=NEVER)
     proxy.refuse()
     reader = group.follow(chat.chat_id)
@@ -127,41 +127,41 @@ def test_a_reader_that_comes_while_redis_is_away_is_told_at_once(
     assert [type(error) for error in reader.errors] == [StoreUnavailable]
 
 
-def test_each_outage_counts_for_itself(reader_groups: ReaderGroups, tmp_path: Path) -> None:
-    """Two that are short are not one that is too long."""
+def test_outages_do_not_add_up(reader_groups: ReaderGroups, tmp_path: Path) -> None:
+    """Two short outages are not one that is too long."""
     with embedded_server(tmp_path) as server, server.client() as client, Proxy(server.port) as proxy:
         chat = HandwrittenChat(client)
         reader = reader_groups.open(proxy.url, read_timeout=4, recheck=NEVER).follow(chat.chat_id)
-        demand_live(reader, chat)
+        assert_live(reader, chat)
         for _ in range(2):
             proxy.refuse()
             time.sleep(2.2)
             proxy.accept()
-            demand_live(reader, chat)
+            assert_live(reader, chat)
         assert reader.errors == []
         reader_groups.close()
 
 
-def test_a_server_that_starts_again_is_followed_on(reader_groups: ReaderGroups, tmp_path: Path) -> None:
-    """Redis restarts with its append-only file: the readers of before go on with what is written after."""
+def test_readers_survive_a_server_restart(reader_groups: ReaderGroups, tmp_path: Path) -> None:
+    """Redis restarts from its append-only file: existing readers receive what is written afterwards."""
     with embedded_server(tmp_path, appendonly=True) as server:
         with server.client() as client:
             chat = HandwrittenChat(client)
             reader = reader_groups.open(server.url, recheck=NEVER).follow(chat.chat_id)
-            demand_live(reader, chat)
+            assert_live(reader, chat)
             server.restart()
             reader.wait_for(HandwrittenChat(client).append("written by a new attempt"))
             assert reader.errors == []
         reader_groups.close()
 
 
-def test_a_frozen_server_is_followed_on(reader_groups: ReaderGroups, tmp_path: Path) -> None:
-    """A server that keeps its connections open and says nothing for a while is no error."""
+def test_readers_survive_a_frozen_server(reader_groups: ReaderGroups, tmp_path: Path) -> None:
+    """A server that keeps its connections open and is silent for a while causes no error."""
     with embedded_server(tmp_path) as server, server.client() as client:
         chat = HandwrittenChat(client)
         group = reader_groups.open(server.url, recheck=0.2)
         reader = group.follow(chat.chat_id)
-        demand_live(reader, chat)
+        assert_live(reader, chat)
         server.pause()
         try:
             time.sleep(1)  # several rounds of looks and pings, none of which is answered
@@ -173,24 +173,26 @@ def test_a_frozen_server_is_followed_on(reader_groups: ReaderGroups, tmp_path: P
 
 
 def test_a_quiet_connection_is_kept(reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat) -> None:
-    """When nothing comes in, Redis is asked for a sign of life; it gives one, and the connection stays."""
+    """When nothing arrives, Redis gets a PING; it answers, and the connection stays."""
     reader = reader_groups.open(redis_url, recheck=0.1).follow(chat.chat_id)
-    demand_live(reader, chat)
+    assert_live(reader, chat)
     before = chat.client.client_list(_type="pubsub")[0]["id"]
-    pings = calls(chat.client, "ping")
-    eventually(lambda: calls(chat.client, "ping") >= pings + 5)
+    pings = count_calls(chat.client, "ping")
+    eventually(lambda: count_calls(chat.client, "ping") >= pings + 5)
     assert [entry["id"] for entry in chat.client.client_list(_type="pubsub")] == [before]
     reader.wait_for(chat.append("live"))
 
 
-def calls(client: Redis, command: str) -> int:
-    """Return how often Redis was asked for it."""
+def count_calls(client: Redis, command: str) -> int:
+    """Return how often a command was called."""
     found = client.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})
     return int(found["calls"])
 
 
-def test_a_refusal_is_told_to_all(reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat) -> None:
-    """A user who may not subscribe is no outage: waiting would not help, so nobody waits."""
+def test_a_rejected_subscription_fails_all_readers(
+    reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat
+) -> None:
+    """A user without permission to subscribe is not an outage: waiting would not help, so nobody waits."""
     chat.client.acl_setuser("reader", enabled=True, nopass=True, categories=["+@all"], keys=["*"], reset_channels=True)
     try:
         group = reader_groups.open(redis_url.replace("redis://", "redis://reader:any@"))
