@@ -1,4 +1,4 @@
-"""A full Redis (maxmemory, noeviction): nothing new is taken, but it is read, stopped, ended and erased as ever."""
+"""A full Redis (maxmemory, noeviction) accepts nothing new, but it can be read, stopped, ended and erased."""
 
 from __future__ import annotations
 
@@ -17,168 +17,179 @@ from chunkspool.errors import StoreFull
 SAID = "Redis is full, so nothing was written; free memory or raise maxmemory"
 
 
-class Memory:
-    """The server's limit."""
+class MemoryLimit:
+    """The server's memory limit."""
 
     def __init__(self, client: Redis) -> None:
-        """Leave it as it is."""
+        """Leave the limit unchanged."""
         self._client = client
 
-    def fill(self) -> None:
-        """Refuse whatever takes memory."""
+    def exhaust(self) -> None:
+        """Let Redis refuse everything that needs memory."""
         self._client.config_set("maxmemory-policy", "noeviction")
         self._client.config_set("maxmemory", 1)
 
-    def free(self) -> None:
-        """Have room again."""
+    def lift(self) -> None:
+        """Make room again."""
         self._client.config_set("maxmemory", 0)
 
 
 @pytest.fixture
-def memory(client: Redis) -> Iterator[Memory]:
-    """Give a server that can be full."""
-    memory = Memory(client)
+def memory(client: Redis) -> Iterator[MemoryLimit]:
+    """Provide a server that can be full."""
+    memory = MemoryLimit(client)
     yield memory
-    memory.free()
+    memory.lift()
 
 
 @pytest.fixture(params=SPOOL_KINDS)
 def any_spool(request: pytest.FixtureRequest, redis_url: str) -> Iterator[BlockingSpool]:
-    """Give both faces; their producers do not try for long."""
+    """Provide a spool of each kind whose producers retry only briefly."""
     with open_spool(request.param, redis_url, write_timeout=0.5, lease=0.6) as any_spool:
         yield any_spool
 
 
 @pytest.fixture
-def queued(any_spool: BlockingSpool) -> Generation:
-    """Give a generation that no worker has taken."""
+def queued_generation(any_spool: BlockingSpool) -> Generation:
+    """Provide a generation that no worker has claimed."""
     made: Generation = any_spool.enqueue(CHAT, "hello", request_id="mine")
     return made
 
 
-def seen(client: Redis, made: Generation, index: bytes) -> None:
+def wait_for_event(client: Redis, made: Generation, index: bytes) -> None:
     """Wait until the attempt's event number `index` is in the log."""
     eventually(lambda: generation_field(client, made.generation_id, "index") == index)
 
 
-def test_nothing_new_is_taken(any_spool: BlockingSpool, queued: Generation, memory: Memory, client: Redis) -> None:
-    """Enqueue and claim are refused, and leave no trace: there is no ghost when there is room again."""
-    memory.fill()
+def test_nothing_new_is_accepted(
+    any_spool: BlockingSpool, queued_generation: Generation, memory: MemoryLimit, client: Redis
+) -> None:
+    """Enqueue and claim are rejected without a trace: no ghost appears once there is room again."""
+    memory.exhaust()
     before = contents_of(client)
     for refused in (
         lambda: any_spool.enqueue("other", "hello"),
         lambda: any_spool.enqueue(CHAT, "hello", on_active="allow", request_id="other"),
-        lambda: any_spool.run_producer(CHAT, queued.generation_id, repr),
+        lambda: any_spool.run_producer(CHAT, queued_generation.generation_id, repr),
     ):
         with pytest.raises(StoreFull, match=SAID):
             refused()
     assert contents_of(client) == before
-    memory.free()
-    assert any_spool.run_producer(CHAT, queued.generation_id, lambda out: out.text("hi")).state == "completed"
+    memory.lift()
+    assert (
+        any_spool.run_producer(CHAT, queued_generation.generation_id, lambda out: out.text("hi")).state == "completed"
+    )
 
 
-def test_readers_go_on(any_spool: BlockingSpool, queued: Generation, memory: Memory) -> None:
-    """What is there is read, from any cursor, by every call that reads."""
+def test_readers_continue(any_spool: BlockingSpool, queued_generation: Generation, memory: MemoryLimit) -> None:
+    """Existing events can be read, from any cursor, by every call that reads."""
     any_spool.stop(CHAT)
-    memory.fill()
+    memory.exhaust()
     types = ["generation.queued", "generation.stopped"]
     assert [entry.type for entry in any_spool.read(CHAT)] == types
     assert [entry.type for entry in any_spool.follow(CHAT)] == types
-    assert [entry.type for entry in any_spool.follow(CHAT, 1, until=queued.generation_id)] == types[1:]
+    assert [entry.type for entry in any_spool.follow(CHAT, 1, until=queued_generation.generation_id)] == types[1:]
     assert any_spool.status(CHAT).last == 2
     assert any_spool.snapshot(CHAT).answers[0].state == "stopped"
 
 
 @pytest.mark.parametrize("how", ["chat", "one", "revoke"])
-def test_what_waits_is_stopped(
-    any_spool: BlockingSpool, queued: Generation, memory: Memory, client: Redis, how: str
+def test_a_queued_generation_can_be_stopped(
+    any_spool: BlockingSpool, queued_generation: Generation, memory: MemoryLimit, client: Redis, how: str
 ) -> None:
-    """Also by a revoke. It takes a few bytes that were not to be had, and ends what would take many."""
-    memory.fill()
+    """Also by a revoke. It needs a few bytes that are not available, and frees many."""
+    memory.exhaust()
     if how == "revoke":
-        assert any_spool.revoke(queued.generation_id).outcome == "stopped"
+        assert any_spool.revoke(queued_generation.generation_id).outcome == "stopped"
     else:
-        (stop,) = any_spool.stop(CHAT, queued.generation_id if how == "one" else None)
+        (stop,) = any_spool.stop(CHAT, queued_generation.generation_id if how == "one" else None)
         assert stop.outcome == "stopped"
-    assert types_of(log_of(client), queued.generation_id) == ["generation.queued", "generation.stopped"]
+    assert types_of(log_of(client), queued_generation.generation_id) == ["generation.queued", "generation.stopped"]
     assert any_spool.status(CHAT).active == ()
 
 
-def test_what_runs_is_stopped(any_spool: BlockingSpool, queued: Generation, memory: Memory, client: Redis) -> None:
-    """Also if it has said something that Redis would not take: that is written before the ending."""
+def test_a_running_generation_can_be_stopped(
+    any_spool: BlockingSpool, queued_generation: Generation, memory: MemoryLimit, client: Redis
+) -> None:
+    """Also with text that Redis would not accept: it is written before the ending."""
 
     def say(out: Producer) -> None:
         out.text("be")
-        seen(client, queued, b"1")
-        memory.fill()
+        wait_for_event(client, queued_generation, b"1")
+        memory.exhaust()
         out.text("fore")
-        stops.append(stop_in_its_own_thread(any_spool))
+        stops.append(stop_from_another_spool(any_spool))
         eventually(lambda: out._outbox.interruption)  # noqa: SLF001 - the model is silent: nothing else tells
 
     stops: list[str] = []
-    out = any_spool.run_producer(CHAT, queued.generation_id, say)
+    out = any_spool.run_producer(CHAT, queued_generation.generation_id, say)
     assert (stops, out.state) == (["stopping"], "stopped")
-    assert text_of(log_of(client), queued.generation_id) == "before"
-    assert ending_of(log_of(client), queued.generation_id)["type"] == "generation.stopped"
+    assert text_of(log_of(client), queued_generation.generation_id) == "before"
+    assert ending_of(log_of(client), queued_generation.generation_id)["type"] == "generation.stopped"
 
 
-def stop_in_its_own_thread(any_spool: BlockingSpool) -> str:
-    """Stop by a spool of the sync face: the async one's loop is busy with the producer."""
+def stop_from_another_spool(any_spool: BlockingSpool) -> str:
+    """Stop with a sync spool, since the async one's loop is busy with the producer."""
     with open_spool("sync", any_spool.settings.log.redis_url) as other:
         (stop,) = other.stop(CHAT)
     return str(stop.outcome)
 
 
-def test_a_producer_hears_of_it(any_spool: BlockingSpool, queued: Generation, memory: Memory, client: Redis) -> None:
-    """After write_timeout its model is closed, and its readers get generation.failed instead of waiting."""
+def test_a_producer_fails_after_write_timeout(
+    any_spool: BlockingSpool, queued_generation: Generation, memory: MemoryLimit, client: Redis
+) -> None:
+    """Its model call is closed, and its readers get generation.failed instead of waiting."""
 
     def say(out: Producer) -> None:
         out.text("before")
-        seen(client, queued, b"1")
-        memory.fill()
+        wait_for_event(client, queued_generation, b"1")
+        memory.exhaust()
         out.text("lost")
         eventually(lambda: out._outbox.interruption)  # noqa: SLF001 - as above
         out.text("never said")
 
     with pytest.raises(StoreFull, match=SAID):
-        any_spool.run_producer(CHAT, queued.generation_id, say)
+        any_spool.run_producer(CHAT, queued_generation.generation_id, say)
     log = log_of(client)
-    assert text_of(log, queued.generation_id) == "before"
-    ending = ending_of(log, queued.generation_id)
+    assert text_of(log, queued_generation.generation_id) == "before"
+    ending = ending_of(log, queued_generation.generation_id)
     assert (ending["type"], ending["code"], ending["retryable"]) == ("generation.failed", "store_unavailable", True)
     assert any_spool.status(CHAT).active == ()
 
 
-def test_a_producer_that_leaves_writes_its_ending(
-    any_spool: BlockingSpool, queued: Generation, memory: Memory, client: Redis
+def test_leaving_the_block_writes_the_ending(
+    any_spool: BlockingSpool, queued_generation: Generation, memory: MemoryLimit, client: Redis
 ) -> None:
-    """The last words come with the ending, and are taken with it."""
+    """The last text goes with the ending and is accepted with it."""
 
     def say(out: Producer) -> None:
         out.text("be")
-        seen(client, queued, b"1")
-        memory.fill()
+        wait_for_event(client, queued_generation, b"1")
+        memory.exhaust()
         out.text("fore")
 
-    assert any_spool.run_producer(CHAT, queued.generation_id, say).state in {"completed", "failed"}
-    assert ending_of(log_of(client), queued.generation_id)["type"] in {"generation.completed", "generation.failed"}
+    assert any_spool.run_producer(CHAT, queued_generation.generation_id, say).state in {"completed", "failed"}
+    assert ending_of(log_of(client), queued_generation.generation_id)["type"] in {
+        "generation.completed",
+        "generation.failed",
+    }
     assert any_spool.status(CHAT).active == ()
 
 
-def test_room_in_time_and_nothing_is_lost(redis_url: str, memory: Memory, client: Redis) -> None:
-    """What Redis would not take is sent again, once."""
+def test_nothing_is_lost_if_there_is_room_in_time(redis_url: str, memory: MemoryLimit, client: Redis) -> None:
+    """Rejected text is sent again, once."""
     with open_spool("sync", redis_url, write_timeout=30) as any_spool:
         made = any_spool.enqueue(CHAT, "hello")
 
         def say(out: Producer) -> None:
             out.text("a")
-            seen(client, made, b"1")
-            memory.fill()
+            wait_for_event(client, made, b"1")
+            memory.exhaust()
             for piece in "bcde":
                 out.text(piece)
             eventually(lambda: out._outbox.trouble)  # noqa: SLF001 - until it was refused once
-            memory.free()
-            seen(client, made, b"2")
+            memory.lift()
+            wait_for_event(client, made, b"2")
             out.text("f")
 
         assert any_spool.run_producer(CHAT, made.generation_id, say).state == "completed"
@@ -186,16 +197,16 @@ def test_room_in_time_and_nothing_is_lost(redis_url: str, memory: Memory, client
 
 
 def test_a_silent_producer_keeps_its_lease(
-    any_spool: BlockingSpool, queued: Generation, memory: Memory, client: Redis
+    any_spool: BlockingSpool, queued_generation: Generation, memory: MemoryLimit, client: Redis
 ) -> None:
-    """Heartbeats take no memory, so nobody else claims what is alive."""
+    """Heartbeats need no memory, so nobody else can claim a live generation."""
 
     def say(_out: Producer) -> None:
-        memory.fill()
-        lease = lease_of(client, queued)
-        eventually(lambda: lease_of(client, queued) > lease + 2000 * any_spool.settings.log.lease)
+        memory.exhaust()
+        lease = lease_of(client, queued_generation)
+        eventually(lambda: lease_of(client, queued_generation) > lease + 2000 * any_spool.settings.log.lease)
 
-    assert any_spool.run_producer(CHAT, queued.generation_id, say).state == "completed"
+    assert any_spool.run_producer(CHAT, queued_generation.generation_id, say).state == "completed"
 
 
 def lease_of(client: Redis, made: Generation) -> int:
@@ -206,13 +217,13 @@ def lease_of(client: Redis, made: Generation) -> int:
 @pytest.mark.parametrize("life", [lambda _face, _made: None, lambda any_spool, _made: any_spool.stop(CHAT)])
 def test_erase_makes_room(
     any_spool: BlockingSpool,
-    queued: Generation,
-    memory: Memory,
+    queued_generation: Generation,
+    memory: MemoryLimit,
     client: Redis,
     life: Callable[[BlockingSpool, Generation], object],
 ) -> None:
     """No byte of the chat remains."""
-    life(any_spool, queued)
-    memory.fill()
+    life(any_spool, queued_generation)
+    memory.exhaust()
     any_spool.erase(CHAT)
-    assert not [key for key in keys_of(client) if CHAT in key or queued.generation_id in key]
+    assert not [key for key in keys_of(client) if CHAT in key or queued_generation.generation_id in key]

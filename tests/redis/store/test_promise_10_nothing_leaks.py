@@ -1,4 +1,4 @@
-"""Promise 10, nothing leaks: every key has a TTL, and what has expired or was erased is gone to the last byte."""
+"""Promise 10, nothing leaks: every key has a TTL, and expired or erased data is gone to the last byte."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ PROMPT, ANSWER, OWNER, REQUEST = "the-prompt", "the-answer", "the-owner", "the-r
 
 @pytest.fixture(params=SPOOL_KINDS)
 def any_spool(request: pytest.FixtureRequest, redis_url: str) -> Iterator[BlockingSpool]:
-    """Give both faces."""
+    """Provide a spool of each kind."""
     with open_spool(request.param, redis_url, ttl=TTL, lease=0.3, max_attempts=1) as any_spool:
         yield any_spool
 
 
-def enqueued(any_spool: BlockingSpool, **options: object) -> Generation:
-    """Enqueue with something in every place that an enqueue has."""
+def enqueue_everything(any_spool: BlockingSpool, **options: object) -> Generation:
+    """Enqueue with a value for every option."""
     made: Generation = any_spool.enqueue(CHAT, PROMPT, request_id=REQUEST, owner=OWNER, **options)
     return made
 
 
-def completed(any_spool: BlockingSpool, _client: Redis) -> None:
+def complete(any_spool: BlockingSpool, _client: Redis) -> None:
     """Answer."""
-    made = enqueued(any_spool)
+    made = enqueue_everything(any_spool)
     any_spool.run_producer(CHAT, made.generation_id, lambda out: (out.text(ANSWER), out.data("a", 1)))
 
 
-def failed(any_spool: BlockingSpool, _client: Redis) -> None:
-    """Begin to answer, then fail."""
-    made = enqueued(any_spool)
+def fail_halfway(any_spool: BlockingSpool, _client: Redis) -> None:
+    """Start to answer, then fail."""
+    made = enqueue_everything(any_spool)
 
     def fail(out: Producer) -> None:
         out.text(ANSWER)
@@ -64,15 +64,15 @@ def failed(any_spool: BlockingSpool, _client: Redis) -> None:
         any_spool.run_producer(CHAT, made.generation_id, fail)
 
 
-def stopped(any_spool: BlockingSpool, _client: Redis) -> None:
-    """Stop what waits."""
-    enqueued(any_spool)
+def stop_queued(any_spool: BlockingSpool, _client: Redis) -> None:
+    """Stop a queued generation."""
+    enqueue_everything(any_spool)
     any_spool.stop(CHAT, reason="enough")
 
 
-def stopped_while_running(any_spool: BlockingSpool, client: Redis) -> None:
-    """Stop what runs."""
-    made = enqueued(any_spool)
+def stop_running(any_spool: BlockingSpool, client: Redis) -> None:
+    """Stop a running generation."""
+    made = enqueue_everything(any_spool)
 
     def say(out: Producer) -> None:
         out.text(ANSWER)
@@ -83,83 +83,85 @@ def stopped_while_running(any_spool: BlockingSpool, client: Redis) -> None:
     assert any_spool.run_producer(CHAT, made.generation_id, say).state == "stopped"
 
 
-def replaced(any_spool: BlockingSpool, _client: Redis) -> None:
-    """Put another one in its place."""
-    enqueued(any_spool)
+def replace_active(any_spool: BlockingSpool, _client: Redis) -> None:
+    """Replace the active generation."""
+    enqueue_everything(any_spool)
     any_spool.enqueue(CHAT, PROMPT, on_active="replace", owner=OWNER)
 
 
-def refused(any_spool: BlockingSpool, client: Redis) -> None:
-    """Find the chat busy; the refused request leaves nothing at all."""
-    enqueued(any_spool)
+def get_rejected(any_spool: BlockingSpool, client: Redis) -> None:
+    """Find the chat busy; the rejected request leaves nothing at all."""
+    enqueue_everything(any_spool)
     before = contents_of(client)
     with pytest.raises(ChatBusy):
         any_spool.enqueue(CHAT, PROMPT, request_id="another")
     assert contents_of(client) == before
 
 
-def repeated(any_spool: BlockingSpool, client: Redis) -> None:
-    """Ask the same again, while it waits and after it was answered."""
-    completed(any_spool, client)
-    assert enqueued(any_spool) == enqueued(any_spool)
+def repeat_request(any_spool: BlockingSpool, client: Redis) -> None:
+    """Repeat the same request, while it is queued and after it was answered."""
+    complete(any_spool, client)
+    assert enqueue_everything(any_spool) == enqueue_everything(any_spool)
 
 
-def beside_each_other(any_spool: BlockingSpool, _client: Redis) -> None:
-    """Two at once, of which one is stopped and one runs on."""
-    first = enqueued(any_spool)
+def run_two_at_once(any_spool: BlockingSpool, _client: Redis) -> None:
+    """Run two at once: one is stopped, the other continues."""
+    first = enqueue_everything(any_spool)
     any_spool.enqueue(CHAT, PROMPT, on_active="allow")
     any_spool.stop(CHAT, first.generation_id)
 
 
-def never_handed_over(any_spool: BlockingSpool, _client: Redis) -> None:
-    """Have no broker."""
+def fail_to_publish(any_spool: BlockingSpool, _client: Redis) -> None:
+    """Enqueue without a broker."""
     broker = f"redis://{LOOPBACK}:{free_port()}/0"
     with (
         open_spool("sync", any_spool.settings.log.redis_url, broker_url=broker, ttl=TTL) as other,
         pytest.raises(EnqueueFailed),
     ):
-        enqueued(other)
+        enqueue_everything(other)
 
 
-def dead(any_spool: BlockingSpool, client: Redis) -> None:
+def die(any_spool: BlockingSpool, client: Redis) -> None:
     """Be claimed by a worker that dies."""
-    claim_and_die(client, enqueued(any_spool).generation_id, 60)
+    claim_and_die(client, enqueue_everything(any_spool).generation_id, 60)
 
 
-def given_up(any_spool: BlockingSpool, client: Redis) -> None:
+def exceed_max_attempts(any_spool: BlockingSpool, client: Redis) -> None:
     """Be claimed once too often."""
-    made = enqueued(any_spool)
+    made = enqueue_everything(any_spool)
     claim_and_die(client, made.generation_id, 0.001)
     with pytest.raises(NotClaimed):
         any_spool.run_producer(CHAT, made.generation_id, repr, wait=5)
 
 
 LIVES = [
-    completed,
-    failed,
-    stopped,
-    stopped_while_running,
-    replaced,
-    refused,
-    repeated,
-    beside_each_other,
-    never_handed_over,
-    dead,
-    given_up,
+    complete,
+    fail_halfway,
+    stop_queued,
+    stop_running,
+    replace_active,
+    get_rejected,
+    repeat_request,
+    run_two_at_once,
+    fail_to_publish,
+    die,
+    exceed_max_attempts,
 ]
-Life = Callable[[BlockingSpool, Redis], None]
+Scenario = Callable[[BlockingSpool, Redis], None]
 
 
 def ttls_of(client: Redis) -> dict[str, int]:
-    """Return the seconds that each key of the project has left."""
+    """Return the remaining seconds of each key of the project."""
     return {name: int(client.ttl(name)) for name in keys_of(client)}
 
 
 @pytest.mark.parametrize("life", LIVES)
-def test_every_key_has_a_ttl_and_goes_with_an_erase(any_spool: BlockingSpool, client: Redis, life: Life) -> None:
-    """However a generation lived: `ttl` for the chat, a week more for what tells a late reader that it is late.
+def test_every_key_has_a_ttl_and_is_removed_by_an_erase(
+    any_spool: BlockingSpool, client: Redis, life: Scenario
+) -> None:
+    """In every scenario: `ttl` for the chat, a week more for the keys that tell a late reader it is late.
 
-    After the erase no byte is left of prompt, answer, owner, request and ids, save the ids in the queue.
+    An erase leaves no byte of prompt, answer, owner, request and ids, except the ids in the queue.
     """
     life(any_spool, client)
     generations = [one.generation_id for one in any_spool.status(CHAT).generations]
@@ -179,9 +181,9 @@ def test_every_key_has_a_ttl_and_goes_with_an_erase(any_spool: BlockingSpool, cl
     any_spool.erase(CHAT)
 
 
-def test_a_message_of_an_erased_chat_is_worth_nothing(any_spool: BlockingSpool, client: Redis) -> None:
-    """The worker that gets it later finds no generation and makes none."""
-    made = enqueued(any_spool)
+def test_a_message_of_an_erased_chat_does_nothing(any_spool: BlockingSpool, client: Redis) -> None:
+    """The worker that gets it later finds no generation and creates none."""
+    made = enqueue_everything(any_spool)
     any_spool.erase(CHAT)
     with pytest.raises(ChunkspoolError, match="or no longer has it"):
         any_spool.run_producer(CHAT, made.generation_id, repr)
@@ -189,9 +191,9 @@ def test_a_message_of_an_erased_chat_is_worth_nothing(any_spool: BlockingSpool, 
     assert keys_containing(client, CHAT) == ["chunkspool"]
 
 
-def test_a_chat_is_erased_while_it_is_written(any_spool: BlockingSpool, client: Redis) -> None:
-    """The writer is told, and what it still says is not written."""
-    made = enqueued(any_spool)
+def test_a_chat_can_be_erased_while_it_is_written(any_spool: BlockingSpool, client: Redis) -> None:
+    """The writer gets an error, and what it writes afterwards is not stored."""
+    made = enqueue_everything(any_spool)
 
     def say(out: Producer) -> None:
         out.text(ANSWER)
@@ -206,8 +208,8 @@ def test_a_chat_is_erased_while_it_is_written(any_spool: BlockingSpool, client: 
     assert keys_containing(client, ANSWER) == []
 
 
-def test_a_chat_is_erased_while_it_is_enqueued_to_and_written(redis_url: str, client: Redis) -> None:
-    """Whoever is faster: when all have gone and it is erased once more, nothing is left of anybody."""
+def test_a_chat_can_be_erased_during_enqueues_and_writes(redis_url: str, client: Redis) -> None:
+    """Whoever is faster: once all are done and it is erased again, nothing is left."""
     over = threading.Event()
 
     def ask(spool: Spool) -> int:
@@ -239,8 +241,10 @@ def test_a_chat_is_erased_while_it_is_enqueued_to_and_written(redis_url: str, cl
     assert [name for name in keys_containing(client, CHAT) if name.startswith("cs:")] == []
 
 
-def test_an_enqueue_that_an_erase_overtakes(redis_url: str, client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Erased between its two steps, it leaves a message that is worth nothing, and no key."""
+def test_an_enqueue_interrupted_by_an_erase_leaves_no_key(
+    redis_url: str, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Erased between its two steps, it leaves a message that does nothing."""
 
     def erase_first(dispatcher: Dispatcher, *generation: str) -> None:
         with spool_for(redis_url) as other:
@@ -255,10 +259,10 @@ def test_an_enqueue_that_an_erase_overtakes(redis_url: str, client: Redis, monke
     assert keys_containing(client, PROMPT) == []
 
 
-def test_what_has_expired_is_gone(redis_url: str, client: Redis) -> None:
-    """After `ttl` seconds prompt and answer are nowhere; a late reader is told, and the chat goes on counting."""
+def test_expired_data_is_gone(redis_url: str, client: Redis) -> None:
+    """After `ttl` seconds prompt and answer are gone; a late reader gets an error, and the chat continues its seqs."""
     with open_spool("sync", redis_url, ttl=1) as any_spool:
-        completed(any_spool, client)
+        complete(any_spool, client)
         last = any_spool.status(CHAT).last
         eventually(lambda: not keys_containing(client, PROMPT) and not keys_containing(client, ANSWER))
         assert set(keys_of(client)) <= {KEYS.seq, KEYS.head, "cs:{index}:unfinished"}
@@ -267,14 +271,14 @@ def test_what_has_expired_is_gone(redis_url: str, client: Redis) -> None:
             any_spool.read(CHAT)
         assert (expired.value.first, expired.value.last) == (last + 1, last)
         assert (any_spool.status(CHAT).generations, any_spool.snapshot(CHAT).answers) == ((), ())
-        made = enqueued(any_spool)
+        made = enqueue_everything(any_spool)
         assert made.after == last
         assert [entry.seq for entry in any_spool.read(CHAT, last)] == [last + 1]
 
 
-def test_what_nobody_ran_expires_too(any_spool: BlockingSpool, client: Redis) -> None:
-    """It does not count as active any more: no reader waits for it, and the chat is not busy with it."""
-    enqueued(any_spool, ttl=1)
+def test_a_generation_that_never_ran_expires_too(any_spool: BlockingSpool, client: Redis) -> None:
+    """It no longer counts as active: no reader waits for it, and the chat is not busy."""
+    enqueue_everything(any_spool, ttl=1)
     eventually(lambda: not keys_containing(client, PROMPT))
     assert any_spool.status(CHAT).active == ()
     assert any_spool.follow(CHAT, 1) == []
@@ -282,8 +286,8 @@ def test_what_nobody_ran_expires_too(any_spool: BlockingSpool, client: Redis) ->
 
 
 def test_of_two_ttls_the_longer_counts(any_spool: BlockingSpool, client: Redis) -> None:
-    """A short-lived generation does not take the log from under another, nor hide it from an erase."""
-    long = enqueued(any_spool)
+    """A short-lived generation neither removes the log under another one nor hides it from an erase."""
+    long = enqueue_everything(any_spool)
     short = any_spool.enqueue(CHAT, PROMPT, on_active="allow", ttl=1)
     any_spool.run_producer(CHAT, short.generation_id, lambda out: out.text("short"))
     eventually(lambda: not client.exists(KEYS.gen(short.generation_id)))
@@ -299,8 +303,8 @@ def test_of_two_ttls_the_longer_counts(any_spool: BlockingSpool, client: Redis) 
     assert keys_containing(client, PROMPT) == []
 
 
-def test_a_long_life_keeps_what_it_writes(redis_url: str, client: Redis) -> None:
-    """A generation that talks for longer than its ttl keeps its chat alive with every word."""
+def test_a_generation_that_outlives_its_ttl_keeps_its_chat(redis_url: str, client: Redis) -> None:
+    """Every write keeps the chat alive."""
     with spool_for(redis_url, ttl=1, lease=0.3) as spool:
         made = spool.enqueue(CHAT, PROMPT)
         began = client.time()[0]
@@ -317,8 +321,8 @@ def _said(client: Redis, out: Producer, generation_id: str) -> bool:
     return True
 
 
-def test_settings_with_a_ttl_of_nothing_are_refused() -> None:
-    """Nothing is kept for ever, and nothing for no time."""
+def test_a_ttl_of_zero_is_rejected() -> None:
+    """Nothing is kept forever, and nothing for no time."""
     for ttl in (0, 0.5, float("inf")):
         with pytest.raises(ChunkspoolError, match="CHUNKSPOOL_TTL"):
             settings_for("redis://host", ttl=ttl)

@@ -1,4 +1,4 @@
-"""The checker on logs that a real server holds."""
+"""The chaos checker works on logs from a real server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PIECES = [f"<1.{number}>" for number in range(1200)]
 
 
 def test_a_real_log_has_no_violation_until_one_is_planted(redis_url: str, client: Redis) -> None:
-    """More than one page of it: what the producer said is what the checker reads."""
+    """The log spans more than one page: the checker reads what the producer wrote."""
     with spool_for(redis_url) as spool:
         generation = spool.enqueue(CHAT, "hello")
         with spool.produce(CHAT, generation.generation_id) as out:

@@ -1,4 +1,4 @@
-"""Keys of a chat that another program has overwritten: `CorruptLog`, whatever is called, and nothing is made worse."""
+"""A chat's keys overwritten by another program: `CorruptLog` from every call, and nothing gets worse."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ COUNTERS = ["abc", "-5", "1.5", "007", "", "99999999999999999999", str(2**60)]
 
 @pytest.fixture(params=SPOOL_KINDS)
 def any_spool(request: pytest.FixtureRequest, redis_url: str) -> Iterator[BlockingSpool]:
-    """Give both faces."""
+    """Provide a spool of each kind."""
     with open_spool(request.param, redis_url, read_timeout=1) as any_spool:
         yield any_spool
 
 
 @pytest.fixture
-def queued(any_spool: BlockingSpool) -> Generation:
-    """Give a generation that no worker has taken."""
+def queued_generation(any_spool: BlockingSpool) -> Generation:
+    """Provide a generation that no worker has claimed."""
     made: Generation = any_spool.enqueue(CHAT, "hello", request_id="mine")
     return made
 
 
-def name_of(key: str, made: Generation) -> str:
-    """Return the whole name of one of a chat's keys."""
+def full_key(key: str, made: Generation) -> str:
+    """Return the full name of one of the chat's keys."""
     named = {
         "gen": KEYS.gen(made.generation_id),
         "request": KEYS.request("mine"),
@@ -68,7 +68,7 @@ def name_of(key: str, made: Generation) -> str:
 
 
 def overwrite(client: Redis, name: str, value: str | None = None) -> None:
-    """Put a string, or a list, where something else was."""
+    """Replace a key's value with a string or a list."""
     client.delete(name)
     if value is None:
         client.rpush(name, "not", "ours")
@@ -77,8 +77,8 @@ def overwrite(client: Redis, name: str, value: str | None = None) -> None:
     client.expire(name, 60)
 
 
-def demand_corrupt(any_spool: BlockingSpool, client: Redis, made: Generation, calls: tuple[str, ...]) -> None:
-    """Fail unless each call says that another program was there, and leaves all as it is."""
+def assert_corrupt(any_spool: BlockingSpool, client: Redis, made: Generation, calls: tuple[str, ...]) -> None:
+    """Fail unless each call reports the foreign value and changes nothing."""
     before = contents_of(client)
     for call in calls:
         with pytest.raises(CorruptLog, match="another program") as told:
@@ -88,49 +88,57 @@ def demand_corrupt(any_spool: BlockingSpool, client: Redis, made: Generation, ca
 
 
 @pytest.mark.parametrize("key", TOUCHING)
-def test_a_key_of_another_type(any_spool: BlockingSpool, client: Redis, queued: Generation, key: str) -> None:
-    """Each call that touches it tells so; those that do not touch it are not disturbed."""
-    overwrite(client, name_of(key, queued))
-    demand_corrupt(any_spool, client, queued, TOUCHING[key])
+def test_a_key_of_another_type_is_reported(
+    any_spool: BlockingSpool, client: Redis, queued_generation: Generation, key: str
+) -> None:
+    """Every call that uses the key reports it; other calls are not affected."""
+    overwrite(client, full_key(key, queued_generation))
+    assert_corrupt(any_spool, client, queued_generation, TOUCHING[key])
 
 
-def test_a_counter_that_does_not_count(any_spool: BlockingSpool, client: Redis, queued: Generation) -> None:
-    """A string it is, but no seq: nothing is numbered by it."""
+def test_a_counter_that_is_no_number_is_reported(
+    any_spool: BlockingSpool, client: Redis, queued_generation: Generation
+) -> None:
+    """It is a string but not a seq: nothing gets a seq from it."""
     for value in COUNTERS:
         overwrite(client, KEYS.seq, value)
-        demand_corrupt(any_spool, client, queued, ("enqueue", "replace", "stop one", "produce"))
+        assert_corrupt(any_spool, client, queued_generation, ("enqueue", "replace", "stop one", "produce"))
     for value in ("abc", "1.5", ""):
         overwrite(client, KEYS.seq, value)
-        demand_corrupt(any_spool, client, queued, ("read", "subscribe", "status", "snapshot", "erase"))
+        assert_corrupt(any_spool, client, queued_generation, ("read", "subscribe", "status", "snapshot", "erase"))
 
 
-def test_a_place_that_is_none(any_spool: BlockingSpool, client: Redis, queued: Generation) -> None:
-    """A string that names no chat."""
+def test_an_invalid_place_is_reported(any_spool: BlockingSpool, client: Redis, queued_generation: Generation) -> None:
+    """It is a string that names no chat."""
     for value in ("one", "one two three"):
-        overwrite(client, place_of(queued.generation_id), value)
-        demand_corrupt(any_spool, client, queued, ("revoke",))
+        overwrite(client, place_of(queued_generation.generation_id), value)
+        assert_corrupt(any_spool, client, queued_generation, ("revoke",))
 
 
 @pytest.mark.parametrize("key", ["seq", "log", "gen"])
-def test_a_producer_hears_of_it(any_spool: BlockingSpool, client: Redis, queued: Generation, key: str) -> None:
-    """At once, for trying again would not help; and the counter does not run on without the log."""
+def test_a_producer_fails_at_once(
+    any_spool: BlockingSpool, client: Redis, queued_generation: Generation, key: str
+) -> None:
+    """A retry would not help, and the counter does not run on without the log."""
 
     def say(out: Producer) -> None:
         out.text("before")
-        eventually(lambda: generation_field(client, queued.generation_id, "index") == b"1")
-        overwrite(client, name_of(key, queued))
+        eventually(lambda: generation_field(client, queued_generation.generation_id, "index") == b"1")
+        overwrite(client, full_key(key, queued_generation))
         out.text("after")
         eventually(lambda: out._outbox.interruption)  # noqa: SLF001 - the model is silent: nothing else tells
         out.text("never said")
 
     with pytest.raises(CorruptLog, match="another program"):
-        any_spool.run_producer(CHAT, queued.generation_id, say)
+        any_spool.run_producer(CHAT, queued_generation.generation_id, say)
     if key != "seq":
         assert client.get(KEYS.seq) == b"3"
 
 
-def test_a_log_that_is_ahead_of_its_counter(any_spool: BlockingSpool, client: Redis, queued: Generation) -> None:
-    """An older counter under a newer log: no seq is given twice, and none is left out by trying."""
+def test_a_log_ahead_of_its_counter_is_reported(
+    any_spool: BlockingSpool, client: Redis, queued_generation: Generation
+) -> None:
+    """An older counter with a newer log: no seq is assigned twice, and retries skip none."""
     client.xadd(KEYS.log, {"e": "{}"}, id="7-0")
-    demand_corrupt(any_spool, client, queued, ("stop one", "produce", "allow"))
+    assert_corrupt(any_spool, client, queued_generation, ("stop one", "produce", "allow"))
     assert client.get(KEYS.seq) == b"1"
