@@ -1,4 +1,4 @@
-"""What becomes of a test whose server is not installed here."""
+"""What happens to a test whose server is not installed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 
 def skip_missing(reason: object) -> NoReturn:
-    """Skip the test, with the reason; in CI, where everything is installed, a skip would hide what was not tested."""
+    """Skip the test with the reason; in CI, where everything is installed, fail instead."""
     if os.environ.get("CI"):
         pytest.fail(str(reason))
     pytest.skip(str(reason))

@@ -15,7 +15,7 @@ from end_to_end.chaos.plan import FaultKind, FaultPlan, Plan
 from end_to_end.chaos.traffic import Traffic
 from end_to_end.chaos.verdict import Verdict, judge
 from end_to_end.chaos.workers import ChaosWorkers
-from support.checker.raw_log import raw_chat
+from support.checker.raw_log import read_raw_chat
 from support.models.paced_model_process import ModelProcess
 from support.servers.redis_server import PrivateServer
 
@@ -106,8 +106,10 @@ def run(plan: Plan, binary: Binary, folder: Path, report_progress: Callable[[str
         _calm_down(traffic, workers, report_progress)
         seen = traffic.close()
         with server.client() as client:
-            chats = [raw_chat(client, chat) for chat in sorted({question.plan.chat for question in seen.questions})]
-        calls = model.calls()
+            chats = [
+                read_raw_chat(client, chat) for chat in sorted({question.plan.chat for question in seen.questions})
+            ]
+        calls = model.fetch_calls()
         verdict = judge(chats, seen, calls, injector.faults, workers.unexpected_exits)
         return Outcome(
             plan,

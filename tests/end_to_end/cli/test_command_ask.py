@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, KEYS, ending_of, generation_field, log_of
+from support.chats.logs import CHAT, KEYS, ending_of, read_generation_field, read_log
 from support.chats.spools import claim_and_die
 from support.processes.command import ONE_SERVER, RunningCommand, Terminal, error_line, run
 from support.waiting import eventually
@@ -116,7 +116,7 @@ def test_json_lines_are_those_of_the_generation(redis_url: str, client: Redis, s
     events = [json.loads(line) for line in lines.splitlines()]
     assert {event["generation"] for event in events} == {mine}
     assert [event["seq"] for event in events] == [
-        line.seq for line in log_of(client) if line.event["generation"] == mine
+        line.seq for line in read_log(client) if line.event["generation"] == mine
     ]
     assert events[-1]["type"] == "generation.completed"
 
@@ -128,7 +128,7 @@ def test_the_same_request_id_shows_the_same_generation(redis_url: str, client: R
         out.text("Because.")
     again = run(redis_url, "ask", CHAT, "Why?", "--request-id", "r1")
     assert (again.returncode, again.stdout) == (0, "Because.\n")
-    assert len([line for line in log_of(client) if line.type == "generation.queued"]) == 1
+    assert len([line for line in read_log(client) if line.type == "generation.queued"]) == 1
 
 
 def test_a_busy_chat_is_said_and_can_be_replaced(redis_url: str, client: Redis, spool: Spool) -> None:
@@ -140,7 +140,7 @@ def test_a_busy_chat_is_said_and_can_be_replaced(redis_url: str, client: Redis, 
         with spool.produce(CHAT, asked(client)) as out:
             out.text("fine")
         assert ask.wait()[:2] == (0, "fine\n")
-    assert ending_of(log_of(client), first.generation_id)["by"] == "replace"
+    assert ending_of(read_log(client), first.generation_id)["by"] == "replace"
 
 
 def test_the_prompt_may_come_from_standard_input(redis_url: str, client: Redis) -> None:
@@ -164,7 +164,7 @@ def test_a_broker_that_is_away_is_one(redis_url: str, client: Redis) -> None:
     done = run(redis_url, "ask", CHAT, "x", own={"CHUNKSPOOL_BROKER_URL": NOBODY})
     assert done.returncode == 1
     assert "was not handed to a worker" in error_line(done)
-    assert log_of(client)[-1].event["code"] == "enqueue_failed"
+    assert read_log(client)[-1].event["code"] == "enqueue_failed"
 
 
 def test_ctrl_c_without_a_terminal_leaves(redis_url: str, client: Redis) -> None:
@@ -176,7 +176,7 @@ def test_ctrl_c_without_a_terminal_leaves(redis_url: str, client: Redis) -> None
         code, answer, told = ask.wait()
     assert (code, answer) == (130, "")
     assert told.strip() == f"· left; the generation goes on: chunkspool tail {CHAT} --after 1 --follow"
-    assert generation_field(client, generation, "stop") is None
+    assert read_generation_field(client, generation, "stop") is None
 
 
 def test_ctrl_c_in_a_terminal_can_stop(redis_url: str, client: Redis, spool: Spool) -> None:
@@ -189,9 +189,9 @@ def test_ctrl_c_in_a_terminal_can_stop(redis_url: str, client: Redis, spool: Spo
             out.text("two ")
             eventually(lambda: spool.read(CHAT)[-1].raw.endswith(b'"two "}'))
             ask.type("s\n")
-            eventually(lambda: generation_field(client, out.generation_id, "stop"))
+            eventually(lambda: read_generation_field(client, out.generation_id, "stop"))
         assert ask.wait() == 3
-    assert ending_of(log_of(client), out.generation_id)["by"] == "user"
+    assert ending_of(read_log(client), out.generation_id)["by"] == "user"
     assert ask.seen.count("one ") == ask.seen.count("two ") == 1
     assert "· stopped by user" in ask.seen
     assert ask.seen.count("Stop the generation") == 1
@@ -209,7 +209,7 @@ def test_ctrl_c_in_a_terminal_can_leave(redis_url: str, client: Redis, spool: Sp
         out.text("two")
     assert "chunkspool tail chat --after 3 --follow" in ask.seen
     assert "Traceback" not in ask.seen
-    assert ending_of(log_of(client), out.generation_id)["type"] == "generation.completed"
+    assert ending_of(read_log(client), out.generation_id)["type"] == "generation.completed"
 
 
 def test_a_second_ctrl_c_leaves_while_the_stop_is_awaited(redis_url: str, client: Redis) -> None:
@@ -221,7 +221,7 @@ def test_a_second_ctrl_c_leaves_while_the_stop_is_awaited(redis_url: str, client
         ask.type("\x03")
         ask.wait_for_text("to stop, Enter to leave")
         ask.type("s\n")
-        eventually(lambda: generation_field(client, generation, "stop"))
+        eventually(lambda: read_generation_field(client, generation, "stop"))
         ask.type("\x03")
         assert ask.wait() == 130
     assert "Traceback" not in ask.seen

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, ending_of, log_of
+from support.chats.logs import CHAT, ending_of, read_log
 from support.chats.spools import claim_and_die
 from support.processes.command import ONE_SERVER, Terminal, error_line, run
 
@@ -30,7 +30,7 @@ def test_a_stop_says_what_it_did(redis_url: str, client: Redis, spool: Spool, as
     """Promise 5: queued ends at once; running is asked to; ended is no error; each is said. The reason is kept."""
     done = run(redis_url, "stop", CHAT, "--reason", "enough")
     assert (done.returncode, done.stdout) == (0, f"{asked.generation_id}  stopped\n")
-    assert ending_of(log_of(client), asked.generation_id)["reason"] == "enough"
+    assert ending_of(read_log(client), asked.generation_id)["reason"] == "enough"
     assert run(redis_url, "stop", CHAT, asked.generation_id).stdout == f"{asked.generation_id}  ended\n"
     nothing = run(redis_url, "stop", CHAT)
     assert nothing.returncode == 0

@@ -30,7 +30,7 @@ async def test_llama_cpp_answers(llama: LlamaServer) -> None:
 async def test_llmock_answers(llmock_server: LlmockServer) -> None:
     """The whole text, and usage although nobody asked for it in params."""
     text = "Rayleigh scattering: \u2028 the short waves are scattered most."
-    llmock_server.behave({"type": "reply", "text": text})
+    llmock_server.queue_behaviours({"type": "reply", "text": text})
     async with provider_for(llmock_server.base_url) as provider:
         *texts, finish, usage = await collect_deltas(provider, model_request())
     assert (text_of(texts), finish, type(usage)) == (text, Finish("stop"), Usage)
@@ -41,7 +41,7 @@ async def test_llmock_calls_a_tool(llmock_server: LlmockServer) -> None:
     arguments = {"type": "object", "properties": {"place": {"type": "string"}}}
     tool = {"type": "function", "function": {"name": "weather", "parameters": arguments}}
     call = {"name": "weather", "arguments": {"place": "a town whose name needs more than one piece"}}
-    llmock_server.behave({"type": "reply", "tool_calls": [call]})
+    llmock_server.queue_behaviours({"type": "reply", "tool_calls": [call]})
     async with provider_for(llmock_server.base_url) as provider:
         made, finish, _ = await collect_deltas(provider, model_request(tools=[tool]))
     assert isinstance(made, ToolCall)

@@ -127,6 +127,6 @@ async def test_llama_cpp_stops_computing(llama: LlamaServer) -> None:
     """What the closed connection is for."""
     async with provider_for(llama.base_url) as provider:
         async with listening(provider) as task:
-            await until(lambda: llama.busy() == 1)
+            await until(lambda: llama.count_busy_slots() == 1)
             task.cancel()
-        await until(lambda: llama.busy() == 0)
+        await until(lambda: llama.count_busy_slots() == 0)

@@ -221,7 +221,7 @@ FAULTS: list[tuple[dict[str, Any], Code]] = [
 @pytest.mark.parametrize(("fault", "code"), FAULTS)
 async def test_what_llmock_breaks_is_a_failure(llmock_server: LlmockServer, fault: dict[str, Any], code: Code) -> None:
     """Each of the faults of a server that nobody here wrote; half an answer never passes for a whole one."""
-    llmock_server.behave({"type": "reply", "text": "one two three four five six"}, fault)
+    llmock_server.queue_behaviours({"type": "reply", "text": "one two three four five six"}, fault)
     async with provider_for(llmock_server.base_url, first_token_timeout=0.5, idle_timeout=0.5) as provider:
         error, before = await collect_failure(provider, model_request())
     assert error.code == code

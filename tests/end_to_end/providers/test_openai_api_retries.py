@@ -73,7 +73,7 @@ async def test_llmock_finds_nothing_against_the_retries(
     ]
     async with provider_for(llmock_server.base_url) as provider:
         for fail in fails:
-            llmock_server.behave(fail, {"type": "delay", "seconds": 0.3})
+            llmock_server.queue_behaviours(fail, {"type": "delay", "seconds": 0.3})
             if fail["status"] == 400:
                 await collect_failure(provider, model_request())
             else:

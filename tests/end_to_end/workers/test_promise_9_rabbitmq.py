@@ -15,8 +15,8 @@ from support.checker.paced_answers import (
     ask,
     assert_promises_kept,
     calls_of,
-    log_of_generation,
     paced_params,
+    read_log_of_generation,
     start_generation,
     wait_for_attempt,
 )
@@ -89,7 +89,7 @@ def test_the_main_job(
     worker.app.control.revoke(revoked.generation_id)
     assert answer_of(follow(spool, "whole")).text.count("<") == 5
     assert answer_of(follow(spool, "revoked")).state == "stopped"
-    assert ending_of(log_of_generation(client, revoked), revoked.generation_id)["by"] == "revoke"
+    assert ending_of(read_log_of_generation(client, revoked), revoked.generation_id)["by"] == "revoke"
     assert_promises_kept(client, paced_model, revoked, stopped_by="revoke")
     assert_promises_kept(client, paced_model, whole)
     eventually(lambda: queue_is_empty(worker.app, queue))

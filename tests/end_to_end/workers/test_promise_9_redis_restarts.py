@@ -14,8 +14,8 @@ from support.checker.paced_answers import (
     ask,
     assert_promises_kept,
     calls_of,
-    log_of_generation,
     paced_params,
+    read_log_of_generation,
     start_generation,
     start_reading,
 )
@@ -39,9 +39,9 @@ def redis_server(durable_server: PrivateServer) -> PrivateServer:
 
 def demand_growth(client: Redis, asked: list[Generation]) -> None:
     """Wait until something more has been said in each generation."""
-    before = [len(log_of_generation(client, one)) for one in asked]
+    before = [len(read_log_of_generation(client, one)) for one in asked]
     eventually(
-        lambda: all(len(log_of_generation(client, one)) > had for one, had in zip(asked, before, strict=True)), 30
+        lambda: all(len(read_log_of_generation(client, one)) > had for one, had in zip(asked, before, strict=True)), 30
     )
 
 

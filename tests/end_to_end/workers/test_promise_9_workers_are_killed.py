@@ -17,8 +17,8 @@ from support.chats.logs import ENDINGS, text_of, types_of
 from support.checker.paced_answers import (
     assert_promises_kept,
     calls_of,
-    log_of_generation,
     paced_params,
+    read_log_of_generation,
     start_generation,
     start_reading,
     wait_for_attempt,
@@ -94,7 +94,7 @@ def test_the_scripted_provider_continues(start_worker: StartWorker, spool: Spool
     entries = follow(spool, "chat")
     assert (
         answer_of(entries).text
-        == text_of(log_of_generation(client, asked), asked.generation_id)
+        == text_of(read_log_of_generation(client, asked), asked.generation_id)
         == "".join(w["text"] for w in words)
     )
 
@@ -105,7 +105,7 @@ def killed_in_mid_answer(workers: dict[str, CeleryTestWorker], spool: Spool, cli
         asked = start_generation(spool, f"chat-{words}", {"max_tokens": words, "temperature": 0})
         for worker in workers.values():
             worker.kill("SIGSTOP")
-        ended = log_of_generation(client, asked)[-1].type in ENDINGS
+        ended = read_log_of_generation(client, asked)[-1].type in ENDINGS
         for worker in workers.values():
             worker.kill("SIGKILL" if asked.generation_id in worker.logs() and not ended else "SIGCONT")
         if not ended:
@@ -120,7 +120,7 @@ def test_a_real_model_continues(start_worker: StartWorker, spool: Spool, client:
     assert wait_for_attempt(client, asked, 2, BOUND)["continues"] is True
     answer = answer_of(follow(spool, asked.chat_id))
     assert (answer.state, answer.attempt) == ("completed", 2)
-    assert answer.text == text_of(log_of_generation(client, asked), asked.generation_id)
+    assert answer.text == text_of(read_log_of_generation(client, asked), asked.generation_id)
     assert re.fullmatch(r"( w\d+)+", answer.text)
     assert answer.text.count(" ") > words
 
@@ -146,7 +146,9 @@ def test_a_poison_prompt_does_not_loop(start_worker: StartWorker, spool: Spool, 
     asked = spool.enqueue("chat", deadly_provider.POISON)
     answer = answer_of(follow(spool, "chat"))
     assert (answer.state, answer.error_code, answer.attempt) == ("failed", "too_many_attempts", 3)
-    said = [kind for kind in types_of(log_of_generation(client, asked), asked.generation_id) if kind != "text.delta"]
+    said = [
+        kind for kind in types_of(read_log_of_generation(client, asked), asked.generation_id) if kind != "text.delta"
+    ]
     assert said == ["generation.queued", *["generation.started"] * 3, "generation.failed"]
     spool.enqueue("other", "harmless")
     assert answer_of(follow(spool, "other")).text == "word"

@@ -12,7 +12,7 @@ import pytest
 from redis import Redis
 from support.chats.logs import CHAT
 from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, open_spool
-from support.servers.contents import contents_of
+from support.servers.contents import read_contents
 
 from chunkspool.errors import (
     ChunkspoolError,
@@ -71,13 +71,13 @@ def any_spool(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Blocki
 
 def assert_rejected(client: Redis, kind: type[ChunkspoolError], said: str, call: Callable[[], object]) -> None:
     """Fail unless `call` raises `kind` with a short message containing `said`, and changes nothing in Redis."""
-    before = contents_of(client)
+    before = read_contents(client)
     with pytest.raises(kind) as refused:
         call()
     assert type(refused.value) is kind
     assert said in str(refused.value)
     assert len(str(refused.value)) < 400
-    assert contents_of(client) == before
+    assert read_contents(client) == before
 
 
 PROMPTS = {

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from celery import Celery
 from redis import Redis
-from support.chats.logs import CHAT, KEYS, ending_of, log_of, types_of
+from support.chats.logs import CHAT, KEYS, ending_of, read_log, types_of
 from support.chats.spools import async_spool_for, claim_and_die, settings_for, spool_for
 from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, open_spool
 from support.servers.non_redis_servers import silent_server
@@ -53,7 +53,7 @@ def fail(_self: Dispatcher, _tenant: str, chat_id: str, generation_id: str) -> N
 def assert_no_ghost(any_spool: BlockingSpool, client: Redis, failed: EnqueueFailed) -> None:
     """Fail unless the generation has ended, the chat is free and the request can be repeated."""
     assert SECRET not in str(failed)
-    log = log_of(client)
+    log = read_log(client)
     assert types_of(log, failed.generation_id) == NOT_HANDED_OVER
     ending = ending_of(log, failed.generation_id)
     assert (ending["code"], ending["retryable"]) == ("enqueue_failed", True)
@@ -102,7 +102,7 @@ def test_a_hanging_broker_of_a_passed_in_app_fails_the_enqueue_in_time(redis_url
             spool.enqueue(CHAT, "hello")
         assert time.monotonic() - began < BOUND
         spool._store.client.close()  # noqa: SLF001 - a client that is passed in stays its owner's to close
-    assert [line.type for line in log_of(client)] == NOT_HANDED_OVER
+    assert [line.type for line in read_log(client)] == NOT_HANDED_OVER
 
 
 def test_an_invalid_broker_url_is_reported_without_its_password(kind: str, redis_url: str, client: Redis) -> None:
@@ -130,7 +130,7 @@ def test_a_message_that_arrived_despite_the_error_is_no_failure(
         made = any_spool.enqueue(CHAT, "hello", request_id="mine")
         assert any_spool.status(CHAT).active == (made.generation_id,)
         assert any_spool.enqueue(CHAT, "hello", request_id="mine") == made
-    assert types_of(log_of(client), made.generation_id) == ["generation.queued", "generation.started"]
+    assert types_of(read_log(client), made.generation_id) == ["generation.queued", "generation.started"]
 
 
 def test_losing_redis_and_the_broker_together_is_reported(
@@ -152,7 +152,7 @@ def test_losing_redis_and_the_broker_together_is_reported(
         made = any_spool.enqueue(CHAT, "hello", request_id="mine")
         assert made.generation_id == failed.value.generation_id
     assert client.llen(QUEUE) == 1
-    assert types_of(log_of(client), made.generation_id) == ["generation.queued"]
+    assert types_of(read_log(client), made.generation_id) == ["generation.queued"]
 
 
 def test_a_slow_failure_does_not_undo_a_repeated_request(
@@ -192,7 +192,7 @@ async def test_an_enqueue_cancelled_anywhere_is_complete_or_undone(redis_url: st
             cancelled = task.cancel()
             await asyncio.wait({task})
             assert task.cancelled() is cancelled
-        queued, messages = log_of(client), client.llen(QUEUE)
+        queued, messages = read_log(client), client.llen(QUEUE)
         assert [line.type for line in queued] == ["generation.queued"] * len(queued)
         assert messages == len(queued)
     assert messages > 0
@@ -219,4 +219,4 @@ async def test_an_enqueue_cancelled_while_publishing_is_finished(
             await task
         go_on.set()
     assert client.llen(QUEUE) == there
-    assert [line.type for line in log_of(client)] == (["generation.queued"] if there else NOT_HANDED_OVER)
+    assert [line.type for line in read_log(client)] == (["generation.queued"] if there else NOT_HANDED_OVER)

@@ -7,7 +7,7 @@ from threading import Barrier
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, ending_of, generation_field, log_of, of_generation, text_of, types_of
+from support.chats.logs import CHAT, ending_of, of_generation, read_generation_field, read_log, text_of, types_of
 from support.chats.spools import async_spool_for, claim_and_die, spool_for
 from support.waiting import eventually
 
@@ -29,13 +29,13 @@ def test_a_live_attempts_generation_cannot_be_claimed(redis_url: str, client: Re
     with spool_for(redis_url, lease=3) as spool:
         generation = spool.enqueue(CHAT, "hello")
         with spool.produce(CHAT, generation.generation_id) as out:
-            lease = generation_field(client, generation.generation_id, "lease")
-            eventually(lambda: generation_field(client, generation.generation_id, "lease") != lease)
+            lease = read_generation_field(client, generation.generation_id, "lease")
+            eventually(lambda: read_generation_field(client, generation.generation_id, "lease") != lease)
             with pytest.raises(NotClaimed) as refused:
                 claim_and_complete(spool, generation.generation_id)
             assert refused.value.outcome == "held"
             out.text("mine")
-    log = log_of(client)
+    log = read_log(client)
     assert text_of(log, generation.generation_id) == "mine"
     assert len([line for line in log if line.type == "generation.started"]) == 1
 
@@ -57,7 +57,7 @@ def test_of_twenty_simultaneous_claims_one_succeeds(spool: Spool, client: Redis)
         outcomes = list(pool.map(attempt, range(20)))
     assert outcomes.count("claimed") == 1
     assert set(outcomes) <= {"claimed", "held", "ended"}
-    assert types_of(log_of(client), generation.generation_id) == ENDED
+    assert types_of(read_log(client), generation.generation_id) == ENDED
 
 
 def test_wait_waits_for_the_end_of_the_lease(spool: Spool, client: Redis) -> None:
@@ -65,7 +65,7 @@ def test_wait_waits_for_the_end_of_the_lease(spool: Spool, client: Redis) -> Non
     generation = spool.enqueue(CHAT, "hello")
     claim_and_die(client, generation.generation_id, LEASE)
     assert claim_and_complete(spool, generation.generation_id, wait=10) == 2
-    events = of_generation(log_of(client), generation.generation_id)
+    events = of_generation(read_log(client), generation.generation_id)
     assert [line.event.get("attempt") for line in events] == [None, 1, 2, None]
 
 
@@ -117,7 +117,7 @@ def test_too_many_attempts_end_as_failed(redis_url: str, client: Redis) -> None:
             claim_and_complete(spool, generation.generation_id)
         assert again.value.outcome == "ended"
         assert spool.status(CHAT).active == ()
-    ending = ending_of(log_of(client), generation.generation_id)
+    ending = ending_of(read_log(client), generation.generation_id)
     assert (ending["type"], ending["code"], ending["retryable"]) == ("generation.failed", "too_many_attempts", True)
 
 
@@ -129,7 +129,7 @@ def claim_and_die_after_the_lease(client: Redis, generation_id: str) -> int:
 
 def _lease_is_over(client: Redis, generation_id: str) -> bool:
     seconds, microseconds = client.time()
-    return int(generation_field(client, generation_id, "lease") or 0) < seconds * 1000 + microseconds // 1000
+    return int(read_generation_field(client, generation_id, "lease") or 0) < seconds * 1000 + microseconds // 1000
 
 
 @pytest.mark.parametrize("how", ["completed", "failed", "stopped"])
@@ -143,11 +143,11 @@ def test_an_ended_generation_cannot_be_claimed(spool: Spool, client: Redis, how:
     else:
         with pytest.raises(KeyError), spool.produce(CHAT, generation.generation_id):
             raise KeyError
-    log = log_of(client)
+    log = read_log(client)
     with pytest.raises(NotClaimed) as refused:
         claim_and_complete(spool, generation.generation_id, wait=10)
     assert refused.value.outcome == "ended"
-    assert log_of(client) == log
+    assert read_log(client) == log
     assert ending_of(log, generation.generation_id)["type"] == f"generation.{how}"
 
 
@@ -166,5 +166,5 @@ def test_every_attempt_gets_the_same_request(spool: Spool, client: Redis) -> Non
     with spool.produce(CHAT, generation.generation_id, wait=10) as out:
         assert out.request.messages == ({"role": "user", "content": "hello"},)
         assert (out.request.model, out.request.params) == ("m", {"seed": 1})
-    started = [line.event for line in log_of(client) if line.type == "generation.started"]
+    started = [line.event for line in read_log(client) if line.type == "generation.started"]
     assert [(event["attempt"], event["model"]) for event in started] == [(1, "m"), (2, "m")]

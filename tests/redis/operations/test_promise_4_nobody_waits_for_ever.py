@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, KEYS, ending_of, log_of, types_of
+from support.chats.logs import CHAT, KEYS, ending_of, read_log, types_of
 from support.chats.spools import claim_and_die, spool_for
 from support.waiting import eventually
 
@@ -40,7 +40,7 @@ def test_a_generation_whose_message_is_nowhere_fails_as_lost(spool: Spool, clien
     """It was queued and the broker lost its data: its reader gets an ending, and the status says why."""
     asked = spool.enqueue(CHAT, "x")
     assert sweep_until_found(spool, queue_is_empty=True) == (asked.generation_id,)
-    log = log_of(client)
+    log = read_log(client)
     assert types_of(log, asked.generation_id) == ["generation.queued", "generation.failed"]
     assert ending_of(log, asked.generation_id)["code"] == "lost"
     assert [one.state for one in spool.status(CHAT).generations] == ["lost"]
@@ -54,7 +54,7 @@ def test_a_dead_attempt_that_nobody_takes_over_fails_as_lost(spool: Spool, clien
     claim_and_die(client, asked.generation_id, lease=0.05)
     assert eventually(lambda: spool.status(CHAT).generations[0].state == "stalled")
     assert sweep_until_found(spool, queue_is_empty=True) == (asked.generation_id,)
-    assert ending_of(log_of(client), asked.generation_id)["code"] == "lost"
+    assert ending_of(read_log(client), asked.generation_id)["code"] == "lost"
 
 
 def test_a_generation_in_a_long_queue_is_not_lost(spool: Spool) -> None:
@@ -93,7 +93,7 @@ def test_a_lost_generation_ends_with_its_requested_stop(spool: Spool, client: Re
     spool.stop(CHAT, reason="enough")
     client.hset(KEYS.gen(asked.generation_id), "lease", 1)
     eventually(lambda: spool.sweep(queue_is_empty=True) or not spool.status(CHAT).active)
-    assert ending_of(log_of(client), asked.generation_id)["reason"] == "enough"
+    assert ending_of(read_log(client), asked.generation_id)["reason"] == "enough"
 
 
 def test_ended_and_erased_generations_leave_the_index(spool: Spool, client: Redis) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, ending_of, log_of, types_of
+from support.chats.logs import CHAT, ending_of, read_log, types_of
 from support.chats.spools import async_spool_for
 
 from chunkspool import Spool
@@ -19,8 +19,8 @@ def test_a_queued_generation_ends_at_once(spool: Spool, client: Redis) -> None:
     assert outcomes == ["stopped", "ended"]
     with pytest.raises(NotClaimed), spool.produce(CHAT, asked.generation_id):
         pass
-    assert types_of(log_of(client), asked.generation_id) == ["generation.queued", "generation.stopped"]
-    assert ending_of(log_of(client), asked.generation_id)["by"] == "revoke"
+    assert types_of(read_log(client), asked.generation_id) == ["generation.queued", "generation.stopped"]
+    assert ending_of(read_log(client), asked.generation_id)["by"] == "revoke"
 
 
 def test_a_running_generation_is_asked_to_stop(spool: Spool, client: Redis) -> None:
@@ -32,7 +32,7 @@ def test_a_running_generation_is_asked_to_stop(spool: Spool, client: Redis) -> N
     assert stop is not None
     assert stop.outcome == "stopping"
     assert out.state == "stopped"
-    assert ending_of(log_of(client), asked.generation_id)["by"] == "revoke"
+    assert ending_of(read_log(client), asked.generation_id)["by"] == "revoke"
 
 
 async def test_a_generation_of_any_tenant_is_found(redis_url: str, client: Redis) -> None:
@@ -41,7 +41,7 @@ async def test_a_generation_of_any_tenant_is_found(redis_url: str, client: Redis
         asked = await spool.for_tenant("acme").enqueue(CHAT, "hello")
         stop = await spool.revoke(asked.generation_id)
     assert stop is not None
-    assert ending_of(log_of(client, ChatKeys("acme", CHAT)), asked.generation_id)["by"] == "revoke"
+    assert ending_of(read_log(client, ChatKeys("acme", CHAT)), asked.generation_id)["by"] == "revoke"
 
 
 def test_unknown_and_erased_generations_are_told_apart(spool: Spool) -> None:

@@ -10,7 +10,7 @@ from threading import Barrier, Event
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, ending_of, log_of, text_of, types_of
+from support.chats.logs import CHAT, ending_of, read_log, text_of, types_of
 from support.chats.spools import async_spool_for, claim_and_die
 from support.waiting import eventually
 
@@ -23,12 +23,12 @@ ROUNDS = 30
 
 def wait_until_in_log(client: Redis, generation_id: str, text: str) -> None:
     """Wait until the text is in the log."""
-    eventually(lambda: text in text_of(log_of(client), generation_id))
+    eventually(lambda: text in text_of(read_log(client), generation_id))
 
 
 def assert_stopped(client: Redis, generation_id: str, by: str = "user", reason: str | None = None) -> None:
     """Fail unless this stop is the generation's only ending and its last event."""
-    assert ending_of(log_of(client), generation_id) == {
+    assert ending_of(read_log(client), generation_id) == {
         "type": "generation.stopped",
         "generation": generation_id,
         "by": by,
@@ -46,7 +46,7 @@ def test_a_queued_generation_ends_at_once(spool: Spool, client: Redis) -> None:
     with pytest.raises(NotClaimed) as refused, spool.produce(CHAT, generation.generation_id):
         pass
     assert refused.value.outcome == "ended"
-    assert types_of(log_of(client), generation.generation_id) == ["generation.queued", "generation.stopped"]
+    assert types_of(read_log(client), generation.generation_id) == ["generation.queued", "generation.stopped"]
     assert spool.status(CHAT).active == ()
     assert spool.enqueue(CHAT, "again").after == 2, "the chat is free for the next one"
 
@@ -77,7 +77,7 @@ def test_a_stop_while_text_flows(spool: Spool, client: Redis) -> None:
     assert closed
     assert out.state == "stopped"
     assert_stopped(client, generation.generation_id, reason="enough")
-    assert text_of(log_of(client), generation.generation_id).startswith("before")
+    assert text_of(read_log(client), generation.generation_id).startswith("before")
 
 
 async def model_that_falls_silent(connection: dict[str, bool]) -> AsyncIterator[str]:
@@ -111,7 +111,7 @@ async def test_a_stop_while_the_model_is_silent(redis_url: str, client: Redis) -
     assert connection == {"open": False}
     assert (out.state, task.cancelling()) == ("stopped", 0)
     assert_stopped(client, generation.generation_id)
-    assert text_of(log_of(client), generation.generation_id) == "before"
+    assert text_of(read_log(client), generation.generation_id) == "before"
 
 
 def test_a_stop_is_acknowledged_by_an_event(spool: Spool) -> None:
@@ -161,7 +161,7 @@ def test_twenty_simultaneous_stops_are_one_stop(spool: Spool, client: Redis) -> 
         stops = pool.map(lambda reason: spool.stop(CHAT, generation.generation_id, reason=reason), reasons)
         assert {stop.outcome for (stop,) in stops} <= {"stopping", "ended"}
         eventually(lambda: out.text("more"))
-    assert ending_of(log_of(client), generation.generation_id)["reason"] in reasons
+    assert ending_of(read_log(client), generation.generation_id)["reason"] in reasons
 
 
 def test_a_stop_during_the_claim_has_one_outcome(spool: Spool, client: Redis) -> None:
@@ -209,7 +209,7 @@ def test_a_stop_without_a_generation_stops_all_active_ones(spool: Spool, client:
         eventually(lambda: out.text("more"))
     for one in (running, queued):
         assert_stopped(client, one.generation_id, reason="all")
-    assert ending_of(log_of(client), done.generation_id)["type"] == "generation.completed"
+    assert ending_of(read_log(client), done.generation_id)["type"] == "generation.completed"
     assert spool.status("other").active == (elsewhere.generation_id,)
     assert spool.stop(CHAT) == ()
 
@@ -223,7 +223,7 @@ def test_only_the_requested_generation_is_stopped(spool: Spool, client: Redis) -
             eventually(lambda: out.text("more"))
         other.text("unharmed")
     assert (out.state, other.state) == ("stopped", "completed")
-    assert text_of(log_of(client), two.generation_id) == "unharmed"
+    assert text_of(read_log(client), two.generation_id) == "unharmed"
 
 
 def test_unknown_chats_and_generations_cannot_be_stopped(spool: Spool) -> None:
@@ -296,7 +296,7 @@ async def test_a_task_that_is_cancelled_as_well_stays_cancelled(redis_url: str, 
     async with async_spool_for(redis_url) as spool:
         generation = await spool.enqueue(CHAT, "hello")
         task = asyncio.ensure_future(produce())
-        await asyncio.to_thread(eventually, lambda: len(log_of(client)) == 2)
+        await asyncio.to_thread(eventually, lambda: len(read_log(client)) == 2)
         await spool.stop(CHAT, generation.generation_id)
         await asyncio.wait_for(hears.wait(), 30)
         task.cancel()

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Iterator
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, KEYS, log_of, of_generation, text_of
+from support.chats.logs import CHAT, KEYS, of_generation, read_log, text_of
 from support.chats.spools import async_spool_for, claim_and_die, spool_for
 
 from chunkspool import Answer, Spool, fold
@@ -56,7 +56,7 @@ def test_the_next_attempt_gets_the_text_and_continues(spool: Spool, client: Redi
     with spool.produce(CHAT, asked.generation_id, wait=5) as out:
         assert (out.attempt, out.request.prefix) == (2, EARLIER)
         out.text("lighthouse.")
-    log = log_of(client)
+    log = read_log(client)
     starts = [line.event for line in of_generation(log, asked.generation_id) if line.type == "generation.started"]
     assert [(start["attempt"], start["continues"]) for start in starts] == [(1, False), (2, True)]
     assert text_of(log, asked.generation_id) == "The keeper of the lighthouse."
@@ -164,7 +164,7 @@ async def test_a_model_that_refuses_to_continue_restarts_visibly(redis_url: str,
         write_and_die(client, asked.generation_id, text(asked.generation_id))
         assert await attempt.generate(spool, model, CHAT, asked.generation_id) == "completed"
     assert model.prefixes == [EARLIER, ""]
-    starts = [line.event for line in log_of(client) if line.type == "generation.started"]
+    starts = [line.event for line in read_log(client) if line.type == "generation.started"]
     assert [(start["attempt"], start["continues"]) for start in starts] == [(1, False), (2, True), (2, False)]
     folded = fold(entry.event for entry in Spool(client).read(CHAT))
     assert folded[0].text == "anew"

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, KEYS, ending_of, generation_field, log_of, of_generation, text_of
+from support.chats.logs import CHAT, KEYS, ending_of, of_generation, read_generation_field, read_log, text_of
 from support.chats.spools import async_spool_for, claim_and_die, spool_for
 from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, open_spool
-from support.servers.contents import keys_containing
+from support.servers.contents import find_keys_containing
 from support.servers.proxy import Proxy
 from support.waiting import eventually
 
@@ -52,7 +52,7 @@ async def run_failing_generation(spool: AsyncSpool, client: Redis, error: Except
     with pytest.raises(type(error)) as raised:
         await generate(spool, BrokenProvider(error), CHAT, made.generation_id)
     assert raised.value is error
-    log = log_of(client)
+    log = read_log(client)
     assert [line.event["text"] for line in of_generation(log, made.generation_id) if line.type == "text.delta"] == [
         "so far"
     ]
@@ -65,7 +65,7 @@ async def test_an_unknown_provider_error_hides_its_text(workers_spool: AsyncSpoo
     assert ending["type"] == "generation.failed"
     assert (ending["code"], ending["message"]) == ("internal_error", "The worker failed with RuntimeError.")
     assert ending["retryable"] is False
-    assert keys_containing(client, SECRET) == []
+    assert find_keys_containing(client, SECRET) == []
 
 
 async def test_a_known_provider_error_reaches_readers(workers_spool: AsyncSpool, client: Redis) -> None:
@@ -92,7 +92,7 @@ def test_an_error_in_a_sync_block_fails_the_generation(
         out.text("so far")
         raise error
     assert raised.value is error
-    ending = ending_of(log_of(client), made.generation_id)
+    ending = ending_of(read_log(client), made.generation_id)
     assert (ending["type"], ending["code"]) == ("generation.failed", code)
     assert SECRET not in str(ending)
 
@@ -150,7 +150,7 @@ def test_a_write_error_is_raised_at_the_next_write(
 
     def say(out: Producer) -> None:
         out.text("said")
-        eventually(lambda: generation_field(client, made.generation_id, "index") == b"1")
+        eventually(lambda: read_generation_field(client, made.generation_id, "index") == b"1")
         fault(proxy, client, made.generation_id)
         try:
             eventually(lambda: out.text("never read"), 20)
@@ -180,7 +180,7 @@ async def test_a_silent_async_block_is_cancelled(proxy: Proxy, client: Redis, fa
             async with spool.produce(CHAT, made.generation_id) as out:
                 out.text("said")
                 await asyncio.to_thread(
-                    eventually, lambda: generation_field(client, made.generation_id, "index") == b"1"
+                    eventually, lambda: read_generation_field(client, made.generation_id, "index") == b"1"
                 )
                 try:
                     await asyncio.to_thread(fault, proxy, client, made.generation_id)
@@ -197,4 +197,4 @@ async def test_a_silent_async_block_is_cancelled(proxy: Proxy, client: Redis, fa
                 await asyncio.wait_for(produce(), 30)
     assert closed == [fault]
     if fault is not erase:
-        assert text_of(log_of(client), made.generation_id) == "said"
+        assert text_of(read_log(client), made.generation_id) == "said"

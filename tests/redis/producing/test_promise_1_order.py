@@ -6,7 +6,7 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 from redis import Redis
-from support.chats.logs import CHAT, KEYS, ending_of, log_of, of_generation, text_of, types_of
+from support.chats.logs import CHAT, KEYS, ending_of, of_generation, read_log, text_of, types_of
 from support.chats.spools import spool_for
 from support.chats.writer_processes import pieces_of, write_concurrently
 
@@ -21,7 +21,7 @@ def test_eighty_writers_of_one_chat_leave_no_gaps_and_no_duplicates(redis_url: s
     names = {generation_id: name for crowd in crowds for generation_id, name in crowd.items()}
     assert len(names) == PROCESSES * THREADS
 
-    log = log_of(client)
+    log = read_log(client)
     assert {line.event["generation"] for line in log} == set(names)
     for generation_id, name in names.items():
         lines = of_generation(log, generation_id)
@@ -46,7 +46,7 @@ def test_events_keep_the_order_in_which_they_were_written(redis_url: str, client
             out.usage(3, 4)
             out.text("c")
             out.finish("length")
-    lines = of_generation(log_of(client), generation.generation_id)
+    lines = of_generation(read_log(client), generation.generation_id)
     said = ["reasoning.delta", "text.delta", "tool.call", "tool.result", "text.delta", "data", "usage", "text.delta"]
     assert [line.type for line in lines] == ["generation.queued", "generation.started", *said, "generation.completed"]
     assert lines[-1].event["finish_reason"] == "length"
@@ -60,7 +60,7 @@ def test_a_second_answer_continues_the_seqs(redis_url: str, client: Redis) -> No
             assert generation.after == expected
             with spool.produce(CHAT, generation.generation_id) as out:
                 out.text("hi")
-    assert len(log_of(client)) == 12
+    assert len(read_log(client)) == 12
 
 
 def test_seqs_stay_exact_in_the_quadrillions(redis_url: str, client: Redis) -> None:
@@ -95,7 +95,7 @@ def test_a_lost_counter_is_restored_from_the_log(redis_url: str, client: Redis) 
         with spool.produce(CHAT, second.generation_id) as out:
             client.delete(KEYS.seq)
             out.text("after")
-    log = log_of(client)
+    log = read_log(client)
     assert text_of(log, second.generation_id) == "after"
     assert types_of(log, second.generation_id)[-1] == "generation.completed"
 
@@ -107,5 +107,5 @@ def test_many_writers_at_once_restore_a_lost_counter_once(redis_url: str, client
         client.delete(KEYS.seq)
         with ThreadPoolExecutor(20) as pool:
             made = list(pool.map(lambda n: spool.enqueue(CHAT, f"hello {n}", on_active="allow"), range(20)))
-    assert [line.type for line in log_of(client)] == ["generation.queued"] * 21
+    assert [line.type for line in read_log(client)] == ["generation.queued"] * 21
     assert sorted(one.after for one in (generation, *made)) == list(range(21))

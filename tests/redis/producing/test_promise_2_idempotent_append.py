@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, KEYS, ending_of, generation_field, log_of, of_generation, text_of, types_of
+from support.chats.logs import CHAT, KEYS, ending_of, of_generation, read_generation_field, read_log, text_of, types_of
 from support.chats.spools import async_spool_for, spool_for
 from support.servers.proxy import Proxy
 from support.waiting import eventually
@@ -52,20 +52,20 @@ def test_a_repeated_batch_returns_the_same_seqs(store: Store, client: Redis) -> 
     one = enqueue_and_claim(store, "one")
     first = append_texts(store, one, 1, "a", "b", "c")
     assert (first.outcome, first.first, first.last) == ("ok", 3, 5)
-    log = log_of(client)
+    log = read_log(client)
     for _ in range(3):
         assert append_texts(store, one, 1, "a", "b", "c") == first
-    assert log_of(client) == log
+    assert read_log(client) == log
 
 
 def test_a_repeated_older_batch_returns_its_old_seqs(store: Store, client: Redis) -> None:
     """A batch is recognised by its index even if it is not the newest."""
     one = enqueue_and_claim(store, "one")
     batches = [append_texts(store, one, 1 + 2 * number, f"{number}", "x") for number in range(5)]
-    log = log_of(client)
+    log = read_log(client)
     for number in (0, 3, 1, 4, 2):
         assert append_texts(store, one, 1 + 2 * number, f"{number}", "x") == batches[number]
-    assert log_of(client) == log
+    assert read_log(client) == log
 
 
 def test_only_new_events_of_an_overlapping_batch_are_written(store: Store, client: Redis) -> None:
@@ -75,7 +75,7 @@ def test_only_new_events_of_an_overlapping_batch_are_written(store: Store, clien
     again = append_texts(store, one, 1, "a", "b", "c", "d")
     assert (again.outcome, again.first, again.last) == ("ok", 3, 6)
     assert append_texts(store, one, 4, "d", "e").last == 7
-    assert text_of(log_of(client), one) == "abcde"
+    assert text_of(read_log(client), one) == "abcde"
 
 
 def test_repeated_batches_interleaved_with_other_writers_return_their_seqs(store: Store, client: Redis) -> None:
@@ -87,13 +87,13 @@ def test_repeated_batches_interleaved_with_other_writers_return_their_seqs(store
         others = {key: value for key, value in seqs.items() if key[0] == writer}
         index = 1 + 2 * len(others)
         seqs[writer, index] = append_texts(store, writer, index, f"{index}", f"{index + 1}")
-    log = log_of(client)
+    log = read_log(client)
     for (writer, index), reply in seqs.items():
         assert append_texts(store, writer, index, f"{index}", f"{index + 1}") == reply
         written = [line.seq for line in log if line.event == {**line.event, "generation": writer, "text": f"{index}"}]
         assert written == [reply.first]
         assert reply.last == reply.first + 1
-    assert log_of(client) == log
+    assert read_log(client) == log
 
 
 def test_an_overlapping_batch_split_by_another_writer_returns_its_seqs(store: Store, client: Redis) -> None:
@@ -104,8 +104,8 @@ def test_an_overlapping_batch_split_by_another_writer_returns_its_seqs(store: St
     overlapping = append_texts(store, one, 2, "b", "c")
     assert (overlapping.first, overlapping.last) == (6, 8)
     assert append_texts(store, one, 2, "b", "c") == overlapping
-    assert text_of(log_of(client), one) == "abc"
-    assert text_of(log_of(client), two) == "x"
+    assert text_of(read_log(client), one) == "abc"
+    assert text_of(read_log(client), two) == "x"
 
 
 def test_an_ending_sent_twice_is_one_ending(store: Store, client: Redis) -> None:
@@ -116,7 +116,7 @@ def test_an_ending_sent_twice_is_one_ending(store: Store, client: Redis) -> None
     assert append_texts(store, one, 1, "a", ending="completed") == first
     assert append_texts(store, one, 2, ending="completed").last == 4
     assert append_texts(store, one, 3, "late").outcome == "ended"
-    assert types_of(log_of(client), one) == [
+    assert types_of(read_log(client), one) == [
         "generation.queued",
         "generation.started",
         "text.delta",
@@ -128,9 +128,9 @@ def test_a_gap_in_the_index_writes_nothing(store: Store, client: Redis) -> None:
     """A batch that does not continue from the last one is rejected with the expected index."""
     one = enqueue_and_claim(store, "one")
     append_texts(store, one, 1, "a", "b")
-    log = log_of(client)
+    log = read_log(client)
     assert append_texts(store, one, 4, "d") == AppendReply("gap", first=3)
-    assert log_of(client) == log
+    assert read_log(client) == log
     assert append_texts(store, one, 3, "c").last == 5
 
 
@@ -146,10 +146,10 @@ def test_repeated_batches_are_recognised_after_the_log_was_lost(store: Store, cl
 def test_a_heartbeat_writes_no_event(store: Store, client: Redis) -> None:
     """It only extends the lease."""
     one = enqueue_and_claim(store, "one")
-    log, lease = log_of(client), generation_field(client, one, "lease")
+    log, lease = read_log(client), read_generation_field(client, one, "lease")
     assert append_texts(store, one, 1) == AppendReply("ok", 0, 0, stop_asked=False, status="running")
-    assert log_of(client) == log
-    assert int(generation_field(client, one, "lease") or 0) >= int(lease or 0)
+    assert read_log(client) == log
+    assert int(read_generation_field(client, one, "lease") or 0) >= int(lease or 0)
 
 
 def test_a_repeated_claim_is_the_same_attempt(store: Store, client: Redis) -> None:
@@ -159,7 +159,7 @@ def test_a_repeated_claim_is_the_same_attempt(store: Store, client: Redis) -> No
     assert store.send(again).attempt == 1
     other = scripts.claim(KEYS, one, token="other", lease_ms=60_000, max_attempts=3, model=None)
     assert store.send(other).outcome == "held"
-    assert types_of(log_of(client), one) == ["generation.queued", "generation.started"]
+    assert types_of(read_log(client), one) == ["generation.queued", "generation.started"]
 
 
 @pytest.mark.parametrize("lost", [1, 3])
@@ -176,7 +176,7 @@ def test_a_producer_survives_lost_replies(proxy: Proxy, client: Redis, lost: int
                     wait_until_in_log(client, piece)
         assert out.state == "completed"
     assert proxy.swallowed == lost
-    log = log_of(client)
+    log = read_log(client)
     assert text_of(log, generation.generation_id) == "".join(PIECES)
     assert ending_of(log, generation.generation_id)["type"] == "generation.completed"
 
@@ -190,7 +190,7 @@ def test_the_ending_survives_a_lost_reply(proxy: Proxy, client: Redis) -> None:
             out.text("hi")
         assert out.state == "completed"
     assert proxy.swallowed == 1
-    assert ending_of(log_of(client), generation.generation_id)["type"] == "generation.completed"
+    assert ending_of(read_log(client), generation.generation_id)["type"] == "generation.completed"
 
 
 async def test_an_async_producer_survives_lost_replies(proxy: Proxy, client: Redis) -> None:
@@ -203,7 +203,7 @@ async def test_an_async_producer_survives_lost_replies(proxy: Proxy, client: Red
             for piece in PIECES:
                 out.text(piece)
     assert proxy.swallowed == 3
-    log = log_of(client)
+    log = read_log(client)
     assert text_of(log, generation.generation_id) == "".join(PIECES)
     assert types_of(log, generation.generation_id) == [
         "generation.queued",
@@ -223,7 +223,7 @@ def test_a_producer_survives_repeated_connection_loss(proxy: Proxy, client: Redi
                 if number % 20 == 10:
                     proxy.cut()
                     wait_until_in_log(client, piece)
-    assert text_of(log_of(client), generation.generation_id) == "".join(PIECES)
+    assert text_of(read_log(client), generation.generation_id) == "".join(PIECES)
 
 
 def wait_until_in_log(client: Redis, piece: str) -> None:
@@ -243,7 +243,7 @@ def test_enqueue_survives_a_lost_reply(proxy: Proxy, client: Redis, on_active: s
         assert client.llen("chunkspool") == 1
         with spool.produce(CHAT, generation.generation_id) as out:
             out.text("hi")
-    log = log_of(client)
+    log = read_log(client)
     assert generation.after == 0
     assert types_of(log, generation.generation_id) == [
         "generation.queued",
@@ -260,7 +260,7 @@ async def test_an_async_enqueue_survives_a_lost_reply(proxy: Proxy, client: Redi
         proxy.swallow_next_reply(b"generation.queued")
         generation = await spool.enqueue(CHAT, "hello")
     assert proxy.swallowed == 1
-    assert types_of(log_of(client), generation.generation_id) == ["generation.queued"]
+    assert types_of(read_log(client), generation.generation_id) == ["generation.queued"]
 
 
 def test_a_request_id_creates_one_generation(redis_url: str, client: Redis) -> None:
@@ -268,7 +268,7 @@ def test_a_request_id_creates_one_generation(redis_url: str, client: Redis) -> N
     with spool_for(redis_url) as spool, ThreadPoolExecutor(20) as pool:
         made = list(pool.map(lambda n: spool.enqueue(CHAT, f"hello {n}", request_id="mine"), range(20)))
     assert len(set(made)) == 1
-    assert types_of(log_of(client), made[0].generation_id) == ["generation.queued"]
+    assert types_of(read_log(client), made[0].generation_id) == ["generation.queued"]
 
 
 def test_a_request_id_stays_valid_during_and_after_its_generation(redis_url: str, client: Redis) -> None:
@@ -301,7 +301,7 @@ def test_a_claim_survives_a_lost_reply(proxy: Proxy, client: Redis) -> None:
         with spool.produce(CHAT, generation.generation_id) as out:
             assert out.attempt == 1
     assert proxy.swallowed == 1
-    assert types_of(log_of(client), generation.generation_id) == [
+    assert types_of(read_log(client), generation.generation_id) == [
         "generation.queued",
         "generation.started",
         "generation.completed",
@@ -316,7 +316,7 @@ def test_a_stop_survives_a_lost_reply(proxy: Proxy, client: Redis) -> None:
         (stop,) = spool.stop(CHAT, generation.generation_id)
         assert (stop.generation_id, stop.outcome) == (generation.generation_id, "ended")
     assert proxy.swallowed == 1
-    assert types_of(log_of(client), generation.generation_id) == ["generation.queued", "generation.stopped"]
+    assert types_of(read_log(client), generation.generation_id) == ["generation.queued", "generation.stopped"]
 
 
 def test_scripts_are_reloaded_after_a_flush(redis_url: str, client: Redis) -> None:
@@ -333,7 +333,7 @@ def test_scripts_are_reloaded_after_a_flush(redis_url: str, client: Redis) -> No
         second = spool.enqueue(CHAT, "hello again")
         client.script_flush()
         spool.stop(CHAT, second.generation_id)
-    log = log_of(client)
+    log = read_log(client)
     assert text_of(log, generation.generation_id) == "".join(PIECES)
     assert ending_of(log, generation.generation_id)["type"] == "generation.completed"
     assert ending_of(log, second.generation_id)["type"] == "generation.stopped"
@@ -350,10 +350,10 @@ def test_a_redis_that_lost_acknowledged_writes_fails_the_generation(
         def produce() -> None:
             with spool.produce(CHAT, generation.generation_id) as out:
                 out.data("kept", 1)
-                eventually(lambda: generation_field(client, generation.generation_id, "index") == b"1")
+                eventually(lambda: read_generation_field(client, generation.generation_id, "index") == b"1")
                 copy = copy_of(client)
                 out.data("lost", 2)
-                eventually(lambda: generation_field(client, generation.generation_id, "index") == b"2")
+                eventually(lambda: read_generation_field(client, generation.generation_id, "index") == b"2")
                 restore(client, copy)
                 while not leaving:
                     out.text("later")
@@ -361,7 +361,7 @@ def test_a_redis_that_lost_acknowledged_writes_fails_the_generation(
         with pytest.raises(LogRolledBack, match="lost events"):
             produce()
         assert spool.status(CHAT).active == ()
-    ending = ending_of(log_of(client), generation.generation_id)
+    ending = ending_of(read_log(client), generation.generation_id)
     assert (ending["type"], ending["code"]) == ("generation.failed", "store_unavailable")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, ending_of, generation_field, log_of, text_of, types_of
+from support.chats.logs import CHAT, ending_of, read_generation_field, read_log, text_of, types_of
 from support.chats.spools import async_spool_for, spool_for
 from support.servers.proxy import Proxy
 from support.waiting import eventually
@@ -35,7 +35,7 @@ def take_over(spool: Spool, generation_id: str) -> None:
 
 def assert_only_the_new_answer(client: Redis, generation_id: str) -> None:
     """Fail unless the older attempt's text ends where the newer attempt begins."""
-    log = log_of(client)
+    log = read_log(client)
     assert types_of(log, generation_id) == [
         "generation.queued",
         "generation.started",
@@ -136,7 +136,7 @@ def test_an_older_attempt_that_failed_keeps_its_own_error(
 def write_and_lose_connection(out: Producer, proxy: Proxy, client: Redis) -> None:
     """Write until it is in the log, then lose the connection."""
     out.text("old")
-    eventually(lambda: generation_field(client, out.generation_id, "index") == b"1")
+    eventually(lambda: read_generation_field(client, out.generation_id, "index") == b"1")
     proxy.refuse()
 
 
@@ -158,7 +158,9 @@ async def test_a_silent_async_attempt_is_cancelled(
     async with async_spool_for(proxy.url, lease=LEASE) as old_spool, async_spool_for(redis_url, lease=LEASE) as spool:
         generation = await spool.enqueue(CHAT, "hello")
         task = asyncio.ensure_future(old(generation.generation_id))
-        await asyncio.to_thread(eventually, lambda: generation_field(client, generation.generation_id, "index") == b"1")
+        await asyncio.to_thread(
+            eventually, lambda: read_generation_field(client, generation.generation_id, "index") == b"1"
+        )
         proxy.refuse()
         async with spool.produce(CHAT, generation.generation_id, wait=10) as out:
             out.text("new")
@@ -189,5 +191,5 @@ def test_a_fenced_attempt_ends_only_itself(spool: Spool, cuttable_spool: Spool, 
         with pytest.raises(Fenced):
             old(out)
         out.text("on")
-    assert text_of(log_of(client), other.generation_id) == "on and on"
-    assert ending_of(log_of(client), other.generation_id)["type"] == "generation.completed"
+    assert text_of(read_log(client), other.generation_id) == "on and on"
+    assert ending_of(read_log(client), other.generation_id)["type"] == "generation.completed"

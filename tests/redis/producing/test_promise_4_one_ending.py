@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, ending_of, log_of, text_of, types_of
+from support.chats.logs import CHAT, ending_of, read_log, text_of, types_of
 from support.chats.spools import append_by_hand, async_spool_for, claim_and_die, spool_for
 from support.waiting import eventually
 
@@ -60,7 +60,7 @@ def test_leaving_the_block_completes(spool: Spool, client: Redis) -> None:
         assert out.state == "running"
         out.finish("length")
     assert out.state == "completed"
-    ending = ending_of(log_of(client), generation.generation_id)
+    ending = ending_of(read_log(client), generation.generation_id)
     assert ending == {"type": "generation.completed", "generation": generation.generation_id, "finish_reason": "length"}
 
 
@@ -69,7 +69,7 @@ def test_a_block_that_writes_nothing_completes(spool: Spool, client: Redis) -> N
     generation = spool.enqueue(CHAT, "hello")
     with spool.produce(CHAT, generation.generation_id):
         pass
-    assert types_of(log_of(client), generation.generation_id) == [
+    assert types_of(read_log(client), generation.generation_id) == [
         "generation.queued",
         "generation.started",
         "generation.completed",
@@ -98,7 +98,7 @@ def test_an_exception_is_a_failure(spool: Spool, client: Redis, error: BaseExcep
     with pytest.raises(type(error)) as raised:
         fail(spool, generation.generation_id, error)
     assert raised.value is error
-    log = log_of(client)
+    log = read_log(client)
     assert ending_of(log, generation.generation_id) == {
         "type": "generation.failed",
         "generation": generation.generation_id,
@@ -119,7 +119,7 @@ async def test_an_exception_in_an_async_block_is_a_failure(
         with pytest.raises(type(error)) as raised:
             await fail_async(spool, generation.generation_id, error)
     assert raised.value is error
-    assert ending_of(log_of(client), generation.generation_id) == {
+    assert ending_of(read_log(client), generation.generation_id) == {
         "type": "generation.failed",
         "generation": generation.generation_id,
         **fields,
@@ -142,7 +142,7 @@ async def test_a_cancelled_task_fails_and_stays_cancelled(redis_url: str, client
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    assert ending_of(log_of(client), generation.generation_id)["code"] == "cancelled"
+    assert ending_of(read_log(client), generation.generation_id)["code"] == "cancelled"
 
 
 async def test_a_timeout_around_the_block_is_a_failure(redis_url: str, client: Redis) -> None:
@@ -152,7 +152,7 @@ async def test_a_timeout_around_the_block_is_a_failure(redis_url: str, client: R
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3), spool.produce(CHAT, generation.generation_id):
                 await asyncio.sleep(60)
-    assert ending_of(log_of(client), generation.generation_id)["code"] == "cancelled"
+    assert ending_of(read_log(client), generation.generation_id)["code"] == "cancelled"
 
 
 def test_nothing_is_written_after_the_ending(spool: Spool, client: Redis) -> None:
@@ -160,7 +160,7 @@ def test_nothing_is_written_after_the_ending(spool: Spool, client: Redis) -> Non
     generation = spool.enqueue(CHAT, "hello")
     with spool.produce(CHAT, generation.generation_id) as out:
         out.text("hi")
-    log = log_of(client)
+    log = read_log(client)
     for say in (lambda: out.text("more"), lambda: out.data("n", 1), lambda: out.usage(1, 2)):
         with pytest.raises(Fenced, match="was left"):
             say()
@@ -168,7 +168,7 @@ def test_nothing_is_written_after_the_ending(spool: Spool, client: Redis) -> Non
     with pytest.raises(NotClaimed), spool.produce(CHAT, generation.generation_id):
         pass
     assert spool.stop(CHAT, generation.generation_id)[0].outcome == "ended"
-    assert log_of(client) == log
+    assert read_log(client) == log
 
 
 def append_as_dead_worker(
@@ -216,7 +216,7 @@ def stop_during_completion(spool: Spool, client: Redis) -> str:
 
     state, outcome, types = run_at_once(complete, stop, lambda: follow_types(spool, "idle"))
     assert state == ("stopped" if outcome == "stopping" else "completed")
-    assert ending_of(log_of(client), generation.generation_id)["type"] == f"generation.{state}"
+    assert ending_of(read_log(client), generation.generation_id)["type"] == f"generation.{state}"
     assert types[-1] == f"generation.{state}"
     return str(outcome)
 
@@ -245,7 +245,7 @@ def race_three_endings(spool: Spool, client: Redis) -> str:
         lambda: follow_types(spool, generation.generation_id),
         lambda: follow_types(spool, "idle"),
     )
-    log = log_of(client)
+    log = read_log(client)
     ending = str(ending_of(log, generation.generation_id)["type"])
     assert types[-1] == types_until_idle[-1] == ending
     assert text_of(log, generation.generation_id) in {"", "old", "new"}
@@ -288,5 +288,5 @@ def test_a_store_error_has_its_own_code(spool: Spool, client: Redis) -> None:
     generation = spool.enqueue(CHAT, "hello")
     with pytest.raises(StoreUnavailable), spool.produce(CHAT, generation.generation_id):
         raise StoreUnavailable("of another Redis")
-    ending = ending_of(log_of(client), generation.generation_id)
+    ending = ending_of(read_log(client), generation.generation_id)
     assert (ending["code"], ending["retryable"]) == ("store_unavailable", True)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, ending_of, generation_field, log_of, text_of, types_of
+from support.chats.logs import CHAT, ending_of, read_generation_field, read_log, text_of, types_of
 from support.chats.spools import async_spool_for, spool_for
 from support.servers.proxy import Proxy
 from support.servers.redis_server import PrivateServer
@@ -51,14 +51,14 @@ def test_continuous_script_flushes_go_unnoticed(redis_url: str, client: Redis) -
         for number in range(10):
             generation = spool.enqueue(CHAT, "hello", request_id=f"r{number}")
             with spool.produce(CHAT, generation.generation_id) as out:
-                lease = generation_field(client, generation.generation_id, "lease")
+                lease = read_generation_field(client, generation.generation_id, "lease")
                 eventually(
-                    lambda one=generation.generation_id, old=lease: generation_field(client, one, "lease") != old
+                    lambda one=generation.generation_id, old=lease: read_generation_field(client, one, "lease") != old
                 )
                 for piece in PIECES:
                     out.text(piece)
             assert out.state == "completed"
-            assert text_of(log_of(client), generation.generation_id) == WHOLE
+            assert text_of(read_log(client), generation.generation_id) == WHOLE
             queued = spool.enqueue(CHAT, "hello", on_active="replace")
             assert spool.stop(CHAT, queued.generation_id)[0].outcome == "stopped"
         spool.erase(CHAT)
@@ -97,7 +97,7 @@ def impatient_spool(proxy: Proxy) -> Iterator[Spool]:
 def lose_redis(out: Producer, proxy: Proxy, client: Redis) -> None:
     """Write until it is in the log, then lose the connection."""
     out.text("before")
-    eventually(lambda: text_of(log_of(client), out.generation_id) == "before")
+    eventually(lambda: text_of(read_log(client), out.generation_id) == "before")
     proxy.refuse()
 
 
@@ -122,7 +122,7 @@ def assert_the_next_attempt_ends_it(spool: Spool, client: Redis, generation_id: 
     """Take the generation over, and fail unless its readers see one ending, after the newer text."""
     with spool.produce(CHAT, generation_id, wait=20) as out:
         out.text("after")
-    assert types_of(log_of(client), generation_id) == [
+    assert types_of(read_log(client), generation_id) == [
         "generation.queued",
         "generation.started",
         "text.delta",
@@ -180,16 +180,16 @@ def test_nothing_is_lost_in_a_short_outage(proxy: Proxy, client: Redis) -> None:
             back = pool.submit(reconnect_after_some_retries, proxy, client)
         assert back.result(10)
         assert out.state == "completed"
-    log = log_of(client)
+    log = read_log(client)
     assert text_of(log, generation.generation_id) == "before" + WHOLE
     assert ending_of(log, generation.generation_id)["type"] == "generation.completed"
 
 
 def reconnect_after_some_retries(proxy: Proxy, client: Redis) -> bool:
     """Make the server reachable again after some failed retries; return whether nothing was written meanwhile."""
-    log = log_of(client)
+    log = read_log(client)
     time.sleep(0.3)
-    unchanged = log_of(client) == log
+    unchanged = read_log(client) == log
     proxy.accept()
     return unchanged
 

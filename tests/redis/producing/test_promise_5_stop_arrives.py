@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as Unreachable
-from support.chats.logs import CHAT, KEYS, ending_of, generation_field, log_of, text_of, types_of
+from support.chats.logs import CHAT, KEYS, ending_of, read_generation_field, read_log, text_of, types_of
 from support.chats.spools import async_spool_for, spool_for
 from support.servers.proxy import Proxy
 from support.servers.redis_server import PrivateServer
@@ -38,7 +38,7 @@ class SilentGeneration:
         """Fail unless it is stopped soon."""
         out = await asyncio.wait_for(self.task, 30)
         assert out.state == "stopped"
-        assert ending_of(log_of(client), self.generation_id)["type"] == "generation.stopped"
+        assert ending_of(read_log(client), self.generation_id)["type"] == "generation.stopped"
 
 
 async def wait_silently(spool: AsyncSpool, generation_id: str) -> Producer:
@@ -55,7 +55,7 @@ async def run_silent_generation(url: str, client: Redis, lease: float) -> AsyncI
     async with async_spool_for(url, lease=lease) as spool:
         generation = await spool.enqueue(CHAT, "hello")
         task = asyncio.ensure_future(wait_silently(spool, generation.generation_id))
-        await wait_until(lambda: text_of(log_of(client), generation.generation_id) == "before")
+        await wait_until(lambda: text_of(read_log(client), generation.generation_id) == "before")
         await wait_until(lambda: count_listeners(client) == 1)
         yield SilentGeneration(generation.generation_id, task)
         task.cancel()
@@ -133,7 +133,7 @@ def test_the_next_write_makes_up_for_a_lost_push(redis_url: str, client: Redis) 
             stop_without_push(client, generation.generation_id)
             eventually(lambda: out.text("more"))
     assert out.state == "stopped"
-    log = log_of(client)
+    log = read_log(client)
     assert "more" in text_of(log, generation.generation_id)
     assert ending_of(log, generation.generation_id)["type"] == "generation.stopped"
 
@@ -145,7 +145,7 @@ def test_leaving_the_block_makes_up_for_a_lost_push(redis_url: str, client: Redi
         with spool.produce(CHAT, generation.generation_id) as out:
             stop_without_push(client, generation.generation_id)
         assert out.state == "stopped"
-    assert ending_of(log_of(client), generation.generation_id)["type"] == "generation.stopped"
+    assert ending_of(read_log(client), generation.generation_id)["type"] == "generation.stopped"
 
 
 async def test_a_stop_during_the_producers_outage_arrives_afterwards(proxy: Proxy, client: Redis, spool: Spool) -> None:
@@ -170,7 +170,7 @@ async def test_a_stop_during_the_producers_outage_arrives_afterwards(proxy: Prox
         assert stops == (Stop(generation.generation_id, "stopping"),)
         proxy.accept()
         assert (await asyncio.wait_for(task, 30)).state == "stopped"
-    assert types_of(log_of(client), generation.generation_id) == [
+    assert types_of(read_log(client), generation.generation_id) == [
         "generation.queued",
         "generation.started",
         "text.delta",
@@ -184,14 +184,14 @@ def test_a_stop_after_a_disconnected_producers_lease_ends_it_at_once(proxy: Prox
         generation = lost.enqueue(CHAT, "hello")
         with lost.produce(CHAT, generation.generation_id) as out:
             out.text("before")
-            eventually(lambda: text_of(log_of(client), generation.generation_id) == "before")
+            eventually(lambda: text_of(read_log(client), generation.generation_id) == "before")
             proxy.refuse()
             out.text("said while away")
             eventually(lambda: spool.stop(CHAT, generation.generation_id)[0].outcome == "ended")
-            log = log_of(client)
+            log = read_log(client)
             proxy.accept()
         assert out.state == "stopped"
-    assert log_of(client) == log
+    assert read_log(client) == log
     assert ending_of(log, generation.generation_id)["type"] == "generation.stopped"
 
 
@@ -223,7 +223,7 @@ def test_a_stop_also_applies_to_the_next_attempt(spool: Spool, client: Redis) ->
     with pytest.raises(NotClaimed) as refused, spool.produce(CHAT, generation.generation_id, wait=20):
         pass
     assert refused.value.outcome == "stopped"
-    assert types_of(log_of(client), generation.generation_id) == [
+    assert types_of(read_log(client), generation.generation_id) == [
         "generation.queued",
         "generation.started",
         "generation.stopped",
@@ -236,5 +236,5 @@ async def test_an_erase_stops_running_generations(redis_url: str, client: Redis,
         spool.erase(CHAT)
         with pytest.raises(Fenced, match="erased"):
             await asyncio.wait_for(silent.task, 30)
-    assert generation_field(client, silent.generation_id, "status") is None
+    assert read_generation_field(client, silent.generation_id, "status") is None
     assert client.keys("cs:{*") == []

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, KEYS, ending_of, generation_field, log_of, of_generation, text_of, types_of
+from support.chats.logs import CHAT, KEYS, ending_of, of_generation, read_generation_field, read_log, text_of, types_of
 from support.chats.spools import async_spool_for, claim_and_die, spool_for
 from support.servers.proxy import Proxy
 from support.servers.redis_server import PrivateServer
@@ -64,7 +64,7 @@ async def test_a_silent_attempt_is_released(redis_url: str, client: Redis) -> No
     async def attempt(generation_id: str) -> None:
         async with leaving.produce(CHAT, generation_id) as out:
             out.text("written ")
-            await asyncio.to_thread(eventually, lambda: generation_field(client, generation_id, "index") == b"1")
+            await asyncio.to_thread(eventually, lambda: read_generation_field(client, generation_id, "index") == b"1")
             out.text("and buffered")
             said.set()
             try:
@@ -83,16 +83,16 @@ async def test_a_silent_attempt_is_released(redis_url: str, client: Redis) -> No
                 await asyncio.wait_for(task, 10)
         assert cancelled.is_set()
         assert task.cancelling() == 0
-        assert types_of(log_of(client), asked.generation_id) == [
+        assert types_of(read_log(client), asked.generation_id) == [
             "generation.queued",
             "generation.started",
             "text.delta",
         ]
-        assert text_of(log_of(client), asked.generation_id) == "written and buffered"
+        assert text_of(read_log(client), asked.generation_id) == "written and buffered"
         async with spool.produce(CHAT, asked.generation_id) as out:
             out.text("whole")
         assert out.attempt == 2
-    assert ending_of(log_of(client), asked.generation_id)["type"] == "generation.completed"
+    assert ending_of(read_log(client), asked.generation_id)["type"] == "generation.completed"
 
 
 def test_a_reader_sees_the_next_attempt_and_no_error(redis_url: str, spool: Spool) -> None:
@@ -146,7 +146,7 @@ def test_a_claim_in_flight_is_released(spool: Spool, client: Redis, restarts: bo
         out.text("this is not said any more")
     leaving.close()
     assert complete(spool, asked.generation_id) == 2
-    assert text_of(log_of(client), asked.generation_id) == "whole"
+    assert text_of(read_log(client), asked.generation_id) == "whole"
 
 
 def test_a_release_does_not_count_as_an_attempt(redis_url: str, client: Redis) -> None:
@@ -159,7 +159,7 @@ def test_a_release_does_not_count_as_an_attempt(redis_url: str, client: Redis) -
         with pytest.raises(NotClaimed) as refused:
             complete_when_free(spool, asked.generation_id)
     assert refused.value.outcome == "failed"
-    assert ending_of(log_of(client), asked.generation_id)["code"] == "too_many_attempts"
+    assert ending_of(read_log(client), asked.generation_id)["code"] == "too_many_attempts"
 
 
 def complete_when_free(spool: Spool, generation_id: str) -> None:
@@ -179,7 +179,7 @@ def test_a_release_is_written_once(redis_server: PrivateServer, redis_url: str, 
         assert complete(spool, asked.generation_id) == 2
         with pytest.raises(NotClaimed):
             complete(spool, asked.generation_id)
-    assert text_of(log_of(client), asked.generation_id) == "half whole"
+    assert text_of(read_log(client), asked.generation_id) == "half whole"
 
 
 def test_without_redis_the_lease_ends_by_itself(redis_server: PrivateServer, redis_url: str, client: Redis) -> None:
@@ -191,7 +191,7 @@ def test_without_redis_the_lease_ends_by_itself(redis_server: PrivateServer, red
         def attempt() -> None:
             with leaving.produce(CHAT, asked.generation_id) as out:
                 out.text("written ")
-                eventually(lambda: generation_field(client, asked.generation_id, "index") == b"1")
+                eventually(lambda: read_generation_field(client, asked.generation_id, "index") == b"1")
                 proxy.refuse()
                 leaving.release()
                 out.text("this is not said any more")
@@ -204,7 +204,7 @@ def test_without_redis_the_lease_ends_by_itself(redis_server: PrivateServer, red
                 out.text("whole")
     assert "Redis cannot be reached" in str(told.value.__notes__)
     assert out.attempt == 2
-    assert text_of(log_of(client), asked.generation_id) == "written whole"
+    assert text_of(read_log(client), asked.generation_id) == "written whole"
 
 
 def test_a_stop_ends_a_generation_that_is_between_two_attempts(redis_url: str, client: Redis, spool: Spool) -> None:
@@ -215,7 +215,7 @@ def test_a_stop_ends_a_generation_that_is_between_two_attempts(redis_url: str, c
     assert stop.outcome == "stopped"
     with pytest.raises(NotClaimed):
         complete(spool, asked.generation_id)
-    assert ending_of(log_of(client), asked.generation_id)["by"] == "user"
+    assert ending_of(read_log(client), asked.generation_id)["by"] == "user"
 
 
 def append(client: Redis, generation_id: str, index: int, *texts: str, ending: LastBatch | None = None) -> AppendReply:
@@ -236,9 +236,9 @@ def test_a_requested_stop_takes_precedence_over_a_release(
     spool.stop(CHAT, reason="enough")
     replies = [append(client, asked.generation_id, 2, *last_words, ending="released") for _ in range(2)]
     assert [reply.status for reply in replies] == ["stopped", "stopped"]
-    assert ending_of(log_of(client), asked.generation_id)["reason"] == "enough"
-    assert text_of(log_of(client), asked.generation_id) == "".join(("a", *last_words))
-    assert len(of_generation(log_of(client), asked.generation_id)) == 4 + len(last_words)
+    assert ending_of(read_log(client), asked.generation_id)["reason"] == "enough"
+    assert text_of(read_log(client), asked.generation_id) == "".join(("a", *last_words))
+    assert len(of_generation(read_log(client), asked.generation_id)) == 4 + len(last_words)
 
 
 def test_a_delayed_release_that_arrives_after_an_append_writes_the_stop(spool: Spool, client: Redis) -> None:
@@ -264,4 +264,4 @@ def test_an_attempt_that_released_is_fenced(spool: Spool, client: Redis) -> None
         assert append(client, asked.generation_id, 2, ending="released").outcome == "fenced"
         assert append(client, asked.generation_id, 2, "b").outcome == "fenced"
         complete(spool, asked.generation_id)
-    assert text_of(log_of(client), asked.generation_id) == "awhole"
+    assert text_of(read_log(client), asked.generation_id) == "awhole"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from redis import Redis
 from support.chats.spools import spool_for
-from support.servers.contents import keys_containing
+from support.servers.contents import find_keys_containing
 from support.web.web_server import serve_web_app
 
 from chunkspool import Spool
@@ -90,4 +90,4 @@ def test_an_old_chat_can_be_continued(old_spool: Spool, client: Redis) -> None:
         out.text("on")
     assert old_spool.read(CHAT, LAST)[0].seq == LAST + 1
     old_spool.erase(CHAT)
-    assert keys_containing(client, f"{TENANT}/{CHAT}") == []
+    assert find_keys_containing(client, f"{TENANT}/{CHAT}") == []

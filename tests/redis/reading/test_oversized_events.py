@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, ending_of, log_of, text_of
+from support.chats.logs import CHAT, ending_of, read_log, text_of
 from support.chats.spools import spool_for
 
 from chunkspool import Spool
@@ -24,7 +24,7 @@ def test_an_oversized_event_fails_the_generation_without_retry(redis_url: str, c
         asked = spool.enqueue(CHAT, "x")
         with pytest.raises(InvalidInput, match="max_event_bytes is 2000"):
             write_oversized_event(spool, asked.generation_id)
-    log = log_of(client)
+    log = read_log(client)
     ending = ending_of(log, asked.generation_id)
     assert text_of(log, asked.generation_id) == "before"
     assert (ending["code"], ending["retryable"]) == ("internal_error", False)

@@ -6,7 +6,7 @@ import pytest
 from redis import Redis
 from support.chats.handwritten_chat import HandwrittenChat
 from support.chats.spools import spool_for
-from support.readers.reader_group import BackgroundReader, ReaderGroups, subscriptions
+from support.readers.reader_group import BackgroundReader, ReaderGroups, count_subscriptions
 from support.waiting import eventually
 
 from chunkspool.errors import (
@@ -36,7 +36,7 @@ def start_live_reader(
     """Start a reader; return it once it follows live."""
     reader = reader_groups.open(url, recheck=recheck).follow(chat.chat_id, until=until)
     reader.wait_for(2)
-    eventually(lambda: subscriptions(chat.client) == {chat.keys.live: 1})
+    eventually(lambda: count_subscriptions(chat.client) == {chat.keys.live: 1})
     reader.wait_for(chat.append("it hears this live"))
     return reader
 

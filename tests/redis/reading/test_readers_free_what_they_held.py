@@ -14,7 +14,7 @@ import pytest
 from redis import Redis
 from support.chats.handwritten_chat import HandwrittenChat
 from support.chats.spools import async_spool_for, spool_for
-from support.readers.reader_group import ReaderGroups, subscribed_connections, subscriptions
+from support.readers.reader_group import ReaderGroups, count_subscribed_connections, count_subscriptions
 from support.waiting import eventually
 
 from chunkspool import AsyncSpool, Spool
@@ -51,7 +51,7 @@ def hub_threads() -> list[str]:
 async def wait_until_nothing_is_left(client: Redis) -> None:
     """Wait until Redis has no subscription and no hub connection, and the loop no hub task."""
     async with asyncio.timeout(20):
-        while subscriptions(client) or subscribed_connections(client) or _hub_tasks():  # noqa: ASYNC110 - Redis's
+        while count_subscriptions(client) or count_subscribed_connections(client) or _hub_tasks():  # noqa: ASYNC110 - Redis's
             await asyncio.sleep(0.02)
 
 
@@ -62,7 +62,7 @@ def _hub_tasks() -> list[str]:
 async def wait_until_subscribed(client: Redis, chat: HandwrittenChat) -> None:
     """Wait until there is a subscription to the chat."""
     async with asyncio.timeout(20):
-        while chat.keys.live not in subscriptions(client):  # noqa: ASYNC110 - Redis's
+        while chat.keys.live not in count_subscriptions(client):  # noqa: ASYNC110 - Redis's
             await asyncio.sleep(0.02)
 
 
@@ -73,10 +73,12 @@ def test_leaving_frees_subscription_connection_and_thread(spool: Spool, chat: Ha
         later = threading.Timer(0.1, chat.append, ["live"])
         later.start()
         assert next(entries).seq == 3
-        assert subscribed_connections(client) == 1
+        assert count_subscribed_connections(client) == 1
         assert hub_threads() == [HUB]
     assert next(entries, None) is None
-    eventually(lambda: (subscriptions(client), subscribed_connections(client), hub_threads()) == ({}, 0, []))
+    eventually(
+        lambda: (count_subscriptions(client), count_subscribed_connections(client), hub_threads()) == ({}, 0, [])
+    )
 
 
 async def test_leaving_frees_subscription_connection_and_task(
@@ -89,7 +91,7 @@ async def test_leaving_frees_subscription_connection_and_task(
                 asyncio.get_running_loop().call_later(0.1, chat.append, "live")
             if entry.seq == 3:
                 break
-        assert subscribed_connections(client) == 1
+        assert count_subscribed_connections(client) == 1
     assert await anext(entries, None) is None
     await wait_until_nothing_is_left(client)
 
@@ -143,10 +145,12 @@ def test_a_dropped_iterator_frees_what_it_held(spool: Spool, chat: HandwrittenCh
     later = threading.Timer(0.1, chat.append, ["live"])
     later.start()
     assert next(entries).seq == 3
-    assert subscriptions(client) == {chat.keys.live: 1}
+    assert count_subscriptions(client) == {chat.keys.live: 1}
     del entries
     gc.collect()
-    eventually(lambda: (subscriptions(client), subscribed_connections(client), hub_threads()) == ({}, 0, []))
+    eventually(
+        lambda: (count_subscriptions(client), count_subscribed_connections(client), hub_threads()) == ({}, 0, [])
+    )
 
 
 def test_closing_the_spool_ends_its_readers(
@@ -157,12 +161,14 @@ def test_closing_the_spool_ends_its_readers(
     readers = [group.follow(chat.chat_id, until="forever") for _ in range(5)]
     for reader in readers:
         reader.wait_for(2)
-    eventually(lambda: subscriptions(client) == {chat.keys.live: 1})
+    eventually(lambda: count_subscriptions(client) == {chat.keys.live: 1})
     reader_groups.close()
     for reader in readers:
         reader.wait_for_end()
         assert [type(error) for error in reader.errors] == [SpoolClosed]
-    eventually(lambda: (subscriptions(client), subscribed_connections(client), hub_threads()) == ({}, 0, []))
+    eventually(
+        lambda: (count_subscriptions(client), count_subscribed_connections(client), hub_threads()) == ({}, 0, [])
+    )
 
 
 async def test_a_subscription_is_for_one_task(async_spool: AsyncSpool, chat: HandwrittenChat) -> None:
@@ -182,14 +188,14 @@ def test_a_forked_process_has_readers_of_its_own(spool: Spool, chat: Handwritten
         seen: list[int] = []
         reader = threading.Thread(target=lambda: seen.extend(entry.seq for entry in entries), daemon=True)
         reader.start()
-        eventually(lambda: subscriptions(client) == {chat.keys.live: 1})
+        eventually(lambda: count_subscriptions(client) == {chat.keys.live: 1})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12: forking with threads; it is the point
             child = os.fork()
         if child == 0:
             os._exit(_read_to_the_end(spool, chat))
         try:
-            eventually(lambda: subscriptions(client) == {chat.keys.live: 2})
+            eventually(lambda: count_subscriptions(client) == {chat.keys.live: 2})
             chat.append("for both")
             last = chat.complete()
             found, status = eventually(lambda: os.waitpid(child, os.WNOHANG) if _is_over(child) else None, 20)

@@ -12,7 +12,7 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from support.chats.handwritten_chat import HandwrittenChat
 from support.chats.spools import spool_for
-from support.readers.reader_group import BackgroundReader, ReaderGroups, subscriptions
+from support.readers.reader_group import BackgroundReader, ReaderGroups, count_subscriptions
 from support.waiting import eventually
 
 from chunkspool import AsyncSpool, Spool
@@ -35,7 +35,7 @@ def start_live_reader(
     """Start a reader; return it once it follows live."""
     reader = reader_groups.open(url, **{"recheck": NEVER, **settings}).follow(chat.chat_id)
     reader.wait_for(2)
-    eventually(lambda: subscriptions(chat.client) == {chat.keys.live: 1})
+    eventually(lambda: count_subscriptions(chat.client) == {chat.keys.live: 1})
     reader.wait_for(chat.append("it hears this live"))
     return reader
 
@@ -180,7 +180,7 @@ def test_readers_work_with_any_client(redis_url: str, chat: HandwrittenChat, opt
         seen: list[int] = []
         thread = threading.Thread(target=lambda: seen.extend(_seqs(spool, chat)), daemon=True)
         thread.start()
-        eventually(lambda: subscriptions(chat.client) == {chat.keys.live: 1})
+        eventually(lambda: count_subscriptions(chat.client) == {chat.keys.live: 1})
         chat.append("äöü 🌊")
         chat.complete()
         thread.join(20)

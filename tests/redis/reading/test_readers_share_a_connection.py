@@ -10,7 +10,7 @@ from redis import BlockingConnectionPool, Redis
 from redis.asyncio import Redis as AsyncRedis
 from support.chats.handwritten_chat import HandwrittenChat
 from support.chats.spools import settings_for
-from support.readers.reader_group import ReaderGroups, subscribed_connections, subscriptions
+from support.readers.reader_group import ReaderGroups, count_subscribed_connections, count_subscriptions
 from support.waiting import eventually
 
 from chunkspool import AsyncSpool, Spool
@@ -23,8 +23,8 @@ def test_a_hundred_readers_of_fifty_chats_hold_one_subscribed_connection(
     chats = [HandwrittenChat(client, f"chat-{number}") for number in range(50)]
     group = reader_groups.open(redis_url)
     readers = [(chat, group.follow(chat.chat_id)) for chat in chats for _ in range(2)]
-    eventually(lambda: subscriptions(client) == {chat.keys.live: 1 for chat in chats})
-    assert subscribed_connections(client) == 1
+    eventually(lambda: count_subscriptions(client) == {chat.keys.live: 1 for chat in chats})
+    assert count_subscribed_connections(client) == 1
     ends = {chat.chat_id: (chat.append("a"), chat.append("b", "c"), chat.complete())[-1] for chat in chats}
     for chat, reader in readers:
         reader.wait_for_end()
@@ -43,15 +43,15 @@ def test_the_last_reader_of_a_chat_ends_its_subscription(
     first, second = group.follow(chat.chat_id), group.follow(chat.chat_id)
     first.wait_for(2)
     second.wait_for(2)
-    eventually(lambda: subscriptions(client) == {chat.keys.live: 1})
+    eventually(lambda: count_subscriptions(client) == {chat.keys.live: 1})
     first.leave()
     first.wait_for_end()
     second.wait_for(chat.append("only one hears this"))
-    assert subscriptions(client) == {chat.keys.live: 1}
+    assert count_subscriptions(client) == {chat.keys.live: 1}
     assert first.texts == []
     second.leave()
-    eventually(lambda: subscriptions(client) == {})
-    eventually(lambda: subscribed_connections(client) == 0)
+    eventually(lambda: count_subscriptions(client) == {})
+    eventually(lambda: count_subscribed_connections(client) == 0)
 
 
 def test_a_reader_that_returns_at_once_is_subscribed_again(
@@ -66,9 +66,9 @@ def test_a_reader_that_returns_at_once_is_subscribed_again(
         reader.leave()
     last = group.follow(chat.chat_id)
     last.wait_for(2)
-    eventually(lambda: subscriptions(client) == {chat.keys.live: 1})
+    eventually(lambda: count_subscriptions(client) == {chat.keys.live: 1})
     last.wait_for(chat.append("still there?"))
-    assert subscribed_connections(client) == 1
+    assert count_subscribed_connections(client) == 1
 
 
 def test_a_chat_at_rest_is_replayed_without_a_subscription(
@@ -96,10 +96,10 @@ def test_tenants_share_the_connection(redis_url: str, client: Redis) -> None:
         assert [next(one).seq, next(one).seq, next(two).seq, next(two).seq] == [1, 2, 1, 2]
         live = threading.Thread(target=lambda: [next(one), next(two)], daemon=True)
         live.start()
-        eventually(lambda: ours.keys.live in subscriptions(client))
+        eventually(lambda: ours.keys.live in count_subscriptions(client))
         ours.append("for one")
-        eventually(lambda: theirs.keys.live in subscriptions(client))
-        assert subscribed_connections(client) == 1
+        eventually(lambda: theirs.keys.live in count_subscriptions(client))
+        assert count_subscribed_connections(client) == 1
         theirs.append("for two")
         live.join(20)
         assert not live.is_alive()
@@ -122,7 +122,7 @@ def test_waiting_threads_take_nothing_from_their_clients_pool(redis_url: str, cl
         threads = [threading.Thread(target=read, daemon=True) for _ in range(readers)]
         for thread in threads:
             thread.start()
-        eventually(lambda: subscriptions(client) == {chat.keys.live: 1})
+        eventually(lambda: count_subscriptions(client) == {chat.keys.live: 1})
         for _ in range(10):
             said = chat.append(".")
             assert spool.status(chat.chat_id).last == said

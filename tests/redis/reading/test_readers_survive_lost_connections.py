@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 from redis import Redis
 from support.chats.handwritten_chat import HandwrittenChat
-from support.readers.reader_group import BackgroundReader, ReaderGroups, subscribed_connections, subscriptions
+from support.readers.reader_group import (
+    BackgroundReader,
+    ReaderGroups,
+    count_subscribed_connections,
+    count_subscriptions,
+)
 from support.servers.proxy import Proxy
 from support.servers.redis_server import PrivateServer, embedded_server
 from support.waiting import eventually
@@ -37,7 +42,7 @@ def chat(client: Redis) -> HandwrittenChat:
 def assert_live(reader: BackgroundReader, chat: HandwrittenChat) -> None:
     """Wait until the reader is subscribed and receives new events."""
     reader.wait_for(2)
-    eventually(lambda: chat.keys.live in subscriptions(chat.client), 20)
+    eventually(lambda: chat.keys.live in count_subscriptions(chat.client), 20)
     reader.wait_for(chat.append("heard live"))
 
 
@@ -76,14 +81,14 @@ def test_readers_of_many_chats_come_back_together(reader_groups: ReaderGroups, p
     chats = [HandwrittenChat(client, f"chat-{number}") for number in range(200)]
     group = reader_groups.open(proxy.url, recheck=NEVER)
     readers = [group.follow(chat.chat_id) for chat in chats]
-    eventually(lambda: len(subscriptions(client)) == len(chats), 20)
+    eventually(lambda: len(count_subscriptions(client)) == len(chats), 20)
     proxy.refuse()
     lasts = [chat.append("missed") for chat in chats]
     proxy.accept()
     for reader, last in zip(readers, lasts, strict=True):
         reader.wait_for(last)
         assert reader.errors == []
-    assert subscribed_connections(client) == 1
+    assert count_subscribed_connections(client) == 1
 
 
 def test_a_killed_subscription_is_noticed(reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat) -> None:

@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 from support.chats.logs import CHAT, KEYS
 from support.chats.spools import async_spool_for
-from support.readers.reader_group import subscriptions
+from support.readers.reader_group import count_subscriptions
 from support.waiting import eventually
 
 from chunkspool import AsyncSpool
@@ -88,6 +88,6 @@ async def test_a_task_may_use_redis_after_a_cancellation(redis_url: str, client:
             return "not cancelled"
 
         task = asyncio.ensure_future(stubborn())
-        await asyncio.to_thread(eventually, lambda: KEYS.live in subscriptions(client))
+        await asyncio.to_thread(eventually, lambda: KEYS.live in count_subscriptions(client))
         task.cancel()
         assert await task == "generation.stopped"

@@ -13,7 +13,7 @@ from redis import Redis
 from support.chats.logs import CHAT
 from support.chats.spools import settings_for
 from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, BlockingSyncSpool, open_spool
-from support.servers.contents import keys_containing
+from support.servers.contents import find_keys_containing
 
 from chunkspool import Spool
 
@@ -64,10 +64,10 @@ def test_the_message_is_three_ids(any_spool: BlockingSpool, client: Redis) -> No
 def test_the_prompt_is_stored_only_in_the_chat(any_spool: BlockingSpool, client: Redis) -> None:
     """It is in the generation's hash, which an erase removes; not in the broker's keys or in an event."""
     made = enqueue_secrets(any_spool)
-    assert keys_containing(client, SECRET) == [f"cs:{{clinic/{CHAT}}}:gen:{made}"]
+    assert find_keys_containing(client, SECRET) == [f"cs:{{clinic/{CHAT}}}:gen:{made}"]
     any_spool.erase(CHAT)
     for secret in (SECRET, "owner-7", "request-7"):
-        assert keys_containing(client, secret) == []
+        assert find_keys_containing(client, secret) == []
 
 
 def test_a_passed_in_app_sends_the_same_message(redis_url: str, client: Redis) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from celery import Celery
 from redis import Redis
-from support.chats.logs import CHAT, log_of, types_of
+from support.chats.logs import CHAT, read_log, types_of
 from support.chats.spools import async_spool_for, settings_for, spool_for
 from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, open_spool
 from support.waiting import eventually
@@ -181,7 +181,7 @@ def test_a_passed_in_client_and_app_stay_open(redis_url: str, client: Redis) -> 
         with app.connection_for_write() as connection:
             app.send_task("own.task", queue="others", connection=connection)
         assert client.llen("others") == 1
-    assert types_of(log_of(client), made.generation_id)[-1] == "generation.completed"
+    assert types_of(read_log(client), made.generation_id)[-1] == "generation.completed"
 
 
 def test_every_call_on_a_closed_spool_raises(kind: str, redis_url: str, client: Redis) -> None:
@@ -206,7 +206,7 @@ def test_every_call_on_a_closed_spool_raises(kind: str, redis_url: str, client: 
                 with pytest.raises(SpoolClosed, match="the spool was closed"):
                     call()
         assert len(list_connections(client)) == before
-        assert types_of(log_of(client), made.generation_id) == ["generation.queued"]
+        assert types_of(read_log(client), made.generation_id) == ["generation.queued"]
 
 
 @pytest.mark.usefixtures("assert_nothing_leaks")

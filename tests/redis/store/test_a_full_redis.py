@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, ending_of, generation_field, log_of, text_of, types_of
+from support.chats.logs import CHAT, ending_of, read_generation_field, read_log, text_of, types_of
 from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, open_spool
-from support.servers.contents import contents_of, keys_of
+from support.servers.contents import list_keys, read_contents
 from support.waiting import eventually
 
 from chunkspool import Generation, Producer
@@ -58,7 +58,7 @@ def queued_generation(any_spool: BlockingSpool) -> Generation:
 
 def wait_for_event(client: Redis, made: Generation, index: bytes) -> None:
     """Wait until the attempt's event number `index` is in the log."""
-    eventually(lambda: generation_field(client, made.generation_id, "index") == index)
+    eventually(lambda: read_generation_field(client, made.generation_id, "index") == index)
 
 
 def test_nothing_new_is_accepted(
@@ -66,7 +66,7 @@ def test_nothing_new_is_accepted(
 ) -> None:
     """Enqueue and claim are rejected without a trace: no ghost appears once there is room again."""
     memory.exhaust()
-    before = contents_of(client)
+    before = read_contents(client)
     for refused in (
         lambda: any_spool.enqueue("other", "hello"),
         lambda: any_spool.enqueue(CHAT, "hello", on_active="allow", request_id="other"),
@@ -74,7 +74,7 @@ def test_nothing_new_is_accepted(
     ):
         with pytest.raises(StoreFull, match=SAID):
             refused()
-    assert contents_of(client) == before
+    assert read_contents(client) == before
     memory.lift()
     assert (
         any_spool.run_producer(CHAT, queued_generation.generation_id, lambda out: out.text("hi")).state == "completed"
@@ -104,7 +104,7 @@ def test_a_queued_generation_can_be_stopped(
     else:
         (stop,) = any_spool.stop(CHAT, queued_generation.generation_id if how == "one" else None)
         assert stop.outcome == "stopped"
-    assert types_of(log_of(client), queued_generation.generation_id) == ["generation.queued", "generation.stopped"]
+    assert types_of(read_log(client), queued_generation.generation_id) == ["generation.queued", "generation.stopped"]
     assert any_spool.status(CHAT).active == ()
 
 
@@ -124,8 +124,8 @@ def test_a_running_generation_can_be_stopped(
     stops: list[str] = []
     out = any_spool.run_producer(CHAT, queued_generation.generation_id, say)
     assert (stops, out.state) == (["stopping"], "stopped")
-    assert text_of(log_of(client), queued_generation.generation_id) == "before"
-    assert ending_of(log_of(client), queued_generation.generation_id)["type"] == "generation.stopped"
+    assert text_of(read_log(client), queued_generation.generation_id) == "before"
+    assert ending_of(read_log(client), queued_generation.generation_id)["type"] == "generation.stopped"
 
 
 def stop_from_another_spool(any_spool: BlockingSpool) -> str:
@@ -150,7 +150,7 @@ def test_a_producer_fails_after_write_timeout(
 
     with pytest.raises(StoreFull, match=SAID):
         any_spool.run_producer(CHAT, queued_generation.generation_id, say)
-    log = log_of(client)
+    log = read_log(client)
     assert text_of(log, queued_generation.generation_id) == "before"
     ending = ending_of(log, queued_generation.generation_id)
     assert (ending["type"], ending["code"], ending["retryable"]) == ("generation.failed", "store_unavailable", True)
@@ -169,7 +169,7 @@ def test_leaving_the_block_writes_the_ending(
         out.text("fore")
 
     assert any_spool.run_producer(CHAT, queued_generation.generation_id, say).state in {"completed", "failed"}
-    assert ending_of(log_of(client), queued_generation.generation_id)["type"] in {
+    assert ending_of(read_log(client), queued_generation.generation_id)["type"] in {
         "generation.completed",
         "generation.failed",
     }
@@ -193,7 +193,7 @@ def test_nothing_is_lost_if_there_is_room_in_time(redis_url: str, memory: Memory
             out.text("f")
 
         assert any_spool.run_producer(CHAT, made.generation_id, say).state == "completed"
-    assert text_of(log_of(client), made.generation_id) == "abcdef"
+    assert text_of(read_log(client), made.generation_id) == "abcdef"
 
 
 def test_a_silent_producer_keeps_its_lease(
@@ -211,7 +211,7 @@ def test_a_silent_producer_keeps_its_lease(
 
 def lease_of(client: Redis, made: Generation) -> int:
     """Return when the attempt's lease ends, in ms."""
-    return int(generation_field(client, made.generation_id, "lease") or 0)
+    return int(read_generation_field(client, made.generation_id, "lease") or 0)
 
 
 @pytest.mark.parametrize("life", [lambda _face, _made: None, lambda any_spool, _made: any_spool.stop(CHAT)])
@@ -226,4 +226,4 @@ def test_erase_makes_room(
     life(any_spool, queued_generation)
     memory.exhaust()
     any_spool.erase(CHAT)
-    assert not [key for key in keys_of(client) if CHAT in key or queued_generation.generation_id in key]
+    assert not [key for key in list_keys(client) if CHAT in key or queued_generation.generation_id in key]

@@ -15,7 +15,7 @@ from support.chats.logs import CHAT
 from support.chats.spools import spool_for
 from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, open_spool
 from support.servers.non_redis_servers import closing_server, http_server, silent_server
-from support.servers.redis_server import PrivateServer, second_server
+from support.servers.redis_server import PrivateServer, run_second_server
 from support.waiting import eventually
 
 from chunkspool.errors import EnqueueFailed, SettingsError, StoreRefused, StoreUnavailable
@@ -97,7 +97,7 @@ def test_a_web_server_is_not_redis(kind: str) -> None:
 @pytest.fixture
 def server_with_password(redis_server: PrivateServer, tmp_path: Path) -> Iterator[PrivateServer]:
     """Provide a server that requires a password."""
-    with second_server(redis_server, tmp_path, password=SECRET) as server:
+    with run_second_server(redis_server, tmp_path, password=SECRET) as server:
         yield server
 
 
@@ -132,7 +132,10 @@ def test_a_broker_that_rejects_the_password(kind: str, server_with_password: Pri
 
 def test_a_replica_serves_only_readers(kind: str, redis_server: PrivateServer, tmp_path: Path) -> None:
     """Writes are told to use the primary, or to try again after a failover."""
-    with second_server(redis_server, tmp_path / "1") as primary, second_server(redis_server, tmp_path / "2") as replica:
+    with (
+        run_second_server(redis_server, tmp_path / "1") as primary,
+        run_second_server(redis_server, tmp_path / "2") as replica,
+    ):
         with spool_for(primary.url) as spool:
             made = spool.enqueue(CHAT, "hello")
         with primary.client() as admin:

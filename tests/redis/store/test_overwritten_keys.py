@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, KEYS, generation_field
+from support.chats.logs import CHAT, KEYS, read_generation_field
 from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, open_spool
-from support.servers.contents import contents_of
+from support.servers.contents import read_contents
 from support.waiting import eventually
 
 from chunkspool import Generation, Producer
@@ -79,12 +79,12 @@ def overwrite(client: Redis, name: str, value: str | None = None) -> None:
 
 def assert_corrupt(any_spool: BlockingSpool, client: Redis, made: Generation, calls: tuple[str, ...]) -> None:
     """Fail unless each call reports the foreign value and changes nothing."""
-    before = contents_of(client)
+    before = read_contents(client)
     for call in calls:
         with pytest.raises(CorruptLog, match="another program") as told:
             CALLS[call](any_spool, made.generation_id)
         assert told.value.seq is None, call
-        assert contents_of(client) == before, call
+        assert read_contents(client) == before, call
 
 
 @pytest.mark.parametrize("key", TOUCHING)
@@ -123,7 +123,7 @@ def test_a_producer_fails_at_once(
 
     def say(out: Producer) -> None:
         out.text("before")
-        eventually(lambda: generation_field(client, queued_generation.generation_id, "index") == b"1")
+        eventually(lambda: read_generation_field(client, queued_generation.generation_id, "index") == b"1")
         overwrite(client, full_key(key, queued_generation))
         out.text("after")
         eventually(lambda: out._outbox.interruption)  # noqa: SLF001 - the model is silent: nothing else tells

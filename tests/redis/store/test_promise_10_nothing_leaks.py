@@ -10,10 +10,10 @@ from functools import partial
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, KEYS, ending_of, generation_field, log_of, text_of
+from support.chats.logs import CHAT, KEYS, ending_of, read_generation_field, read_log, text_of
 from support.chats.spools import claim_and_die, settings_for, spool_for
 from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, open_spool
-from support.servers.contents import contents_of, keys_containing, keys_of
+from support.servers.contents import find_keys_containing, list_keys, read_contents
 from support.waiting import eventually
 
 from chunkspool import Generation, Producer, Spool
@@ -78,7 +78,7 @@ def stop_running(any_spool: BlockingSpool, client: Redis) -> None:
         out.text(ANSWER)
         with spool_for(any_spool.settings.log.redis_url) as other:
             other.stop(CHAT)
-        eventually(lambda: generation_field(client, made.generation_id, "stop"))
+        eventually(lambda: read_generation_field(client, made.generation_id, "stop"))
 
     assert any_spool.run_producer(CHAT, made.generation_id, say).state == "stopped"
 
@@ -92,10 +92,10 @@ def replace_active(any_spool: BlockingSpool, _client: Redis) -> None:
 def get_rejected(any_spool: BlockingSpool, client: Redis) -> None:
     """Find the chat busy; the rejected request leaves nothing at all."""
     enqueue_everything(any_spool)
-    before = contents_of(client)
+    before = read_contents(client)
     with pytest.raises(ChatBusy):
         any_spool.enqueue(CHAT, PROMPT, request_id="another")
-    assert contents_of(client) == before
+    assert read_contents(client) == before
 
 
 def repeat_request(any_spool: BlockingSpool, client: Redis) -> None:
@@ -152,7 +152,7 @@ Scenario = Callable[[BlockingSpool, Redis], None]
 
 def ttls_of(client: Redis) -> dict[str, int]:
     """Return the remaining seconds of each key of the project."""
-    return {name: int(client.ttl(name)) for name in keys_of(client)}
+    return {name: int(client.ttl(name)) for name in list_keys(client)}
 
 
 @pytest.mark.parametrize("life", LIVES)
@@ -173,9 +173,9 @@ def test_every_key_has_a_ttl_and_is_removed_by_an_erase(
         assert left > TTL - 60 or not name.startswith(f"cs:{{default/{CHAT}}}"), name
     any_spool.erase(CHAT)
     for text in (PROMPT, ANSWER, OWNER, REQUEST, f"default/{CHAT}"):
-        assert keys_containing(client, text) == [], text
+        assert find_keys_containing(client, text) == [], text
     for one in generations:
-        assert not [name for name in keys_containing(client, one) if name.startswith("cs:")]
+        assert not [name for name in find_keys_containing(client, one) if name.startswith("cs:")]
     with pytest.raises(ChatNotFound):
         any_spool.status(CHAT)
     any_spool.erase(CHAT)
@@ -188,7 +188,7 @@ def test_a_message_of_an_erased_chat_does_nothing(any_spool: BlockingSpool, clie
     with pytest.raises(ChunkspoolError, match="or no longer has it"):
         any_spool.run_producer(CHAT, made.generation_id, repr)
     assert any_spool.revoke(made.generation_id) is None
-    assert keys_containing(client, CHAT) == ["chunkspool"]
+    assert find_keys_containing(client, CHAT) == ["chunkspool"]
 
 
 def test_a_chat_can_be_erased_while_it_is_written(any_spool: BlockingSpool, client: Redis) -> None:
@@ -197,15 +197,15 @@ def test_a_chat_can_be_erased_while_it_is_written(any_spool: BlockingSpool, clie
 
     def say(out: Producer) -> None:
         out.text(ANSWER)
-        eventually(lambda: generation_field(client, made.generation_id, "index"))
+        eventually(lambda: read_generation_field(client, made.generation_id, "index"))
         with spool_for(any_spool.settings.log.redis_url) as other:
             other.erase(CHAT)
         eventually(lambda: out.text(ANSWER), 20)
 
     with pytest.raises(ChunkspoolError, match="it was erased|was stopped"):
         any_spool.run_producer(CHAT, made.generation_id, say)
-    assert [name for name in keys_of(client) if CHAT in name or made.generation_id in name] == []
-    assert keys_containing(client, ANSWER) == []
+    assert [name for name in list_keys(client) if CHAT in name or made.generation_id in name] == []
+    assert find_keys_containing(client, ANSWER) == []
 
 
 def test_a_chat_can_be_erased_during_enqueues_and_writes(redis_url: str, client: Redis) -> None:
@@ -236,9 +236,9 @@ def test_a_chat_can_be_erased_during_enqueues_and_writes(redis_url: str, client:
         assert sum(one.result(60) for one in asked) > 0
         spool.erase(CHAT)
     for text in (PROMPT, ANSWER, OWNER, f"default/{CHAT}"):
-        assert keys_containing(client, text) == [], text
-    assert [name for name in keys_of(client) if not name.startswith("cs:{index}:")] == []
-    assert [name for name in keys_containing(client, CHAT) if name.startswith("cs:")] == []
+        assert find_keys_containing(client, text) == [], text
+    assert [name for name in list_keys(client) if not name.startswith("cs:{index}:")] == []
+    assert [name for name in find_keys_containing(client, CHAT) if name.startswith("cs:")] == []
 
 
 def test_an_enqueue_interrupted_by_an_erase_leaves_no_key(
@@ -255,8 +255,8 @@ def test_an_enqueue_interrupted_by_an_erase_leaves_no_key(
     monkeypatch.setattr(Dispatcher, "publish", erase_first)
     with spool_for(redis_url) as spool:
         made = spool.enqueue(CHAT, PROMPT, request_id=REQUEST)
-    assert [name for name in keys_containing(client, made.generation_id) if name.startswith("cs:")] == []
-    assert keys_containing(client, PROMPT) == []
+    assert [name for name in find_keys_containing(client, made.generation_id) if name.startswith("cs:")] == []
+    assert find_keys_containing(client, PROMPT) == []
 
 
 def test_expired_data_is_gone(redis_url: str, client: Redis) -> None:
@@ -264,9 +264,9 @@ def test_expired_data_is_gone(redis_url: str, client: Redis) -> None:
     with open_spool("sync", redis_url, ttl=1) as any_spool:
         complete(any_spool, client)
         last = any_spool.status(CHAT).last
-        eventually(lambda: not keys_containing(client, PROMPT) and not keys_containing(client, ANSWER))
-        assert set(keys_of(client)) <= {KEYS.seq, KEYS.head, "cs:{index}:unfinished"}
-        assert keys_containing(client, OWNER) == keys_containing(client, REQUEST) == []
+        eventually(lambda: not find_keys_containing(client, PROMPT) and not find_keys_containing(client, ANSWER))
+        assert set(list_keys(client)) <= {KEYS.seq, KEYS.head, "cs:{index}:unfinished"}
+        assert find_keys_containing(client, OWNER) == find_keys_containing(client, REQUEST) == []
         with pytest.raises(CursorExpired) as expired:
             any_spool.read(CHAT)
         assert (expired.value.first, expired.value.last) == (last + 1, last)
@@ -279,7 +279,7 @@ def test_expired_data_is_gone(redis_url: str, client: Redis) -> None:
 def test_a_generation_that_never_ran_expires_too(any_spool: BlockingSpool, client: Redis) -> None:
     """It no longer counts as active: no reader waits for it, and the chat is not busy."""
     enqueue_everything(any_spool, ttl=1)
-    eventually(lambda: not keys_containing(client, PROMPT))
+    eventually(lambda: not find_keys_containing(client, PROMPT))
     assert any_spool.status(CHAT).active == ()
     assert any_spool.follow(CHAT, 1) == []
     assert any_spool.enqueue(CHAT, PROMPT).after == 1
@@ -293,14 +293,14 @@ def test_of_two_ttls_the_longer_counts(any_spool: BlockingSpool, client: Redis) 
     eventually(lambda: not client.exists(KEYS.gen(short.generation_id)))
     assert any_spool.status(CHAT).active == (long.generation_id,)
     any_spool.run_producer(CHAT, long.generation_id, lambda out: out.text(ANSWER))
-    log = log_of(client)
+    log = read_log(client)
     assert text_of(log, long.generation_id) == ANSWER
     assert ending_of(log, long.generation_id)["type"] == "generation.completed"
     other = any_spool.enqueue(CHAT, PROMPT, ttl=1)
     any_spool.stop(CHAT)
     eventually(lambda: not client.exists(KEYS.gen(other.generation_id)))
     any_spool.erase(CHAT)
-    assert keys_containing(client, PROMPT) == []
+    assert find_keys_containing(client, PROMPT) == []
 
 
 def test_a_generation_that_outlives_its_ttl_keeps_its_chat(redis_url: str, client: Redis) -> None:
@@ -311,13 +311,13 @@ def test_a_generation_that_outlives_its_ttl_keeps_its_chat(redis_url: str, clien
         with spool.produce(CHAT, made.generation_id) as out:
             while client.time()[0] < began + 3:
                 eventually(partial(_said, client, out, made.generation_id))
-        assert len(log_of(client)) > 3
+        assert len(read_log(client)) > 3
 
 
 def _said(client: Redis, out: Producer, generation_id: str) -> bool:
-    index = generation_field(client, generation_id, "index")
+    index = read_generation_field(client, generation_id, "index")
     out.data("tick", 1)
-    eventually(lambda: generation_field(client, generation_id, "index") != index)
+    eventually(lambda: read_generation_field(client, generation_id, "index") != index)
     return True
 
 

@@ -7,10 +7,10 @@ from functools import partial
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, ending_of, log_of, text_of
+from support.chats.logs import CHAT, ending_of, read_log, text_of
 from support.chats.spools import spool_for
 from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, BlockingSyncSpool, open_spool
-from support.servers.contents import contents_of, keys_of
+from support.servers.contents import list_keys, read_contents
 from support.waiting import eventually
 
 from chunkspool import Generation, Producer, Spool
@@ -47,7 +47,7 @@ def test_equal_ids_are_two_chats(ours: BlockingSpool, theirs: BlockingSpool, cli
     assert mine.generation_id != other.generation_id
     assert (mine.after, other.after) == (0, 0)
     for any_spool, keys, made, text in ((ours, OURS, mine, "ours"), (theirs, THEIRS, other, "theirs")):
-        assert text_of(log_of(client, keys), made.generation_id) == text
+        assert text_of(read_log(client, keys), made.generation_id) == text
         assert {entry.generation_id for entry in any_spool.follow(CHAT)} == {made.generation_id}
         assert {entry.generation_id for entry in any_spool.read(CHAT)} == {made.generation_id}
         assert [answer.text for answer in any_spool.snapshot(CHAT).answers] == [text]
@@ -84,14 +84,14 @@ def test_one_tenants_calls_leave_the_other_alone(
 
 def their_data(client: Redis) -> dict[bytes, bytes]:
     """Return everything the other tenant has."""
-    return {key: value for key, value in contents_of(client).items() if b"theirs" in key}
+    return {key: value for key, value in read_contents(client).items() if b"theirs" in key}
 
 
 def test_their_generation_is_not_ours(ours: BlockingSpool, theirs: BlockingSpool, client: Redis) -> None:
     """Knowing its id does not allow another tenant to write, stop or follow it."""
     made = theirs.enqueue(CHAT, "hello")
     ours.enqueue(CHAT, "hello")
-    before = contents_of(client)
+    before = read_contents(client)
     for call in (
         lambda: ours.stop(CHAT, made.generation_id),
         lambda: ours.run_producer(CHAT, made.generation_id, repr),
@@ -99,7 +99,7 @@ def test_their_generation_is_not_ours(ours: BlockingSpool, theirs: BlockingSpool
     ):
         with pytest.raises(GenerationNotFound):
             call()
-    assert contents_of(client) == before
+    assert read_contents(client) == before
 
 
 def test_a_stop_reaches_only_its_own_tenant(redis_url: str, client: Redis) -> None:
@@ -117,8 +117,8 @@ def test_a_stop_reaches_only_its_own_tenant(redis_url: str, client: Redis) -> No
             out.text("on and on")
 
         assert spools[1].run_producer(CHAT, other.generation_id, both).state == "completed"
-    assert ending_of(log_of(client, OURS), mine.generation_id)["type"] == "generation.stopped"
-    assert text_of(log_of(client, THEIRS), other.generation_id) == "on and on"
+    assert ending_of(read_log(client, OURS), mine.generation_id)["type"] == "generation.stopped"
+    assert text_of(read_log(client, THEIRS), other.generation_id) == "on and on"
 
 
 def test_a_revoke_finds_the_tenant(ours: BlockingSpool, theirs: BlockingSpool) -> None:
@@ -133,7 +133,7 @@ def test_an_erase_removes_only_one_tenants_chat(ours: BlockingSpool, theirs: Blo
     """All of ours is gone, even outside the chat's own keys; all of theirs stays."""
     mine, other = enqueue_and_answer(ours, "ours"), enqueue_and_answer(theirs, "theirs")
     ours.erase(CHAT)
-    left = keys_of(client)
+    left = list_keys(client)
     assert not [key for key in left if "ours/" in key or mine.generation_id in key]
     assert [key for key in left if other.generation_id in key]
     assert ours.revoke(mine.generation_id) is None
@@ -174,7 +174,7 @@ def test_ids_cannot_cross_tenants(ours: BlockingSpool, client: Redis, subtests: 
             arguments = (chat, "hello") if call == "enqueue" else (chat,)
             with subtests.test(call, tenant=tenant, chat=chat), pytest.raises(InvalidId):
                 getattr(ours.for_tenant(tenant), call)(*arguments)
-    assert keys_of(client) == []
+    assert list_keys(client) == []
 
 
 @pytest.mark.parametrize("tenant", sorted({tenant for tenant, chat in CROSSING if chat == "c"}))
@@ -189,5 +189,5 @@ def test_keys_of_two_tenants_have_nothing_in_common(client: Redis, ours: Blockin
     """Each key names one tenant, except keys that name a generation or all of them."""
     enqueue_and_answer(ours, "ours")
     enqueue_and_answer(theirs, "theirs")
-    for key in keys_of(client):
+    for key in list_keys(client):
         assert key.startswith(("cs:{ours/", "cs:{theirs/", "cs:{index}:")), key

@@ -8,7 +8,7 @@ from redis import Redis
 from support.chats.logs import CHAT, KEYS
 from support.chats.random_chats import stored_entries
 from support.chats.spools import append_by_hand, claim_and_die, spool_for
-from support.servers.contents import keys_containing
+from support.servers.contents import find_keys_containing
 from support.servers.proxy import Proxy
 from support.waiting import eventually
 
@@ -34,7 +34,7 @@ def count_copies(client: Redis, mark: str) -> int:
 def assert_one_copy(client: Redis) -> None:
     """Fail unless everything written is once in the log and nowhere else on the server."""
     for mark in MARKS:
-        assert keys_containing(client, mark) == [KEYS.log]
+        assert find_keys_containing(client, mark) == [KEYS.log]
         assert count_copies(client, mark) == 1
 
 
@@ -60,11 +60,11 @@ def test_an_event_is_stored_once(proxy: Proxy, spool: Spool, client: Redis) -> N
 def test_a_prompt_is_stored_once(spool: Spool, client: Redis) -> None:
     """It is stored with its generation; the broker, which others can inspect, gets only ids."""
     generation = spool.enqueue(CHAT, "the-prompt")
-    assert keys_containing(client, "the-prompt") == [KEYS.gen(generation.generation_id)]
+    assert find_keys_containing(client, "the-prompt") == [KEYS.gen(generation.generation_id)]
     assert client.llen("chunkspool") == 1
     with spool.produce(CHAT, generation.generation_id):
         pass
-    assert keys_containing(client, "the-prompt") == [KEYS.gen(generation.generation_id)]
+    assert find_keys_containing(client, "the-prompt") == [KEYS.gen(generation.generation_id)]
 
 
 def test_an_answer_takes_little_more_memory_than_its_size(spool: Spool, client: Redis) -> None:

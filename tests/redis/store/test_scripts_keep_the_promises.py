@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from redis import Redis
 from support.checker.check import check
-from support.checker.raw_log import raw_chat
+from support.checker.raw_log import read_raw_chat
 from support.checker.reference_model import MAX_ATTEMPTS, ReferenceChat, matches
 
 from chunkspool.ids import new_generation_id
@@ -210,7 +210,7 @@ class ChatMachine(RuleBasedStateMachine):
         for generation_id in tuple(self.model.active):
             self.client.hdel(KEYS.gen(generation_id), "lease")
             self.store.send(scripts.stop(KEYS, generation_id, by="user", reason=None))
-        assert check(raw_chat(self.client, KEYS.chat_id)) == []
+        assert check(read_raw_chat(self.client, KEYS.chat_id)) == []
 
     def read_state(self, first: str) -> tuple[int, list[Any], Any]:
         """Return the log's length, its entries from an id on, and the active generations."""

@@ -7,7 +7,7 @@ from support.chats.logs import CHAT, KEYS
 from support.chats.spools import spool_for
 from support.checker.check import check
 from support.checker.observations import EnqueuedGeneration, ModelOutput, Observations, Reading
-from support.checker.raw_log import raw_chat
+from support.checker.raw_log import read_raw_chat
 from support.checker.violations import Rule
 
 PIECES = [f"<1.{number}>" for number in range(1200)]
@@ -25,8 +25,8 @@ def test_a_real_log_has_no_violation_until_one_is_planted(redis_url: str, client
             read = tuple((entry.seq, entry.raw) for entry in entries)
     asked = EnqueuedGeneration(generation.generation_id, (ModelOutput(1, "".join(PIECES)),))
     observations = Observations((asked,), (Reading("reader", 0, read, "idle", ended=True),))
-    chat = raw_chat(client, CHAT)
+    chat = read_raw_chat(client, CHAT)
     assert len(chat.entries) == 2 * len(PIECES) + 3
     assert check(chat, observations) == []
     client.xdel(KEYS.log, "1100-0")
-    assert Rule.HOLE in {violation.rule for violation in check(raw_chat(client, CHAT), observations)}
+    assert Rule.HOLE in {violation.rule for violation in check(read_raw_chat(client, CHAT), observations)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from redis import Redis
-from support.chats.logs import CHAT, KEYS, log_of
+from support.chats.logs import CHAT, KEYS, read_log
 from support.chats.spools import claim_and_die
 from support.web.sse import SseEvent
 from support.web.ui_message import ClientMessage, parts_of
@@ -130,7 +130,7 @@ def test_stop_stops_the_generation_not_only_the_stream(site: Site, spool: Spool,
         message = message_of(stream.read_to_end().events)
     assert message.aborted
     assert message.metadata["stopped"] == {"by": "user", "reason": None}
-    assert log_of(client)[-1].type == "generation.stopped"
+    assert read_log(client)[-1].type == "generation.stopped"
     assert not spool.status(CHAT).active
 
 
@@ -140,7 +140,7 @@ def test_hanging_up_does_not_stop_the_generation(site: Site, spool: Spool, clien
         stream.read_until(lambda s: seen(s, '"start"'))
     with spool.produce(CHAT, active(spool)) as out:
         out.text("still here")
-    assert log_of(client)[-1].type == "generation.completed"
+    assert read_log(client)[-1].type == "generation.completed"
 
 
 def test_a_message_that_is_sent_twice_is_answered_once(site: Site, spool: Spool) -> None:

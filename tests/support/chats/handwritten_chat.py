@@ -1,4 +1,4 @@
-"""Write a chat by hand, batch by batch, and lose a frame on purpose."""
+"""Write a chat by hand, batch by batch, and lose frames on purpose."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class HandwrittenChat:
     index: int = 1
 
     def __post_init__(self) -> None:
-        """Make the generation and claim it."""
+        """Enqueue the generation and claim it."""
         self.client.script_load(scripts.load("append").text)
         self.store.send(
             scripts.enqueue(
@@ -49,15 +49,15 @@ class HandwrittenChat:
 
     @property
     def store(self) -> Store:
-        """The door to the scripts."""
+        """A store on the client."""
         return Store(self.client)
 
     def append(self, *texts: str) -> int:
-        """Append texts as one frame; return the last one's seq."""
+        """Append texts in one frame; return the last one's seq."""
         return self.store.send(self._append_call(texts)).last
 
     def append_each(self, *texts: str) -> int:
-        """Append texts as a frame each, in one round trip; return the last one's seq."""
+        """Append texts in a frame each, in one round trip; return the last one's seq."""
         pipeline = self.client.pipeline(transaction=False)
         for text in texts:
             call = self._append_call([text])
@@ -66,19 +66,19 @@ class HandwrittenChat:
         return last
 
     def append_raw(self, event: bytes) -> int:
-        """Append whatever it is, event or not."""
+        """Append these bytes, whether they are an event or not."""
         return self.store.send(self._append([event])).last
 
     def append_without_frame(self, *texts: str) -> int:
-        """Append texts, and have their frame get lost."""
+        """Append texts and lose their frame."""
         return self.store.send(self._without_frame(self._append_call(texts))).last
 
     def complete(self) -> int:
-        """Complete the generation; return its ending's seq."""
+        """Complete the generation; return the ending's seq."""
         return self.store.send(self._ending()).last
 
     def complete_without_frame(self) -> int:
-        """Complete the generation, and have the frame get lost."""
+        """Complete the generation and lose the frame."""
         return self.store.send(self._without_frame(self._ending())).last
 
     def _append_call(self, texts: Sequence[str]) -> ScriptCall[AppendReply]:

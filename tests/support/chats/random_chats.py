@@ -1,4 +1,4 @@
-"""Write a chat as people and models do: several generations at once, of all kinds of events and endings."""
+"""Write random chats like those of people and models: several generations at once, all kinds of events and endings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from chunkspool.errors import Interrupted
 StoredEntry = tuple[int, bytes]
 """An entry's seq and its stored bytes."""
 SEED_RANGES = [range(start, start + 25) for start in range(0, 200, 25)]
-"""Two hundred seeds, in pieces that run beside each other."""
+"""Two hundred seeds, in ranges that can run in parallel."""
 
 WRITES: list[Callable[[Producer, str], None]] = [
     lambda out, piece: out.text(piece),
@@ -31,21 +31,21 @@ PIECES = ("a", "two\nlines", "é", "😀 ", '"quoted" \\ "generation.completed"'
 
 
 class ModelCodeError(Exception):
-    """What a model's code raises now and then."""
+    """An error that a model's code raises now and then."""
 
 
 def seeded_random(seed: int) -> Random:
-    """Return chance that can be had again."""
-    return Random(seed)  # noqa: S311 - no secret is made of it
+    """Return a repeatable random generator."""
+    return Random(seed)  # noqa: S311 - repeatable, not a secret
 
 
 def write_random_chat(spool: Spool, random: Random) -> list[str]:
-    """Write some generations that interleave; return their ids. At most four of them are active at a time."""
+    """Write some interleaved generations, at most four active at a time; return their ids."""
     return [generation_id for _ in range(random.randint(1, 3)) for generation_id in _write_together(spool, random)]
 
 
 def write_something(out: Producer, random: Random) -> None:
-    """Say one thing."""
+    """Write one random event."""
     random.choice(WRITES)(out, random.choice(PIECES))
 
 
@@ -68,6 +68,6 @@ def _write_together(spool: Spool, random: Random) -> list[str]:
 
 
 def stored_entries(client: Redis) -> list[StoredEntry]:
-    """Return the whole log as it stands in Redis, read by no code of the library."""
+    """Return the whole log as it is stored in Redis, without the library's reading code."""
     entries: Any = client.xrange(KEYS.log)
     return [(int(entry_id.partition(b"-")[0]), fields[b"e"]) for entry_id, fields in entries]

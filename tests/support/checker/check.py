@@ -1,4 +1,4 @@
-"""Check a chat against the promises, by its raw log and what `support.checker.observations` knows from outside."""
+"""Check a chat against the promises, using its raw log and the observations from outside."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COMPLETED, STOPPED, FAILED = "generation.completed", "generation.stopped", "gene
 
 
 def check(chat: RawChat, observations: Observations | None = None) -> list[Violation]:
-    """Return all violations. Without evidence only what the log itself shows is checked."""
+    """Return all violations. Without observations only the log itself is checked."""
     found = [*_check_log(chat)]
     generations = generations_of(chat)
     asked = {one.generation_id: one for one in observations.generations} if observations else {}
@@ -61,7 +61,7 @@ def _check_endings(chat: str, generation: str, lines: Sequence[ReadableEntry]) -
 
 
 def _check_attempts(chat: str, generation: str, lines: Sequence[ReadableEntry]) -> Iterator[Violation]:
-    """Count the attempts: 1, 2, 3 …; one that could not go on from the text before it may start anew, from nothing."""
+    """Check that attempts are 1, 2, 3 …; one that could not continue may start again without the earlier text."""
     attempt, continues = 0, False
     for line in lines:
         if line.type == STARTED:
@@ -99,7 +99,11 @@ def _check_reading(
     log = {entry.seq: entry.data for entry in chat.entries if entry.seq is not None}
     for seq, data in reading.entries:
         if seq != at + 1 or log.get(seq) != data:
-            detail = f"after {at} it got {seq}" if seq != at + 1 else f"{data[:60]!r} instead of {log.get(seq)!r:.60}"
+            detail = (
+                f"after {at} the reader got {seq}"
+                if seq != at + 1
+                else f"{data[:60]!r} instead of {log.get(seq)!r:.60}"
+            )
             yield Violation(Rule.READER, name, seq=at + 1, detail=detail)
             return
         at = seq
@@ -110,7 +114,7 @@ def _check_reading(
 def _check_end_of_reading(
     name: str, reading: Reading, at: int, generations: Mapping[str, Sequence[ReadableEntry]], last: int
 ) -> Iterator[Violation]:
-    """Demand that a reader who is let go has it all: up to an idle moment, or its generation's ending."""
+    """Require a reader that ended by itself to have everything up to an idle moment or its generation's ending."""
     if reading.until == "idle":
         seen = {generation: [line for line in lines if line.seq <= at] for generation, lines in generations.items()}
         unended = [one for one, lines in seen.items() if lines and lines[-1].type not in ENDINGS]
@@ -118,6 +122,6 @@ def _check_end_of_reading(
         ends = [line.seq for line in generations.get(reading.until, ()) if line.type in ENDINGS]
         unended = [] if ends and ends[0] <= at else [reading.until]
     for generation in unended:
-        yield Violation(Rule.READER_LEFT, name, generation, at, "it had not ended there")
+        yield Violation(Rule.READER_LEFT, name, generation, at, "it had not ended by then")
     if reading.complete and at != last:
-        yield Violation(Rule.READER_LEFT, name, seq=at, detail=f"the log goes on to {last}")
+        yield Violation(Rule.READER_LEFT, name, seq=at, detail=f"the log continues to {last}")

@@ -1,4 +1,4 @@
-"""Ask the paced model through workers, and judge by the checker what became of it."""
+"""Ask the paced model through workers, and let the checker judge the result."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from itertools import islice
 from typing import Any
 
 from redis import Redis
-from support.chats.logs import ENDINGS, LogEntry, log_of, of_generation
+from support.chats.logs import ENDINGS, LogEntry, of_generation, read_log
 from support.checker.check import check
 from support.checker.observations import EnqueuedGeneration, Observations, Reading
-from support.checker.raw_log import raw_chat
+from support.checker.raw_log import read_raw_chat
 from support.models.paced_model import ModelCall
 from support.models.paced_model_process import ModelProcess, output_of
 from support.waiting import eventually
@@ -22,17 +22,17 @@ from chunkspool.store.keys import ChatKeys
 
 
 def paced_params(pieces: int = 10, pace: float = 0.05, **more: Any) -> dict[str, Any]:
-    """Return params for the paced model: so many pieces, each after so many seconds."""
+    """Return params for the paced model: this many pieces, with this pause in seconds before each."""
     return {"paced": {"pieces": pieces, "pace": pace, **more}}
 
 
 def ask(spool: Spool, chat_id: str, params: dict[str, Any]) -> Generation:
-    """Enqueue a generation; the chat's id is its prompt, by which `calls_of` finds the calls."""
+    """Enqueue a generation; the chat id is its prompt, by which `calls_of` finds the calls."""
     return spool.enqueue(chat_id, chat_id, params=params)
 
 
 def start_generation(spool: Spool, chat_id: str, params: dict[str, Any], *, deltas: int = 1) -> Generation:
-    """Start a generation; return when so much of its text is there."""
+    """Start a generation; return once this many deltas are there."""
     asked = ask(spool, chat_id, params)
     with spool.subscribe(chat_id, asked.after) as entries:
         said = (entry for entry in entries if entry.type == "text.delta")
@@ -41,22 +41,22 @@ def start_generation(spool: Spool, chat_id: str, params: dict[str, Any], *, delt
 
 
 def calls_of(model: ModelProcess, chat_id: str) -> list[ModelCall]:
-    """Return the model calls of a chat, refused ones left out."""
-    return [call for call in model.calls() if call.prompt == chat_id and not call.refused]
+    """Return a chat's model calls, without refused ones."""
+    return [call for call in model.fetch_calls() if call.prompt == chat_id and not call.refused]
 
 
 def starts_of(client: Redis, asked: Generation) -> list[dict[str, Any]]:
-    """Return the `generation.started` events so far."""
-    return [line.event for line in log_of_generation(client, asked) if line.type == "generation.started"]
+    """Return the generation's `generation.started` events so far."""
+    return [line.event for line in read_log_of_generation(client, asked) if line.type == "generation.started"]
 
 
-def log_of_generation(client: Redis, asked: Generation) -> list[LogEntry]:
-    """Return the log of the generation so far."""
-    return of_generation(log_of(client, ChatKeys("default", asked.chat_id)), asked.generation_id)
+def read_log_of_generation(client: Redis, asked: Generation) -> list[LogEntry]:
+    """Return the generation's log so far."""
+    return of_generation(read_log(client, ChatKeys("default", asked.chat_id)), asked.generation_id)
 
 
 def wait_for_attempt(client: Redis, asked: Generation, attempt: int, timeout: float = 30) -> dict[str, Any]:
-    """Wait for the attempt of that number; return its `generation.started`."""
+    """Wait for this attempt; return its `generation.started`."""
     starts = eventually(lambda: [one for one in starts_of(client, asked) if one["attempt"] == attempt], timeout)
     return starts[0]
 
@@ -76,7 +76,7 @@ def start_reading(spool: Spool, asked: Generation) -> Future[Reading]:
         except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
             future.set_exception(error)
 
-    # A daemon: where a test fails, nobody may wait for an ending that never comes.
+    # A daemon, so that a failed test does not wait for an ending that never comes.
     threading.Thread(target=read, daemon=True).start()
     assert connected.wait(30)
     return future
@@ -90,12 +90,12 @@ def assert_promises_kept(
     stopped_by: str | None = None,
     may_fail: Collection[str] = (),
 ) -> None:
-    """Wait for the ending; fail unless the chat keeps every promise that the checker knows of."""
-    eventually(lambda: log_of_generation(client, asked)[-1].type in ENDINGS, 30)
+    """Wait for the ending; fail unless the chat keeps every promise that the checker knows."""
+    eventually(lambda: read_log_of_generation(client, asked)[-1].type in ENDINGS, 30)
     calls = tuple(output_of(call) for call in calls_of(model, asked.chat_id))
     stopped = frozenset({stopped_by} if stopped_by else ())
     known = EnqueuedGeneration(
         asked.generation_id, calls, stopped, stop_accepted=bool(stopped), may_fail=frozenset(may_fail)
     )
-    found = check(raw_chat(client, asked.chat_id), Observations((known,), readings))
+    found = check(read_raw_chat(client, asked.chat_id), Observations((known,), readings))
     assert not found, "\n".join(map(str, found))

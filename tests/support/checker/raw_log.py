@@ -1,4 +1,4 @@
-"""Read chats as they stand in Redis, with redis-py and json alone: no code of the library takes part."""
+"""Read chats as they are stored in Redis, with redis-py and json only, without any code of the library."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RawEntry:
 
 @dataclass(frozen=True, slots=True)
 class RawChat:
-    """A chat's log and its counter (None where there is none)."""
+    """A chat's log and its counter (None if there is none)."""
 
     name: str
     counter: int | None
@@ -49,7 +49,7 @@ class RawChat:
 
 @dataclass(frozen=True, slots=True)
 class ReadableEntry:
-    """An entry that could be read."""
+    """A stream entry whose event could be read."""
 
     seq: int
     at: int
@@ -62,7 +62,7 @@ class ReadableEntry:
 
 
 def generations_of(chat: RawChat) -> dict[str, list[ReadableEntry]]:
-    """Return the readable entries of each generation, in the log's order."""
+    """Return each generation's readable entries, in log order."""
     generations: dict[str, list[ReadableEntry]] = {}
     for entry in chat.entries:
         event = entry.event
@@ -71,7 +71,7 @@ def generations_of(chat: RawChat) -> dict[str, list[ReadableEntry]]:
     return generations
 
 
-def raw_chat(client: Redis, name: str, tenant: str = "default") -> RawChat:
+def read_raw_chat(client: Redis, name: str, tenant: str = "default") -> RawChat:
     """Return a chat; without a log it has no entries."""
     prefix = f"cs:{{{tenant}/{name}}}"
     counter: Any = client.get(f"{prefix}:seq")

@@ -1,4 +1,4 @@
-"""The promises of a chat as a small model in plain Python: what each script must answer, and what the log must hold."""
+"""A small model of a chat in plain Python: what each script must answer and what the log must hold."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class ReferenceGeneration:
     seqs: list[int] = field(default_factory=list)
     stop: dict[str, Any] | None = None
     released: int = 0
-    """The attempt that gave it up, if one did."""
+    """The attempt that released it, if one did."""
     uncounted: int = 0
-    """Attempts that do not count, because they were given up in order."""
+    """Attempts that do not count, because they were released in order."""
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ class ReferenceChat:
     def enqueue(
         self, generation_id: str, request_id: str | None, request: bytes, on_active: OnActive, seen: Sequence[str]
     ) -> EnqueueReply:
-        """Make a generation, once for its id and once for its request id."""
+        """Create a generation, once per id and once per request id."""
         if generation_id in self.generations:
             return EnqueueReply("created", generation_id, self.generations[generation_id].after)
         if request_id in self.requests:
@@ -65,7 +65,7 @@ class ReferenceChat:
         return EnqueueReply("created", generation_id, self.generations[generation_id].after)
 
     def claim(self, generation_id: str, token: str, *, continues: bool) -> ClaimReply:
-        """Give the generation to a new attempt, unless it has ended, was stopped, or its attempt is alive."""
+        """Give the generation to a new attempt unless it has ended, was stopped, or has a live attempt."""
         gen = self.generations.get(generation_id)
         if gen is None:
             return ClaimReply("gone")
@@ -78,7 +78,7 @@ class ReferenceChat:
     def append(
         self, generation_id: str, attempt: int, index: int, events: Sequence[dict[str, Any]], ending: LastBatch | None
     ) -> AppendReply:
-        """Write what is new of a batch of the newest attempt; what is old keeps its seqs."""
+        """Write the new events of the newest attempt's batch; old ones keep their seqs."""
         gen = self.generations.get(generation_id)
         if gen is None:
             return AppendReply("gone")
@@ -94,12 +94,12 @@ class ReferenceChat:
             self._write(generation_id, gen, events[len(gen.seqs) + 1 - index :], ending)
         seqs = (gen.seqs[index - 1], gen.seqs[last - 1]) if events else (0, 0)
         if not old and ending == "released" and gen.status == "stopped":
-            # The stop's event follows what the attempt had to say.
+            # The stop's event follows the attempt's last events.
             seqs = (seqs[0] or len(self.log), len(self.log))
         return AppendReply("ok", *seqs, stop_asked=gen.stop is not None, status=gen.status)
 
     def stop(self, generation_id: str, by: str, reason: str | None) -> StopReply:
-        """End a generation that no live attempt holds; ask the attempt of any other."""
+        """End a generation without a live attempt; otherwise ask the attempt to stop."""
         gen = self.generations.get(generation_id)
         if gen is None:
             return StopReply("gone")
@@ -113,7 +113,7 @@ class ReferenceChat:
         return StopReply("stopped")
 
     def lose(self, generation_id: str) -> LoseReply:
-        """End a generation that no live attempt holds, because its message is nowhere."""
+        """End a generation without a live attempt because its message is lost."""
         gen = self.generations.get(generation_id)
         if gen is None:
             return LoseReply("gone")
@@ -128,11 +128,11 @@ class ReferenceChat:
         return LoseReply("lost")
 
     def withdraw(self, generation_id: str, request_id: str) -> bool:
-        """Let a request be made again, unless it has been."""
+        """Allow a request to be repeated, unless it already was."""
         return self.requests.get(request_id) == generation_id and self.requests.pop(request_id) == generation_id
 
     def erase(self, seen: Sequence[str], known: int) -> bool:
-        """Forget everything, if it is what the caller has seen."""
+        """Forget everything, if the caller's view is up to date."""
         if list(seen) != self.active or known != len(self.generations):
             return False
         self.log, self.generations, self.requests, self.active = [], {}, {}, []
@@ -186,6 +186,6 @@ class ReferenceChat:
 
 
 def matches(expected: dict[str, Any], stored: bytes) -> bool:
-    """Tell whether a stored event says what was promised; it may say more (a model, a message)."""
+    """Tell whether a stored event matches the expected fields; it may have more (a model, a message)."""
     event = json.loads(stored)
     return all(event.get(name) == value for name, value in expected.items())

@@ -1,4 +1,4 @@
-"""A log that keeps every promise, with what is known of it from outside: for the tests of the checker."""
+"""A log that keeps every promise, with its observations, for the checker's tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STEP_MS = 100
 
 
 def call_text(call: int, *pieces: int) -> str:
-    """Return what the model says in `call`: each piece names the call and itself."""
+    """Return the model's text in `call`: each piece names the call and itself."""
     return "".join(f"<{call}.{piece}>" for piece in pieces)
 
 
@@ -38,7 +38,7 @@ def delta(generation: str, call: int, *pieces: int) -> dict[str, Any]:
 
 
 def ended(generation: str, how: str, **fields: Any) -> dict[str, Any]:
-    """Return an ending."""
+    """Return an ending of the kind `how`."""
     return event(f"generation.{how}", generation, **fields)
 
 
@@ -89,13 +89,13 @@ ENQUEUED = (
 
 
 def chat_of(events: tuple[dict[str, Any], ...]) -> RawChat:
-    """Return a chat whose events came one after the other, the first at 100 ms."""
+    """Return a chat whose events are 100 ms apart, starting at 100 ms."""
     entries = [RawEntry(f"{n}-0", n * STEP_MS, json.dumps(one).encode()) for n, one in enumerate(events, 1)]
     return RawChat(CHAT, len(entries), tuple(entries))
 
 
 def reading_of(chat: RawChat, after: int, upto: int, **how: Any) -> Reading:
-    """Return what a reader gets that reads from one cursor to another."""
+    """Return what a reader receives from one cursor to another."""
     entries = [(entry.seq or 0, entry.data) for entry in chat.entries if after < (entry.seq or 0) <= upto]
     return Reading("reader", after, tuple(entries), **how)
 

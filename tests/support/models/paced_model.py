@@ -1,8 +1,8 @@
-"""An OpenAI-compatible server that says what it is told to, at the pace it is told, and remembers every call.
+"""An OpenAI-compatible server that sends what a request asks for, at its pace, and records every call.
 
-`python paced_model.py PORT`. Each piece of text is `<call.piece>`, so that it shows which call it is from. A request
-may hold `paced`: {`pieces`, `pace` (seconds before each piece), `silent_after` (pieces), `refuse_continuing`}; a last
-message of the assistant is text to go on from. `GET /calls` returns all that was asked and sent.
+`python paced_model.py PORT`. Each piece of text is `<call.piece>`, so it shows which call it is from. A request may
+hold `paced`: {`pieces`, `pace` (seconds before each piece), `silent_after` (pieces), `refuse_continuing`}; if the last
+message is the assistant's, the answer continues from its text. `GET /calls` returns everything requested and sent.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ModelCall:
     refused: bool = False
     finished: int | None = None
     closed: int | None = None
-    """When the client closed the connection, if it did so before the end."""
+    """When the client closed the connection, if that was before the end."""
 
     @property
     def ended(self) -> bool:
@@ -46,14 +46,14 @@ class ModelCall:
 
 
 class PacedModel:
-    """The calls so far. A refused one has a number, too."""
+    """The calls so far. Refused ones are numbered, too."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Start without calls."""
         self.calls: list[ModelCall] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer the one request of a connection."""
+        """Answer a connection's one request."""
         try:
             path, headers, body = await _read_request(reader)
             if path == "/v1/chat/completions":
@@ -65,7 +65,7 @@ class PacedModel:
             else:
                 await _respond(writer, MISSING, "{}")
         except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client has gone: the call's record says so
+            pass  # the client has disconnected: the call's record says so
         finally:
             writer.close()
 
@@ -105,7 +105,7 @@ async def _stream_pieces(call: ModelCall, paced: Mapping[str, Any], writer: asyn
             await asyncio.Event().wait()
         await asyncio.sleep(paced.get("pace", 0))
         text = f"<{call.number}.{piece}>"
-        # Before it is sent: no client may have what the record has not.
+        # Recorded before it is sent, so that no client has more than the record.
         call.pieces.append(text)
         await _send_chunk(writer, {"choices": [{"index": 0, "delta": {"content": text}}]})
     await _send_chunk(writer, {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
@@ -122,7 +122,7 @@ async def _read_request(reader: asyncio.StreamReader) -> tuple[str, dict[str, st
 
 
 async def _respond(writer: asyncio.StreamWriter, status: str, body: str) -> None:
-    # The end of the connection is the end of the body.
+    # Closing the connection ends the body.
     writer.write(f"HTTP/1.1 {status}\r\nconnection: close\r\n\r\n{body}".encode())
     await writer.drain()
 
@@ -137,7 +137,7 @@ def _now_ms() -> int:
 
 
 async def main(port: int) -> None:
-    """Serve until the process is ended."""
+    """Serve until the process ends."""
     server = await asyncio.start_server(PacedModel().serve, LOOPBACK, port, backlog=512)
     async with server:
         await server.serve_forever()

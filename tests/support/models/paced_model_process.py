@@ -1,4 +1,4 @@
-"""Run the paced model as a process of its own, and ask it for its records."""
+"""Run the paced model as a separate process, and fetch its records."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ModelProcess:
 
     @classmethod
     def start(cls, python: str, logs: Path) -> Self:
-        """Start it, and return when it listens. Only the main thread may do so."""
+        """Start the process; return once it listens. Only call this in the main thread."""
         port = free_port()
         process = Process.start("model", [python, str(PROGRAM), str(port)], logs)
         process.wait_until(lambda: is_taken(port), 30)
@@ -34,10 +34,10 @@ class ModelProcess:
 
     @property
     def base_url(self) -> str:
-        """What the provider takes for its OPENAI_BASE_URL."""
+        """The provider's OPENAI_BASE_URL."""
         return f"http://{LOOPBACK}:{self.port}/v1"
 
-    def calls(self) -> list[ModelCall]:
+    def fetch_calls(self) -> list[ModelCall]:
         """Return all calls so far."""
         connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=30)
         try:
@@ -47,10 +47,10 @@ class ModelProcess:
             connection.close()
 
     def stop(self) -> None:
-        """End it."""
+        """End the process."""
         self.process.terminate()
 
 
 def output_of(call: ModelCall) -> ModelOutput:
-    """Return a call as the checker wants it."""
+    """Return a call in the checker's form."""
     return ModelOutput(call.number, "".join(call.pieces), call.prefix, call.finished is not None, call.began)

@@ -1,4 +1,4 @@
-"""A model server whose every byte is the test's, and which notes who asks and who leaves."""
+"""A model server whose every byte is set by the test, and which records requests and disconnects."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ _HEADERS_END = b"\r\n\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request, as it came."""
+    """A request as it arrived."""
 
     at: float
-    """When it was whole, by `time.monotonic()`."""
+    """When it was complete, by `time.monotonic()`."""
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
 
 
 class Exchange:
-    """One connection of a client that has sent a request and waits for what the test answers."""
+    """A connection whose client has sent a request and waits for the test's answer."""
 
     def __init__(self, connection: socket.socket, note_disconnect: Callable[[], None]) -> None:
-        """Take over a connection; `note_disconnect` is called when `wait_for_disconnect` has seen the client go."""
+        """Take a connection; `note_disconnect` is called once `wait_for_disconnect` has seen the client leave."""
         self._connection = connection
         self._note_disconnect = note_disconnect
         self._received = b""
 
     def send(self, data: bytes) -> None:
-        """Send bytes as they are."""
+        """Send bytes unchanged."""
         self._connection.sendall(data)
 
     def send_head(self, status: int = 200, **headers: str) -> None:
-        """Send the status line and headers (`retry_after="1"` for Retry-After); the body comes in chunks by default."""
+        """Send the status line and headers (`retry_after="1"` for Retry-After); by default the body is chunked."""
         framing = {} if "content_length" in headers else {"transfer_encoding": "chunked"}
         given = {"content_type": "text/event-stream", **framing, **headers}
         lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
@@ -51,7 +51,7 @@ class Exchange:
         self.send("\r\n".join(lines).encode() + _HEADERS_END)
 
     def send_chunk(self, data: bytes) -> None:
-        """Send a piece of the body; an empty one is its end."""
+        """Send a chunk of the body; an empty one ends it."""
         self.send(b"%x\r\n%b\r\n" % (len(data), data))
 
     def wait_for_disconnect(self) -> None:
@@ -61,8 +61,8 @@ class Exchange:
                 pass
         self._note_disconnect()
 
-    def next_request(self) -> Request | None:
-        """Return the next request, or None when the client has left."""
+    def read_request(self) -> Request | None:
+        """Return the next request, or None if the client has left."""
         while _HEADERS_END not in self._received:
             if not self._receive():
                 return None
@@ -83,11 +83,11 @@ class Exchange:
 
 
 AnswerFunction = Callable[[Exchange], bool | None]
-"""Answers one request. What returns True leaves the connection open for the next one."""
+"""Answers one request. If it returns True, the connection stays open for the next one."""
 
 
 def answer_with_stream(*pieces: bytes) -> AnswerFunction:
-    """Answer with a stream, each piece sent for itself, and an orderly end."""
+    """Return a function that answers with a stream, sends each piece separately and ends it in order."""
 
     def answer(exchange: Exchange) -> bool:
         exchange.send_head()
@@ -99,7 +99,7 @@ def answer_with_stream(*pieces: bytes) -> AnswerFunction:
 
 
 def answer_with_error(status: int, body: object = None, **headers: str) -> AnswerFunction:
-    """Answer with an error: `body` as JSON, and further headers."""
+    """Return a function that answers with an error: `body` as JSON, and further headers."""
     raw = b"" if body is None else json.dumps(body).encode()
 
     def answer(exchange: Exchange) -> bool:
@@ -111,7 +111,7 @@ def answer_with_error(status: int, body: object = None, **headers: str) -> Answe
 
 
 def stay_silent(exchange: Exchange) -> None:
-    """Answer nothing until the client leaves."""
+    """Send nothing until the client leaves."""
     exchange.wait_for_disconnect()
 
 
@@ -120,10 +120,10 @@ def close_connection(exchange: Exchange) -> None:
 
 
 class RawModel:
-    """The n-th request of all gets the n-th answer, the last one for all that follow. Use it as a context manager."""
+    """Gives the n-th request the n-th answer, and later ones the last. Use it as a context manager."""
 
     def __init__(self, *answers: AnswerFunction) -> None:
-        """Nothing listens yet."""
+        """Bind a port; it does not accept connections before the block is entered."""
         self._answers = answers
         self._lock = threading.Lock()
         self._requests: list[Request] = []
@@ -134,7 +134,7 @@ class RawModel:
 
     @property
     def base_url(self) -> str:
-        """What the OpenAI client takes as its base_url."""
+        """The OpenAI client's base_url."""
         return f"http://{LOOPBACK}:{self._listener.getsockname()[1]}/v1"
 
     @property
@@ -145,18 +145,18 @@ class RawModel:
 
     @property
     def connected(self) -> int:
-        """How many connections were made so far."""
+        """How many connections were opened so far."""
         with self._lock:
             return self._connected
 
     @property
     def disconnected(self) -> int:
-        """How many connections the client has closed under an answer that waited for it."""
+        """How many connections the client closed while an answer waited for it."""
         with self._lock:
             return self._disconnected
 
     def __enter__(self) -> Self:
-        """Listen."""
+        """Start accepting connections."""
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
@@ -184,7 +184,7 @@ class RawModel:
         # The client may leave at any moment.
         with connection, suppress(ConnectionError):
             exchange = Exchange(connection, self._note_disconnect)
-            while (request := exchange.next_request()) is not None:
+            while (request := exchange.read_request()) is not None:
                 with self._lock:
                     self._requests.append(request)
                     answer = self._answers[min(len(self._requests), len(self._answers)) - 1]

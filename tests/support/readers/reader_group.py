@@ -1,4 +1,4 @@
-"""Readers in the background, the same for asyncio and for threads, so that a promise is tested once for both."""
+"""Background readers, the same for asyncio and threads, so that a promise is tested once for both."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ READER_KINDS: tuple[ReaderKind, ...] = ("asyncio", "threads")
 
 @dataclass(eq=False, slots=True)
 class BackgroundReader:
-    """One reader: what it has got so far, and how it ended."""
+    """One reader: what it has received so far, and how it ended."""
 
     entries: list[Entry] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
@@ -29,27 +29,27 @@ class BackgroundReader:
     leave: Callable[[], object] = lambda: None
 
     def __post_init__(self) -> None:
-        """Read without a pause, until `may_read` is cleared."""
+        """Read without a pause until `may_read` is cleared."""
         self.may_read.set()
 
     @property
     def seqs(self) -> list[int]:
-        """The seqs in the order in which they came."""
+        """The seqs in order of arrival."""
         return [entry.seq for entry in tuple(self.entries)]
 
     @property
     def texts(self) -> list[str]:
-        """The texts in the order in which they came."""
+        """The texts in order of arrival."""
         return [entry.event.text for entry in tuple(self.entries) if isinstance(entry.event, TextDelta)]
 
     def wait_for(self, seq: int, timeout: float = 20) -> None:
-        """Wait until it has all up to `seq`, each once and in order."""
+        """Wait until it has everything up to `seq`: no gaps, no duplicates."""
         eventually(lambda: self.entries and self.entries[-1].seq >= seq, timeout)
         seqs = self.seqs
         assert seqs == list(range(seqs[0], seqs[-1] + 1))
 
     def wait_for_end(self, timeout: float = 20) -> None:
-        """Wait until it is at its end."""
+        """Wait until the reader has ended."""
         assert self.ended.wait(timeout), "the reader does not end"
 
 
@@ -60,11 +60,11 @@ class ReaderGroup(Protocol):
         """Start a reader."""
 
     def close(self) -> None:
-        """Close the spool, then make sure that all readers have ended."""
+        """Close the spool, then check that all readers have ended."""
 
 
 class _AsyncioReaders:
-    """Readers as tasks of an event loop, which runs in a thread."""
+    """Readers as tasks of an event loop that runs in a thread."""
 
     def __init__(self, url: str, **settings: object) -> None:
         self._loop = asyncio.new_event_loop()
@@ -143,15 +143,15 @@ class _ThreadReaders:
 
 
 class ReaderGroups:
-    """Opens audiences of one face, and closes them all in the end."""
+    """Opens reader groups of one kind, and closes them all in the end."""
 
     def __init__(self, kind: ReaderKind) -> None:
-        """Begin with none."""
+        """Start without groups."""
         self.kind = kind
         self._open: list[ReaderGroup] = []
 
     def open(self, url: str, **settings: object) -> ReaderGroup:
-        """Open one; `settings` are its spool's."""
+        """Open a group; `settings` are its spool's."""
         opened: ReaderGroup = (
             _AsyncioReaders(url, **settings) if self.kind == "asyncio" else _ThreadReaders(url, **settings)
         )
@@ -159,7 +159,7 @@ class ReaderGroups:
         return opened
 
     def close(self) -> None:
-        """Close those that are still open."""
+        """Close the groups that are still open."""
         while self._open:
             self._open.pop().close()
 
@@ -172,12 +172,12 @@ class ReaderGroups:
         self.close()
 
 
-def subscribed_connections(client: Redis) -> int:
+def count_subscribed_connections(client: Redis) -> int:
     """Return how many connections have subscribed to anything."""
     return len(client.client_list(_type="pubsub"))
 
 
-def subscriptions(client: Redis) -> dict[str, int]:
+def count_subscriptions(client: Redis) -> dict[str, int]:
     """Return for each channel how many connections are subscribed to it."""
     channels = client.pubsub_channels("cs:*")
     return {channel.decode(): count for channel, count in client.pubsub_numsub(*channels)} if channels else {}

@@ -1,4 +1,4 @@
-"""Servers that are no Redis: one that speaks HTTP, one that says nothing, one that hangs up."""
+"""Servers that are not Redis: one speaks HTTP, one is silent, one hangs up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _QuietHandler(BaseHTTPRequestHandler):
 
 @contextmanager
 def http_server() -> Iterator[int]:
-    """Give the port of a web server."""
+    """Provide the port of a web server."""
     with ThreadingHTTPServer((LOOPBACK, 0), _QuietHandler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
@@ -31,14 +31,14 @@ def http_server() -> Iterator[int]:
 
 @contextmanager
 def silent_server() -> Iterator[int]:
-    """Give the port of a server that accepts connections and never answers."""
+    """Provide the port of a server that accepts connections and never answers."""
     with _accept_connections(lambda _client: None) as port:
         yield port
 
 
 @contextmanager
 def closing_server() -> Iterator[int]:
-    """Give the port of a server that accepts connections and hangs up at once."""
+    """Provide the port of a server that accepts connections and hangs up at once."""
     with _accept_connections(lambda client: client.close()) as port:
         yield port
 

@@ -1,4 +1,4 @@
-"""Stand between a client and a Redis server and break things on demand: lose a reply, cut, refuse."""
+"""A proxy between a client and a Redis server that loses replies, cuts or refuses connections on request."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """The server's URL by way of this proxy."""
+        """The server's URL through this proxy."""
         return f"redis://{LOOPBACK}:{self.port}/0"
 
     @property
@@ -45,41 +45,41 @@ class Proxy:
         """Let the next request that contains `matching` be executed, drop its reply and close that connection.
 
         `matching` is searched in the request's words joined by spaces, for example `b"EVALSHA"` or `b"INCRBY counter"`.
-        Calls add up: two of them lose two replies. Requests on a connection that has subscribed are not counted right.
+        Calls add up: two of them lose two replies. Requests on a subscribed connection are not counted correctly.
         """
         with self._lock:
             self._to_swallow.append(matching)
 
     def cut(self) -> None:
-        """Close all connections; new ones are welcome."""
+        """Close all connections; new ones are accepted."""
         with self._lock:
             connections, self._connections = self._connections, set()
         for connection in connections:
             connection.close()
 
     def refuse(self) -> None:
-        """Be down: close all connections and refuse new ones."""
+        """Close all connections and refuse new ones."""
         if self._listener:
             self._listener.end()
         self._listener = None
         self.cut()
 
     def accept(self) -> None:
-        """Be up again, on the same port."""
+        """Accept connections again, on the same port."""
         if self._listener is None:
             self._listener = _Listener(self)
 
     def __enter__(self) -> Self:
-        """Be up."""
+        """Start accepting connections."""
         self.accept()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Be down for good."""
+        """Stop for good."""
         self.refuse()
 
     def connect(self, client: socket.socket) -> None:
-        """Connect a client that has come to the server; without a server the client is sent away."""
+        """Connect a new client to the server; if the server is down, close the client's connection."""
         try:
             server = socket.create_connection((LOOPBACK, self._target_port), timeout=5)
         except OSError:
@@ -92,7 +92,7 @@ class Proxy:
         connection.start()
 
     def should_swallow(self, request: bytes) -> bool:
-        """Tell whether the reply to `request` is to be lost; each wish is granted once."""
+        """Tell whether the reply to `request` is to be lost; each call of `swallow_next_reply` counts once."""
         with self._lock:
             found = next((pattern for pattern in self._to_swallow if pattern in request), None)
             if found is not None:
@@ -106,13 +106,13 @@ class Proxy:
             self._connections.discard(connection)
 
     def forget(self, connection: _ProxiedConnection) -> None:
-        """Forget a link whose connections are closed."""
+        """Forget a connection that is closed."""
         with self._lock:
             self._connections.discard(connection)
 
 
 class _Listener:
-    """The open port: a thread that owns the socket, so that nobody closes it while it is being waited on."""
+    """The open port: its thread owns the socket, so that it is not closed while it is waited on."""
 
     def __init__(self, proxy: Proxy) -> None:
         self._proxy = proxy
@@ -137,7 +137,7 @@ class _Listener:
 
 @dataclass(eq=False, slots=True)
 class _ProxiedConnection:
-    """One client's connection and its counterpart; replies are counted to find the one of the wanted request."""
+    """One client's connection and its counterpart; replies are counted to find the one to lose."""
 
     proxy: Proxy
     client: socket.socket

@@ -1,4 +1,4 @@
-"""Read server-sent events as the specification says, by no code of the library."""
+"""Parse server-sent events according to the specification, without any code of the library."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SseEvent:
 
 @dataclass(slots=True)
 class SseParser:
-    """Takes the stream in any pieces, gives the events that are whole."""
+    """Takes a stream in arbitrary pieces and returns complete events."""
 
     rest: bytes = b""
     last_id: str = ""

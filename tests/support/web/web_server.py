@@ -1,4 +1,4 @@
-"""Run the web app under a real uvicorn in a thread of the test, and follow its event streams."""
+"""Run the web app on a real uvicorn in a thread of the test, and follow its event streams."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from demo.ports import LOOPBACK, free_port
 
 @dataclass(slots=True)
 class SseStream:
-    """An event stream that is being read."""
+    """An open event stream."""
 
     response: httpx.Response
     reader: SseParser = field(default_factory=SseParser)
@@ -35,7 +35,7 @@ class SseStream:
         return [int(event.id) for event in self.events]
 
     def read_until(self, seen: Callable[[SseStream], bool]) -> SseStream:
-        """Read on until `seen(self)`; fail when the stream ends before."""
+        """Read until `seen(self)`; fail if the stream ends before."""
         while not seen(self):
             assert self.read(), f"the stream ended after {self.events}"
         return self
@@ -57,13 +57,13 @@ class SseStream:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A running app, and a client of it."""
+    """A running app and a client for it."""
 
     url: str
     client: httpx.Client
 
     def ask(self, chat: str = "chat", /, **body: Any) -> dict[str, Any]:
-        """Ask and return the reply."""
+        """Enqueue a generation and return the response."""
         reply = self.client.post(f"/v1/chats/{chat}/generations", json={"prompt": "hello", **body})
         assert reply.status_code == 202, reply.text
         made: dict[str, Any] = reply.json()
@@ -71,7 +71,7 @@ class Site:
 
     @contextmanager
     def open_stream(self, path: str, method: str = "GET", **options: Any) -> Iterator[SseStream]:
-        """Open an event stream; leaving the block hangs up."""
+        """Open an event stream; leaving the block closes it."""
         with self.client.stream(method, path, **options) as response:
             if response.status_code != 200:
                 response.read()
@@ -100,10 +100,10 @@ def serve_app(app: ASGIApp) -> Iterator[Site]:
 
 @contextmanager
 def serve_web_app(redis_url: str, authorize: Authorize = allow_all, **settings: object) -> Iterator[Site]:
-    """Run the web app of a Redis."""
+    """Run the web app for the Redis at `redis_url`."""
     leaving = threading.Event()
     spool = async_spool_for(redis_url, **settings)
-    # uvicorn in a thread has no signal handler by which the app could find it.
+    # uvicorn in a thread has no signal handler through which the app could detect the shutdown.
     app = create_app(spool, authorize, leaving=leaving.is_set, closes_spool=True)
     with serve_app(app) as site:
         try:
@@ -113,7 +113,7 @@ def serve_web_app(redis_url: str, authorize: Authorize = allow_all, **settings: 
 
 
 def problem(reply: httpx.Response) -> dict[str, Any]:
-    """Return the problem document of a reply; fail unless it is one."""
+    """Return a response's problem document; fail unless it is one."""
     assert reply.headers["content-type"] == "application/problem+json", reply.text
     document: dict[str, Any] = json.loads(reply.content)
     assert document["status"] == reply.status_code
