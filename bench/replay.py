@@ -1,4 +1,4 @@
-"""`make bench`, replay: a long chat through `subscribe`, beside plain XRANGE paging with redis-py.
+"""`make bench`, replay: a long chat through `subscribe`, compared with plain XRANGE paging with redis-py.
 
 `python -m bench.replay`; exit code 1 if a figure misses its target.
 """
@@ -26,7 +26,7 @@ LIMIT = 0.5
 
 
 def measure(environment: Environment) -> list[Figure]:
-    """Measure sync and async, each beside the same client's paging."""
+    """Measure sync and async, each compared with the same client's paging."""
     chat = environment.new_claimed_chat()
     for _ in range(EVENTS // BATCH):
         environment.store.send(chat.next_append((chat.event,) * BATCH))
@@ -43,7 +43,7 @@ def measure(environment: Environment) -> list[Figure]:
         at_least(f"{what}, asyncio", ours_async / plain_async, LIMIT, " x", _format_rates(ours_async, plain_async)),
         at_least(f"{what}, sync", ours / plain, LIMIT, " x", _format_rates(ours, plain)),
         Figure(
-            "  and every event looked at (`entry.event`), sync", f"{decoded / plain:.2f} x  ({decoded:,.0f} events/s)"
+            "  with every event decoded (`entry.event`), sync", f"{decoded / plain:.2f} x  ({decoded:,.0f} events/s)"
         ),
     ]
 
@@ -69,7 +69,7 @@ def _replay_by_subscribe(environment: Environment, chat: ReadyChat, *, decode: b
 
         def replay() -> int:
             count = 0
-            # The generation is active: what comes after the log would be waited for.
+            # The generation is active, so the subscription would wait for events after the log.
             with spool.subscribe(chat.keys.chat_id, until="forever") as entries:
                 for entry in entries:
                     count += 1

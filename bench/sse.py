@@ -1,4 +1,4 @@
-"""`make bench`, the web app: the memory of an idle event stream, and a replay through uvicorn beside `subscribe`.
+"""`make bench`, the web app: the memory of an idle event stream, and replay through uvicorn compared with `subscribe`.
 
 `python -m bench.sse`; exit code 1 if a figure misses its target.
 """
@@ -35,7 +35,7 @@ _READY_SECONDS = 30.0
 
 
 def measure(environment: Environment) -> list[Figure]:
-    """Measure both with one server."""
+    """Measure both with one web server."""
     with _run_web_server(environment) as (port, process):
         return [_measure_replay(environment, port), _measure_idle_streams(environment, port, process)]
 
@@ -54,13 +54,13 @@ def _run_web_server(environment: Environment) -> Iterator[tuple[int, psutil.Proc
 
 
 def _measure_idle_streams(environment: Environment, port: int, process: psutil.Process) -> Figure:
-    """Open streams of as many chats, each of which has said one event and then is silent."""
+    """Open streams of this many chats, each of which has one event and is then silent."""
     with ExitStack() as open_streams:
         _open_streams(environment, port, WARM, open_streams)
         before = process.memory_info().rss
         _open_streams(environment, port, CONNECTIONS, open_streams)
         kilobytes = (process.memory_info().rss - before) / CONNECTIONS / 1024
-    return at_most(f"idle event stream through uvicorn, {CONNECTIONS:,} of them", kilobytes, MOST_KB, " KB", "RSS each")
+    return at_most(f"idle event stream through uvicorn, one of {CONNECTIONS:,}", kilobytes, MOST_KB, " KB", "RSS each")
 
 
 def _open_streams(environment: Environment, port: int, count: int, open_streams: ExitStack) -> None:
@@ -81,7 +81,7 @@ def _open_streams(environment: Environment, port: int, count: int, open_streams:
 
 
 def _measure_replay(environment: Environment, port: int) -> Figure:
-    """Take turns: all events through `subscribe` in this process, and through the server on a socket."""
+    """Alternate: all events through `subscribe` in this process, and through the web server on a socket."""
     chat = environment.new_claimed_chat()
     for _ in range(EVENTS // BATCH):
         environment.store.send(chat.next_append((chat.event,) * BATCH))
@@ -96,7 +96,7 @@ def _replay_by_subscribe(environment: Environment, chat: ReadyChat) -> float:
     async def replay() -> float:
         async with AsyncSpool.from_settings(Settings.checked({"redis_url": environment.url})) as spool:
             began = time.perf_counter()
-            # The generation is active: what comes after the log would be waited for.
+            # The generation is active, so the subscription would wait for events after the log.
             async with spool.subscribe(chat.keys.chat_id, until="forever") as entries:
                 async for entry in entries:
                     if entry.seq == EVENTS + 2:

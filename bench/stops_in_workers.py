@@ -1,6 +1,6 @@
-"""How long a stop takes through real workers, from the request to what reader and model see of it, by API and Flower.
+"""How long a stop takes in real workers, from the request until reader and model see it, by API and by Flower.
 
-`python -m bench.stops_in_workers`. The model is silent all the while; exit code 1 if a figure misses its target.
+`python -m bench.stops_in_workers`. The model is silent throughout; exit code 1 if a figure misses its target.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PATIENCE = 60.0
 ROOT = Path(__file__).parent.parent
 CELERY = (sys.executable, "-m", "celery", "-A", "worker.app")
 SLOTS = {"threads": 50, "prefork": 4}
-"""All but one are taken by other silent generations meanwhile."""
+"""All but one are taken by other silent generations."""
 
 RequestStop = Callable[[Generation], object]
 
@@ -49,18 +49,18 @@ class WorkerStack:
     flower: str
 
     def stop_by_api(self, generation: Generation) -> None:
-        """Ask as a web app does."""
+        """Request the stop like a web app."""
         self.spool.stop(generation.chat_id, generation.generation_id)
 
     def stop_by_flower(self, generation: Generation) -> None:
-        """Ask as Flower's button does."""
+        """Request the stop like Flower's button."""
         url = f"{self.flower}/api/task/revoke/{generation.generation_id}"
         with urllib.request.urlopen(url, b"", PATIENCE) as reply:  # noqa: S310 - http, on loopback
             reply.read()
 
 
 def measure(pool: str, environment: Environment) -> list[Figure]:
-    """Stop generations one by one, by the API and by Flower in turns, each under the eyes of a reader."""
+    """Stop generations one by one, alternately by the API and by Flower, each watched by a reader."""
     waits_by_way: dict[str, list[tuple[float, float]]] = {"API": [], "Flower": []}
     names = map("-".join, zip(itertools.repeat(pool), map(str, itertools.count()), strict=False))
     with _start_stack(pool, environment) as stack:
@@ -85,9 +85,9 @@ def _figure_of(what: str, waits: Sequence[float]) -> Figure:
 
 
 def _time_stop(stack: WorkerStack, name: str, request_stop: RequestStop) -> tuple[float, float]:
-    """Return the milliseconds from asking for the stop to the reader's event, and to the close of the model's call."""
+    """Return the milliseconds from the request until the reader has the event, and until the model call is closed."""
     generation, seen = _start_silent_generation(stack, name)
-    # The reader now follows live: what it has not yet seen can only come through its subscription.
+    # The reader now follows live: further events can only arrive through its subscription.
     time.sleep(0.02)
     began = time.perf_counter()
     request_stop(generation)
@@ -98,7 +98,7 @@ def _time_stop(stack: WorkerStack, name: str, request_stop: RequestStop) -> tupl
 
 
 def _start_silent_generation(stack: WorkerStack, name: str) -> tuple[Generation, queue.Queue[tuple[str, float]]]:
-    """Start a generation and its reader; return when the model's one word is there."""
+    """Start a generation and its reader; return once the model's one word is there."""
     generation = stack.spool.enqueue(name, name)
     seen: queue.Queue[tuple[str, float]] = queue.Queue()
     threading.Thread(target=_read, args=(stack.spool, generation, seen), daemon=True).start()
@@ -120,7 +120,7 @@ def _start_stack(pool: str, environment: Environment) -> Iterator[WorkerStack]:
         model = resources.enter_context(SilentModel())
         settings = {"redis_url": environment.url, "model": MODEL, "openai_base_url": model.base_url, "drain_grace": "5"}
         variables = {**os.environ, **{variable_of(key): value for key, value in settings.items()}}
-        # On loopback, for the minute that this takes.
+        # Only on loopback, and only while this runs.
         variables["FLOWER_UNAUTHENTICATED_API"] = "true"
         logs = environment.folder / "logs"
         worker = (*CELERY, "worker", "-P", pool, "-c", str(SLOTS[pool]), "-n", node, "--loglevel=WARNING")

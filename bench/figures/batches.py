@@ -1,4 +1,4 @@
-"""Figure 2: events per second of the flusher's batches beside redis-benchmark's plain XADD, pipelined."""
+"""Figure 2: events per second of the flusher's batches, compared with redis-benchmark's plain XADD, pipelined."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CSV_FIGURES = 7
 
 
 def measure(environment: Environment) -> list[Figure]:
-    """Measure each layer in turn with the plain XADD."""
+    """Measure each layer, alternating with the plain XADD."""
     settings = Settings.checked({"redis_url": environment.url})
     by, plain = _choose_plain_xadd(environment)
     base, small, large, flushed, produced = measure_medians(
@@ -71,7 +71,7 @@ def _plain_by_program(environment: Environment, program: str) -> float:
     command = [program, *options, "XADD", key, "*", "e", _event_of(environment.new_queued_chat()).decode()]
     done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - our own command line
     environment.client.unlink(key)
-    # From the right: the command's own quotes and commas stand in the first column, unescaped.
+    # From the right: the first column holds the command's own quotes and commas, unescaped.
     return float(done.stdout.splitlines()[-1].rsplit(",", CSV_FIGURES)[1].strip('"'))
 
 
@@ -89,7 +89,7 @@ def _plain_by_client(environment: Environment) -> float:
 
 
 def _append_in_pipelines(environment: Environment, size: int) -> float:
-    """Send the append script as the flusher does: one pipeline with a batch of every outbox; time only the sending."""
+    """Send the append script like the flusher: one pipeline with a batch of every outbox; time only the sending."""
     took = 0.0
     with _new_chats(environment) as chats:
         for _ in range(PER_OUTBOX // size):
@@ -105,7 +105,7 @@ def _append_in_pipelines(environment: Environment, size: int) -> float:
 
 
 def _flush_full_buffers(environment: Environment, settings: Settings) -> float:
-    """Fill all buffers, then let the flusher empty them."""
+    """Fill all buffers, then time the flusher emptying them."""
     with _new_chats(environment) as chats:
         flusher = Flusher(environment.client, settings.log)
         outboxes = [Outbox(chat.keys, chat.generation_id, 1, settings.log) for chat in chats]
@@ -126,7 +126,7 @@ def _flush_full_buffers(environment: Environment, settings: Settings) -> float:
 
 
 def _write_with_producers(environment: Environment, settings: Settings) -> float:
-    """Go the whole way, from the producer's method to the ending's acknowledgement."""
+    """Time the whole way, from the producer's method to its events in the log."""
     with _new_chats(environment, claimed=False) as chats, ExitStack() as spools:
         client = connect(environment.url)
         spools.callback(client.close)
@@ -137,7 +137,7 @@ def _write_with_producers(environment: Environment, settings: Settings) -> float
             for _ in range(PRODUCED_PER_OUTBOX):
                 for out in outs:
                     out.data("text", TEXT)
-            # Not until the blocks are left: they wait for their endings one after another, which no worker does.
+            # Measured inside the blocks: leaving them waits for one ending after another, which no worker does.
             while _count_written(environment, chats) < OUTBOXES * PRODUCED_PER_OUTBOX:
                 time.sleep(0.001)
             took = time.perf_counter() - began
@@ -150,7 +150,7 @@ def _event_of(chat: ReadyChat) -> bytes:
 
 @contextmanager
 def _new_chats(environment: Environment, *, claimed: bool = True) -> Iterator[list[ReadyChat]]:
-    """Make a chat for each outbox; they are removed afterwards, so that every run starts with an empty server."""
+    """Create a chat for each outbox; they are removed afterwards, so that every run starts with an empty server."""
     chats = [environment.new_claimed_chat() if claimed else environment.new_queued_chat() for _ in range(OUTBOXES)]
     try:
         yield chats
@@ -160,7 +160,7 @@ def _new_chats(environment: Environment, *, claimed: bool = True) -> Iterator[li
 
 
 def _require_all_written(environment: Environment, chats: list[ReadyChat]) -> None:
-    """Count: a figure of events that never reached the log would be no figure."""
+    """Raise unless every event reached the log; otherwise the figure would mean nothing."""
     written = _count_written(environment, chats)
     if written != OUTBOXES * PER_OUTBOX:
         raise RuntimeError(f"the logs hold {written} events, not {OUTBOXES * PER_OUTBOX}")

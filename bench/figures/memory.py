@@ -1,4 +1,4 @@
-"""Figure 4: the memory that a log takes beside the JSON that is stored in it."""
+"""Figure 4: the memory that a log takes, compared with the JSON stored in it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LIMIT = 1.4
 def measure(environment: Environment) -> list[Figure]:
     """Write text deltas of 20 characters, and ask the server how much it has allocated for them.
 
-    MEMORY USAGE would not do: of a stream's index, Redis 7 counts an estimate that is more than all of it takes.
+    MEMORY USAGE is unsuitable: its estimate for a stream's index in Redis 7 exceeds what the whole stream takes.
     """
     chat = environment.new_claimed_chat()
     event = chat.event

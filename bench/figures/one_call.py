@@ -1,4 +1,4 @@
-"""Figure 1: what an append of one event costs beside the least that a durable log needs, XADD and EXPIRE."""
+"""Figure 1: the cost of appending one event, compared with the minimum for a durable log, XADD and EXPIRE."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ call('PUBLISH', KEYS[5], ARGV[6])
 call('HSET', KEYS[6], 'index', seq, 'seq', seq, 'lease', seq)
 return {'ok', seq, seq, 0, 'running'}
 """
-"""The Redis commands of append.lua with nothing between them: what any script that does all of it must cost."""
+"""The Redis commands of append.lua without any logic: the minimum for a script that does all of it."""
 
 
 def measure(environment: Environment) -> list[Figure]:
-    """Measure both in turn, and how much of it is the server's own time."""
+    """Measure both in turn, and how much of each is the server's own time."""
     sha, commands_sha = (environment.client.script_load(text) for text in (BARE, COMMANDS_ALONE))
     append_in_server: list[float] = []
     bare_in_server: list[float] = []

@@ -1,4 +1,4 @@
-"""Figure 5: how long a reader waits for generation.stopped after the stop of a generation whose model is silent."""
+"""Figure 5: how long a reader waits for generation.stopped after a stop while the model is silent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def measure(environment: Environment) -> list[Figure]:
-    """Stop generations of another process one by one, each under the eyes of a reader with a connection of its own."""
+    """Stop another process's generations one by one, each watched by a reader with its own connection."""
     chats = [environment.new_queued_chat() for _ in range(STOPS)]
     names = [f"{chat.keys.chat_id}/{chat.generation_id}" for chat in chats]
     command = [sys.executable, "-m", "bench.processes.silent_worker", environment.url, *names]
@@ -39,13 +39,13 @@ def measure(environment: Environment) -> list[Figure]:
 
 
 def _time_stop(environment: Environment, spool: Spool, chat: ReadyChat) -> float:
-    """Return the milliseconds between asking for the stop and the reader's having its event."""
+    """Return the milliseconds from requesting the stop until the reader has its event."""
     seen: queue.Queue[tuple[type, float]] = queue.Queue()
     reader = threading.Thread(target=_read, args=(environment.url, chat, seen), daemon=True)
     reader.start()
     while seen.get(timeout=PATIENCE)[0] is not GenerationStarted:
         pass
-    # The reader now follows live: what it has not yet seen can only come through its subscription.
+    # The reader now follows live: further events can only arrive through its subscription.
     time.sleep(0.02)
     began = time.perf_counter()
     spool.stop(chat.keys.chat_id, chat.generation_id)

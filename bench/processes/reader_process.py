@@ -1,4 +1,4 @@
-"""A process full of readers, one for each chat: through the library's hub, or with a connection each."""
+"""A process with one reader per chat: through the library's hub, or with a connection each."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Read = Callable[[ReadyChat, list[int]], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, slots=True)
 class ReaderReport:
-    """What the readers heard since they were last asked. Times are in ms, `cpu` in seconds, `rss` in bytes."""
+    """What the readers received since the last report. Times are in ms, `cpu` in seconds, `rss` in bytes."""
 
     events: int
     p50: float
@@ -41,29 +41,29 @@ class ReaderProcess:
     """The process. Use it as a context manager."""
 
     def __init__(self, url: str, chats: list[ReadyChat], *, own_connections: bool) -> None:
-        """`own_connections`: XREAD BLOCK on a connection for each reader, as most do it."""
+        """With `own_connections`, each reader uses XREAD BLOCK on its own connection, as most programs do."""
         context = get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_run, args=(theirs, url, chats, own_connections), daemon=True)
 
     def __enter__(self) -> Self:
-        """Start it; its readers begin with `start_readers`."""
+        """Start the process; its readers start with `start_readers`."""
         self._process.start()
         return self
 
     def __exit__(self, _type: object, _error: object, _traceback: TracebackType | None) -> None:
-        """End it."""
+        """End the process."""
         self._pipe.send(None)
         self._process.join()
 
     def start_readers(self) -> int:
-        """Start all readers; return the process's memory before, in bytes."""
-        self._pipe.send("sit")
+        """Start all readers; return the process's memory before that, in bytes."""
+        self._pipe.send("start")
         rss: int = self._pipe.recv()
         return rss
 
     def collect_report(self) -> ReaderReport:
-        """Return what was heard since the last time."""
+        """Return what was received since the last report."""
         self._pipe.send("report")
         report: ReaderReport = self._pipe.recv()
         return report
@@ -81,7 +81,7 @@ async def _serve_orders(pipe: Connection, url: str, chats: list[ReadyChat], *, o
     async with _open_reader(url, own_connections=own_connections) as read, asyncio.TaskGroup() as group:
         tasks: list[asyncio.Task[None]] = []
         while (order := await asyncio.to_thread(pipe.recv)) is not None:
-            if order == "sit":
+            if order == "start":
                 pipe.send(_resident_bytes())
                 tasks = [group.create_task(read(chat, waits)) for chat in chats]
                 continue

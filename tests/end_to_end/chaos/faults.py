@@ -1,4 +1,4 @@
-"""What happened in a run: the faults with their times. Values only."""
+"""What was done to a run: its faults with their times. Values only."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from end_to_end.chaos.plan import FaultKind
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault, in Unix ms: from when it was done until its victim was gone (or, after a pause, went on).
+    """One fault, in Unix ms: from when it was injected until its victim was gone (after a pause: until it resumed).
 
-    `worker` is "" where all were hit.
+    `worker` is "" if all workers were affected.
     """
 
     kind: FaultKind
@@ -23,13 +23,13 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class UnexpectedExit:
-    """A worker that ended although nobody had asked it to, or not with 0 when it was asked."""
+    """A worker that exited without being asked to, or with a code other than 0."""
 
     worker: str
     code: int | None
     log: str
 
 
-def now() -> int:
+def now_ms() -> int:
     """Return the time in Unix ms."""
     return time.time_ns() // 1_000_000

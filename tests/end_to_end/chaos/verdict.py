@@ -1,4 +1,4 @@
-"""Judge a run: the checker on every chat, whether each new attempt had a cause, and how fast what was hit went on."""
+"""Judge a run: the checker on every chat, a cause for each new attempt, and how fast generations recovered."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from support.models.paced_model_process import output_of
 
 SHOWN = 3
 MS = 5
-"""How far the clocks of two processes of one machine may seem apart, cut to ms."""
+"""Apparent difference of two processes' clocks on one machine, in truncated ms."""
 JUST_AFTER = 20
-"""Ms in which an event that was under way when a fault came may still arrive."""
+"""Ms within which an event that was in flight at the fault may still arrive."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """A generation that a fault had hit, and the seconds until its next event."""
+    """A generation hit by a fault, and the seconds until its next event."""
 
     kind: FaultKind
     generation_id: str
@@ -35,7 +35,7 @@ class Recovery:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """The longest time in which a generation said nothing, and what was last said before."""
+    """The longest time without an event in a generation, and the event before it."""
 
     seconds: float
     generation_id: str
@@ -44,7 +44,7 @@ class Silence:
 
 @dataclass(slots=True)
 class Verdict:
-    """What came out. `attempts` counts starts, `endings` by type."""
+    """The result. `attempts` counts starts, `endings` counts by type."""
 
     violations: list[Violation] = field(default_factory=list)
     recoveries: list[Recovery] = field(default_factory=list)
@@ -63,7 +63,7 @@ def judge(
     faults: Sequence[Fault],
     unexpected_exits: Sequence[UnexpectedExit] = (),
 ) -> Verdict:
-    """Judge everything."""
+    """Judge the run."""
     verdict = Verdict()
     calls_of_prompt: dict[str, list[ModelCall]] = defaultdict(list)
     for call in calls:
@@ -87,7 +87,7 @@ def judge(
         for generation, lines in generations_of(chat).items():
             own = calls_of_generation.get(generation, [])
             verdict.violations += find_uncaused_attempts(chat.name, generation, lines, own, faults)
-            verdict.recoveries += recoveries(generation, lines, own, faults)
+            verdict.recoveries += find_recoveries(generation, lines, own, faults)
             _count_generation(verdict, chat.name, lines)
         verdict.events += len(chat.entries)
     verdict.silences = sorted(verdict.silences, key=lambda silence: silence.seconds)[-SHOWN:]
@@ -103,7 +103,7 @@ def judge(
 
 
 def expectations_of(question: Question, calls: Sequence[ModelCall]) -> Iterator[EnqueuedGeneration]:
-    """Return what the checker is to know of a question's generations."""
+    """Yield what the checker is to expect of a question's generations."""
     if question.generation_id:
         yield EnqueuedGeneration(
             question.generation_id,
@@ -119,11 +119,11 @@ def expectations_of(question: Question, calls: Sequence[ModelCall]) -> Iterator[
 def find_uncaused_attempts(
     chat: str, generation_id: str, lines: Sequence[ReadableEntry], calls: Sequence[ModelCall], faults: Sequence[Fault]
 ) -> Iterator[Violation]:
-    """Yield the new attempts for which nothing had happened to the one before, as far as is known who ran that one."""
+    """Yield new attempts without a fault in the previous one, as far as its worker is known."""
     starts = [line for line in lines if line.type == "generation.started"]
     for before, start in pairwise(starts):
         if before.event.get("attempt") == start.event.get("attempt"):
-            continue  # it fell back from going on to starting anew
+            continue  # it fell back from continuing to restarting
         workers = {call.key for call in calls if before.at - MS <= call.began <= start.at}
         causes = [fault for fault in faults if fault.began <= start.at and fault.ended >= before.at - MS]
         if not any(not fault.worker or not workers or fault.worker in workers for fault in causes):
@@ -132,16 +132,16 @@ def find_uncaused_attempts(
             yield Violation(Rule.UNCAUSED, chat, generation_id, start.seq, detail)
 
 
-def recoveries(
+def find_recoveries(
     generation_id: str, lines: Sequence[ReadableEntry], calls: Sequence[ModelCall], faults: Sequence[Fault]
 ) -> Iterator[Recovery]:
-    """Yield how long each fault kept a generation silent that it had hit in mid-answer."""
+    """Yield how long each fault silenced a generation that it had hit in mid-answer."""
     ended = next((line.at for line in lines if line.type in ENDINGS), None)
     for fault in faults:
         hit = [moment for call in calls if (moment := _time_of_hit(call, fault)) is not None]
         if not hit or (ended is not None and ended <= hit[0] + JUST_AFTER):
             continue
-        # What was under way when the victim died is no sign of life.
+        # An event in flight when the victim died is not a sign of life.
         quiet = max(hit[0], fault.ended if fault.kind in {FaultKind.KILL, FaultKind.RESTART} else 0) + JUST_AFTER
         following = next((line.at for line in lines if line.at > quiet), None)
         if following is not None:
@@ -149,11 +149,11 @@ def recoveries(
 
 
 def _time_of_hit(call: ModelCall, fault: Fault) -> int | None:
-    """Return when the fault hit the call, if it was under way and on that worker."""
+    """Return when the fault hit the call, if the call was running on that worker."""
     if fault.worker not in {"", call.key}:
         return None
     if fault.kind in {FaultKind.KILL_CHILD, FaultKind.TERMINATE}:
-        # Not all that runs on the worker is hit: only what loses its model.
+        # Only generations that lose their model call are hit, not everything on the worker.
         lost = call.closed is not None and fault.began - MS <= call.closed <= fault.ended + 1000
         return call.closed if lost else None
     end = call.finished or call.closed
@@ -172,7 +172,7 @@ def _count_generation(verdict: Verdict, chat: str, lines: Sequence[ReadableEntry
 
 
 def seconds_by_kind(found: Sequence[Recovery]) -> Mapping[FaultKind, list[float]]:
-    """Return the seconds of each kind of fault, sorted."""
+    """Return the seconds for each kind of fault, sorted."""
     seconds: dict[FaultKind, list[float]] = defaultdict(list)
     for one in found:
         seconds[one.kind].append(one.seconds)

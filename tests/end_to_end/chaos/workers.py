@@ -1,4 +1,4 @@
-"""The workers of a run: killed, paused, terminated, and started again when their time has come."""
+"""The workers of a run: killed, paused, terminated, and restarted when they are due."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
-from end_to_end.chaos.faults import Fault, UnexpectedExit, now
+from end_to_end.chaos.faults import Fault, UnexpectedExit, now_ms
 from end_to_end.chaos.plan import FaultKind
 from support.processes.nodes import WorkerCommand, WorkerProcess
 
@@ -20,25 +20,25 @@ WORKER_KINDS = (
     ("threads", 8, "restart"),
     ("prefork", 4, "continue"),
 )
-"""Pool, slots, and how its attempts go on from earlier ones."""
+"""Pool, slots, and whether attempts restart or continue."""
 READY = " ready."
 PATIENCE = 45.0
-"""Seconds that a terminated worker may take: its drain, and then some."""
+"""Seconds that a terminated worker may take: its grace, and then some."""
 
 
 @dataclass(eq=False)
 class ChaosWorker:
-    """One worker and what is to happen to it next."""
+    """One worker and what happens to it next."""
 
     node: WorkerProcess
     prefork: bool
     state: Literal["up", "paused", "ending", "down"] = "up"
     since: int = 0
-    """When the last thing was done to it, in Unix ms."""
+    """When the last fault was injected, in Unix ms."""
     next_at: float = 0.0
-    """When the next thing is due, by the monotonic clock."""
+    """When the next step is due, by the monotonic clock."""
     pause: float = 0.0
-    """Seconds that it stays down once it has ended."""
+    """Seconds that it stays down after its end."""
 
     @property
     def name(self) -> str:
@@ -47,11 +47,11 @@ class ChaosWorker:
 
     @property
     def ready(self) -> bool:
-        """Whether it takes messages. One that has only just begun does not know SIGTERM yet, either."""
+        """Whether it takes messages. One that has only just started does not handle SIGTERM yet, either."""
         return self.state == "up" and READY in self.node.running().tail_of_log(1_000_000)
 
     def can_suffer(self, kind: FaultKind) -> bool:
-        """Tell whether this can be done to it now."""
+        """Tell whether this fault can be injected now."""
         if kind is FaultKind.KILL_CHILD:
             return self.prefork and self.ready
         return self.ready if kind is FaultKind.TERMINATE else self.state == "up"
@@ -59,7 +59,7 @@ class ChaosWorker:
 
 @dataclass(eq=False)
 class ChaosWorkers:
-    """All workers. Only the main thread may use it: it starts processes."""
+    """All workers. Only the main thread may use it, because it starts processes."""
 
     workers: list[ChaosWorker]
     faults: list[Fault] = field(default_factory=list)
@@ -67,7 +67,7 @@ class ChaosWorkers:
 
     @classmethod
     def start(cls, folder: Path, broker: str, environment: Mapping[str, str]) -> ChaosWorkers:
-        """Start all workers; `wait` for them."""
+        """Start all workers; `wait` waits for them."""
         workers = []
         for n, (pool, slots, recovery) in enumerate(WORKER_KINDS):
             name = f"worker-{n}"
@@ -77,21 +77,21 @@ class ChaosWorkers:
         return cls(workers)
 
     def wait(self) -> None:
-        """Wait until each has answered."""
+        """Wait until each worker has answered."""
         for worker in self.workers:
             worker.node.ready()
 
     def inject(self, kind: FaultKind, draw: float, seconds: float) -> bool:
-        """Do something to one of those that are up, for so many seconds, if another one is left to go on.
+        """Inject a fault into one of the workers that are up, if another one is left to continue.
 
-        Returns False where there is none.
+        Returns False if there is none.
         """
         ready = [worker for worker in self.workers if worker.ready]
         up = [worker for worker in self.workers if worker.can_suffer(kind) and ready not in ([], [worker])]
         if not up:
             return False
         worker = up[int(draw * len(up))]
-        worker.since, worker.next_at, worker.pause = now(), time.monotonic() + seconds, seconds
+        worker.since, worker.next_at, worker.pause = now_ms(), time.monotonic() + seconds, seconds
         match kind:
             case FaultKind.KILL:
                 worker.node.kill()
@@ -109,7 +109,7 @@ class ChaosWorkers:
         return True
 
     def advance(self) -> None:
-        """Do what is due: go on, see that one has ended, start again."""
+        """Take every step that is due: resume, notice an exit, restart."""
         for worker in self.workers:
             due = time.monotonic() >= worker.next_at
             if worker.state == "paused" and due:
@@ -123,7 +123,7 @@ class ChaosWorkers:
                 self._take_down(worker)
                 self._record(FaultKind.TERMINATE, worker)
             elif worker.state == "up" and not worker.node.running().alive:
-                worker.since = now()
+                worker.since = now_ms()
                 self._take_down(worker)
 
     @property
@@ -131,14 +131,14 @@ class ChaosWorkers:
         """Whether all are up."""
         return all(worker.state == "up" for worker in self.workers)
 
-    def end(self) -> None:
-        """Kill all that is left."""
+    def kill_all(self) -> None:
+        """Kill all workers."""
         for worker in self.workers:
             worker.node.kill(signal.SIGKILL)
             worker.node.running().popen.wait()
 
     def _take_down(self, worker: ChaosWorker) -> None:
-        """Take it down; one that nobody had asked, that is still there, or that did not end with 0, has failed."""
+        """Take a worker down; it failed if it exited unasked, did not exit, or not with code 0."""
         process = worker.node.running()
         if worker.state == "up" or process.popen.returncode != 0:
             self.unexpected_exits.append(UnexpectedExit(worker.name, process.popen.returncode, process.tail_of_log()))
@@ -155,4 +155,4 @@ class ChaosWorkers:
         return True
 
     def _record(self, kind: FaultKind, worker: ChaosWorker) -> None:
-        self.faults.append(Fault(kind, worker.name, worker.since, now()))
+        self.faults.append(Fault(kind, worker.name, worker.since, now_ms()))
