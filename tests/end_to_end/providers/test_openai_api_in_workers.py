@@ -9,7 +9,7 @@ from pytest_celery import CeleryTestWorker
 from support.models.chunks import chunk, event
 from support.models.model_servers import LlamaServer
 from support.models.provider_client import KEY, SECRET
-from support.models.raw_model import Answer, Exchange, RawModel, refusing, silent
+from support.models.raw_model import AnswerFunction, Exchange, RawModel, answer_with_error, stay_silent
 from support.waiting import eventually
 
 from chunkspool import Spool
@@ -24,7 +24,7 @@ def half_then_silent(exchange: Exchange) -> None:
     """Say half an answer, and then nothing."""
     exchange.send_head()
     exchange.send_chunk(event(chunk(content="half")))
-    exchange.wait_for_leaver()
+    exchange.wait_for_disconnect()
 
 
 def start(
@@ -48,10 +48,10 @@ def test_a_real_models_answer_is_in_the_log(start_worker: StartWorker, spool: Sp
 
 @pytest.mark.parametrize(
     ("pool", "answer", "text"),
-    [("threads", silent, ""), ("threads", half_then_silent, "half"), ("prefork", silent, "")],
+    [("threads", stay_silent, ""), ("threads", half_then_silent, "half"), ("prefork", stay_silent, "")],
 )
 def test_a_stop_closes_the_models_connection(
-    start_worker: StartWorker, spool: Spool, pool: str, answer: Answer, text: str
+    start_worker: StartWorker, spool: Spool, pool: str, answer: AnswerFunction, text: str
 ) -> None:
     """Promise 5, before the headers and in mid-answer: the model's server sees it, and the ending is the stop."""
     with RawModel(answer) as model:
@@ -60,14 +60,14 @@ def test_a_stop_closes_the_models_connection(
         eventually(lambda: model.requests)
         spool.stop("chat")
         stopped = answer_of(follow(spool, "chat"))
-        eventually(lambda: model.left == 1)
+        eventually(lambda: model.disconnected == 1)
     assert (stopped.state, stopped.text) == ("stopped", text)
 
 
 def test_secrets_stay_out_of_log_events_and_messages(start_worker: StartWorker, spool: Spool) -> None:
     """A server that quotes prompt and key in its refusal: the reader gets a code, the worker's log at DEBUG nothing."""
     quote = {"message": f"You said {SECRET} with {KEY}", "param": SECRET * 3, "code": f"{SECRET} {KEY}"}
-    with RawModel(refusing(400, {"error": quote})) as model:
+    with RawModel(answer_with_error(400, {"error": quote})) as model:
         worker = start(start_worker, model.base_url, "threads", "--loglevel=DEBUG", CHUNKSPOOL_MODEL="m")
         asked = spool.enqueue("chat", SECRET)
         answer = answer_of(follow(spool, "chat"))

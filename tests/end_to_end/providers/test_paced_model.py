@@ -46,7 +46,7 @@ async def test_it_says_what_it_was_told(provider: OpenAIProvider, model: ModelPr
     """Every piece names its call, and the record has prompt, key and text."""
     said = [delta async for delta in provider.stream(request(pieces=3))]
     assert said == [Text("<1.0>"), Text("<1.1>"), Text("<1.2>"), Finish("stop")]
-    (call,) = model.calls()
+    (call,) = model.fetch_calls()
     assert (call.number, call.key, call.prompt, call.prefix) == (1, "worker-1", "Say it.", "")
     assert call.pieces == ["<1.0>", "<1.1>", "<1.2>"]
     assert call.finished is not None
@@ -57,8 +57,8 @@ async def test_it_sees_its_connection_closed(provider: OpenAIProvider, model: Mo
     """Also while it is silent; what it had sent until then is in the record."""
     async with aclosing(provider.stream(request(pieces=5, silent_after=1))) as deltas:
         assert await anext(deltas) == Text("<1.0>")
-        assert not model.calls()[0].over
-    call = eventually(lambda: next((one for one in model.calls() if one.closed), None))
+        assert not model.fetch_calls()[0].ended
+    call = eventually(lambda: next((one for one in model.fetch_calls() if one.closed), None))
     assert call.pieces == ["<1.0>"]
     assert call.finished is None
 
@@ -68,12 +68,12 @@ async def test_it_goes_on_from_a_text(provider: OpenAIProvider, model: ModelProc
     so_far = {"role": "assistant", "content": "<7.0><7.1>"}
     said = [delta async for delta in provider.stream(request(so_far, pieces=4))]
     assert said == [Text("<1.2>"), Text("<1.3>"), Finish("stop")]
-    assert model.calls()[0].prefix == "<7.0><7.1>"
+    assert model.fetch_calls()[0].prefix == "<7.0><7.1>"
 
 
 async def test_it_refuses_to_go_on_where_it_is_told_to(provider: OpenAIProvider, model: ModelProcess) -> None:
     """A refused call is no call that anybody pays for."""
     with pytest.raises(ProviderError):
         await anext(provider.stream(request({"role": "assistant", "content": "<7.0>"}, refuse_continuing=True)))
-    (call,) = model.calls()
+    (call,) = model.fetch_calls()
     assert (call.refused, call.pieces) == (True, [])

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import positive_data_acceptance
 from schemathesis.schemas import APIOperation, BaseSchema
-from support.web.web_server import web
+from support.web.web_server import serve_web_app
 
 EXAMPLES = 15
 ROUTES = 9
@@ -21,7 +21,7 @@ ROUTES = 9
 def document(redis_url: str, start_worker: StartWorker) -> Iterator[BaseSchema]:
     """Run the app and a worker that ends what is asked; give the document of the app."""
     start_worker("threads", 4)
-    with web(redis_url) as site:
+    with serve_web_app(redis_url) as site:
         yield schemathesis.openapi.from_url(f"{site.url}/openapi.json")
 
 

@@ -12,11 +12,11 @@ from end_to_end.conftest import StartWorker
 from end_to_end.workers.test_main_job import scripted
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect
 from redis import Redis
-from support.chats.logs import CHAT, KEYS, ending_of, log_of
+from support.chats.logs import CHAT, KEYS, ending_of, read_log
 from support.chats.spools import async_spool_for, claim_and_die, spool_for
 from support.waiting import eventually
-from support.web.browser import chromium
-from support.web.web_server import Site, serving
+from support.web.browser import run_chromium
+from support.web.web_server import Site, serve_app
 
 from chunkspool import Spool
 from chunkspool.errors import Stopped
@@ -34,7 +34,7 @@ FLOWER = "http://flower.example:5555"
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Give a browser."""
-    with chromium() as running:
+    with run_chromium() as running:
         yield running
 
 
@@ -106,7 +106,7 @@ def stage(redis_url: str, browser: Browser) -> Iterator[Stage]:
     leaving = threading.Event()
     spool = async_spool_for(redis_url, flower_url=FLOWER, heartbeat=1)
     app = create_app(spool, allow_all, page=True, leaving=leaving.is_set, closes_spool=True)
-    with serving(app) as site, spool_for(redis_url) as worker:
+    with serve_app(app) as site, spool_for(redis_url) as worker:
         made = Stage(site, worker, browser, leaving)
         yield made
         for context in made.contexts:
@@ -190,7 +190,7 @@ def test_stop_stops(stage: Stage, client: Redis, by: str) -> None:
             screen.page.keyboard.press("Escape")
         with pytest.raises(Stopped):
             eventually(lambda: out.text("."), timeout=20)
-    assert ending_of(log_of(client), generation_id)["by"] == "user"
+    assert ending_of(read_log(client), generation_id)["by"] == "user"
     expect(screen.page.locator(".facts")).to_contain_text("stopped")
     expect(button).to_be_hidden()
     expect(screen.page.get_by_role("button", name="Send")).to_be_visible()

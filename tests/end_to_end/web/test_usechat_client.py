@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from end_to_end.conftest import StartWorker
 from support.processes.nodes import PROJECT
-from support.web.node import installed_client, start_client
+from support.web.node import install_client, start_client
 
 from demo.ports import LOOPBACK, free_port, is_taken
 from demo.process import Process
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.parametrize("redis_server", ["redis-server"], indirect=
 @pytest.fixture
 def url(redis_url: str, tmp_path: Path) -> Iterator[str]:
     """Run the web app, open to all."""
-    installed_client()
+    install_client()
     port = free_port()
     environment = {**os.environ, "CHUNKSPOOL_REDIS_URL": redis_url}
     process = Process.start("web", [sys.executable, "-c", SERVE, str(port)], tmp_path, env=environment, cwd=PROJECT)

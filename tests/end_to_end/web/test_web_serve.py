@@ -66,18 +66,18 @@ def test_a_shutdown_ends_open_streams_and_their_clients_go_on_elsewhere(
             httpx.Client(base_url=f"http://{LOOPBACK}:{port}", headers=headers, timeout=30)
         )
         site = Site(str(client.base_url), client)
-        streams = [open_streams.enter_context(site.following(events)) for _ in range(20)]
+        streams = [open_streams.enter_context(site.open_stream(events)) for _ in range(20)]
         for stream in streams:
-            stream.until(lambda s: s.seqs == [1])
+            stream.read_until(lambda s: s.seqs == [1])
         process.popen.send_signal(signal.SIGTERM)
         for stream in streams:
-            assert stream.whole().seqs == [1]
+            assert stream.read_to_end().seqs == [1]
         eventually(lambda: not process.alive, 10)
         with spool.produce(CHAT, generation.generation_id) as out:
             out.text("said while nobody listened")
         process = started(kind, port, tmp_path)
-        with site.following(events, headers={"Last-Event-ID": "1"}) as resumed:
-            assert resumed.whole().seqs == [2, 3, 4]
+        with site.open_stream(events, headers={"Last-Event-ID": "1"}) as resumed:
+            assert resumed.read_to_end().seqs == [2, 3, 4]
         process.terminate()
 
 

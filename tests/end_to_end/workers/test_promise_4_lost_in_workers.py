@@ -8,7 +8,7 @@ from end_to_end.workers.test_main_job import answer_of, follow
 from end_to_end.workers.test_promise_5_revoke_in_workers import running_generation
 from end_to_end.workers.test_promise_5_stop_in_workers import SILENT
 from redis import Redis
-from support.chats.logs import ending_of, log_of, types_of
+from support.chats.logs import ending_of, read_log, types_of
 from support.waiting import eventually
 
 from chunkspool import Spool
@@ -35,7 +35,7 @@ def test_a_message_that_is_lost_for_good(start_worker: StartWorker, spool: Spool
     assert spool.status("chat").active == (asked.generation_id,)
     client.delete("chunkspool")
     follow(spool, "chat")
-    log = log_of(client, ChatKeys("default", "chat"))
+    log = read_log(client, ChatKeys("default", "chat"))
     assert types_of(log, asked.generation_id) == ["generation.queued", "generation.failed"]
     assert (ending_of(log, asked.generation_id)["code"], ending_of(log, asked.generation_id)["retryable"]) == (
         "lost",

@@ -16,7 +16,7 @@ from end_to_end.conftest import StartWorker
 from end_to_end.workers.test_main_job import follow, scripted
 from pytest_celery import CeleryTestWorker
 from redis import Redis
-from support.chats.logs import ending_of, log_of, types_of
+from support.chats.logs import ending_of, read_log, types_of
 from support.processes.nodes import PROJECT
 from support.waiting import eventually
 
@@ -83,7 +83,7 @@ def running_generation(spool: Spool, chat_id: str, params: dict[str, object] = S
 
 def demand_stopped(client: Redis, asked: Generation, *before: str) -> None:
     """Fail unless the generation's events are `before`, then one stop by a revoke, and nothing after it."""
-    log = log_of(client, ChatKeys("default", asked.chat_id))
+    log = read_log(client, ChatKeys("default", asked.chat_id))
     assert types_of(log, asked.generation_id) == ["generation.queued", *before, "generation.stopped"]
     assert ending_of(log, asked.generation_id)["by"] == "revoke"
 

@@ -11,7 +11,7 @@ from end_to_end.conftest import StartWorker
 from end_to_end.workers.test_main_job import follow, scripted
 from pytest_celery import CeleryTestWorker
 from redis import Redis
-from support.chats.logs import log_of
+from support.chats.logs import read_log
 from support.waiting import eventually
 
 from chunkspool import Entry, Generation, Spool, fold
@@ -47,7 +47,7 @@ def running(spool: Spool, chat_id: str, params: dict[str, object]) -> Generation
 
 def attempts_of(client: Redis, asked: Generation) -> list[int]:
     """Return the numbers of the attempts that were started."""
-    log = log_of(client, ChatKeys("default", asked.chat_id))
+    log = read_log(client, ChatKeys("default", asked.chat_id))
     return [line.event["attempt"] for line in log if line.type == "generation.started"]
 
 

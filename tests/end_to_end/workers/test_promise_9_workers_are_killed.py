@@ -15,13 +15,13 @@ from pytest_celery import CeleryTestWorker
 from redis import Redis
 from support.chats.logs import ENDINGS, text_of, types_of
 from support.checker.paced_answers import (
-    attempt_begun,
+    assert_promises_kept,
     calls_of,
-    demand_promises,
-    lines_of,
-    paced,
-    reading,
-    running,
+    paced_params,
+    read_log_of_generation,
+    start_generation,
+    start_reading,
+    wait_for_attempt,
 )
 from support.models import deadly_provider
 from support.models.model_servers import LlamaServer
@@ -69,16 +69,16 @@ def test_another_worker_goes_on(
 ) -> None:
     """What the dead one had begins again in the other, within seconds and with one model call; the rest is not hurt."""
     workers = pair(start_worker, 8, **asking(paced_model))
-    asked = [running(spool, f"chat-{n}", paced(40, 0.1)) for n in range(3)]
-    followed = [reading(spool, one) for one in asked]
+    asked = [start_generation(spool, f"chat-{n}", paced_params(40, 0.1)) for n in range(3)]
+    followed = [start_reading(spool, one) for one in asked]
     (call, *_) = calls_of(paced_model, "chat-0")
     workers[call.key].kill()
     for one, read in zip(asked, followed, strict=True):
         (first, *_) = calls_of(paced_model, one.chat_id)
         attempts = [1, 2] if first.key == call.key else [1]
         for attempt in attempts:
-            attempt_begun(client, one, attempt, BOUND)
-        demand_promises(client, paced_model, one, read.result(60))
+            wait_for_attempt(client, one, attempt, BOUND)
+        assert_promises_kept(client, paced_model, one, read.result(60))
         answer = answer_of(spool.read(one.chat_id))
         assert (answer.state, answer.attempt) == ("completed", attempts[-1])
         assert len(calls_of(paced_model, one.chat_id)) == len(attempts)
@@ -88,13 +88,13 @@ def test_the_scripted_provider_continues(start_worker: StartWorker, spool: Spool
     """With `recovery` set to continue, readers keep what they have, and what is said in the end is one whole text."""
     workers = pair(start_worker, 1, CHUNKSPOOL_RECOVERY="continue", **SHORT)
     words = [{"text": f"word{n} "} for n in range(60)]
-    asked = running(spool, "chat", scripted(*words, pace=0.05))
+    asked = start_generation(spool, "chat", scripted(*words, pace=0.05))
     kill_the_one_at_work(workers)
-    assert attempt_begun(client, asked, 2, BOUND)["continues"] is True
+    assert wait_for_attempt(client, asked, 2, BOUND)["continues"] is True
     entries = follow(spool, "chat")
     assert (
         answer_of(entries).text
-        == text_of(lines_of(client, asked), asked.generation_id)
+        == text_of(read_log_of_generation(client, asked), asked.generation_id)
         == "".join(w["text"] for w in words)
     )
 
@@ -102,10 +102,10 @@ def test_the_scripted_provider_continues(start_worker: StartWorker, spool: Spool
 def killed_in_mid_answer(workers: dict[str, CeleryTestWorker], spool: Spool, client: Redis) -> tuple[Generation, int]:
     """Kill the worker that runs an answer; return it and how many words it is to have, so few that it takes no time."""
     for words in (40, 80, 160, 320, 640):
-        asked = running(spool, f"chat-{words}", {"max_tokens": words, "temperature": 0})
+        asked = start_generation(spool, f"chat-{words}", {"max_tokens": words, "temperature": 0})
         for worker in workers.values():
             worker.kill("SIGSTOP")
-        ended = lines_of(client, asked)[-1].type in ENDINGS
+        ended = read_log_of_generation(client, asked)[-1].type in ENDINGS
         for worker in workers.values():
             worker.kill("SIGKILL" if asked.generation_id in worker.logs() and not ended else "SIGCONT")
         if not ended:
@@ -117,10 +117,10 @@ def test_a_real_model_continues(start_worker: StartWorker, spool: Spool, client:
     """llama.cpp goes on from the text in the log, and does not say it again."""
     workers = pair(start_worker, 1, CHUNKSPOOL_RECOVERY="continue", **asking(llama))
     asked, words = killed_in_mid_answer(workers, spool, client)
-    assert attempt_begun(client, asked, 2, BOUND)["continues"] is True
+    assert wait_for_attempt(client, asked, 2, BOUND)["continues"] is True
     answer = answer_of(follow(spool, asked.chat_id))
     assert (answer.state, answer.attempt) == ("completed", 2)
-    assert answer.text == text_of(lines_of(client, asked), asked.generation_id)
+    assert answer.text == text_of(read_log_of_generation(client, asked), asked.generation_id)
     assert re.fullmatch(r"( w\d+)+", answer.text)
     assert answer.text.count(" ") > words
 
@@ -131,11 +131,11 @@ def test_a_killed_child_of_prefork_is_replaced(
     """The worker's own main process gives the message back at once; the next attempt waits for the lease's end."""
     worker = start_worker("prefork", 1, **asking(paced_model))
     (child,) = children_of(worker)
-    asked = running(spool, "chat", paced(30, 0.1))
+    asked = start_generation(spool, "chat", paced_params(30, 0.1))
     os.kill(child, signal.SIGKILL)
-    attempt_begun(client, asked, 2, BOUND)
+    wait_for_attempt(client, asked, 2, BOUND)
     assert follow(spool, "chat")[-1].type == "generation.completed"
-    demand_promises(client, paced_model, asked)
+    assert_promises_kept(client, paced_model, asked)
     assert len(calls_of(paced_model, "chat")) == 2
     assert child not in children_of(worker)
 
@@ -146,7 +146,9 @@ def test_a_poison_prompt_does_not_loop(start_worker: StartWorker, spool: Spool, 
     asked = spool.enqueue("chat", deadly_provider.POISON)
     answer = answer_of(follow(spool, "chat"))
     assert (answer.state, answer.error_code, answer.attempt) == ("failed", "too_many_attempts", 3)
-    said = [kind for kind in types_of(lines_of(client, asked), asked.generation_id) if kind != "text.delta"]
+    said = [
+        kind for kind in types_of(read_log_of_generation(client, asked), asked.generation_id) if kind != "text.delta"
+    ]
     assert said == ["generation.queued", *["generation.started"] * 3, "generation.failed"]
     spool.enqueue("other", "harmless")
     assert answer_of(follow(spool, "other")).text == "word"

@@ -6,7 +6,7 @@ import httpx
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from support.chats.spools import async_spool_for
-from support.web.web_server import problem, serving, web
+from support.web.web_server import problem, serve_app, serve_web_app
 
 from chunkspool.web import AccessDenied, Action, SignedTokens, create_app
 
@@ -46,7 +46,7 @@ def test_every_route_asks_the_hook_for_its_action(redis_url: str) -> None:
         asked.append((tenant, chat_id, action))
         return False
 
-    with web(redis_url, refuse) as site:
+    with serve_web_app(redis_url, refuse) as site:
         replies = calls(site.client, "c1")
     assert {one for group in replies.values() for one in group} == {403}
     assert asked == [("default", "c1", action) for action, group in replies.items() for _ in group]
@@ -63,7 +63,7 @@ async def async_friend(request: Request, _tenant: str, _chat_id: str, _action: A
 
 def test_a_hook_may_be_async_and_choose_its_status(redis_url: str) -> None:
     """False is 403, AccessDenied 401 with a challenge, and an HTTPException is what it says."""
-    with web(redis_url, async_friend) as site:
+    with serve_web_app(redis_url, async_friend) as site:
         replies = {
             name: site.client.get("/v1/chats/c1", headers={"x-name": name})
             for name in ("friend", "foe", "stranger", "teapot")
@@ -81,7 +81,7 @@ def test_a_hook_may_be_async_and_choose_its_status(redis_url: str) -> None:
 def test_signed_tokens_guard_a_site(redis_url: str) -> None:
     """Each action needs its own grant, in its own chat; a token in the query is for EventSources."""
     signed = SignedTokens(SECRET)
-    with web(redis_url, signed) as site:
+    with serve_web_app(redis_url, signed) as site:
         assert {one for group in calls(site.client, "c1").values() for one in group} == {401}
         for action in ("ask", "read", "stop", "erase"):
             headers = {"Authorization": f"Bearer {signed.issue('c1', [action])}"}
@@ -90,8 +90,8 @@ def test_signed_tokens_guard_a_site(redis_url: str) -> None:
                     assert (403 in statuses) == (needed != action), (needed, statuses)
                 assert {one for group in calls(client, "c2").values() for one in group} == {403}
         site.client.post("/v1/chats/c1/generations", params={"token": signed.issue("c1")}, json={"prompt": "x"})
-        with site.following(f"/v1/chats/c1/events?token={signed.issue('c1', ['read'])}") as stream:
-            stream.until(lambda s: s.seqs == [1])
+        with site.open_stream(f"/v1/chats/c1/events?token={signed.issue('c1', ['read'])}") as stream:
+            stream.read_until(lambda s: s.seqs == [1])
 
 
 def test_tenants_of_one_site_stay_apart(redis_url: str) -> None:
@@ -102,7 +102,7 @@ def test_tenants_of_one_site_stay_apart(redis_url: str) -> None:
         tenant_of=lambda request: request.headers.get("x-tenant", ""),
         closes_spool=True,
     )
-    with serving(app) as site:
+    with serve_app(app) as site:
         asked = site.client.post("/v1/chats/c1/generations", json={"prompt": "x"}, headers={"x-tenant": "one"})
         assert asked.status_code == 202
         statuses = [site.client.get("/v1/chats/c1", headers={"x-tenant": t}).status_code for t in ("one", "two", "a{b")]
@@ -111,7 +111,7 @@ def test_tenants_of_one_site_stay_apart(redis_url: str) -> None:
 
 def test_pages_of_the_named_origins_may_use_the_routes(redis_url: str) -> None:
     """Also the event streams, and also where the answer is a problem; others get no leave."""
-    with web(redis_url, cors_origins="https://app.example, https://www.example") as site:
+    with serve_web_app(redis_url, cors_origins="https://app.example, https://www.example") as site:
         site.ask("c1")
         for path in ("/v1/chats/c1", "/v1/chats/c1/events", "/api/chat/c1/stream"):
             for origin, allowed in (("https://app.example", True), ("https://evil.example", False)):

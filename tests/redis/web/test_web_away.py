@@ -12,7 +12,7 @@ import pytest
 from support.chats.logs import CHAT, KEYS
 from support.servers.redis_server import PrivateServer, embedded_server
 from support.waiting import eventually
-from support.web.web_server import Site, problem, web
+from support.web.web_server import Site, problem, serve_web_app
 
 HISTORY = [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "x"}]}]
 
@@ -50,7 +50,7 @@ def assert_away(replies: list[httpx.Response]) -> None:
 
 def test_redis_down(server: PrivateServer) -> None:
     """Every route says so, the process stays alive, and all is well when it is back."""
-    with web(server.url) as site:
+    with serve_web_app(server.url) as site:
         site.ask(CHAT)
         server.stop()
         assert_away(every_route(site))
@@ -62,7 +62,7 @@ def test_redis_down(server: PrivateServer) -> None:
 
 def test_redis_frozen(server: PrivateServer) -> None:
     """A server that takes connections and answers nothing costs `answer_timeout`, not for ever."""
-    with web(server.url, answer_timeout=0.3) as site:
+    with serve_web_app(server.url, answer_timeout=0.3) as site:
         site.ask(CHAT)
         server.pause()
         try:
@@ -77,37 +77,40 @@ def test_redis_frozen(server: PrivateServer) -> None:
 
 def test_redis_full(server: PrivateServer) -> None:
     """Asking is a 503; reading what is there goes on."""
-    with web(server.url) as site, server.client() as client:
+    with serve_web_app(server.url) as site, server.client() as client:
         site.ask(CHAT)
         client.config_set("maxmemory", 1)
         reply = site.client.post(f"/v1/chats/{CHAT}/generations", json={"prompt": "x", "on_active": "allow"})
         assert_away([reply])
         assert problem(reply)["type"].endswith("store-full")
-        with site.following(f"/v1/chats/{CHAT}/events") as stream:
-            stream.until(lambda s: s.seqs == [1])
+        with site.open_stream(f"/v1/chats/{CHAT}/events") as stream:
+            stream.read_until(lambda s: s.seqs == [1])
         client.config_set("maxmemory", "30mb")
 
 
 def test_wrong_password(tmp_path: Path) -> None:
     """The server's own trouble: no stranger learns the URL."""
-    with embedded_server(tmp_path, password="right") as server, web(server.url.replace("right", "wrong")) as site:
+    with (
+        embedded_server(tmp_path, password="right") as server,
+        serve_web_app(server.url.replace("right", "wrong")) as site,
+    ):
         assert_away(every_route(site))
 
 
 def test_broker_away(server: PrivateServer) -> None:
     """Nothing is started, the log says so, and the same request may be sent again."""
-    with web(server.url, broker_url="redis://127.0.0.1:1/0", publish_timeout=1) as site:
+    with serve_web_app(server.url, broker_url="redis://127.0.0.1:1/0", publish_timeout=1) as site:
         reply = site.client.post(f"/v1/chats/{CHAT}/generations", json={"prompt": "x", "request_id": "r1"})
         assert_away([reply])
         assert problem(reply)["type"].endswith("broker-away")
-        with site.following(f"/v1/chats/{CHAT}/events") as stream:
-            ending = json.loads(stream.whole().events[-1].data)
+        with site.open_stream(f"/v1/chats/{CHAT}/events") as stream:
+            ending = json.loads(stream.read_to_end().events[-1].data)
         assert ending["code"] == "enqueue_failed"
 
 
 def test_a_key_of_another_type(server: PrivateServer) -> None:
     """Another program's key where the log should be: 502, and Redis is not blamed for being away."""
-    with web(server.url) as site, server.client() as client:
+    with serve_web_app(server.url) as site, server.client() as client:
         site.ask(CHAT)
         client.delete(KEYS.log)
         client.set(KEYS.log, "a string", ex=60)
@@ -118,10 +121,10 @@ def test_a_key_of_another_type(server: PrivateServer) -> None:
 
 def test_redis_that_goes_away_under_a_stream(server: PrivateServer) -> None:
     """A reader's stream outlives an outage; one that lasts ends it with the reason."""
-    with web(server.url, read_timeout=1) as site:
+    with serve_web_app(server.url, read_timeout=1) as site:
         site.ask(CHAT)
-        with site.following(f"/v1/chats/{CHAT}/events?follow=true") as stream:
-            stream.until(lambda s: s.seqs == [1])
+        with site.open_stream(f"/v1/chats/{CHAT}/events?follow=true") as stream:
+            stream.read_until(lambda s: s.seqs == [1])
             server.stop()
-            last = stream.whole().events[-1]
+            last = stream.read_to_end().events[-1]
     assert (last.name, json.loads(last.data)["status"]) == ("problem", 503)

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from redis import Redis
 from support.chats.logs import CHAT, KEYS
-from support.chats.random_chats import HUNDREDS, seeded, stored, write_random_chat
+from support.chats.random_chats import SEED_RANGES, seeded_random, stored_entries, write_random_chat
 from support.waiting import eventually
 from support.web.web_server import Site, problem
 
@@ -50,8 +50,8 @@ def readers(client: Redis) -> int:
 def test_replay_passes_the_stored_bytes_on(site: Site, spool: Spool, client: Redis) -> None:
     """`id:` is the seq, `event:` the type, `data:` what stands in Redis; after the ending the stream ends."""
     answered(site, spool, "a", "ü\n", "🙂")
-    with site.following(EVENTS) as stream:
-        stream.whole()
+    with site.open_stream(EVENTS) as stream:
+        stream.read_to_end()
     stored = [fields[b"e"].decode() for _, fields in client.xrange(KEYS.log)]
     assert [event.data for event in stream.events] == stored
     assert [event.name for event in stream.events] == [json.loads(event)["type"] for event in stored]
@@ -61,17 +61,17 @@ def test_replay_passes_the_stored_bytes_on(site: Site, spool: Spool, client: Red
     assert stream.response.headers["x-accel-buffering"] == "no"
 
 
-@pytest.mark.parametrize("seeds", HUNDREDS, ids=str)
+@pytest.mark.parametrize("seeds", SEED_RANGES, ids=str)
 def test_every_cut_of_200_random_chats(site: Site, spool: Spool, client: Redis, seeds: range) -> None:
     """For every cut k, what was read up to k and a resume with Last-Event-ID k are the whole."""
     for seed in seeds:
-        write_random_chat(spool, seeded(seed))
-        with site.following(EVENTS) as stream:
-            whole = stream.whole().events
-        assert [int(event.id) for event in whole] == [seq for seq, _ in stored(client)]
+        write_random_chat(spool, seeded_random(seed))
+        with site.open_stream(EVENTS) as stream:
+            whole = stream.read_to_end().events
+        assert [int(event.id) for event in whole] == [seq for seq, _ in stored_entries(client)]
         for k in range(len(whole)):
-            with site.following(EVENTS, headers={"Last-Event-ID": str(k)}) as resumed:
-                assert whole[:k] + resumed.whole().events == whole
+            with site.open_stream(EVENTS, headers={"Last-Event-ID": str(k)}) as resumed:
+                assert whole[:k] + resumed.read_to_end().events == whole
         spool.erase(CHAT)
 
 
@@ -80,23 +80,23 @@ def test_a_reader_that_joins_in_the_middle_misses_nothing(site: Site, spool: Spo
     made = site.ask(CHAT)
     with spool.produce(CHAT, made["generation"]) as out:
         out.text("one ")
-        with site.following(EVENTS) as stream:
-            stream.until(lambda s: "text.delta" in [event.name for event in s.events])
+        with site.open_stream(EVENTS) as stream:
+            stream.read_until(lambda s: "text.delta" in [event.name for event in s.events])
             out.text("two")
-            stream.until(lambda s: s.events[-1].data.endswith('"two"}'))
+            stream.read_until(lambda s: s.events[-1].data.endswith('"two"}'))
             out.finish("stop")
-            with site.following(f"{EVENTS}?after=2") as late:
-                late.until(lambda s: s.seqs[:2] == [3, 4])
+            with site.open_stream(f"{EVENTS}?after=2") as late:
+                late.read_until(lambda s: s.seqs[:2] == [3, 4])
                 out.__exit__(None, None, None)
-                assert late.whole().events[-1].name == "generation.completed"
-            assert stream.whole().seqs == [1, 2, 3, 4, 5]
+                assert late.read_to_end().events[-1].name == "generation.completed"
+            assert stream.read_to_end().seqs == [1, 2, 3, 4, 5]
 
 
 def test_last_event_id_wins_over_after(site: Site, spool: Spool) -> None:
     """An EventSource connects again to the address it was given, `after` and all."""
     answered(site, spool, "a", "b")
-    with site.following(f"{EVENTS}?after=1", headers={"Last-Event-ID": "3"}) as stream:
-        assert stream.whole().seqs == [4, 5]
+    with site.open_stream(f"{EVENTS}?after=1", headers={"Last-Event-ID": "3"}) as stream:
+        assert stream.read_to_end().seqs == [4, 5]
 
 
 def test_nothing_active_and_nothing_new_is_204(site: Site, spool: Spool) -> None:
@@ -104,24 +104,24 @@ def test_nothing_active_and_nothing_new_is_204(site: Site, spool: Spool) -> None
     answered(site, spool, "a")
     assert site.client.get(f"{EVENTS}?after=4").status_code == 204
     site.ask(CHAT)
-    with site.following(f"{EVENTS}?after=4") as stream:
-        stream.until(lambda s: s.seqs == [5])
+    with site.open_stream(f"{EVENTS}?after=4") as stream:
+        stream.read_until(lambda s: s.seqs == [5])
 
 
 def test_follow_goes_on_when_the_chat_is_idle(site: Site, spool: Spool) -> None:
     """A page that stays open sees the next generation, too."""
     answered(site, spool, "a")
-    with site.following(f"{EVENTS}?after=4&follow=true") as stream:
-        stream.until(lambda s: bool(s.reader.comments))
+    with site.open_stream(f"{EVENTS}?after=4&follow=true") as stream:
+        stream.read_until(lambda s: bool(s.reader.comments))
         answered(site, spool, "b")
-        stream.until(lambda s: s.seqs == [5, 6, 7, 8])
+        stream.read_until(lambda s: s.seqs == [5, 6, 7, 8])
 
 
 def test_silence_is_filled_with_comments(site: Site) -> None:
     """A proxy between would otherwise take a thinking model for a dead connection."""
     site.ask(CHAT)
-    with site.following(EVENTS) as stream:
-        stream.until(lambda s: len(s.reader.comments) >= 2)
+    with site.open_stream(EVENTS) as stream:
+        stream.read_until(lambda s: len(s.reader.comments) >= 2)
         assert stream.seqs == [1]
         assert stream.reader.retry == 1000
 
@@ -129,8 +129,8 @@ def test_silence_is_filled_with_comments(site: Site) -> None:
 def test_times_come_before_the_events(site: Site, spool: Spool, client: Redis) -> None:
     """With `times=true`, a comment says when each event was written."""
     answered(site, spool, "a")
-    with site.following(f"{EVENTS}?times=true") as stream:
-        stream.whole()
+    with site.open_stream(f"{EVENTS}?times=true") as stream:
+        stream.read_to_end()
     written = [fields[b"t"].decode() for _, fields in client.xrange(KEYS.log)]
     assert stream.reader.comments == written
 
@@ -156,8 +156,8 @@ def test_unknown_and_expired_are_told_apart(site: Site, spool: Spool, client: Re
     assert reply.status_code == 410
     document = problem(reply)
     assert [document[name] for name in ("requested", "first", "last")] == [2, 5, 9]
-    with site.following(f"{EVENTS}?after=4") as stream:
-        assert stream.whole().seqs == [5, 6, 7, 8, 9]
+    with site.open_stream(f"{EVENTS}?after=4") as stream:
+        assert stream.read_to_end().seqs == [5, 6, 7, 8, 9]
 
 
 def test_a_corrupt_entry_costs_one_event(site: Site, spool: Spool, client: Redis) -> None:
@@ -167,8 +167,8 @@ def test_a_corrupt_entry_costs_one_event(site: Site, spool: Spool, client: Redis
     client.xadd(KEYS.log, {"e": "not json"}, id="2-0")
     with spool.produce(CHAT, made["generation"]) as out:
         out.text("x")
-    with site.following(EVENTS) as stream:
-        stream.whole()
+    with site.open_stream(EVENTS) as stream:
+        stream.read_to_end()
     assert [event.name for event in stream.events] == [
         *("generation.queued", "log.corrupt", "generation.started", "text.delta", "generation.completed"),
     ]
@@ -178,10 +178,10 @@ def test_a_corrupt_entry_costs_one_event(site: Site, spool: Spool, client: Redis
 def test_an_erased_chat_ends_its_streams_with_the_reason(site: Site) -> None:
     """The last event is the problem that a new request would get as its status."""
     site.ask(CHAT)
-    with site.following(f"{EVENTS}?follow=true") as stream:
-        stream.until(lambda s: s.seqs == [1])
+    with site.open_stream(f"{EVENTS}?follow=true") as stream:
+        stream.read_until(lambda s: s.seqs == [1])
         assert site.client.delete(f"/v1/chats/{CHAT}").status_code == 204
-        last = stream.whole().events[-1]
+        last = stream.read_to_end().events[-1]
     assert (last.name, json.loads(last.data)["status"]) == ("problem", 404)
 
 
@@ -189,8 +189,8 @@ def test_a_client_that_hangs_up_frees_its_reader(site: Site, client: Redis) -> N
     """Also in the silence, when nothing is sent that could fail."""
     site.ask(CHAT)
     for _ in range(3):
-        with site.following(EVENTS) as stream:
-            stream.until(lambda s: s.seqs == [1])
+        with site.open_stream(EVENTS) as stream:
+            stream.read_until(lambda s: s.seqs == [1])
             eventually(lambda: readers(client) > 0)
         eventually(lambda: readers(client) == 0)
 
@@ -198,13 +198,13 @@ def test_a_client_that_hangs_up_frees_its_reader(site: Site, client: Redis) -> N
 def test_a_client_that_does_not_read_holds_nobody_up(site: Site, spool: Spool) -> None:
     """Megabytes for a client that sleeps: the worker ends, others read all of it, and so does the sleeper at last."""
     made = site.ask(CHAT)
-    with site.following(EVENTS) as sleeper:
+    with site.open_stream(EVENTS) as sleeper:
         with spool.produce(CHAT, made["generation"]) as out:
             for number in range(100):
                 out.data("much", [number, "x" * 50_000])
-        with site.following(EVENTS) as other:
-            assert other.whole().events[-1].name == "generation.completed"
-        assert sleeper.whole().seqs == other.seqs == list(range(1, 104))
+        with site.open_stream(EVENTS) as other:
+            assert other.read_to_end().events[-1].name == "generation.completed"
+        assert sleeper.read_to_end().seqs == other.seqs == list(range(1, 104))
 
 
 def test_readers_that_come_and_go_leave_no_connection_behind(site: Site, client: Redis) -> None:
@@ -212,7 +212,7 @@ def test_readers_that_come_and_go_leave_no_connection_behind(site: Site, client:
     site.ask(CHAT)
     before = len(client.client_list())
     for _ in range(50):
-        with site.following(EVENTS):
+        with site.open_stream(EVENTS):
             pass
     eventually(lambda: len(client.client_list()) <= before + 5)
     assert httpx.get(f"{site.url}/readyz").status_code == 200

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 from support.chats.logs import CHAT
 from support.chats.spools import spool_for
 from support.processes.nodes import PROJECT
-from support.web.web_server import problem, serving
+from support.web.web_server import problem, serve_app
 
 from chunkspool.web import SignedTokens
 
@@ -32,22 +32,22 @@ def app_of(name: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> ASGIAp
 def test_mounted_below_a_path(name: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask, follow the link to the events, resume, stop, useChat, and a problem: all of it below `/chat`."""
     token = SignedTokens(SECRET).issue(CHAT, ["ask", "read", "stop", "erase"])
-    with serving(app_of(name, redis_url, monkeypatch)) as site, spool_for(redis_url) as spool:
+    with serve_app(app_of(name, redis_url, monkeypatch)) as site, spool_for(redis_url) as spool:
         assert site.client.get("/chat/healthz").status_code == 200
         assert problem(site.client.get(f"/chat/v1/chats/{CHAT}"))["status"] == 401
         site.client.headers["Authorization"] = f"Bearer {token}"
         made = site.client.post(f"/chat/v1/chats/{CHAT}/generations", json={"prompt": "hello"}).json()
         assert made["links"]["chat"] == f"/chat/v1/chats/{CHAT}"
-        with spool.produce(CHAT, made["generation"]) as out, site.following(made["links"]["events"]) as stream:
+        with spool.produce(CHAT, made["generation"]) as out, site.open_stream(made["links"]["events"]) as stream:
             out.text("hello")
-            stream.until(lambda s: s.seqs == [1, 2, 3])
+            stream.read_until(lambda s: s.seqs == [1, 2, 3])
             out.__exit__(None, None, None)
-            assert stream.whole().seqs == [1, 2, 3, 4]
-        with site.following(made["links"]["events"], headers={"Last-Event-ID": "2"}) as resumed:
-            assert resumed.whole().seqs == [3, 4]
+            assert stream.read_to_end().seqs == [1, 2, 3, 4]
+        with site.open_stream(made["links"]["events"], headers={"Last-Event-ID": "2"}) as resumed:
+            assert resumed.read_to_end().seqs == [3, 4]
         assert site.client.post(made["links"]["stop"]).json() == {"stops": []}
-        with site.following("/chat/api/chat", "POST", json={"id": CHAT, "messages": HISTORY}) as stream:
-            stream.until(lambda s: bool(s.events))
+        with site.open_stream("/chat/api/chat", "POST", json={"id": CHAT, "messages": HISTORY}) as stream:
+            stream.read_until(lambda s: bool(s.events))
         assert problem(site.client.get("/chat/v1/chats/none/events"))["status"] == 403
         assert site.client.delete(made["links"]["chat"]).status_code == 204
         if name == "django":

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, KEYS, log_of
-from support.web.web_server import Site, problem, web
+from support.chats.logs import CHAT, KEYS, read_log
+from support.web.web_server import Site, problem, serve_web_app
 
 from chunkspool import Spool
 
@@ -41,17 +41,17 @@ RAW_BODIES = (b"", b"{", b"\xff", b'{"prompt": "\\ud800"}', b"[" * DEEP, b'{"pro
 @pytest.fixture
 def site(redis_url: str) -> Iterator[Site]:
     """Give a running app that everybody may use."""
-    with web(redis_url, max_body_bytes=4096, max_request_bytes=2048, answer_timeout=60) as running:
+    with serve_web_app(redis_url, max_body_bytes=4096, max_request_bytes=2048, answer_timeout=60) as running:
         yield running
 
 
 def test_ask_returns_where_to_go_on(site: Site, client: Redis) -> None:
     """202 with the generation's id, the cursor before it, and links that work."""
     made = site.ask(CHAT, model="m", params={"temperature": 0})
-    assert log_of(client)[made["after"]].event["generation"] == made["generation"]
+    assert read_log(client)[made["after"]].event["generation"] == made["generation"]
     assert made["chat_id"] == CHAT
-    with site.following(made["links"]["events"]) as stream:
-        stream.until(lambda s: s.seqs == [1])
+    with site.open_stream(made["links"]["events"]) as stream:
+        stream.read_until(lambda s: s.seqs == [1])
     assert site.client.get(made["links"]["chat"]).status_code == 200
     assert site.client.post(made["links"]["stop"]).status_code == 202
 
@@ -94,7 +94,7 @@ def test_stop_is_accepted_as_often_as_it_is_asked(site: Site, client: Redis) -> 
     assert [[stop["outcome"] for stop in stops] for stops in outcomes] == [["stopped"], ["ended"]]
     reply = site.client.post(f"/v1/chats/{CHAT}/stop")
     assert (reply.status_code, reply.json()) == (202, {"stops": []})
-    assert log_of(client)[-1].event["reason"] == "enough"
+    assert read_log(client)[-1].event["reason"] == "enough"
 
 
 def test_the_snapshot_is_what_a_person_sees_and_where_to_go_on(site: Site, spool: Spool) -> None:

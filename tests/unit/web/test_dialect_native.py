@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from support.chats.generated_entries import entries_of, random_log
-from support.web.sse import Event, Reader, events_of
+from support.web.sse import SseEvent, SseParser, events_of
 
 from chunkspool import Entry
 from chunkspool.events import TextDelta, UnknownEvent
@@ -24,7 +24,7 @@ def test_id_event_and_data_are_seq_type_and_the_stored_bytes() -> None:
     """`data:` is the stored JSON, byte for byte: also white space that no encoder of ours would write."""
     raw = b'{"type": "text.delta",  "generation": "g", "text": "\\u00fc\\n"}'
     entry = Entry(7, 1, TextDelta(generation_id="g", text="ü\n"), raw)
-    assert events_of(encoded([entry])) == [Event("7", "text.delta", raw.decode())]
+    assert events_of(encoded([entry])) == [SseEvent("7", "text.delta", raw.decode())]
 
 
 def test_every_cut_makes_the_whole() -> None:
@@ -54,7 +54,7 @@ def test_a_forged_event_cannot_break_out_of_its_line() -> None:
 def test_times_are_comments_that_an_event_source_passes_over() -> None:
     """With `times`, a comment before an event says when it was written; the events are the same."""
     log = random_log(1)
-    reader = Reader()
+    reader = SseParser()
     assert list(reader.events(encoded(log, times=True))) == events_of(encoded(log))
     assert reader.comments == [str(entry.at) for entry in log]
 
@@ -74,5 +74,5 @@ def test_a_corrupt_entry_and_an_early_end_are_events() -> None:
     encoder.add_corrupt(5)
     encoder.add_problem({"status": 410, "title": "Cursor expired"})
     corrupt, problem = events_of(encoder.take())
-    assert corrupt == Event("5", "log.corrupt", '{"seq":5}')
+    assert corrupt == SseEvent("5", "log.corrupt", '{"seq":5}')
     assert (problem.name, json.loads(problem.data)["status"]) == ("problem", 410)

@@ -7,7 +7,7 @@ import json
 import pytest
 from support.chats.generated_entries import entries_of, random_log
 from support.web.sse import events_of
-from support.web.ui_message import UiMessage, parts_of
+from support.web.ui_message import ClientMessage, parts_of
 
 from chunkspool import Entry, fold
 from chunkspool.events import (
@@ -49,9 +49,9 @@ def test_every_cut_makes_the_same_message() -> None:
     """For 200 random logs and every cut k: replay up to k and live from there give the message of the whole replay."""
     for seed in range(200):
         log = random_log(seed)
-        whole = UiMessage().take(parts_of(stream_of(log, [])))
+        whole = ClientMessage().take(parts_of(stream_of(log, [])))
         for k in range(len(log) + 1):
-            joined = UiMessage().take(parts_of(stream_of(log[:k], log[k:])))
+            joined = ClientMessage().take(parts_of(stream_of(log[:k], log[k:])))
             assert joined.visible() == whole.visible(), (seed, k)
             assert (joined.id, joined.metadata) == (whole.id, whole.metadata)
             assert (joined.finish_reason, joined.error) == (whole.finish_reason, whole.error)
@@ -62,7 +62,7 @@ def test_the_message_is_what_fold_says() -> None:
     """Text, reasoning, tools and data that a front end shows are those of the library's own fold."""
     for seed in range(200):
         log = random_log(seed)
-        message = UiMessage().take(parts_of(stream_of([], log)))
+        message = ClientMessage().take(parts_of(stream_of([], log)))
         shown = message.visible()
         (answer,) = [answer for answer in fold(entry.event for entry in log) if answer.generation_id == G]
         assert "".join(part["text"] for part in shown if part["type"] == "text") == answer.text
@@ -114,7 +114,7 @@ def test_a_restart_closes_what_is_open_and_begins_anew() -> None:
         *("text-delta", "text-end", "finish-step", RESTART),
         *("start-step", "message-metadata", "text-start"),
     ]
-    message = UiMessage().take(parts_of(stream))
+    message = ClientMessage().take(parts_of(stream))
     assert [part.get("text") for part in message.visible()] == [None, None, "good"]
     assert message.metadata["attempt"] == 2
 
@@ -137,7 +137,7 @@ def test_an_attempt_that_continues_goes_on_in_the_same_part() -> None:
     """`continues`: nothing is void, and the text goes on in mid-word."""
     again = GenerationStarted(generation_id=G, attempt=2, continues=True)
     log = entries_of([*BEGINNING, TextDelta(generation_id=G, text="wo"), again, TextDelta(generation_id=G, text="rd")])
-    message = UiMessage().take(parts_of(stream_of([], log)))
+    message = ClientMessage().take(parts_of(stream_of([], log)))
     assert [part.get("text") for part in message.parts] == [None, "word"]
 
 
@@ -146,7 +146,7 @@ def test_a_stop_is_an_abort_and_is_in_the_metadata() -> None:
     log = entries_of(
         [GenerationQueued(generation_id=G), GenerationStopped(generation_id=G, by="user", reason="enough")]
     )
-    message = UiMessage().take(parts_of(stream_of([], log)))
+    message = ClientMessage().take(parts_of(stream_of([], log)))
     assert message.aborted
     assert message.metadata["stopped"] == {"by": "user", "reason": "enough"}
 
@@ -154,7 +154,7 @@ def test_a_stop_is_an_abort_and_is_in_the_metadata() -> None:
 def test_a_failure_is_the_sdks_error() -> None:
     """The message for people is the error's text; the code is in the metadata."""
     failed = GenerationFailed(generation_id=G, code="rate_limit", message="Too busy.", retryable=True)
-    message = UiMessage().take(parts_of(stream_of([], entries_of([*BEGINNING, failed]))))
+    message = ClientMessage().take(parts_of(stream_of([], entries_of([*BEGINNING, failed]))))
     assert message.error == "Too busy."
     assert message.metadata["failed"] == {"code": "rate_limit", "retryable": True}
 
