@@ -104,7 +104,7 @@ def web(redis_url: str, authorize: Authorize = allow_all, **settings: object) ->
     leaving = threading.Event()
     spool = async_spool_for(redis_url, **settings)
     # uvicorn in a thread has no signal handler by which the app could find it.
-    app = create_app(spool, authorize, leaving=leaving.is_set, closes_spool=True)
+    app = create_app(spool, authorize, is_shutting_down=leaving.is_set, closes_spool=True)
     with serving(app) as site:
         try:
             yield site
