@@ -55,7 +55,7 @@ class UseChatEncoder:
     The protocol cannot take anything back: parts only grow, and a second `start` would make a second message. So a
     restart happens inside the message, and how depends on what the client already has. If it has nothing of the old
     attempt, the attempt is removed from the waiting parts. Otherwise the parts that the client saw open are closed, and
-    a marker (`RESTART`) tells the front end to ignore what stands before it.
+    a marker (`RESTART`) tells the front end to ignore everything before it.
     """
 
     headers: Mapping[str, str] = {

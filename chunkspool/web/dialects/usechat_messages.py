@@ -89,7 +89,7 @@ def _assistant_messages(parts: list[UiPart]) -> list[ModelMessage]:
     A call without an output is left out, because model APIs reject it.
     """
     parts = _parts_after_restart(parts)
-    calls = [(part, _tool_name(part)) for part in parts if _has_output(part)]
+    calls = [(part, _tool_name_of(part)) for part in parts if _has_output(part)]
     message: ModelMessage = {"role": "assistant", "content": _text_of(parts) or None}
     if calls:
         message["tool_calls"] = [_tool_call_of(part, name) for part, name in calls]
@@ -104,7 +104,7 @@ def _parts_after_restart(parts: list[UiPart]) -> list[UiPart]:
     return parts[restarts[-1] + 1 :] if restarts else parts
 
 
-def _tool_name(part: UiPart) -> str:
+def _tool_name_of(part: UiPart) -> str:
     kind = str(part["type"])
     return str(part.get("toolName", "")) if kind == "dynamic-tool" else kind.removeprefix("tool-")
 

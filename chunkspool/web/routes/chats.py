@@ -44,7 +44,7 @@ async def ask(
     spool: Annotated[AsyncSpool, require("ask")],
     idempotency_key: IdempotencyKey = None,
 ) -> AskResponse:
-    """Hand a generation to a worker."""
+    """Enqueue a generation."""
     async with context.gate.enter():
         generation = await spool.enqueue(
             chat_id,
