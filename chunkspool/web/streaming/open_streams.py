@@ -76,7 +76,7 @@ def uvicorn_is_shutting_down() -> bool:
 
     uvicorn first waits until all responses have ended, by default without a limit, and only then runs the app's
     lifespan shutdown. An app with endless streams would therefore learn of the shutdown too late, and uvicorn has no
-    other hook for it. But its handler for SIGTERM is a bound method of its `Server`, which sets `should_exit` on itself.
+    other hook for it. But its handler for SIGTERM is a bound method of its `Server`, which then sets `should_exit`.
     Under another server, or with uvicorn in a thread (which cannot install handlers), this is always False.
     """
     server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
