@@ -1,4 +1,4 @@
-"""The events route: replay from any point, then live, as a browser's EventSource wants it (promises 6, 7, 10)."""
+"""The events route: replay from any cursor, then live, as a browser's EventSource expects (promises 6, 7, 10)."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ MALFORMED = (
 )
 
 
-def answered(site: Site, spool: Spool, *pieces: str) -> str:
-    """Ask, and let a worker answer; return the generation's id."""
+def ask_and_answer(site: Site, spool: Spool, *pieces: str) -> str:
+    """Ask and answer; return the generation's id."""
     made = site.ask(CHAT)
     with spool.produce(CHAT, made["generation"]) as out:
         for piece in pieces:
@@ -42,14 +42,14 @@ def answered(site: Site, spool: Spool, *pieces: str) -> str:
     return str(made["generation"])
 
 
-def readers(client: Redis) -> int:
-    """Return how many are subscribed to the chat."""
+def count_subscribers(client: Redis) -> int:
+    """Return how many connections are subscribed to the chat."""
     return int(client.pubsub_numsub(KEYS.live)[0][1])
 
 
-def test_replay_passes_the_stored_bytes_on(site: Site, spool: Spool, client: Redis) -> None:
-    """`id:` is the seq, `event:` the type, `data:` what stands in Redis; after the ending the stream ends."""
-    answered(site, spool, "a", "ü\n", "🙂")
+def test_a_replay_sends_the_stored_bytes(site: Site, spool: Spool, client: Redis) -> None:
+    """`id:` is the seq, `event:` the type, `data:` the bytes in Redis; the stream ends with the generation."""
+    ask_and_answer(site, spool, "a", "ü\n", "🙂")
     with site.open_stream(EVENTS) as stream:
         stream.read_to_end()
     stored = [fields[b"e"].decode() for _, fields in client.xrange(KEYS.log)]
@@ -63,7 +63,7 @@ def test_replay_passes_the_stored_bytes_on(site: Site, spool: Spool, client: Red
 
 @pytest.mark.parametrize("seeds", SEED_RANGES, ids=str)
 def test_every_cut_of_200_random_chats(site: Site, spool: Spool, client: Redis, seeds: range) -> None:
-    """For every cut k, what was read up to k and a resume with Last-Event-ID k are the whole."""
+    """For every cut k: the events up to k plus a resume with Last-Event-ID k equal the whole stream."""
     for seed in seeds:
         write_random_chat(spool, seeded_random(seed))
         with site.open_stream(EVENTS) as stream:
@@ -76,7 +76,7 @@ def test_every_cut_of_200_random_chats(site: Site, spool: Spool, client: Redis, 
 
 
 def test_a_reader_that_joins_in_the_middle_misses_nothing(site: Site, spool: Spool) -> None:
-    """What is there is replayed, what comes follows live, and the ending ends the stream."""
+    """Existing events are replayed, new ones follow live, and the ending ends the stream."""
     made = site.ask(CHAT)
     with spool.produce(CHAT, made["generation"]) as out:
         out.text("one ")
@@ -93,32 +93,32 @@ def test_a_reader_that_joins_in_the_middle_misses_nothing(site: Site, spool: Spo
 
 
 def test_last_event_id_wins_over_after(site: Site, spool: Spool) -> None:
-    """An EventSource connects again to the address it was given, `after` and all."""
-    answered(site, spool, "a", "b")
+    """An EventSource reconnects to its original URL, in which `after` is old."""
+    ask_and_answer(site, spool, "a", "b")
     with site.open_stream(f"{EVENTS}?after=1", headers={"Last-Event-ID": "3"}) as stream:
         assert stream.read_to_end().seqs == [4, 5]
 
 
 def test_nothing_active_and_nothing_new_is_204(site: Site, spool: Spool) -> None:
-    """It tells an EventSource to stay away."""
-    answered(site, spool, "a")
+    """204 tells an EventSource not to reconnect."""
+    ask_and_answer(site, spool, "a")
     assert site.client.get(f"{EVENTS}?after=4").status_code == 204
     site.ask(CHAT)
     with site.open_stream(f"{EVENTS}?after=4") as stream:
         stream.read_until(lambda s: s.seqs == [5])
 
 
-def test_follow_goes_on_when_the_chat_is_idle(site: Site, spool: Spool) -> None:
+def test_follow_keeps_the_stream_open_while_the_chat_is_idle(site: Site, spool: Spool) -> None:
     """A page that stays open sees the next generation, too."""
-    answered(site, spool, "a")
+    ask_and_answer(site, spool, "a")
     with site.open_stream(f"{EVENTS}?after=4&follow=true") as stream:
         stream.read_until(lambda s: bool(s.reader.comments))
-        answered(site, spool, "b")
+        ask_and_answer(site, spool, "b")
         stream.read_until(lambda s: s.seqs == [5, 6, 7, 8])
 
 
 def test_silence_is_filled_with_comments(site: Site) -> None:
-    """A proxy between would otherwise take a thinking model for a dead connection."""
+    """Otherwise a proxy would close the connection while a model thinks."""
     site.ask(CHAT)
     with site.open_stream(EVENTS) as stream:
         stream.read_until(lambda s: len(s.reader.comments) >= 2)
@@ -127,8 +127,8 @@ def test_silence_is_filled_with_comments(site: Site) -> None:
 
 
 def test_times_come_before_the_events(site: Site, spool: Spool, client: Redis) -> None:
-    """With `times=true`, a comment says when each event was written."""
-    answered(site, spool, "a")
+    """With `times=true`, a comment before each event has its time of writing."""
+    ask_and_answer(site, spool, "a")
     with site.open_stream(f"{EVENTS}?times=true") as stream:
         stream.read_to_end()
     written = [fields[b"t"].decode() for _, fields in client.xrange(KEYS.log)]
@@ -137,7 +137,7 @@ def test_times_come_before_the_events(site: Site, spool: Spool, client: Redis) -
 
 def test_a_malformed_cursor_replays_nothing(site: Site, spool: Spool) -> None:
     """-1, text, fractions, huge and future numbers are a 400, in the query and in the header."""
-    answered(site, spool, "a")
+    ask_and_answer(site, spool, "a")
     for cursor in MALFORMED:
         in_query = site.client.get(EVENTS, params={"after": cursor})
         in_header = site.client.get(EVENTS, headers=[(b"Last-Event-ID", cursor.encode())])
@@ -147,10 +147,10 @@ def test_a_malformed_cursor_replays_nothing(site: Site, spool: Spool) -> None:
     assert site.client.get(EVENTS, params={"after": " 1"}).status_code == 400
 
 
-def test_unknown_and_expired_are_told_apart(site: Site, spool: Spool, client: Redis) -> None:
-    """404 where there is no chat; 410 with what is kept where the beginning is gone."""
+def test_unknown_and_expired_are_distinguished(site: Site, spool: Spool, client: Redis) -> None:
+    """404 if there is no chat; 410 with the seqs that are kept if the beginning has expired."""
     assert problem(site.client.get(EVENTS))["type"].endswith("chat-not-found")
-    answered(site, spool, *"abcdef")
+    ask_and_answer(site, spool, *"abcdef")
     client.xtrim(KEYS.log, minid="5-0", approximate=False)
     reply = site.client.get(f"{EVENTS}?after=2")
     assert reply.status_code == 410
@@ -161,7 +161,7 @@ def test_unknown_and_expired_are_told_apart(site: Site, spool: Spool, client: Re
 
 
 def test_a_corrupt_entry_costs_one_event(site: Site, spool: Spool, client: Redis) -> None:
-    """A reader is told which seq it cannot have, and gets the rest."""
+    """A reader learns which seq is unreadable, and gets all others."""
     made = site.ask(CHAT)
     client.incr(KEYS.seq)
     client.xadd(KEYS.log, {"e": "not json"}, id="2-0")
@@ -176,7 +176,7 @@ def test_a_corrupt_entry_costs_one_event(site: Site, spool: Spool, client: Redis
 
 
 def test_an_erased_chat_ends_its_streams_with_the_reason(site: Site) -> None:
-    """The last event is the problem that a new request would get as its status."""
+    """The last event is the problem that a new request would get."""
     site.ask(CHAT)
     with site.open_stream(f"{EVENTS}?follow=true") as stream:
         stream.read_until(lambda s: s.seqs == [1])
@@ -186,17 +186,17 @@ def test_an_erased_chat_ends_its_streams_with_the_reason(site: Site) -> None:
 
 
 def test_a_client_that_hangs_up_frees_its_reader(site: Site, client: Redis) -> None:
-    """Also in the silence, when nothing is sent that could fail."""
+    """Even in silence, when there is no send that could fail."""
     site.ask(CHAT)
     for _ in range(3):
         with site.open_stream(EVENTS) as stream:
             stream.read_until(lambda s: s.seqs == [1])
-            eventually(lambda: readers(client) > 0)
-        eventually(lambda: readers(client) == 0)
+            eventually(lambda: count_subscribers(client) > 0)
+        eventually(lambda: count_subscribers(client) == 0)
 
 
-def test_a_client_that_does_not_read_holds_nobody_up(site: Site, spool: Spool) -> None:
-    """Megabytes for a client that sleeps: the worker ends, others read all of it, and so does the sleeper at last."""
+def test_a_client_that_does_not_read_delays_nobody(site: Site, spool: Spool) -> None:
+    """With megabytes waiting for one client, the worker finishes, others read everything, and finally so does it."""
     made = site.ask(CHAT)
     with site.open_stream(EVENTS) as sleeper:
         with spool.produce(CHAT, made["generation"]) as out:
@@ -208,7 +208,7 @@ def test_a_client_that_does_not_read_holds_nobody_up(site: Site, spool: Spool) -
 
 
 def test_readers_that_come_and_go_leave_no_connection_behind(site: Site, client: Redis) -> None:
-    """Fifty readers that come and go leave no connection behind."""
+    """After fifty short-lived readers there are no more connections than before, and the app still works."""
     site.ask(CHAT)
     before = len(client.client_list())
     for _ in range(50):

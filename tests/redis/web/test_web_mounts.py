@@ -1,4 +1,4 @@
-"""The web routes inside other frameworks' apps, as the examples and docs/web.md show them."""
+"""The web routes, mounted in apps of other frameworks as in the examples and docs/web.md."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECRET = "a secret of enough characters"
 HISTORY = [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "x"}]}]
 
 
-def app_of(name: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> ASGIApp:
+def load_app(name: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> ASGIApp:
     """Run an example; return its app."""
     monkeypatch.setenv("CHUNKSPOOL_REDIS_URL", redis_url)
     monkeypatch.setenv("CHUNKSPOOL_TOKEN_SECRET", SECRET)
@@ -30,9 +30,9 @@ def app_of(name: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> ASGIAp
 
 @pytest.mark.parametrize("name", ["fastapi", "starlette", "litestar", "django"])
 def test_mounted_below_a_path(name: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ask, follow the link to the events, resume, stop, useChat, and a problem: all of it below `/chat`."""
+    """Asking, following, resuming, stopping, useChat and problems all work below `/chat`."""
     token = SignedTokens(SECRET).issue(CHAT, ["ask", "read", "stop", "erase"])
-    with serve_app(app_of(name, redis_url, monkeypatch)) as site, spool_for(redis_url) as spool:
+    with serve_app(load_app(name, redis_url, monkeypatch)) as site, spool_for(redis_url) as spool:
         assert site.client.get("/chat/healthz").status_code == 200
         assert problem(site.client.get(f"/chat/v1/chats/{CHAT}"))["status"] == 401
         site.client.headers["Authorization"] = f"Bearer {token}"
@@ -55,7 +55,7 @@ def test_mounted_below_a_path(name: str, redis_url: str, monkeypatch: pytest.Mon
 
 
 def test_the_docs_show_the_examples() -> None:
-    """What docs/web.md shows is what was tested, without the docstrings."""
+    """docs/web.md contains the tested examples, without their docstrings."""
     text = (PROJECT / "docs" / "web.md").read_text()
     for name in ("fastapi", "starlette", "litestar", "django"):
         example = (PROJECT / "examples" / f"mounted_in_{name}.py").read_text()

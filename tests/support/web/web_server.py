@@ -103,8 +103,8 @@ def serve_web_app(redis_url: str, authorize: Authorize = allow_all, **settings: 
     """Run the web app for the Redis at `redis_url`."""
     leaving = threading.Event()
     spool = async_spool_for(redis_url, **settings)
-    # uvicorn in a thread has no signal handler through which the app could detect the shutdown.
-    app = create_app(spool, authorize, leaving=leaving.is_set, closes_spool=True)
+    # uvicorn in a thread has no signal handler by which the app could detect it.
+    app = create_app(spool, authorize, is_shutting_down=leaving.is_set, closes_spool=True)
     with serve_app(app) as site:
         try:
             yield site
