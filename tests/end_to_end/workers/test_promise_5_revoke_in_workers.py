@@ -186,7 +186,7 @@ def test_a_busy_solo_worker_hears_commands_on_a_new_connection(
     worker = start_worker("solo", 1)
     asked = running_generation(spool, "chat")
     client.client_kill_filter(_type="pubsub")
-    worker.container.running().wait_until(lambda: "commands are not heard" in worker.logs(), 30)
+    worker.container.running().wait_until(lambda: "cannot receive commands" in worker.logs(), 30)
 
     def stopped() -> bool:
         worker.app.control.revoke(asked.generation_id)
