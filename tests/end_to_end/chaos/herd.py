@@ -43,7 +43,7 @@ class Worker:
     @property
     def ready(self) -> bool:
         """Whether it takes messages. One that has only just begun does not know SIGTERM yet, either."""
-        return self.state == "up" and READY in self.node.running().tail_of_log(1_000_000)
+        return self.state == "up" and READY in self.node.running().read_log_tail(1_000_000)
 
     def can(self, kind: Kind) -> bool:
         """Tell whether this can be done to it now."""
@@ -136,7 +136,7 @@ class Herd:
         """Take it down; one that nobody had asked, that is still there, or that did not end with 0, has failed."""
         process = worker.node.running()
         if worker.state == "up" or process.popen.returncode != 0:
-            self.deaths.append(Death(worker.name, process.popen.returncode, process.tail_of_log()))
+            self.deaths.append(Death(worker.name, process.popen.returncode, process.read_log_tail()))
         worker.node.kill()
         process.popen.wait()
         worker.state, worker.next_at = "down", time.monotonic() + worker.pause
