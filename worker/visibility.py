@@ -17,7 +17,7 @@ RENEWALS = 3
 
 
 class VisibilityRenewal(bootsteps.StartStopStep):
-    """Sets the time of the held messages anew in the broker's index of unacknowledged ones.
+    """Renews the time of the held messages in the broker's index of unacknowledged ones.
 
     kombu redelivers a message that has been held for longer than `visibility_timeout`. By itself it cannot tell a long
     task from a dead worker, so the time-out would have to be longer than the longest task. With the renewal it only

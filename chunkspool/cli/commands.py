@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from pydantic import TypeAdapter
 
-from chunkspool.cli.exit_codes import ExitCode, code_of_error
+from chunkspool.cli.execute import explain_missing_web, run_and_exit, run_with_spool
+from chunkspool.cli.exit_codes import ExitCode
 from chunkspool.cli.follow import ChatFollower
 from chunkspool.cli.follow import ask as ask_and_follow
 from chunkspool.cli.formatting import plain, status_lines
 from chunkspool.cli.screen import JsonScreen, Screen, TextScreen
-from chunkspool.cli.terminal import (
-    OutputClosed,
-    cancel_on_ctrl_c,
-    discard_output,
-    read_answer,
-    report,
-    write_output,
-)
-from chunkspool.errors import ChunkspoolError, InvalidCursor, InvalidInput, SettingsError
+from chunkspool.cli.terminal import read_answer, report, write_output
+from chunkspool.errors import InvalidCursor, InvalidInput
 from chunkspool.results import ChatStatus
 from chunkspool.settings import Settings
 from chunkspool.spool import AsyncSpool
@@ -77,7 +69,7 @@ def ask(
         }
         return await ask_and_follow(spool, chat, request, _screen(as_json=as_json))
 
-    _run_with_spool(work)
+    run_with_spool(work)
 
 
 @app.command()
@@ -97,7 +89,7 @@ def tail(
             return await follower.follow("forever" if forever else "idle")
         return await follower.show_kept()
 
-    _run_with_spool(work)
+    run_with_spool(work)
 
 
 @app.command()
@@ -118,7 +110,7 @@ def stop(
             report(f"nothing is active in chat {chat}")
         return ExitCode.DONE
 
-    _run_with_spool(work)
+    run_with_spool(work)
 
 
 @app.command()
@@ -133,7 +125,7 @@ def status(chat: Chat, *, as_json: Json = False) -> None:
             _print_lines(*status_lines(found))
         return ExitCode.DONE
 
-    _run_with_spool(work)
+    run_with_spool(work)
 
 
 @app.command()
@@ -153,7 +145,7 @@ def erase(
         report(f"chat {chat} was erased")
         return ExitCode.DONE
 
-    _run_with_spool(work)
+    run_with_spool(work)
 
 
 @app.command()
@@ -171,7 +163,7 @@ def serve(
         run(Settings.from_env(), host, port, open_access=open_access)
         return ExitCode.DONE
 
-    _run_and_exit(_explain_missing_web(work))
+    run_and_exit(explain_missing_web(work))
 
 
 @app.command()
@@ -193,53 +185,11 @@ def token(
         )
         return ExitCode.DONE
 
-    _run_and_exit(_explain_missing_web(work))
+    run_and_exit(explain_missing_web(work))
 
 
 def _screen(*, as_json: bool) -> Screen:
     return JsonScreen() if as_json else TextScreen()
-
-
-def _explain_missing_web(work: Callable[[], ExitCode]) -> Callable[[], ExitCode]:
-    def run() -> ExitCode:
-        try:
-            return work()
-        except ModuleNotFoundError as missing:
-            raise SettingsError(f"this needs {missing.name}: pip install 'chunkspool[cli,web]'") from missing
-
-    return run
-
-
-def _run_with_spool(work: Callable[[AsyncSpool], Awaitable[ExitCode]]) -> NoReturn:
-    """Do `work` with the environment's spool, and end the command."""
-
-    async def connect_and_work() -> ExitCode:
-        with cancel_on_ctrl_c():
-            async with AsyncSpool.from_env() as spool:
-                return await work(spool)
-
-    _run_and_exit(lambda: asyncio.run(connect_and_work()))
-
-
-def _run_and_exit(work: Callable[[], ExitCode]) -> NoReturn:
-    """Do `work` and end the command with its exit code. An error becomes one line on standard error."""
-    try:
-        code = work()
-    except ChunkspoolError as error:
-        report(str(error))
-        code = code_of_error(error)
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        # What is still buffered cannot be flushed where nobody reads the pipe: the exit would block there once more.
-        discard_output()
-        code = ExitCode.INTERRUPTED
-    except OutputClosed:
-        discard_output()
-        code = ExitCode.OUTPUT_CLOSED
-    except OSError as error:
-        discard_output()
-        report(f"the output cannot be written: {error.strerror or error}")
-        code = ExitCode.UNAVAILABLE
-    raise typer.Exit(code)
 
 
 def _print_lines(*lines: str) -> None:

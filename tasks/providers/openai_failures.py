@@ -24,8 +24,8 @@ def translate_call_error(error: Exception) -> tuple[ProviderError, float]:
     """Return what one of `CALL_ERRORS` means, and how many seconds the provider asks to wait (0: it does not say)."""
     if isinstance(error, openai.APIStatusError):
         return _translate_response(error)
-    # A provider that is reached but silent may be working on the request: asking again could be paid twice, so this is
-    # another code than a connection that failed.
+    # A provider that is reached but silent may be working on the request: asking again could mean paying twice. So
+    # its code is not that of a failed connection.
     timeout = error.__cause__ if isinstance(error, openai.APITimeoutError) else error
     if isinstance(timeout, httpx2.TimeoutException) and not isinstance(timeout, httpx2.ConnectTimeout):
         return failure(Code.PROVIDER_TIMEOUT), 0.0

@@ -202,7 +202,7 @@ def test_without_its_extra_it_says_what_to_install(
     missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The wheel without extras has the console script, too."""
-    for name in ("commands", "follow", "screen", "terminal"):
+    for name in ("commands", "execute", "follow", "screen", "terminal"):
         monkeypatch.delitem(sys.modules, f"chunkspool.cli.{name}", raising=False)
     for name in [name for name in sys.modules if name == missing or name.startswith(f"{missing}.")]:
         monkeypatch.delitem(sys.modules, name)
