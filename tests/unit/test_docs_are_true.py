@@ -13,8 +13,8 @@ from chunkspool import events
 from chunkspool.provider import Finish, ModelRequest, Text, Usage
 from chunkspool.settings import GROUP_OF, Settings, variable_of
 from tasks.providers import load_provider
-from tasks.providers.failures import AGAIN, RETRYABLE, Code
-from tasks.providers.scripted import Step
+from tasks.providers.failures import ASKED_AGAIN, RETRYABLE, Code
+from tasks.providers.scripted import ScriptStep
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -47,14 +47,16 @@ def test_every_failure_of_a_provider_is_documented() -> None:
     table = (DOCS / "providers.md").read_text().partition("### Failures")[2].partition("## scripted")[0]
     rows = re.findall(r"^\| `(\w+)` \| .+ \| (yes|no) \| (yes|no) \|$", table, re.MULTILINE)
     answer = {True: "yes", False: "no"}
-    assert rows == [(code.value, answer[code in RETRYABLE], answer[code in AGAIN]) for code in Code]
+    assert rows == [(code.value, answer[code in RETRYABLE], answer[code in ASKED_AGAIN]) for code in Code]
 
 
 def test_every_step_of_a_script_is_documented_as_it_can_be_written() -> None:
     """The rows in docs/providers.md are valid steps, one for each kind."""
     table = (DOCS / "providers.md").read_text().partition("## scripted")[2].partition("## Your own")[0]
-    steps = [Step.model_validate_json(row) for row in re.findall(r"^\| `(\{.+\})` \| .+ \|$", table, re.MULTILINE)]
-    assert {kind for step in steps for kind in step.model_fields_set} == set(Step.model_fields) - {"repeat"}
+    steps = [
+        ScriptStep.model_validate_json(row) for row in re.findall(r"^\| `(\{.+\})` \| .+ \|$", table, re.MULTILINE)
+    ]
+    assert {kind for step in steps for kind in step.model_fields_set} == set(ScriptStep.model_fields) - {"repeat"}
 
 
 def test_every_failure_mode_names_tests_that_exist() -> None:

@@ -14,7 +14,7 @@ from end_to_end.chaos.report import show
 from end_to_end.chaos.run import run
 from rich.console import Console
 
-from demo.redis_server import Binary, embedded_binary, installed_binary
+from demo.redis_server import Binary, find_embedded_binary, find_installed_binary
 
 
 def main() -> int:
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def _find_servers(wanted: list[str] | None, console: Console) -> list[Binary]:
-    found = [binary for binary in (embedded_binary(), installed_binary()) if binary is not None]
+    found = [binary for binary in (find_embedded_binary(), find_installed_binary()) if binary is not None]
     if not any(binary.kind == "redis-server" for binary in found):
         console.print("redis-server is not on PATH; apt-get install redis-server brings it")
     return [binary for binary in found if wanted is None or binary.kind in wanted]

@@ -13,13 +13,13 @@ from end_to_end.chaos.report import show
 from end_to_end.chaos.run import run
 from rich.console import Console
 
-from demo.redis_server import embedded_binary
+from demo.redis_server import find_embedded_binary
 
 
 @pytest.mark.timeout(300)
 def test_no_promise_is_broken_while_everything_breaks(tmp_path: Path) -> None:
     """Workers are killed, paused and terminated, connections cut, Redis restarts: the checker finds no violation."""
-    binary = embedded_binary()
+    binary = find_embedded_binary()
     assert binary is not None
     seed = secrets.randbelow(2**31)
     outcome = run(draw_plan(seed, SHORT), binary, tmp_path)

@@ -47,8 +47,8 @@ class ChaosWorker:
 
     @property
     def ready(self) -> bool:
-        """Whether it takes messages. One that has only just started does not handle SIGTERM yet, either."""
-        return self.state == "up" and READY in self.node.running().tail_of_log(1_000_000)
+        """Whether it takes messages. One that has only just begun does not know SIGTERM yet, either."""
+        return self.state == "up" and READY in self.node.running().read_log_tail(1_000_000)
 
     def can_suffer(self, kind: FaultKind) -> bool:
         """Tell whether this fault can be injected now."""
@@ -141,7 +141,7 @@ class ChaosWorkers:
         """Take a worker down; it failed if it exited unasked, did not exit, or not with code 0."""
         process = worker.node.running()
         if worker.state == "up" or process.popen.returncode != 0:
-            self.unexpected_exits.append(UnexpectedExit(worker.name, process.popen.returncode, process.tail_of_log()))
+            self.unexpected_exits.append(UnexpectedExit(worker.name, process.popen.returncode, process.read_log_tail()))
         worker.node.kill()
         process.popen.wait()
         worker.state, worker.next_at = "down", time.monotonic() + worker.pause

@@ -12,7 +12,7 @@ QUESTION = " ".join(f"word{n}" for n in range(2000))
 
 
 def test_ask_tail_and_stop(celery_worker: CeleryTestWorker, redis_url: str) -> None:
-    """The worker's words reach both readers as they come; a stop ends all three with their codes."""
+    """The worker's text reaches both readers as it is written; a stop ends all three commands with their codes."""
     assert celery_worker.ready()
     with RunningCommand(redis_url, "ask", CHAT, QUESTION, "--param", "pace=0.02") as ask:
         assert b"".join(ask.stdout.read(1) for _ in "You said:") == b"You said:"

@@ -1,4 +1,4 @@
-"""The OpenAI provider against real servers: what the model says is what is yielded."""
+"""The OpenAI provider against real servers: it yields what the model sends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ USAGE = whole(choices=[], usage={"prompt_tokens": 3, "completion_tokens": 5})
 
 
 async def test_llama_cpp_answers(llama: LlamaServer) -> None:
-    """Text, finish reason and usage of a real llama.cpp server, which is asked for the model that it has."""
+    """Text, finish reason and usage of a real llama.cpp server, without naming a model."""
     async with provider_for(llama.base_url, model=None) as provider:
         *texts, finish, usage = await collect_deltas(provider, model_request(max_tokens=30))
     assert len(texts) == 30
@@ -28,7 +28,7 @@ async def test_llama_cpp_answers(llama: LlamaServer) -> None:
 
 
 async def test_llmock_answers(llmock_server: LlmockServer) -> None:
-    """The whole text, and usage although nobody asked for it in params."""
+    """The whole text, and usage although params do not ask for it."""
     text = "Rayleigh scattering: \u2028 the short waves are scattered most."
     llmock_server.queue_behaviours({"type": "reply", "text": text})
     async with provider_for(llmock_server.base_url) as provider:
@@ -37,7 +37,7 @@ async def test_llmock_answers(llmock_server: LlmockServer) -> None:
 
 
 async def test_llmock_calls_a_tool(llmock_server: LlmockServer) -> None:
-    """The pieces of its arguments come as one call, and params have carried the tool to the server."""
+    """The pieces of its arguments become one call; params carry the tool to the server."""
     arguments = {"type": "object", "properties": {"place": {"type": "string"}}}
     tool = {"type": "function", "function": {"name": "weather", "parameters": arguments}}
     call = {"name": "weather", "arguments": {"place": "a town whose name needs more than one piece"}}
@@ -49,8 +49,8 @@ async def test_llmock_calls_a_tool(llmock_server: LlmockServer) -> None:
     assert made.arguments.replace(" ", "") == str(call["arguments"]).replace("'", '"').replace(" ", "")
 
 
-async def test_all_that_can_be_said_arrives_however_the_bytes_are_cut() -> None:
-    """Reasoning, text with odd characters, tool calls by index, a chunk with usage only: one byte at a time."""
+async def test_everything_arrives_however_the_bytes_are_cut() -> None:
+    """Reasoning, text with unusual characters, tool calls by index, a chunk with usage only: one byte at a time."""
     stream = b": a comment\n\n" + events(
         chunk(role="assistant", content=None),
         chunk(reasoning_content="Hm."),
@@ -77,7 +77,7 @@ async def test_all_that_can_be_said_arrives_however_the_bytes_are_cut() -> None:
 
 
 async def test_the_request_is_what_was_asked() -> None:
-    """Messages and params as they are, the model by name, the key in its header, and usage asked for."""
+    """Messages and params unchanged, the model by name, the key in its header, and usage is requested."""
     messages = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi", "name": "u7"})
     params = {"temperature": 0.5, "seed": 7, "an_extension": {"of": "the server"}}
     with RawModel(answer_with_stream(events(chunk("stop")))) as model:
@@ -93,7 +93,7 @@ async def test_the_request_is_what_was_asked() -> None:
 
 @pytest.mark.parametrize("variable", ["", "http://127.0.0.1:9/v1"])
 async def test_without_a_url_in_the_settings_openai_is_asked(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
-    """The settings alone say where: a variable that is empty, as docker compose passes it, is none."""
+    """Only the settings decide: OPENAI_BASE_URL itself is ignored, empty (as docker compose passes it) or not."""
     monkeypatch.setenv("OPENAI_BASE_URL", variable)
     with RawModel(answer_with_stream(events(chunk("stop", content="a")))) as model:
         monkeypatch.setattr(openai_api, "OPENAI_URL", model.base_url)
@@ -103,7 +103,7 @@ async def test_without_a_url_in_the_settings_openai_is_asked(monkeypatch: pytest
 
 
 async def test_one_connection_serves_one_answer_after_the_other() -> None:
-    """The end of the body is read although [DONE] came before it: a new connection costs a handshake."""
+    """The body is read to its end, after [DONE], too: a new connection would cost a handshake."""
 
     def slow_to_end(exchange: Exchange) -> bool:
         exchange.send_head()
@@ -120,8 +120,8 @@ async def test_one_connection_serves_one_answer_after_the_other() -> None:
 
 
 @pytest.mark.parametrize("last", [chunk("stop"), chunk()])
-async def test_a_server_that_does_not_close_after_the_end_keeps_nobody_waiting(last: bytes) -> None:
-    """[DONE] is the end, whether or not the body ends."""
+async def test_a_body_that_does_not_end_keeps_nobody_waiting(last: bytes) -> None:
+    """[DONE] ends the answer, whether or not the body ends."""
 
     def never_ending(exchange: Exchange) -> None:
         exchange.send_head()
@@ -134,8 +134,8 @@ async def test_a_server_that_does_not_close_after_the_end_keeps_nobody_waiting(l
 
 
 @pytest.mark.parametrize("after", [b"", event(b"junk"), event(whole(error={"message": "late"})), DONE[:9]])
-async def test_what_fails_after_the_finish_reason_fails_nothing(after: bytes) -> None:
-    """The answer is whole: a connection that is cut then, junk and late errors cannot take anything from it."""
+async def test_a_failure_after_the_finish_reason_is_ignored(after: bytes) -> None:
+    """The answer is complete: a cut connection, junk or an error after that changes nothing."""
 
     def cut_after_the_finish(exchange: Exchange) -> None:
         exchange.send_head()

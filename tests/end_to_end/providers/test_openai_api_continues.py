@@ -1,4 +1,4 @@
-"""Promise 9: a model goes on from a text that is already in the log, or is asked anew."""
+"""Promise 9: a model continues a text that is already in the log, or the answer restarts."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from chunkspool.errors import ContinuationRefused
 from chunkspool.provider import Usage
 
 
-async def test_llama_cpp_goes_on_from_a_text(llama: LlamaServer) -> None:
-    """The text is part of what the model is given to go on from, and is not said again."""
+async def test_llama_cpp_continues_a_text(llama: LlamaServer) -> None:
+    """The model gets the text as part of its prompt, and does not repeat it."""
     async with provider_for(llama.base_url, model=None) as provider:
         whole = await collect_deltas(provider, model_request(max_tokens=24, temperature=0))
         prefix = text_of(whole)
@@ -28,7 +28,7 @@ async def test_llama_cpp_goes_on_from_a_text(llama: LlamaServer) -> None:
 
 
 async def test_the_text_is_sent_as_an_answer_that_has_begun() -> None:
-    """It is the last message, by the assistant, with the words that vLLM and SGLang know."""
+    """It is the last message, by the assistant, with the params of vLLM and SGLang."""
     with RawModel(answer_with_stream(events(chunk(content="b"), chunk(finish_reason="stop")), DONE)) as server:
         async with provider_for(server.base_url) as provider:
             assert text_of(await collect_deltas(provider, replace(model_request(), prefix="a"))) == "b"
@@ -38,8 +38,8 @@ async def test_the_text_is_sent_as_an_answer_that_has_begun() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 422])
-async def test_a_server_that_refuses_is_told_from_one_that_fails(status: int) -> None:
-    """Only then may the same attempt ask anew."""
+async def test_a_refused_continuation_is_no_other_failure(status: int) -> None:
+    """Only after a refused continuation may the same attempt restart the answer."""
     with RawModel(
         answer_with_error(status, {"error": {"message": "unknown field", "param": "continue_final_message"}})
     ) as server:

