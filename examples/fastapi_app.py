@@ -94,9 +94,9 @@ async def events(chat_id: str, cursor: int) -> AsyncGenerator[bytes, None]:
             async for entry in entries:
                 yield b"id: %d\ndata: %b\n\n" % (entry.seq, entry.raw)
         except ChunkspoolError as error:
-            # The id of an unreadable event lets the client continue behind it.
-            behind = b"id: %d\n" % error.seq if isinstance(error, CorruptLog) and error.seq else b""
-            yield b"%bevent: problem\ndata: %b\n\n" % (behind, bytes(problem(error).body))
+            # The id of an unreadable event lets the client continue after it.
+            skip = b"id: %d\n" % error.seq if isinstance(error, CorruptLog) and error.seq else b""
+            yield b"%bevent: problem\ndata: %b\n\n" % (skip, bytes(problem(error).body))
 
 
 @app.get("/chats/{chat_id}/events")

@@ -27,7 +27,7 @@ def answer(tenant: str, chat_id: str, generation_id: str) -> None:
     try:
         with chats.produce(chat_id, generation_id, wait=chats.settings.log.lease) as out:  # claims it
             for piece in my_model(out.request.messages):
-                out.text(piece)  # never waits for Redis; raises Stopped after a stop
+                out.text(piece)  # fills a buffer; raises Stopped after a stop
     except Released as released:  # this worker shuts down: another one runs the message
         raise Reject(released, requeue=True) from None
     except NotClaimed as error:  # the generation has ended, or another attempt of it is alive
