@@ -11,7 +11,7 @@ broker_connection_max_retries = None
 if broker_url.startswith(("redis://", "rediss://")):
     broker_transport_options = {
         # A dead worker's message is another's after so long, seen by a look every second (kombu's defaults: an hour,
-        # and 100 seconds). A live worker renews what it holds: worker/lease.py.
+        # and 100 seconds). A live worker renews what it holds: worker/visibility.py.
         "visibility_timeout": _settings.worker.redelivery,
         "unacked_restore_interval": 1,
         "unacked_restore_throttle": 1,
@@ -28,7 +28,7 @@ imports = (
     *(name.strip() for name in _settings.worker.imports.split(",") if name.strip()),
 )
 
-# How often each worker looks for lost generations: worker/sweep.py.
+# How often each worker looks for lost generations: worker/sweeper.py.
 chunkspool_sweep_interval = _settings.worker.sweep_interval
 
 # A generation is acknowledged when it has ended: a worker that dies leaves it to the next one.
