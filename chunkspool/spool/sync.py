@@ -201,7 +201,7 @@ class Spool:
     def release(self) -> None:
         """Free all generations that this process writes for other processes, because it is about to end.
 
-        What was said is written; no ending is. Blocks of `produce` get `HandedOver`, those that begin later as well.
+        What was said is written; no ending is. Blocks of `produce` get `Released`, those that begin later as well.
         """
         self._producers.release()
 
