@@ -163,7 +163,7 @@ def test_a_write_error_is_raised_at_the_next_write(
     else:
         with pytest.raises(FAULTS[fault]) as left:
             any_spool.run_producer(CHAT, made.generation_id, say)
-        # An erase is pushed as a stop: that may be heard before a write finds nothing to write to.
+        # An erase is pushed as a stop, which may arrive before a write finds the chat gone.
         assert left.value is raised[0] or (fault is erase and type(raised[0]) is Stopped)
     assert type(raised[0]) is FAULTS[fault] or fault is erase
     assert made.generation_id in str(raised[0]) or fault is lose_redis

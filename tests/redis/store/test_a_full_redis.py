@@ -187,7 +187,7 @@ def test_nothing_is_lost_if_there_is_room_in_time(redis_url: str, memory: Memory
             memory.exhaust()
             for piece in "bcde":
                 out.text(piece)
-            eventually(lambda: out._outbox.trouble)  # noqa: SLF001 - until it was refused once
+            eventually(lambda: out._outbox.trouble)  # noqa: SLF001 - until it was rejected once
             memory.lift()
             wait_for_event(client, made, b"2")
             out.text("f")

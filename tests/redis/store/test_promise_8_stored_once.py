@@ -18,7 +18,7 @@ from chunkspool.events import Event, TextDelta
 MARKS = ("said-as-text", "said-as-reasoning", "said-as-arguments", "said-as-output", "said-as-data")
 EVENTS, BATCH = 20_000, 100
 MEMORY = 1.4
-"""Bytes that a chat takes in Redis for each byte of its events' JSON (`make bench` measures it closer)."""
+"""Bytes that a chat takes in Redis per byte of its events' JSON (`make bench` measures it more precisely)."""
 
 
 def enqueue_chat(spool: Spool) -> str:
@@ -91,7 +91,7 @@ def enqueue_and_claim(spool: Spool, client: Redis, number: int) -> list[str]:
     ids = [spool.enqueue(CHAT, "x", on_active="allow").generation_id for _ in range(number)]
     for one in ids:
         claim_and_die(client, one, 60)
-        append_by_hand(client, one, 1)  # a heartbeat: from now on the server knows the script
+        append_by_hand(client, one, 1)  # a heartbeat, so that the server has loaded the script
     return ids
 
 

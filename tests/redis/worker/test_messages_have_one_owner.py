@@ -45,7 +45,7 @@ def test_a_late_acknowledgement_takes_nothing_from_the_new_owner(
     """A worker was away so long that its message was redelivered; acknowledging it affects only its own delivery."""
     late, owner = channels
     first = take_message(late)
-    owner.qos.restore_by_tag(first.delivery_tag)  # what the look for messages of the dead does
+    owner.qos.restore_by_tag(first.delivery_tag)  # what restoring a dead worker's messages does
     second = take_message(owner)
     assert second.headers == {**first.headers, "redelivered": True}
     first.ack()
