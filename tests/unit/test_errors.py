@@ -31,7 +31,7 @@ MADE: dict[str, ChunkspoolError] = {
     "ProviderError": errors.ProviderError("rate_limit", "Too busy.", retryable=True),
     "ContinuationRefused": errors.ContinuationRefused("refused", "It cannot.", retryable=False),
 }
-"""Those that are made from more than a message."""
+"""Errors that take more than a message."""
 
 
 def family(parent: type[ChunkspoolError] = ChunkspoolError) -> list[type[ChunkspoolError]]:

@@ -8,7 +8,7 @@ from end_to_end.workers.test_main_job import answer_of, follow
 from end_to_end.workers.test_promise_9_workers_are_killed import environment_for
 from redis import Redis
 from support.chats.spools import spool_for
-from support.checker.paced_answers import ask, assert_promises_kept, calls_of, paced_params
+from support.checker.paced_answers import ask, assert_promises_kept, fetch_calls_of, paced_params
 from support.models.paced_model_process import ModelProcess
 from support.waiting import eventually
 
@@ -38,4 +38,4 @@ def test_every_clock_runs(start_worker: StartWorker, redis_url: str, client: Red
             assert (answer.state, answer.error_code, answer.attempt) == ("failed", code, 1)
             assert bool(answer.text) == (code != "first_token_timeout")
             assert_promises_kept(client, paced_model, one, may_fail={code})
-            eventually(lambda chat_id=one.chat_id: calls_of(paced_model, chat_id)[0].closed, 30)
+            eventually(lambda chat_id=one.chat_id: fetch_calls_of(paced_model, chat_id)[0].closed, 30)

@@ -14,7 +14,7 @@ from support.chats.logs import ending_of
 from support.checker.paced_answers import (
     ask,
     assert_promises_kept,
-    calls_of,
+    fetch_calls_of,
     paced_params,
     read_log_of_generation,
     start_generation,
@@ -85,7 +85,7 @@ def test_the_main_job(
     eventually(lambda: not queue_is_empty(worker.app, queue))
     spool.stop("stopped")
     assert_promises_kept(client, paced_model, stopped, stopped_by="user")
-    eventually(lambda: calls_of(paced_model, "revoked"))
+    eventually(lambda: fetch_calls_of(paced_model, "revoked"))
     worker.app.control.revoke(revoked.generation_id)
     assert answer_of(follow(spool, "whole")).text.count("<") == 5
     assert answer_of(follow(spool, "revoked")).state == "stopped"
@@ -104,15 +104,15 @@ def test_a_lost_workers_message_is_redelivered(
     for worker in workers.values():
         worker.ready()
     asked = start_generation(spool, "chat", ENDLESS)
-    workers[calls_of(paced_model, "chat")[0].key].kill()
+    workers[fetch_calls_of(paced_model, "chat")[0].key].kill()
     wait_for_attempt(client, asked, 2, BOUND)
-    eventually(lambda: len(calls_of(paced_model, "chat")) == 2)
-    sleeper = workers[calls_of(paced_model, "chat")[1].key]
+    eventually(lambda: len(fetch_calls_of(paced_model, "chat")) == 2)
+    sleeper = workers[fetch_calls_of(paced_model, "chat")[1].key]
     sleeper.kill("SIGSTOP")
     wait_for_attempt(client, asked, 3, 2 * BOUND)
     sleeper.kill("SIGCONT")
-    eventually(lambda: calls_of(paced_model, "chat")[1].closed, 30)
-    eventually(lambda: len(calls_of(paced_model, "chat")) == 3)
+    eventually(lambda: fetch_calls_of(paced_model, "chat")[1].closed, 30)
+    eventually(lambda: len(fetch_calls_of(paced_model, "chat")) == 3)
     spool.stop("chat")
     assert_promises_kept(client, paced_model, asked, stopped_by="user")
 

@@ -13,7 +13,7 @@ from redis import Redis
 from support.checker.paced_answers import (
     ask,
     assert_promises_kept,
-    calls_of,
+    fetch_calls_of,
     paced_params,
     read_log_of_generation,
     start_generation,
@@ -76,7 +76,7 @@ def test_nothing_is_lost(
     for one, read in zip(endless, followed, strict=True):
         spool.stop(one.chat_id)
         assert_promises_kept(client, paced_model, one, read.result(30), stopped_by="user")
-        assert len(calls_of(paced_model, one.chat_id)) == 1
+        assert len(fetch_calls_of(paced_model, one.chat_id)) == 1
     assert (worker.container.running().alive, worker.container.id) == (True, pid)
 
 
@@ -115,6 +115,6 @@ def test_a_redis_that_comes_back_empty(
     durable_server.start()
     with pytest.raises(ChatNotFound):
         read.result(60)
-    eventually(lambda: calls_of(paced_model, "chat")[0].closed, 30)
+    eventually(lambda: fetch_calls_of(paced_model, "chat")[0].closed, 30)
     assert answer_of(follow(spool, ask(spool, "new", paced_params(3)).chat_id)).text.count("<") == 3
     worker.assert_log_exists("'state': 'fenced'")

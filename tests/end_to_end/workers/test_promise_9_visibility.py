@@ -7,7 +7,7 @@ from end_to_end.conftest import StartWorker
 from end_to_end.workers.test_main_job import answer_of, follow
 from end_to_end.workers.test_promise_9_workers_are_killed import environment_for
 from redis import Redis
-from support.checker.paced_answers import assert_promises_kept, calls_of, paced_params, start_generation
+from support.checker.paced_answers import assert_promises_kept, fetch_calls_of, paced_params, start_generation
 from support.models.paced_model_process import ModelProcess
 
 from chunkspool import Spool
@@ -27,5 +27,5 @@ def test_a_long_answer_is_given_to_nobody_else(
         assert answer_of(follow(spool, one.chat_id)).text.count("<") == 70
         assert_promises_kept(client, paced_model, one)
         assert sum(worker.logs().count(f"[{one.generation_id}] received") for worker in workers) == 1
-    keys = [call.key for one in asked for call in calls_of(paced_model, one.chat_id)]
+    keys = [call.key for one in asked for call in fetch_calls_of(paced_model, one.chat_id)]
     assert sorted(keys) == ["prefork", "prefork", "threads", "threads"]

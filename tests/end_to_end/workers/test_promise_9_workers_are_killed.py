@@ -16,7 +16,7 @@ from redis import Redis
 from support.chats.logs import ENDINGS, text_of, types_of
 from support.checker.paced_answers import (
     assert_promises_kept,
-    calls_of,
+    fetch_calls_of,
     paced_params,
     read_log_of_generation,
     start_generation,
@@ -71,17 +71,17 @@ def test_another_worker_takes_over(
     workers = start_pair(start_worker, 8, **environment_for(paced_model))
     asked = [start_generation(spool, f"chat-{n}", paced_params(40, 0.1)) for n in range(3)]
     followed = [start_reading(spool, one) for one in asked]
-    (call, *_) = calls_of(paced_model, "chat-0")
+    (call, *_) = fetch_calls_of(paced_model, "chat-0")
     workers[call.key].kill()
     for one, read in zip(asked, followed, strict=True):
-        (first, *_) = calls_of(paced_model, one.chat_id)
+        (first, *_) = fetch_calls_of(paced_model, one.chat_id)
         attempts = [1, 2] if first.key == call.key else [1]
         for attempt in attempts:
             wait_for_attempt(client, one, attempt, BOUND)
         assert_promises_kept(client, paced_model, one, read.result(60))
         answer = answer_of(spool.read(one.chat_id))
         assert (answer.state, answer.attempt) == ("completed", attempts[-1])
-        assert len(calls_of(paced_model, one.chat_id)) == len(attempts)
+        assert len(fetch_calls_of(paced_model, one.chat_id)) == len(attempts)
 
 
 def test_the_scripted_provider_continues(start_worker: StartWorker, spool: Spool, client: Redis) -> None:
@@ -136,7 +136,7 @@ def test_a_killed_child_of_prefork_is_replaced(
     wait_for_attempt(client, asked, 2, BOUND)
     assert follow(spool, "chat")[-1].type == "generation.completed"
     assert_promises_kept(client, paced_model, asked)
-    assert len(calls_of(paced_model, "chat")) == 2
+    assert len(fetch_calls_of(paced_model, "chat")) == 2
     assert child not in children_of(worker)
 
 

@@ -27,7 +27,7 @@ QUEUE = "chunkspool"
 SECRET = "hunter2"
 NOT_HANDED_OVER = ["generation.queued", "generation.failed"]
 BOUND = 20.0
-"""Seconds within which an enqueue has given up; with the time-outs of these tests it takes one or two."""
+"""Seconds within which an enqueue must give up; with these tests' time-outs it takes one or two."""
 
 PublishFunction = Callable[[Dispatcher, str, str, str], None]
 really_publish: PublishFunction = Dispatcher.publish

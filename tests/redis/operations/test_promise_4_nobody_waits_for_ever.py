@@ -106,7 +106,7 @@ def test_ended_and_erased_generations_leave_the_index(spool: Spool, client: Redi
     assert client.zcard(UNFINISHED) == 0
 
 
-def messages(client: Redis) -> list[str]:
+def list_messages(client: Redis) -> list[str]:
     """Return the messages in the broker's queue, newest first."""
     waiting: Any = client.lrange("chunkspool", 0, -1)
     return [json.dumps(json.loads(message)["headers"]) for message in waiting]
@@ -118,8 +118,8 @@ def test_a_lost_message_is_republished(redis_url: str, client: Redis) -> None:
         for tenant in ("one", "two"):
             asked = spool.for_tenant(tenant).enqueue(CHAT, "x")
             client.delete("chunkspool")
-            eventually(lambda: spool.sweep(queue_is_empty=True) or messages(client))
-            (message,) = messages(client)
+            eventually(lambda: spool.sweep(queue_is_empty=True) or list_messages(client))
+            (message,) = list_messages(client)
             assert asked.generation_id in message
             assert tenant in message
             assert client.zcard(REPUBLISHED) == 1
@@ -136,12 +136,12 @@ def test_a_republished_message_may_wait_in_the_queue(redis_url: str, client: Red
         client.delete("chunkspool")
         taken = spool.enqueue(CHAT, "y")
         claim_and_die(client, taken.generation_id, lease=60)
-        eventually(lambda: spool.sweep(queue_is_empty=False) or len(messages(client)) > 1)
+        eventually(lambda: spool.sweep(queue_is_empty=False) or len(list_messages(client)) > 1)
         eventually(lambda: age_of_newest(spool, "lost") > 0.5)
         for _ in range(5):
             assert eventually(lambda: not client.exists(SWEEP_LOCK))
             spool.sweep(queue_is_empty=False)
-        newest, _ = messages(client)
+        newest, _ = list_messages(client)
         assert lost.generation_id in newest
 
 

@@ -148,7 +148,7 @@ def test_a_write_error_is_raised_at_the_next_write(
     """The model's loop gets it at its next write; the block suppresses only a stop."""
     made, raised = any_spool.enqueue(CHAT, "hello"), []
 
-    def say(out: Producer) -> None:
+    def write(out: Producer) -> None:
         out.text("said")
         eventually(lambda: read_generation_field(client, made.generation_id, "index") == b"1")
         fault(proxy, client, made.generation_id)
@@ -159,11 +159,11 @@ def test_a_write_error_is_raised_at_the_next_write(
             raise
 
     if fault is stop:
-        assert any_spool.run_producer(CHAT, made.generation_id, say).state == "stopped"
+        assert any_spool.run_producer(CHAT, made.generation_id, write).state == "stopped"
     else:
         with pytest.raises(FAULTS[fault]) as left:
-            any_spool.run_producer(CHAT, made.generation_id, say)
-        # An erase is pushed as a stop: that may be heard before a write finds nothing to write to.
+            any_spool.run_producer(CHAT, made.generation_id, write)
+        # An erase is pushed as a stop, which may arrive before a write finds the chat gone.
         assert left.value is raised[0] or (fault is erase and type(raised[0]) is Stopped)
     assert type(raised[0]) is FAULTS[fault] or fault is erase
     assert made.generation_id in str(raised[0]) or fault is lose_redis

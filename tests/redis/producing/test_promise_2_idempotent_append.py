@@ -351,7 +351,7 @@ def test_a_redis_that_lost_acknowledged_writes_fails_the_generation(
             with spool.produce(CHAT, generation.generation_id) as out:
                 out.data("kept", 1)
                 eventually(lambda: read_generation_field(client, generation.generation_id, "index") == b"1")
-                copy = copy_of(client)
+                copy = copy_server(client)
                 out.data("lost", 2)
                 eventually(lambda: read_generation_field(client, generation.generation_id, "index") == b"2")
                 restore(client, copy)
@@ -365,7 +365,7 @@ def test_a_redis_that_lost_acknowledged_writes_fails_the_generation(
     assert (ending["type"], ending["code"]) == ("generation.failed", "store_unavailable")
 
 
-def copy_of(client: Redis) -> dict[bytes, bytes]:
+def copy_server(client: Redis) -> dict[bytes, bytes]:
     """Return a copy of everything the server holds."""
     return {key: client.dump(key) or b"" for key in client.scan_iter()}
 

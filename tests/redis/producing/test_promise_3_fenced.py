@@ -64,7 +64,7 @@ def test_the_older_attempt_is_fenced_at_its_next_write(
     """Its next write raises `Fenced`, and nothing of it is stored after the newer attempt's start."""
     generation = spool.enqueue(CHAT, "hello")
 
-    def old() -> None:
+    def run_old_attempt() -> None:
         with cuttable_spool.produce(CHAT, generation.generation_id) as out:
             write_and_lose_connection(out, proxy, client)
             take_over(spool, generation.generation_id)
@@ -73,7 +73,7 @@ def test_the_older_attempt_is_fenced_at_its_next_write(
             out.text("too late")
 
     with pytest.raises(Fenced, match="newer"):
-        old()
+        run_old_attempt()
     assert_only_the_new_answer(client, generation.generation_id)
 
 
@@ -83,7 +83,7 @@ def test_the_older_attempt_is_fenced_when_it_leaves(
     """An attempt that writes nothing more is fenced at the end of its block; its ending is not stored."""
     generation = spool.enqueue(CHAT, "hello")
 
-    def old() -> None:
+    def run_old_attempt() -> None:
         with cuttable_spool.produce(CHAT, generation.generation_id) as out:
             write_and_lose_connection(out, proxy, client)
             out.text("too late")
@@ -91,7 +91,7 @@ def test_the_older_attempt_is_fenced_when_it_leaves(
             proxy.accept()
 
     with pytest.raises(Fenced):
-        old()
+        run_old_attempt()
     assert_only_the_new_answer(client, generation.generation_id)
 
 
@@ -99,7 +99,7 @@ def test_two_attempts_never_mix(spool: Spool, cuttable_spool: Spool, proxy: Prox
     """The older attempt comes back in the middle of the newer one's answer, and none of its text gets in."""
     generation = spool.enqueue(CHAT, "hello")
 
-    def old() -> None:
+    def run_old_attempt() -> None:
         with cuttable_spool.produce(CHAT, generation.generation_id) as out:
             write_and_lose_connection(out, proxy, client)
             out.text("too late")
@@ -110,7 +110,7 @@ def test_two_attempts_never_mix(spool: Spool, cuttable_spool: Spool, proxy: Prox
                 newer.text("w")
 
     with pytest.raises(Fenced):
-        old()
+        run_old_attempt()
     assert_only_the_new_answer(client, generation.generation_id)
 
 
@@ -120,7 +120,7 @@ def test_an_older_attempt_that_failed_keeps_its_own_error(
     """The body's exception propagates, with a note that the ending was not written."""
     generation = spool.enqueue(CHAT, "hello")
 
-    def old() -> None:
+    def run_old_attempt() -> None:
         with cuttable_spool.produce(CHAT, generation.generation_id) as out:
             write_and_lose_connection(out, proxy, client)
             take_over(spool, generation.generation_id)
@@ -128,7 +128,7 @@ def test_an_older_attempt_that_failed_keeps_its_own_error(
             raise KeyError("mine")
 
     with pytest.raises(KeyError) as raised:
-        old()
+        run_old_attempt()
     assert "replaced by a newer one" in raised.value.__notes__[0]
     assert_only_the_new_answer(client, generation.generation_id)
 
@@ -146,7 +146,7 @@ async def test_a_silent_async_attempt_is_cancelled(
     """Its task is cancelled while the model is silent; the block raises `Fenced`, not the cancellation."""
     cancelled = asyncio.Event()
 
-    async def old(generation_id: str) -> None:
+    async def run_old_attempt(generation_id: str) -> None:
         async with old_spool.produce(CHAT, generation_id) as out:
             out.text("old")
             try:
@@ -157,7 +157,7 @@ async def test_a_silent_async_attempt_is_cancelled(
 
     async with async_spool_for(proxy.url, lease=LEASE) as old_spool, async_spool_for(redis_url, lease=LEASE) as spool:
         generation = await spool.enqueue(CHAT, "hello")
-        task = asyncio.ensure_future(old(generation.generation_id))
+        task = asyncio.ensure_future(run_old_attempt(generation.generation_id))
         await asyncio.to_thread(
             eventually, lambda: read_generation_field(client, generation.generation_id, "index") == b"1"
         )
@@ -179,7 +179,7 @@ def test_a_fenced_attempt_ends_only_itself(spool: Spool, cuttable_spool: Spool, 
     generation = spool.enqueue(CHAT, "hello")
     other = spool.enqueue(CHAT, "hello", on_active="allow")
 
-    def old(both: Producer) -> None:
+    def run_old_attempt(both: Producer) -> None:
         with cuttable_spool.produce(CHAT, generation.generation_id) as out:
             write_and_lose_connection(out, proxy, client)
             both.text("and ")
@@ -189,7 +189,7 @@ def test_a_fenced_attempt_ends_only_itself(spool: Spool, cuttable_spool: Spool, 
     with cuttable_spool.produce(CHAT, other.generation_id) as out:
         out.text("on ")
         with pytest.raises(Fenced):
-            old(out)
+            run_old_attempt(out)
         out.text("on")
     assert text_of(read_log(client), other.generation_id) == "on and on"
     assert ending_of(read_log(client), other.generation_id)["type"] == "generation.completed"

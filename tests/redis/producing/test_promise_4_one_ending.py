@@ -161,9 +161,9 @@ def test_nothing_is_written_after_the_ending(spool: Spool, client: Redis) -> Non
     with spool.produce(CHAT, generation.generation_id) as out:
         out.text("hi")
     log = read_log(client)
-    for say in (lambda: out.text("more"), lambda: out.data("n", 1), lambda: out.usage(1, 2)):
+    for write in (lambda: out.text("more"), lambda: out.data("n", 1), lambda: out.usage(1, 2)):
         with pytest.raises(Fenced, match="was left"):
-            say()
+            write()
     assert append_as_dead_worker(client, generation.generation_id, 3, "more").outcome == "ended"
     with pytest.raises(NotClaimed), spool.produce(CHAT, generation.generation_id):
         pass

@@ -198,28 +198,28 @@ def reconnect_after_some_retries(proxy: Proxy, client: Redis) -> bool:
 async def test_a_redis_restart_in_mid_generation_loses_nothing(durable_server: PrivateServer, how: str) -> None:
     """Sync and async producers and readers continue: no gaps, no duplicates."""
     url = durable_server.url
-    written, away, spoken = (threading.Barrier(3) for _ in range(3))
+    written, away, buffered = (threading.Barrier(3) for _ in range(3))
 
-    def say(out: Producer) -> None:
+    def write_pieces(out: Producer) -> None:
         for piece in PIECES[:50]:
             out.text(piece)
-        eventually(lambda: text_now(url, out.chat_id) == "".join(PIECES[:50]))
+        eventually(lambda: read_text(url, out.chat_id) == "".join(PIECES[:50]))
         written.wait(30)
         away.wait(30)
         for piece in PIECES[50:100]:
             out.text(piece)
-        spoken.wait(30)
+        buffered.wait(30)
         for piece in PIECES[100:]:
             out.text(piece)
 
-    def write(generation_id: str) -> str:
+    def produce_answer(generation_id: str) -> str:
         with spool.produce("sync", generation_id) as out:
-            say(out)
+            write_pieces(out)
         return out.state
 
-    async def write_async(generation_id: str) -> str:
+    async def produce_answer_async(generation_id: str) -> str:
         async with async_spool.produce("async", generation_id) as out:
-            await asyncio.to_thread(say, out)
+            await asyncio.to_thread(write_pieces, out)
         return out.state
 
     with spool_for(url) as spool:
@@ -227,23 +227,23 @@ async def test_a_redis_restart_in_mid_generation_loses_nothing(durable_server: P
             one = await asyncio.to_thread(spool.enqueue, "sync", "hello")
             two = await async_spool.enqueue("async", "hello")
             work = asyncio.gather(
-                asyncio.to_thread(write, one.generation_id),
-                write_async(two.generation_id),
+                asyncio.to_thread(produce_answer, one.generation_id),
+                produce_answer_async(two.generation_id),
                 asyncio.to_thread(read, spool, "sync"),
                 read_async(async_spool, "async"),
             )
             await asyncio.to_thread(written.wait, 30)
             durable_server.stop() if how == "in order" else durable_server.kill()
             await asyncio.to_thread(away.wait, 30)
-            await asyncio.to_thread(spoken.wait, 30)
+            await asyncio.to_thread(buffered.wait, 30)
             durable_server.start()
             results = await asyncio.wait_for(work, 60)
     assert results == ["completed", "completed", WHOLE, WHOLE]
     for chat_id in ("sync", "async"):
-        assert text_now(url, chat_id) == WHOLE
+        assert read_text(url, chat_id) == WHOLE
 
 
-def text_now(url: str, chat_id: str) -> str:
+def read_text(url: str, chat_id: str) -> str:
     """Return the text in the log."""
     with spool_for(url) as spool:
         return spool.snapshot(chat_id).answers[0].text

@@ -24,7 +24,7 @@ from chunkspool.store.client import Store
 from chunkspool.store.keys import STOPS
 
 LONG = 600
-"""A lease whose heartbeats come once in minutes: whatever arrives sooner came on another way."""
+"""A lease with minutes between heartbeats: anything that arrives sooner came another way."""
 
 
 @dataclass(frozen=True, slots=True)

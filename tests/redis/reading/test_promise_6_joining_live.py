@@ -13,7 +13,7 @@ from typing import Self
 import pytest
 from redis import Redis
 from support.chats.logs import CHAT, KEYS
-from support.chats.random_chats import StoredEntry, seeded_random, stored_entries, write_something
+from support.chats.random_chats import StoredEntry, read_stored_entries, seeded_random, write_something
 from support.chats.spools import async_spool_for, spool_for
 from support.servers.proxy import Proxy
 from support.waiting import eventually
@@ -121,7 +121,7 @@ def test_readers_can_join_at_any_moment(
         eventually(lambda: spool.status(CHAT).active == (last,))
         readers.join(spool.status(CHAT).last, last)
         anchor.text("the end")
-    whole = stored_entries(client)
+    whole = read_stored_entries(client)
     assert len(readers.at_work) == READERS + 1
     for after, reader in readers.at_work:
         assert reader.result(60) == whole[after:]
@@ -171,7 +171,7 @@ def test_readers_end_with_the_right_generation(spool: Spool, readers: MixedReade
                 readers.join(1, until)
             first.text("first")
         second.text("second")
-    whole = stored_entries(client)
+    whole = read_stored_entries(client)
     end = {until: len(whole) for until in ("idle", two)}
     end[one] = next(seq for seq, raw in whole if b"generation.completed" in raw)
     for (after, reader), until in zip(readers.at_work, ("idle", "idle", one, one, two, two), strict=True):
@@ -199,4 +199,4 @@ def test_forever_continues_until_the_reader_leaves(spool: Spool, client: Redis) 
         for _ in range(3):
             with spool.produce(CHAT, spool.enqueue(CHAT, "x").generation_id):
                 pass
-        assert reader.result(60) == stored_entries(client)[:9]
+        assert reader.result(60) == read_stored_entries(client)[:9]

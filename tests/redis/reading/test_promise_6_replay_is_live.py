@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 from support.chats.logs import CHAT
-from support.chats.random_chats import SEED_RANGES, StoredEntry, seeded_random, stored_entries, write_random_chat
+from support.chats.random_chats import SEED_RANGES, StoredEntry, read_stored_entries, seeded_random, write_random_chat
 from support.chats.spools import settings_for
 from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, open_spool
 
@@ -35,7 +35,7 @@ def test_200_random_chats_resume_from_every_cursor(
     """Up to k with `read`, the rest with `read` or a subscription: every event once, byte for byte."""
     for seed in seeds:
         write_random_chat(spool, seeded_random(seed))
-        whole = stored_entries(client)
+        whole = read_stored_entries(client)
         assert [seq for seq, _ in whole] == list(range(1, len(whole) + 1))
         for cut in range(len(whole) + 1):
             before = stored_form_of(any_spool.read(CHAT, 0, limit=cut)) if cut else []
@@ -51,7 +51,7 @@ def test_reading_until_a_generation_ends_from_every_cursor(
     """The reader gets the chat up to the generation's ending, from every cursor before it."""
     random = seeded_random(seed)
     wanted = random.choice(write_random_chat(spool, random))
-    whole = stored_entries(client)
+    whole = read_stored_entries(client)
     end = max(entry.seq for entry in spool.read(CHAT, 0, 10_000) if entry.generation_id == wanted)
     for cut in range(end):
         assert stored_form_of(any_spool.follow(CHAT, cut, until=wanted)) == whole[cut:end]
@@ -69,7 +69,7 @@ def test_pages_of_any_size_make_the_whole_chat(
     read: list[Entry] = []
     while page := any_spool.read(CHAT, read[-1].seq if read else 0, limit=random.randint(1, 7)):
         read += page
-    assert stored_form_of(read) == stored_entries(client)
+    assert stored_form_of(read) == read_stored_entries(client)
 
 
 def test_a_long_chat_is_read_across_pages(spool: Spool, any_spool: BlockingSpool, client: Redis) -> None:
@@ -78,7 +78,7 @@ def test_a_long_chat_is_read_across_pages(spool: Spool, any_spool: BlockingSpool
     with spool.produce(CHAT, generation.generation_id) as out:
         for number in range(3_000):
             out.data("n", number)
-    whole = stored_entries(client)
+    whole = read_stored_entries(client)
     assert len(whole) == 3_003
     for cut in (0, 1, 499, 500, 501, 1_234, 3_002):
         assert stored_form_of(any_spool.follow(CHAT, cut)) == whole[cut:]
@@ -100,7 +100,7 @@ def test_a_snapshot_plus_later_events_is_the_whole(spool: Spool, any_spool: Bloc
 def test_a_client_that_decodes_replies_gets_the_same_entries(spool: Spool, client: Redis, redis_url: str) -> None:
     """An app's own client may return text instead of bytes."""
     write_random_chat(spool, seeded_random(1))
-    whole = stored_entries(client)
+    whole = read_stored_entries(client)
     with Redis.from_url(redis_url, decode_responses=True) as decoding:
         other = Spool(decoding, settings=settings_for(redis_url))
         assert stored_form_of(other.read(CHAT, 0, 10_000)) == whole

@@ -37,8 +37,8 @@ READABLE: dict[str, tuple[bytes, ...]] = {
     "without a generation": (b"t", b"1", b"e", b'{"type":"chat.renamed","name":"n"}'),
     "with more fields": (b"t", b"1", b"\xff", b"x", b"e", GOOD, b"zip", b"\xfe"),
     "without a time": (b"e", GOOD),
-    "with a time that is none": (b"t", b"\xffnoon", b"e", GOOD),
-    "with a time without end": (b"t", b"9" * 5_000, b"e", GOOD),
+    "with an invalid time": (b"t", b"\xffnoon", b"e", GOOD),
+    "with an endless time": (b"t", b"9" * 5_000, b"e", GOOD),
 }
 
 

@@ -190,7 +190,9 @@ def test_a_forked_process_has_readers_of_its_own(spool: Spool, chat: Handwritten
         reader.start()
         eventually(lambda: count_subscriptions(client) == {chat.keys.live: 1})
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12: forking with threads; it is the point
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # Python 3.12 warns about forking with threads, which is the point
             child = os.fork()
         if child == 0:
             os._exit(_read_to_the_end(spool, chat))
@@ -215,5 +217,5 @@ def _read_to_the_end(spool: Spool, chat: HandwrittenChat) -> int:
     try:
         with spool.subscribe(chat.chat_id) as entries:
             return [entry.seq for entry in entries][-1]
-    except BaseException:  # noqa: BLE001 - the child must not go on with its parent's tests
+    except BaseException:  # noqa: BLE001 - the child must not continue its parent's tests
         return 255

@@ -20,7 +20,7 @@ from chunkspool.errors import CorruptLog
 from chunkspool.reading.reader import BUFFER_BYTES, BUFFER_EVENTS
 
 NEVER = 3600.0
-"""A recheck that no test lives to see: what is found then, was found without it."""
+"""A recheck interval longer than any test: whatever a reader finds, it finds without it."""
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def test_a_hundred_readers_of_fifty_chats_hold_one_subscribed_connection(
         reader.wait_for_end()
         assert reader.errors == []
         assert reader.seqs == list(range(1, ends[chat.chat_id] + 1))
-    # 1 subscribed, 1 to look at quiet chats, 4 of the pool; and this test's own.
+    # 1 subscribed, 1 for probes, 4 of the pool, and this test's own.
     assert len(client.client_list()) <= 1 + 1 + 4 + 1
 
 

@@ -22,7 +22,7 @@ from support.waiting import eventually
 from chunkspool.errors import StoreRefused, StoreUnavailable
 
 NEVER = 3600.0
-"""A recheck that no test lives to see: what is found then, was found without it."""
+"""A recheck interval longer than any test: whatever a reader finds, it finds without it."""
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_readers_survive_a_frozen_server(reader_groups: ReaderGroups, tmp_path: 
         assert_live(reader, chat)
         server.pause()
         try:
-            time.sleep(1)  # several rounds of looks and pings, none of which is answered
+            time.sleep(1)  # several rounds of probes and pings, all unanswered
         finally:
             server.resume()
         reader.wait_for(chat.append("awake"))

@@ -59,7 +59,7 @@ def test_a_running_generation_is_fenced(server: PrivateServer, spool: Spool) -> 
         out.text("a")
         eventually(lambda: len(spool.read(CHAT)) == 3)
         restart_empty(server, spool)
-        eventually(lambda: out.text("b"), 20)  # goes on until it raises
+        eventually(lambda: out.text("b"), 20)  # writes until it raises
     with pytest.raises(ChatNotFound):
         spool.read(CHAT)
 

@@ -57,7 +57,7 @@ async def test_a_cancellation_just_before_is_not_lost(redis_url: str, warm: bool
     for _ in range(5):
         async with async_spool_for(redis_url) as spool:
 
-            async def cancelled_at_work(spool: AsyncSpool = spool) -> None:
+            async def cancel_itself(spool: AsyncSpool = spool) -> None:
                 async with spool.subscribe(CHAT) as entries:
                     if warm:
                         await anext(entries)
@@ -67,7 +67,7 @@ async def test_a_cancellation_just_before_is_not_lost(redis_url: str, warm: bool
                     async for _ in entries:
                         pass
 
-            task = asyncio.ensure_future(cancelled_at_work())
+            task = asyncio.ensure_future(cancel_itself())
             done, _ = await asyncio.wait({task}, timeout=20)
             assert done
             assert task.cancelled()
@@ -78,7 +78,7 @@ async def test_a_task_may_use_redis_after_a_cancellation(redis_url: str, client:
     async with async_spool_for(redis_url) as spool:
         asked = await spool.enqueue(CHAT, "x")
 
-        async def stubborn() -> str:
+        async def clean_up_after_cancellation() -> str:
             try:
                 await follow(spool)
             except asyncio.CancelledError:
@@ -87,7 +87,7 @@ async def test_a_task_may_use_redis_after_a_cancellation(redis_url: str, client:
                     return [entry.type async for entry in entries][-1]
             return "not cancelled"
 
-        task = asyncio.ensure_future(stubborn())
+        task = asyncio.ensure_future(clean_up_after_cancellation())
         await asyncio.to_thread(eventually, lambda: KEYS.live in count_subscriptions(client))
         task.cancel()
         assert await task == "generation.stopped"

@@ -25,7 +25,7 @@ from chunkspool.store.keys import STOPS
 
 PROJECT = Path(__file__).parents[3]
 MOST = 12
-"""Connections of one spool, however many came and went: two pools of a few, the hub's two, one for the stops."""
+"""The most connections of one spool at any load: two small pools, two of the hub, one for stops."""
 
 
 def list_connections(client: Redis) -> list[dict[str, Any]]:
@@ -54,7 +54,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 def assert_nothing_leaks(client: Redis) -> Iterator[None]:
     """Start with only the test's own connection, and require the same at the end, for threads, too."""
     for kind in ("normal", "pubsub"):
-        client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")  # what other tests have left
+        client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")  # left over from other tests
     eventually(lambda: not list_connections(client))
     before = list_threads()
     yield

@@ -113,7 +113,7 @@ def test_a_running_generation_can_be_stopped(
 ) -> None:
     """Also with text that Redis would not accept: it is written before the ending."""
 
-    def say(out: Producer) -> None:
+    def write(out: Producer) -> None:
         out.text("be")
         wait_for_event(client, queued_generation, b"1")
         memory.exhaust()
@@ -122,7 +122,7 @@ def test_a_running_generation_can_be_stopped(
         eventually(lambda: out._outbox.interruption)  # noqa: SLF001 - the model is silent: nothing else tells
 
     stops: list[str] = []
-    out = any_spool.run_producer(CHAT, queued_generation.generation_id, say)
+    out = any_spool.run_producer(CHAT, queued_generation.generation_id, write)
     assert (stops, out.state) == (["stopping"], "stopped")
     assert text_of(read_log(client), queued_generation.generation_id) == "before"
     assert ending_of(read_log(client), queued_generation.generation_id)["type"] == "generation.stopped"
@@ -140,7 +140,7 @@ def test_a_producer_fails_after_write_timeout(
 ) -> None:
     """Its model call is closed, and its readers get generation.failed instead of waiting."""
 
-    def say(out: Producer) -> None:
+    def write(out: Producer) -> None:
         out.text("before")
         wait_for_event(client, queued_generation, b"1")
         memory.exhaust()
@@ -149,7 +149,7 @@ def test_a_producer_fails_after_write_timeout(
         out.text("never said")
 
     with pytest.raises(StoreFull, match=SAID):
-        any_spool.run_producer(CHAT, queued_generation.generation_id, say)
+        any_spool.run_producer(CHAT, queued_generation.generation_id, write)
     log = read_log(client)
     assert text_of(log, queued_generation.generation_id) == "before"
     ending = ending_of(log, queued_generation.generation_id)
@@ -162,13 +162,13 @@ def test_leaving_the_block_writes_the_ending(
 ) -> None:
     """The last text goes with the ending and is accepted with it."""
 
-    def say(out: Producer) -> None:
+    def write(out: Producer) -> None:
         out.text("be")
         wait_for_event(client, queued_generation, b"1")
         memory.exhaust()
         out.text("fore")
 
-    assert any_spool.run_producer(CHAT, queued_generation.generation_id, say).state in {"completed", "failed"}
+    assert any_spool.run_producer(CHAT, queued_generation.generation_id, write).state in {"completed", "failed"}
     assert ending_of(read_log(client), queued_generation.generation_id)["type"] in {
         "generation.completed",
         "generation.failed",
@@ -181,18 +181,18 @@ def test_nothing_is_lost_if_there_is_room_in_time(redis_url: str, memory: Memory
     with open_spool("sync", redis_url, write_timeout=30) as any_spool:
         made = any_spool.enqueue(CHAT, "hello")
 
-        def say(out: Producer) -> None:
+        def write(out: Producer) -> None:
             out.text("a")
             wait_for_event(client, made, b"1")
             memory.exhaust()
             for piece in "bcde":
                 out.text(piece)
-            eventually(lambda: out._outbox.trouble)  # noqa: SLF001 - until it was refused once
+            eventually(lambda: out._outbox.trouble)  # noqa: SLF001 - until it was rejected once
             memory.lift()
             wait_for_event(client, made, b"2")
             out.text("f")
 
-        assert any_spool.run_producer(CHAT, made.generation_id, say).state == "completed"
+        assert any_spool.run_producer(CHAT, made.generation_id, write).state == "completed"
     assert text_of(read_log(client), made.generation_id) == "abcdef"
 
 
@@ -201,15 +201,15 @@ def test_a_silent_producer_keeps_its_lease(
 ) -> None:
     """Heartbeats need no memory, so nobody else can claim a live generation."""
 
-    def say(_out: Producer) -> None:
+    def write(_out: Producer) -> None:
         memory.exhaust()
-        lease = lease_of(client, queued_generation)
-        eventually(lambda: lease_of(client, queued_generation) > lease + 2000 * any_spool.settings.log.lease)
+        lease = read_lease(client, queued_generation)
+        eventually(lambda: read_lease(client, queued_generation) > lease + 2000 * any_spool.settings.log.lease)
 
-    assert any_spool.run_producer(CHAT, queued_generation.generation_id, say).state == "completed"
+    assert any_spool.run_producer(CHAT, queued_generation.generation_id, write).state == "completed"
 
 
-def lease_of(client: Redis, made: Generation) -> int:
+def read_lease(client: Redis, made: Generation) -> int:
     """Return when the attempt's lease ends, in ms."""
     return int(read_generation_field(client, made.generation_id, "lease") or 0)
 

@@ -25,7 +25,7 @@ from demo.ports import LOOPBACK, free_port
 
 SECRET, WRONG = "hunter2", "letmein"
 BOUND = 20.0
-"""Seconds within which any call has given up; with the settings of these tests it takes one or two."""
+"""Seconds within which any call must give up; with these tests' settings it takes one or two."""
 CALLS: dict[str, Callable[[BlockingSpool], object]] = {
     "enqueue": lambda any_spool: any_spool.enqueue(CHAT, "hello"),
     "read": lambda any_spool: any_spool.read(CHAT),

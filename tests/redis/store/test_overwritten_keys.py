@@ -121,7 +121,7 @@ def test_a_producer_fails_at_once(
 ) -> None:
     """A retry would not help, and the counter does not run on without the log."""
 
-    def say(out: Producer) -> None:
+    def write(out: Producer) -> None:
         out.text("before")
         eventually(lambda: read_generation_field(client, queued_generation.generation_id, "index") == b"1")
         overwrite(client, full_key(key, queued_generation))
@@ -130,7 +130,7 @@ def test_a_producer_fails_at_once(
         out.text("never said")
 
     with pytest.raises(CorruptLog, match="another program"):
-        any_spool.run_producer(CHAT, queued_generation.generation_id, say)
+        any_spool.run_producer(CHAT, queued_generation.generation_id, write)
     if key != "seq":
         assert client.get(KEYS.seq) == b"3"
 

@@ -74,13 +74,13 @@ def stop_running(any_spool: BlockingSpool, client: Redis) -> None:
     """Stop a running generation."""
     made = enqueue_everything(any_spool)
 
-    def say(out: Producer) -> None:
+    def write(out: Producer) -> None:
         out.text(ANSWER)
         with spool_for(any_spool.settings.log.redis_url) as other:
             other.stop(CHAT)
         eventually(lambda: read_generation_field(client, made.generation_id, "stop"))
 
-    assert any_spool.run_producer(CHAT, made.generation_id, say).state == "stopped"
+    assert any_spool.run_producer(CHAT, made.generation_id, write).state == "stopped"
 
 
 def replace_active(any_spool: BlockingSpool, _client: Redis) -> None:
@@ -150,7 +150,7 @@ LIVES = [
 Scenario = Callable[[BlockingSpool, Redis], None]
 
 
-def ttls_of(client: Redis) -> dict[str, int]:
+def read_ttls(client: Redis) -> dict[str, int]:
     """Return the remaining seconds of each key of the project."""
     return {name: int(client.ttl(name)) for name in list_keys(client)}
 
@@ -165,7 +165,7 @@ def test_every_key_has_a_ttl_and_is_removed_by_an_erase(
     """
     life(any_spool, client)
     generations = [one.generation_id for one in any_spool.status(CHAT).generations]
-    ttls = ttls_of(client)
+    ttls = read_ttls(client)
     assert {KEYS.seq, KEYS.log, KEYS.head, KEYS.gens, *map(KEYS.gen, generations)} <= set(ttls)
     for name, left in ttls.items():
         most = TTL + WEEK if name in {KEYS.seq, KEYS.head} else DAY if name.startswith("cs:{index}:") else TTL
@@ -195,7 +195,7 @@ def test_a_chat_can_be_erased_while_it_is_written(any_spool: BlockingSpool, clie
     """The writer gets an error, and what it writes afterwards is not stored."""
     made = enqueue_everything(any_spool)
 
-    def say(out: Producer) -> None:
+    def write(out: Producer) -> None:
         out.text(ANSWER)
         eventually(lambda: read_generation_field(client, made.generation_id, "index"))
         with spool_for(any_spool.settings.log.redis_url) as other:
@@ -203,7 +203,7 @@ def test_a_chat_can_be_erased_while_it_is_written(any_spool: BlockingSpool, clie
         eventually(lambda: out.text(ANSWER), 20)
 
     with pytest.raises(ChunkspoolError, match="it was erased|was stopped"):
-        any_spool.run_producer(CHAT, made.generation_id, say)
+        any_spool.run_producer(CHAT, made.generation_id, write)
     assert [name for name in list_keys(client) if CHAT in name or made.generation_id in name] == []
     assert find_keys_containing(client, ANSWER) == []
 
@@ -310,11 +310,11 @@ def test_a_generation_that_outlives_its_ttl_keeps_its_chat(redis_url: str, clien
         began = client.time()[0]
         with spool.produce(CHAT, made.generation_id) as out:
             while client.time()[0] < began + 3:
-                eventually(partial(_said, client, out, made.generation_id))
+                eventually(partial(_is_written, client, out, made.generation_id))
         assert len(read_log(client)) > 3
 
 
-def _said(client: Redis, out: Producer, generation_id: str) -> bool:
+def _is_written(client: Redis, out: Producer, generation_id: str) -> bool:
     index = read_generation_field(client, generation_id, "index")
     out.data("tick", 1)
     eventually(lambda: read_generation_field(client, generation_id, "index") != index)

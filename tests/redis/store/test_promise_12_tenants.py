@@ -108,15 +108,15 @@ def test_a_stop_reaches_only_its_own_tenant(redis_url: str, client: Redis) -> No
         spools = [BlockingSyncSpool(spool.for_tenant(tenant)) for tenant in ("ours", "theirs")]
         mine, other = (any_spool.enqueue(CHAT, "hello") for any_spool in spools)
 
-        def both(out: Producer) -> None:
-            def stopped(inner: Producer) -> None:
+        def write_while_other_stops(out: Producer) -> None:
+            def stop_itself(inner: Producer) -> None:
                 spools[0].stop(CHAT)
                 eventually(lambda: inner.text("x"), 20)
 
-            assert spools[0].run_producer(CHAT, mine.generation_id, stopped).state == "stopped"
+            assert spools[0].run_producer(CHAT, mine.generation_id, stop_itself).state == "stopped"
             out.text("on and on")
 
-        assert spools[1].run_producer(CHAT, other.generation_id, both).state == "completed"
+        assert spools[1].run_producer(CHAT, other.generation_id, write_while_other_stops).state == "completed"
     assert ending_of(read_log(client, OURS), mine.generation_id)["type"] == "generation.stopped"
     assert text_of(read_log(client, THEIRS), other.generation_id) == "on and on"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from redis import Redis
 from support.chats.logs import CHAT, KEYS
-from support.chats.random_chats import stored_entries
+from support.chats.random_chats import read_stored_entries
 from support.chats.spools import append_by_hand, claim_and_die, spool_for
 from support.servers.contents import find_keys_containing
 from support.servers.proxy import Proxy
@@ -18,7 +18,7 @@ from chunkspool.events import Event, TextDelta
 MARKS = ("said-as-text", "said-as-reasoning", "said-as-arguments", "said-as-output", "said-as-data")
 EVENTS, BATCH = 20_000, 100
 MEMORY = 1.4
-"""Bytes that a chat takes in Redis for each byte of its events' JSON (`make bench` measures it closer)."""
+"""Bytes that a chat takes in Redis per byte of its events' JSON (`make bench` measures it more precisely)."""
 
 
 def enqueue_chat(spool: Spool) -> str:
@@ -28,7 +28,7 @@ def enqueue_chat(spool: Spool) -> str:
 
 def count_copies(client: Redis, mark: str) -> int:
     """Return how often the log contains `mark`."""
-    return sum(raw.count(mark.encode()) for _, raw in stored_entries(client))
+    return sum(raw.count(mark.encode()) for _, raw in read_stored_entries(client))
 
 
 def assert_one_copy(client: Redis) -> None:
@@ -91,7 +91,7 @@ def enqueue_and_claim(spool: Spool, client: Redis, number: int) -> list[str]:
     ids = [spool.enqueue(CHAT, "x", on_active="allow").generation_id for _ in range(number)]
     for one in ids:
         claim_and_die(client, one, 60)
-        append_by_hand(client, one, 1)  # a heartbeat: from now on the server knows the script
+        append_by_hand(client, one, 1)  # a heartbeat, so that the server has loaded the script
     return ids
 
 
@@ -108,6 +108,6 @@ def used_memory(client: Redis) -> int:
 
 def assert_little_memory(client: Redis, before: int, events: int) -> None:
     """Fail if more was allocated than the bound for what was written to the log."""
-    payload = [len(raw) for _, raw in stored_entries(client) if b"text.delta" in raw]
+    payload = [len(raw) for _, raw in read_stored_entries(client) if b"text.delta" in raw]
     assert len(payload) == events
     assert used_memory(client) - before <= MEMORY * sum(payload)

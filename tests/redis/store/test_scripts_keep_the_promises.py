@@ -35,7 +35,7 @@ ENDINGS: st.SearchStrategy[LastBatch | None] = st.sampled_from(
     [None, None, None, None, "released", "completed", "stopped", "failed"]
 )
 BUDGET = 10.0
-"""Seconds after which no more histories are begun; there are `CHUNK` at least."""
+"""Seconds after which no more histories are started; at least `CHUNK` are run."""
 CHUNK = 25
 
 
@@ -282,7 +282,7 @@ class ChatMachine(RuleBasedStateMachine):
         return RepeatableCall(call, lambda chat: chat.append(generation_id, attempt, index, events, ending))
 
 
-@pytest.mark.timeout(300)  # a failure is made small before it is shown
+@pytest.mark.timeout(300)  # a failing history is shrunk before it is shown
 def test_scripts_keep_the_promises(client: Redis) -> None:
     """Promises 1 to 5 hold for random histories of one chat: interleaved generations, every call repeated."""
     began = time.monotonic()

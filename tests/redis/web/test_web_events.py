@@ -8,7 +8,7 @@ import httpx
 import pytest
 from redis import Redis
 from support.chats.logs import CHAT, KEYS
-from support.chats.random_chats import SEED_RANGES, seeded_random, stored_entries, write_random_chat
+from support.chats.random_chats import SEED_RANGES, read_stored_entries, seeded_random, write_random_chat
 from support.waiting import eventually
 from support.web.web_server import Site, problem
 
@@ -68,7 +68,7 @@ def test_every_cut_of_200_random_chats(site: Site, spool: Spool, client: Redis, 
         write_random_chat(spool, seeded_random(seed))
         with site.open_stream(EVENTS) as stream:
             whole = stream.read_to_end().events
-        assert [int(event.id) for event in whole] == [seq for seq, _ in stored_entries(client)]
+        assert [int(event.id) for event in whole] == [seq for seq, _ in read_stored_entries(client)]
         for k in range(len(whole)):
             with site.open_stream(EVENTS, headers={"Last-Event-ID": str(k)}) as resumed:
                 assert whole[:k] + resumed.read_to_end().events == whole

@@ -67,7 +67,7 @@ def _write_together(spool: Spool, random: Random) -> list[str]:
     return ids
 
 
-def stored_entries(client: Redis) -> list[StoredEntry]:
+def read_stored_entries(client: Redis) -> list[StoredEntry]:
     """Return the whole log as it is stored in Redis, without the library's reading code."""
     entries: Any = client.xrange(KEYS.log)
     return [(int(entry_id.partition(b"-")[0]), fields[b"e"]) for entry_id, fields in entries]

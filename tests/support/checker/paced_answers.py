@@ -27,7 +27,7 @@ def paced_params(pieces: int = 10, pace: float = 0.05, **more: Any) -> dict[str,
 
 
 def ask(spool: Spool, chat_id: str, params: dict[str, Any]) -> Generation:
-    """Enqueue a generation; the chat id is its prompt, by which `calls_of` finds the calls."""
+    """Enqueue a generation; the chat id is its prompt, by which `fetch_calls_of` finds the calls."""
     return spool.enqueue(chat_id, chat_id, params=params)
 
 
@@ -40,12 +40,12 @@ def start_generation(spool: Spool, chat_id: str, params: dict[str, Any], *, delt
     return asked
 
 
-def calls_of(model: ModelProcess, chat_id: str) -> list[ModelCall]:
+def fetch_calls_of(model: ModelProcess, chat_id: str) -> list[ModelCall]:
     """Return a chat's model calls, without refused ones."""
     return [call for call in model.fetch_calls() if call.prompt == chat_id and not call.refused]
 
 
-def starts_of(client: Redis, asked: Generation) -> list[dict[str, Any]]:
+def read_starts_of(client: Redis, asked: Generation) -> list[dict[str, Any]]:
     """Return the generation's `generation.started` events so far."""
     return [line.event for line in read_log_of_generation(client, asked) if line.type == "generation.started"]
 
@@ -57,7 +57,7 @@ def read_log_of_generation(client: Redis, asked: Generation) -> list[LogEntry]:
 
 def wait_for_attempt(client: Redis, asked: Generation, attempt: int, timeout: float = 30) -> dict[str, Any]:
     """Wait for this attempt; return its `generation.started`."""
-    starts = eventually(lambda: [one for one in starts_of(client, asked) if one["attempt"] == attempt], timeout)
+    starts = eventually(lambda: [one for one in read_starts_of(client, asked) if one["attempt"] == attempt], timeout)
     return starts[0]
 
 
@@ -92,7 +92,7 @@ def assert_promises_kept(
 ) -> None:
     """Wait for the ending; fail unless the chat keeps every promise that the checker knows."""
     eventually(lambda: read_log_of_generation(client, asked)[-1].type in ENDINGS, 30)
-    calls = tuple(output_of(call) for call in calls_of(model, asked.chat_id))
+    calls = tuple(output_of(call) for call in fetch_calls_of(model, asked.chat_id))
     stopped = frozenset({stopped_by} if stopped_by else ())
     known = EnqueuedGeneration(
         asked.generation_id, calls, stopped, stop_accepted=bool(stopped), may_fail=frozenset(may_fail)

@@ -89,7 +89,7 @@ def _rule_of_unmatched_text(
     """Yield the rule that a text breaks if none of the remaining calls begins with it."""
     every = asked.calls or ()
     sources = [{one.number for one in every if delta in one.text} for delta in section.deltas]
-    # All pieces are from one remaining call, but not in this order.
+    # One remaining call contains every piece, although not in this order.
     jumbled = bool(sources) and bool(set.intersection(*sources) & {one.number for one in left})
     rule = Rule.MIXED if all(sources) and sources and not jumbled else Rule.TEXT
     yield rule, f"said {section.text[:80]!r} in {len(section.deltas)} pieces"

@@ -73,7 +73,7 @@ def test_a_run_in_order_has_no_violation() -> None:
         Fault(FaultKind.PAUSE, "worker-1", 450, 600),
         Fault(FaultKind.RESTART, "", 500, 550),
     ],
-    ids=["another worker's", "before the attempt", "after the next one", "after the next one, everybody's"],
+    ids=["another worker's", "before the attempt", "after the next one", "after the next one, of all workers"],
 )
 def test_an_attempt_without_a_cause_is_found(fault: Fault) -> None:
     """A new attempt is a violation unless something happened to the worker that ran the previous one."""
@@ -87,7 +87,7 @@ def test_an_attempt_without_a_cause_is_found(fault: Fault) -> None:
         Fault(FaultKind.TERMINATE, "worker-1", 390, 700),
         Fault(FaultKind.CUT, "", 300, 300),
     ],
-    ids=["paused before and after", "terminated, and not yet gone", "cut for all"],
+    ids=["paused before and after", "terminated, not yet exited", "cut for all"],
 )
 def test_a_cause_is_accepted(fault: Fault) -> None:
     """A fault is a cause if it overlaps the previous attempt, on its own worker or on all workers."""

@@ -86,7 +86,7 @@ FAULTS: list[tuple[str, Rule, PlantFault]] = [
     ("the first entry is missing", Rule.HOLE, with_entries(lambda log: log.pop(0))),
     ("a seq has a second entry", Rule.HOLE, with_entries(lambda log: log.insert(5, replace(log[4], id="5-1")))),
     ("the last entry is missing", Rule.COUNTER, with_entries(lambda log: log.pop())),
-    ("the counter has gone on", Rule.COUNTER, with_entries(lambda _: None, counter=len(EVENTS) + 1)),
+    ("the counter is ahead", Rule.COUNTER, with_entries(lambda _: None, counter=len(EVENTS) + 1)),
     ("there is no counter", Rule.COUNTER, lambda: (replace(VALID_LOG, counter=None), NO_READERS)),
     (
         "half an event",
@@ -94,7 +94,7 @@ FAULTS: list[tuple[str, Rule, PlantFault]] = [
         with_entries(lambda log: log.insert(2, replace(log.pop(2), data=b'{"type":"te'))),
     ),
     (
-        "an event of nobody",
+        "an event without a generation",
         Rule.UNREADABLE,
         with_entries(lambda log: log.insert(2, replace(log.pop(2), data=b'{"a":1}'))),
     ),
@@ -123,9 +123,9 @@ FAULTS: list[tuple[str, Rule, PlantFault]] = [
     ("only text of the older attempt", Rule.MIXED, with_events(lambda log: log.insert(7, log.pop(2)))),
     ("text of another generation", Rule.TEXT, with_events(lambda log: log.insert(8, delta("restarts", 6, 0)))),
     ("a piece is missing", Rule.TEXT, with_events(lambda log: log.pop(7))),
-    ("a piece is there twice", Rule.TEXT, with_events(lambda log: log.insert(8, log[7]))),
-    ("two pieces change places", Rule.TEXT, with_events(lambda log: swap(log, 7, 10))),
-    ("nobody has said it", Rule.TEXT, with_expectation("stops", calls=())),
+    ("a piece is duplicated", Rule.TEXT, with_events(lambda log: log.insert(8, log[7]))),
+    ("two pieces are swapped", Rule.TEXT, with_events(lambda log: swap(log, 7, 10))),
+    ("no model call has the text", Rule.TEXT, with_expectation("stops", calls=())),
     (
         "the end of a completed answer is missing",
         Rule.INCOMPLETE,
@@ -139,7 +139,7 @@ FAULTS: list[tuple[str, Rule, PlantFault]] = [
         ),
     ),
     (
-        "it went on from too little",
+        "it continued from too little text",
         Rule.PREFIX,
         with_expectation(
             "continues",
@@ -151,7 +151,7 @@ FAULTS: list[tuple[str, Rule, PlantFault]] = [
         ),
     ),
     (
-        "it started anew and went on from old text",
+        "it restarted but continued from old text",
         Rule.PREFIX,
         with_expectation(
             "restarts",
@@ -173,8 +173,8 @@ FAULTS: list[tuple[str, Rule, PlantFault]] = [
     ),
     ("an acknowledged stop is forgotten", Rule.STOP_IGNORED, with_expectation("restarts", stop_accepted=True)),
     ("nobody asked for the stop", Rule.STOP_UNASKED, with_expectation("stops", stopped_by=frozenset({"revoke"}))),
-    ("a failure that was not foreseen", Rule.FAILED, with_expectation("fails", may_fail=frozenset({"deadline"}))),
-    ("a generation that nobody knows", Rule.GHOST, lambda: (VALID_LOG, Observations(ENQUEUED[1:]))),
+    ("an unexpected failure", Rule.FAILED, with_expectation("fails", may_fail=frozenset({"deadline"}))),
+    ("a generation that no caller knows", Rule.GHOST, lambda: (VALID_LOG, Observations(ENQUEUED[1:]))),
     (
         "a generation that was never written",
         Rule.LOST,
@@ -188,11 +188,11 @@ FAULTS: list[tuple[str, Rule, PlantFault]] = [
         with_wrong_reading(lambda got: got.insert(3, (4, got.pop(3)[1] + b" "))),
     ),
     ("a reader gets more than there is", Rule.READER, with_wrong_reading(lambda got: got.append((26, got[0][1])))),
-    ("a reader begins too late", Rule.READER, with_wrong_reading(lambda got: got.pop(0))),
-    ("a reader is let go in mid-answer", Rule.READER_LEFT, with_reading(0, 8, until="idle", ended=True)),
-    ("a reader is let go before the ending", Rule.READER_LEFT, with_reading(0, 11, until="restarts", ended=True)),
+    ("a reader starts too late", Rule.READER, with_wrong_reading(lambda got: got.pop(0))),
+    ("a reader ends in mid-answer", Rule.READER_LEFT, with_reading(0, 8, until="idle", ended=True)),
+    ("a reader ends before the ending", Rule.READER_LEFT, with_reading(0, 11, until="restarts", ended=True)),
     (
-        "a reader is let go before all was said",
+        "a reader ends before the last event",
         Rule.READER_LEFT,
         with_reading(0, 12, until="restarts", ended=True, complete=True),
     ),

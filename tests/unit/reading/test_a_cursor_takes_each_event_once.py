@@ -118,7 +118,7 @@ class SimulatedReader:
             elif self.chat.frames:
                 self.receive()
             elif self.cursor.agrees(self._probe()):
-                raise AssertionError("it would wait for ever")
+                raise AssertionError("it would wait forever")
             else:
                 self.cursor.invalidate()
 

@@ -129,7 +129,7 @@ async def test_closing_ends_every_read() -> None:
     batcher = ReadBatcher(store, 1)
     asked = [asyncio.create_task(batcher.read(transaction(1))) for _ in range(2 * BATCH_READS)]
     async with asyncio.timeout(PATIENCE):
-        while not store.under_way:  # noqa: ASYNC110 - a counter, as the store of the other tests has it
+        while not store.under_way:  # noqa: ASYNC110 - a plain counter
             await asyncio.sleep(0)
         await batcher.aclose()
         errors = await asyncio.gather(*asked, return_exceptions=True)

@@ -43,7 +43,7 @@ def test_no_two_keys_are_the_same() -> None:
     """Whatever the ids: a chat named like another's generation, a tenant named like a chat."""
     ids = ["a", "gen:one", "log", "request:one", "places", "unended"]
     chats = [key for tenant, chat in product(["a", "log", "places"], ids) for key in keys_of_chat(tenant, chat)]
-    # An id may be anything, also the name of a key of the index.
+    # An id may be anything, including the name of one of the index's keys.
     index_names = [key.rpartition(":")[2] for key in (UNFINISHED, REPUBLISHED, WATERMARK, SWEEP_LOCK)]
     places = [place_of(one) for one in ("one", "two", "a.b", *index_names)]
     every = [*chats, *places, UNFINISHED, REPUBLISHED, WATERMARK, SWEEP_LOCK, STOPS]

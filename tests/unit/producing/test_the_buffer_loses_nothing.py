@@ -18,7 +18,7 @@ SMALLEST_EVENT = 1024
 ENDING = encode(GenerationCompleted(generation_id="g"))
 FAILED = encode(GenerationFailed(generation_id="g", code="store_unavailable", message="lost"))
 KINDS: st.SearchStrategy[Kind] = st.sampled_from(["text", "reasoning"])
-# The characters that cost something: short and long in UTF-8, longer in JSON, halves of a pair.
+# Difficult characters: short and long in UTF-8, longer in JSON, halves of a surrogate pair.
 TEXTS = st.text(st.characters() | st.sampled_from('\0\n"\\é😀\ud83d\ude00'), min_size=1, max_size=300)
 SAID = st.tuples(KINDS, TEXTS) | st.tuples(st.just("data"), st.integers())
 STEPS = st.lists(st.one_of(SAID, st.sampled_from(["cut", "written"])), max_size=60)
@@ -71,7 +71,7 @@ def test_everything_is_written_once_and_in_order(steps: list[Any]) -> None:
                 said.append(step)
                 buffer.add_event(encode(DataEvent(generation_id="g", name="n", value=value)))
             case (kind, text):
-                # A pair that two writes part cannot be put together: that is a test of its own.
+                # A pair split by two writes cannot be joined, so halves have their own test.
                 whole = "".join("?" if 0xD800 <= ord(char) < 0xE000 else char for char in text)
                 said.append((kind, whole))
                 buffer.add_text(kind, whole)
