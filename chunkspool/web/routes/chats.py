@@ -8,6 +8,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.exceptions import HTTPException
 
 from chunkspool import AsyncSpool
+from chunkspool.errors import CorruptLog
 from chunkspool.ids import ID_PATTERN
 from chunkspool.results import Snapshot
 from chunkspool.web.dependencies import (
@@ -76,11 +77,21 @@ async def follow(
     cursor = cursor_of(after, last_event_id)
     async with context.gate.enter():
         # A bad chat or cursor must be found before the stream starts: afterwards no HTTP status can be sent.
-        newer = await spool.read(chat_id, cursor, limit=1)
-        if not newer and not follow and not (await spool.status(chat_id)).active:
+        # The status comes first: an ending that is written between the two is then found by the read.
+        is_idle = not (await spool.status(chat_id)).active
+        if not await _has_newer(spool, chat_id, cursor) and is_idle and not follow:
             return Response(status_code=204)
     until = "forever" if follow else "idle"
     return context.respond_with_stream(StreamSource(spool, chat_id, cursor, until), NativeEncoder(times=times))
+
+
+async def _has_newer(spool: AsyncSpool, chat_id: str, cursor: int) -> bool:
+    try:
+        return bool(await spool.read(chat_id, cursor, limit=1))
+    except CorruptLog as error:
+        if error.seq is None:
+            raise
+        return True  # the stream says so in its place
 
 
 @router.post("/stop", status_code=202, responses=problem_responses(404, *COMMON_PROBLEMS))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -12,7 +15,7 @@ from support.chats.random_chats import SEED_RANGES, read_stored_entries, seeded_
 from support.waiting import eventually
 from support.web.web_server import Site, problem
 
-from chunkspool import Spool
+from chunkspool import AsyncSpool, Spool
 
 EVENTS = f"/v1/chats/{CHAT}/events"
 MALFORMED = (
@@ -173,6 +176,47 @@ def test_a_corrupt_entry_costs_one_event(site: Site, spool: Spool, client: Redis
         *("generation.queued", "log.corrupt", "generation.started", "text.delta", "generation.completed"),
     ]
     assert stream.seqs == [1, 2, 3, 4, 5]
+
+
+def test_a_corrupt_entry_right_after_the_cursor_is_told_in_the_stream(site: Site, spool: Spool, client: Redis) -> None:
+    """The stream opens, names the entry, and continues after it: a client that reconnects there is not stuck."""
+    ask_and_answer(site, spool, "a", "b")
+    (seq, _), *_ = client.xrange(KEYS.log, "3", "3")
+    client.xdel(KEYS.log, seq)
+    entries = client.xrange(KEYS.log)
+    client.delete(KEYS.log)
+    for entry_id, fields in sorted([*entries, (seq, {b"t": b"1", b"e": b"{"})], key=lambda one: int(one[0][:-2])):
+        client.xadd(KEYS.log, fields, id=entry_id)
+    client.expire(KEYS.log, 60)
+    with site.open_stream(EVENTS, headers={"Last-Event-ID": "2"}) as stream:
+        events = stream.read_to_end().events
+    assert events[0].name == "log.corrupt"
+    assert [int(event.id) for event in events] == list(range(3, 3 + len(events)))
+
+
+def test_an_ending_that_is_written_during_the_request_is_not_missed(
+    site: Site, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the route's reads of log and status: a 204 would keep an EventSource away from the ending."""
+    made = site.ask(CHAT)
+    read, status = AsyncSpool.read, AsyncSpool.status
+    ended: list[str] = []
+
+    def end_once(call: Callable[..., Any]) -> Callable[..., Any]:
+        async def called(*arguments: Any, **options: Any) -> Any:
+            found = await call(*arguments, **options)
+            if not ended:
+                ended.append(made["generation"])
+                await asyncio.to_thread(spool.stop, CHAT)
+            return found
+
+        return called
+
+    monkeypatch.setattr(AsyncSpool, "read", end_once(read))
+    monkeypatch.setattr(AsyncSpool, "status", end_once(status))
+    with site.open_stream(EVENTS, headers={"Last-Event-ID": "1"}) as stream:
+        assert [event.name for event in stream.read_to_end().events] == ["generation.stopped"]
+    assert ended
 
 
 def test_an_erased_chat_ends_its_streams_with_the_reason(site: Site) -> None:
