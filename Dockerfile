@@ -1,7 +1,8 @@
-# The worker, and Flower by another command: see docker-compose.yml.
+# The image of the worker. Flower runs from it, too, with another command: see docker-compose.yml.
 FROM python:3.13-slim
 WORKDIR /app
-# Console scripts have the working directory on the path only while they import; `-A worker.app` needs it for good.
+# The command `celery` adds the working directory to sys.path only while it imports the app. The task modules import
+# later, so they need it for good.
 ENV PYTHONPATH=/app PYTHONUNBUFFERED=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY chunkspool chunkspool

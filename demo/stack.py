@@ -1,4 +1,4 @@
-"""Put the demo together: a Redis, a model, a Celery worker, Flower and the web app, each a process of its own."""
+"""Puts the demo together: a Redis, a model, a Celery worker, Flower and the web app, each in its own process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CELERY = (sys.executable, "-m", "celery", "-A", "worker.app")
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """What runs, and how to reach it."""
+    """What is running, and how to reach it."""
 
     settings: Settings
     redis: str
@@ -39,36 +39,37 @@ class Stack:
 
 
 @contextmanager
-def running(folder: Path, say: Callable[[str], None]) -> Iterator[Stack]:
-    """Start everything; stop it in the opposite order when the block is left. Raises `CannotStart`."""
-    with ExitStack() as started:
-        redis = started.enter_context(RedisServer(folder))
-        say(f"redis    {redis.kind}, {redis.url}")
-        model = started.enter_context(ModelServer(folder, say=say))
-        say(f"model    {model.model or 'yours'}, {model.base_url}")
-        environment = _environment(redis, model)
+def run(folder: Path, report: Callable[[str], None]) -> Iterator[Stack]:
+    """Start everything; stop it in reverse order when the block is left. Raises `CannotStart`."""
+    with ExitStack() as processes:
+        redis = processes.enter_context(RedisServer(folder))
+        report(f"redis    {redis.kind}, {redis.url}")
+        model = processes.enter_context(ModelServer(folder, report=report))
+        report(f"model    {model.model or 'yours'}, {model.base_url}")
+        environment = _build_environment(redis, model)
         settings = Settings.from_env(environment)
         node = f"demo-{os.getpid()}@localhost"
         pool = ("worker", "-P", "threads", "-c", str(SLOTS), "-n", node, "--loglevel=INFO")
-        worker = _start(started, "worker", folder, environment, *_CELERY, *pool)
-        flower_port = _port(FLOWER_PORT)
+        worker = _start(processes, "worker", folder, environment, *_CELERY, *pool)
+        flower_port = _choose_port(FLOWER_PORT)
         flower_url = f"http://{LOOPBACK}:{flower_port}"
         listening = ("flower", f"--address={LOOPBACK}", f"--port={flower_port}", "--loglevel=INFO")
-        flower = _start(started, "flower", folder, environment, *_CELERY, *listening)
-        web_port = _port(WEB_PORT)
+        flower = _start(processes, "flower", folder, environment, *_CELERY, *listening)
+        web_port = _choose_port(WEB_PORT)
         shown = {**environment, variable_of("flower_url"): flower_url}
-        web = _start(started, "web", folder, shown, sys.executable, "-m", "demo.web", str(web_port))
-        worker.wait_until(lambda: _pongs(settings.broker, node), _READY_SECONDS)
-        say(f"worker   celery -A worker.app worker -P threads -c {SLOTS}")
-        flower.wait_until(lambda: _answers(flower_port, "/healthcheck"), _READY_SECONDS)
-        say(f"flower   {flower_url}")
-        web.wait_until(lambda: _answers(web_port, "/readyz"), _READY_SECONDS)
+        web = _start(processes, "web", folder, shown, sys.executable, "-m", "demo.web", str(web_port))
+        # Waited for only now, so that all three start side by side.
+        worker.wait_until(lambda: _answers_ping(settings.broker, node), _READY_SECONDS)
+        report(f"worker   celery -A worker.app worker -P threads -c {SLOTS}")
+        flower.wait_until(lambda: _answers_http(flower_port, "/healthcheck"), _READY_SECONDS)
+        report(f"flower   {flower_url}")
+        web.wait_until(lambda: _answers_http(web_port, "/readyz"), _READY_SECONDS)
         web_url = f"http://{LOOPBACK}:{web_port}/"
-        say(f"web      {web_url}")
+        report(f"web      {web_url}")
         yield Stack(settings, redis.url, model.base_url, flower_url, web_url, worker)
 
 
-def _environment(redis: RedisServer, model: ModelServer) -> dict[str, str]:
+def _build_environment(redis: RedisServer, model: ModelServer) -> dict[str, str]:
     path = os.pathsep.join(filter(None, (str(_PROJECT), os.environ.get("PYTHONPATH"))))
     own = {variable_of("redis_url"): redis.url, variable_of("openai_base_url"): model.base_url, "PYTHONPATH": path}
     if model.model:
@@ -76,23 +77,23 @@ def _environment(redis: RedisServer, model: ModelServer) -> dict[str, str]:
     return {**os.environ, **own}
 
 
-def _port(wanted: int) -> int:
+def _choose_port(wanted: int) -> int:
     return free_port() if is_taken(wanted) else wanted
 
 
-def _start(started: ExitStack, name: str, folder: Path, environment: dict[str, str], *command: str) -> Process:
+def _start(processes: ExitStack, name: str, folder: Path, environment: dict[str, str], *command: str) -> Process:
     logs = (folder / "logs").absolute()
     process = Process.start(name, command, logs, env=environment, cwd=_PROJECT)
-    started.callback(process.terminate)
+    processes.callback(process.terminate)
     return process
 
 
-def _pongs(broker: str, node: str) -> bool:
+def _answers_ping(broker: str, node: str) -> bool:
     with Celery("demo", broker=broker, set_as_current=False) as app:
         return bool(app.control.ping(destination=[node], timeout=0.5))
 
 
-def _answers(port: int, path: str) -> bool:
+def _answers_http(port: int, path: str) -> bool:
     connection = http.client.HTTPConnection(LOOPBACK, port, timeout=2)
     try:
         connection.request("GET", path)

@@ -1,4 +1,4 @@
-"""The demo's web app: the routes and the page, open to all who can reach the loopback address."""
+"""The demo's web app: the routes and the page, open to everyone who can reach the loopback address."""
 
 from __future__ import annotations
 

@@ -1,14 +1,73 @@
-"""A web app around a chat: ask, follow from any point, stop. Run it with `uvicorn examples.fastapi_app:app`."""
+"""Routes written by hand: ask, follow from any point, stop. `chunkspool.web` has them ready-made, and more.
 
-from collections.abc import AsyncIterator
+Run it with `uvicorn examples.fastapi_app:app --timeout-graceful-shutdown 5`: by default uvicorn waits for open streams
+for as long as they take.
+"""
+
+import logging
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import FastAPI, Header
-from fastapi.responses import StreamingResponse
+from fastapi import Depends, FastAPI, Header, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from chunkspool import AsyncSpool, Generation
+from chunkspool import AsyncSpool, ChunkspoolError, Generation
+from chunkspool.errors import (
+    ChatBusy,
+    ChatNotFound,
+    CorruptLog,
+    CursorAhead,
+    CursorExpired,
+    EnqueueFailed,
+    GenerationNotFound,
+    InvalidCursor,
+    InvalidInput,
+    RequestTooLarge,
+    StoreError,
+)
 
-app, spool = FastAPI(), AsyncSpool.from_env()  # nothing connects before the first request
+STATUSES: tuple[tuple[type[ChunkspoolError], int], ...] = (  # the first that fits; 500 for all others
+    (ChatNotFound, 404),
+    (GenerationNotFound, 404),
+    (InvalidCursor, 400),
+    (CursorAhead, 400),
+    (CursorExpired, 410),
+    (ChatBusy, 409),
+    (RequestTooLarge, 413),
+    (InvalidInput, 422),
+    (EnqueueFailed, 503),
+    (StoreError, 503),
+)
+STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}  # nginx would hold the events back
+
+spool = AsyncSpool.from_env()  # nothing connects before the first request
+log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async with spool:
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+def problem(error: ChunkspoolError) -> JSONResponse:
+    status = next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
+    detail = str(error)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:  # the text may hold addresses: not for strangers
+        log.error("%s: %s", type(error).__name__, error)
+        detail = HTTPStatus(status).phrase
+    return JSONResponse({"status": status, "detail": detail}, status)
+
+
+@app.exception_handler(ChunkspoolError)
+async def answer_problem(_request: Request, error: ChunkspoolError) -> JSONResponse:
+    return problem(error)
 
 
 @app.post("/chats/{chat_id}", status_code=202)
@@ -16,18 +75,35 @@ async def ask(chat_id: str, prompt: str) -> Generation:
     return await spool.enqueue(chat_id, prompt)
 
 
-@app.get("/chats/{chat_id}/events")
-async def follow(
-    chat_id: str, after: int = 0, last_event_id: Annotated[int | None, Header()] = None
-) -> StreamingResponse:
-    async def events() -> AsyncIterator[bytes]:
-        async with spool.subscribe(chat_id, last_event_id or after) as entries:
-            async for entry in entries:
-                yield b"id: %d\ndata: %s\n\n" % (entry.seq, entry.raw)
-
-    return StreamingResponse(events(), media_type="text/event-stream")
-
-
 @app.post("/chats/{chat_id}/stop", status_code=202)
 async def stop(chat_id: str) -> None:
     await spool.stop(chat_id)
+
+
+async def cursor_of(after: str = "0", last_event_id: Annotated[str | None, Header()] = None) -> int:
+    text = after if last_event_id is None else last_event_id  # a reconnecting EventSource sends the header
+    if not re.fullmatch("[0-9]{1,16}", text):
+        raise InvalidCursor(text)
+    return int(text)
+
+
+async def events(chat_id: str, cursor: int) -> AsyncGenerator[bytes, None]:
+    async with spool.subscribe(chat_id, cursor) as entries:  # raises if the chat or the cursor is wrong
+        yield b""
+        try:
+            async for entry in entries:
+                yield b"id: %d\ndata: %b\n\n" % (entry.seq, entry.raw)
+        except ChunkspoolError as error:
+            # The id of an unreadable event lets the client continue after it.
+            skip = b"id: %d\n" % error.seq if isinstance(error, CorruptLog) and error.seq else b""
+            yield b"%bevent: problem\ndata: %b\n\n" % (skip, bytes(problem(error).body))
+
+
+@app.get("/chats/{chat_id}/events")
+async def follow(chat_id: str, cursor: Annotated[int, Depends(cursor_of)]) -> Response:
+    chat = await spool.status(chat_id)
+    if chat.last == cursor and not chat.active:
+        return Response(status_code=204)  # nothing will come: an EventSource does not reconnect
+    stream = events(chat_id, cursor)
+    await anext(stream)  # up to the first yield: what is wrong is raised before the 200 is sent
+    return StreamingResponse(stream, media_type="text/event-stream", headers=STREAM_HEADERS)

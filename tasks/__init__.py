@@ -1,1 +1,1 @@
-"""What a job does: claim, pump the model into the log, finish. Survives swapping Celery for a loop."""
+"""What a job does: claim a generation, stream the model into its log, end it. It would outlive a swap of Celery."""

@@ -1,4 +1,4 @@
-"""One attempt at a generation: claim it, pump the model's deltas into its log, end it. Knows nothing of Celery."""
+"""One attempt at a generation: claims it, writes the model's deltas to its log, ends it. Knows nothing of Celery."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tasks.deadlines import Deadlines
 
 
 async def generate(spool: AsyncSpool, provider: Provider, chat_id: str, generation_id: str) -> str:
-    """Run one attempt and return how the generation stands: "completed", "stopped", "failed", or why nothing was done.
+    """Run one attempt; return the generation's state ("completed", "stopped", "failed") or why nothing was done.
 
-    Another attempt that seems alive is waited for as long as a dead one's lease can last. Raises `ProviderError`
-    (the log has it already), `NotClaimed` when the other attempt does live: the slot is better used by others, or
-    `StoreError`.
+    If another attempt seems alive, wait for as long as a dead attempt's lease can last. Raises `NotClaimed` if it is
+    still alive then: other generations can make better use of the slot. Raises `ProviderError`, which is in the log by
+    then, or `StoreError`.
     """
     try:
         async with (
@@ -36,12 +36,13 @@ async def generate(spool: AsyncSpool, provider: Provider, chat_id: str, generati
 
 
 async def pump(provider: Provider, out: Producer, deadlines: Deadlines) -> None:
-    """Write all that the model says; begin anew with one that refuses to continue what was said before."""
+    """Write the whole answer. If the model refuses to continue the text of an earlier attempt, restart it."""
     try:
         await _stream(provider, out, deadlines)
     except ContinuationRefused:
         if not out.request.prefix:
             raise
+        # The same attempt, so no other one can claim the generation in between; readers see that the text is void.
         out.restart()
         await _stream(provider, out, deadlines)
 
@@ -49,13 +50,14 @@ async def pump(provider: Provider, out: Producer, deadlines: Deadlines) -> None:
 async def _stream(provider: Provider, out: Producer, deadlines: Deadlines) -> None:
     async with aclosing(provider.stream(out.request)) as deltas:
         async for delta in deltas:
-            deadlines.heard()
+            deadlines.note_delta()
             write(delta, out)
+            # Waits while the buffer is full, so a model that is faster than Redis cannot fill the memory.
             await out.drain()
 
 
 def write(delta: Delta, out: Producer) -> None:
-    """Write one delta."""
+    """Write one delta to the log."""
     match delta:
         case Text():
             out.text(delta.text)

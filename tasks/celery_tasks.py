@@ -1,4 +1,4 @@
-"""The Celery tasks: thin shells around `tasks.attempt`, which runs a generation, and `Spool.sweep`."""
+"""The Celery tasks: thin shells around `tasks.attempt` and `Spool.sweep`."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from tasks.runtime import ProcessRuntime, Runtime
 logger = get_logger(__name__)
 
 PAUSE = 1.0
-"""Seconds before a message is given back because of Redis: without it, message and worker would spin."""
-_NOT_WRITTEN = (StoreUnavailable, StoreFull, LogRolledBack, BufferFull, SpoolClosed)
+"""Seconds before a message is requeued because of Redis: without a pause, worker and queue would pass it to and fro."""
+_REQUEUED = (StoreUnavailable, StoreFull, LogRolledBack, BufferFull, SpoolClosed)
 
 _runtime = ProcessRuntime(lambda: Runtime(Settings.from_env()))
 
 
 def release() -> None:
-    """Release the generations of this process for other workers. The worker asks for it before it ends."""
+    """Release the generations of this process for other workers. The worker calls it before it exits."""
     _runtime.release()
 
 
@@ -44,21 +44,22 @@ def release() -> None:
     acks_late=True,
     reject_on_worker_lost=True,
     ignore_result=True,
-    # The log has it, and Celery need not print a traceback of it.
+    # Readers see it as generation.failed, so Celery need not log it with a traceback.
     throws=(ProviderError,),
     release=staticmethod(release),
 )
 def generate(tenant: str, chat_id: str, generation_id: str) -> dict[str, str]:
-    """Run one attempt at a generation. What it returns is for Flower's eyes only."""
+    """Run one attempt at a generation. The return value is only shown, in Flower and in the worker's log."""
     runtime = _runtime.get()
     spool = runtime.spool.for_tenant(tenant)
     try:
         state = runtime.run(attempt.generate(spool, runtime.provider, chat_id, generation_id))
     except (NotClaimed, Released) as error:
-        # Celery logs it with its causes: what it says is enough.
+        # Without its causes: Celery logs them all, and the message is enough.
         raise Reject(error, requeue=True) from None
-    except _NOT_WRITTEN as error:
-        # Whoever gets the message next finds how the generation stands: to be claimed again, or ended.
+    except _REQUEUED as error:
+        # Whether the generation has ended cannot be told from here. The next worker's claim will tell: it runs the
+        # generation again, or finds it ended.
         runtime.run(asyncio.sleep(PAUSE))
         raise Reject(error, requeue=True) from error
     return {"chat": chat_id, "state": state}
@@ -66,10 +67,10 @@ def generate(tenant: str, chat_id: str, generation_id: str) -> dict[str, str]:
 
 @shared_task(name="chunkspool.sweep", ignore_result=True)
 def sweep() -> list[str]:
-    """Return the ids of the generations that it has ended as lost. Every worker calls it from time to time."""
+    """Look for lost generations; return the ids of those ended as lost. Every worker calls it from time to time."""
     lost: list[str] = []
     with Spool.from_env() as spool:
-        # Those that this worker serves: other queues may be another broker's.
+        # Only the queues that this worker serves: others may be another broker's.
         for queue in tuple(current_app.amqp.queues.consume_from):
             swept = spool.sweep(queue=queue, queue_is_empty=queue_is_empty(current_app, queue))
             lost += swept.lost
@@ -79,27 +80,27 @@ def sweep() -> list[str]:
 
 
 def queue_is_empty(app: Celery, queue: str) -> bool:
-    """Tell whether the broker holds no message that waits for a worker."""
+    """Tell whether no message waits for a worker at the broker."""
     with app.connection_for_read() as connection:
         try:
             declared = connection.default_channel.queue_declare(queue=queue, passive=True)
         except connection.channel_errors:
-            return True  # nobody has ever used it
+            return True  # the queue does not exist: it was never used
         return not declared.message_count
 
 
 @signals.worker_init.connect
 def check_settings(**_: object) -> None:
-    """Refuse to start with settings that no generation could be run with."""
+    """Refuse to start with settings under which no generation could run."""
     try:
         load_provider(Settings.from_env())
     except SettingsError as error:
-        # Celery would log any other error of a signal's receiver, and go on.
+        # Celery logs any other error of a signal's receiver and starts all the same.
         sys.exit(f"chunkspool: {error}")
 
 
 @signals.worker_process_shutdown.connect
 @signals.worker_shutdown.connect
 def close(**_: object) -> None:
-    """Free this process's connections."""
+    """Close this process's connections."""
     _runtime.close()

@@ -1,6 +1,6 @@
-"""The three clocks of an attempt: its whole length, the wait for its first token, and the silence after one.
+"""The three clocks of an attempt: its whole length, the wait for the first token, and each silence after it.
 
-Celery's own time limits do not hold on threads.
+Celery's own time limits do not work on threads; these work on every pool.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from chunkspool.settings import Settings
 
 
 class Deadlines:
-    """Cancels what its `async with` block waits for when a clock has run out, and says which.
+    """Cancels the `async with` block when a clock has run out, and raises an error that names the clock.
 
-    A delta costs one assignment: the timer is not set anew for each, it looks when it goes off.
+    A fast model sends hundreds of deltas a second, so a delta must be cheap: it only notes the time. The timer is not
+    moved; when it fires, it checks whether a clock has really run out, and else sets itself for the next one.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -24,24 +25,25 @@ class Deadlines:
         self._settings = settings
         self._limit = asyncio.timeout(None)
         self._timer: asyncio.TimerHandle | None = None
-        self._out_of_time: ProviderError | None = None
-        self._heard = 0.0
-        self._first = True
+        self._expired: ProviderError | None = None
+        self._last_delta = 0.0
+        self._awaits_first = True
 
-    def heard(self) -> None:
-        """Note that the model has said something."""
-        self._heard = self._loop.time()
-        if self._first:
-            # From here on another clock counts, which may run out before the timer goes off.
-            self._first = False
-            self._look()
+    def note_delta(self) -> None:
+        """Restart the clock of silence: the model has sent something."""
+        self._last_delta = self._loop.time()
+        if self._awaits_first:
+            # From now on the idle time-out counts. It may be shorter than the first token's, so it may be due before
+            # the timer fires.
+            self._awaits_first = False
+            self._check()
 
     async def __aenter__(self) -> Self:
         """Start the clocks."""
         self._loop = asyncio.get_running_loop()
-        self._began = self._heard = self._loop.time()
+        self._started = self._last_delta = self._loop.time()
         await self._limit.__aenter__()
-        self._look()
+        self._check()
         return self
 
     async def __aexit__(
@@ -50,38 +52,40 @@ class Deadlines:
         """Stop the clocks. Raises `ProviderError` when one has run out."""
         if self._timer is not None:
             self._timer.cancel()
+        # asyncio.timeout tells its own cancellation from one from outside, such as a stop. It raises TimeoutError for
+        # its own; any other TimeoutError comes from the block and is not ours to translate.
         try:
             await self._limit.__aexit__(kind, error, traceback)
         except TimeoutError:
-            if self._out_of_time is None:
+            if self._expired is None:
                 raise
-            raise self._out_of_time from None
+            raise self._expired from None
 
-    def _look(self) -> None:
-        """End the block if a clock has run out, else come again when the next one may have."""
-        due, error = self._next()
+    def _check(self) -> None:
+        """End the block if a clock has run out, else check again when the next one may have."""
+        due, error = self._next_to_expire()
         if self._loop.time() >= due:
-            self._out_of_time = error
+            self._expired = error
             self._limit.reschedule(due)
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(due, self._look)
+        self._timer = self._loop.call_at(due, self._check)
 
-    def _next(self) -> tuple[float, ProviderError]:
-        """Return when the first clock runs out, on the loop's clock, and what that means."""
+    def _next_to_expire(self) -> tuple[float, ProviderError]:
+        """Return when the next clock runs out, in the loop's time, and the error that this means."""
         whole, first, idle = (
             self._settings.worker.deadline,
             self._settings.worker.first_token_timeout,
             self._settings.worker.idle_timeout,
         )
-        silence = first if self._first else idle
-        ends, falls_silent = self._began + whole, self._heard + silence
+        silence = first if self._awaits_first else idle
+        ends, falls_silent = self._started + whole, self._last_delta + silence
         if ends <= falls_silent:
             return ends, _error("deadline", f"The answer was not complete after {whole:g} seconds.")
-        if self._first:
-            return falls_silent, _error("first_token_timeout", f"The model said nothing for {first:g} seconds.")
-        return falls_silent, _error("idle_timeout", f"The model fell silent for {idle:g} seconds in mid-answer.")
+        if self._awaits_first:
+            return falls_silent, _error("first_token_timeout", f"The model sent nothing for {first:g} seconds.")
+        return falls_silent, _error("idle_timeout", f"The model was silent for {idle:g} seconds in mid-answer.")
 
 
 def _error(code: str, message: str) -> ProviderError:

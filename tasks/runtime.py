@@ -1,4 +1,4 @@
-"""What a process that runs generations has one of: an asyncio loop in a thread, a spool and a provider."""
+"""The runtime of a process that runs generations: one asyncio loop in a thread, one spool, one provider."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from tasks.providers import load_provider
 T = TypeVar("T")
 
 RELEASE_SECONDS = 5.0
-"""Seconds that a process which was told to exit takes to release its generations: it is not to be killed for it."""
+"""How long a process that was told to exit may take to release its generations: short, or it gets killed meanwhile."""
 SIGNAL_SECONDS = 0.5
-"""How long a waiting thread sleeps at most.
+"""How long the waiting thread sleeps at a time.
 
-The main thread waits here in a solo worker and in a child of the prefork pool, and only it carries out Python's
-signal handlers. A signal that arrives just before it falls asleep on a lock does not wake it (measured with CPython
-3.11 on two busy cores: 6 of 150 solo workers did not hear a second SIGTERM that came right after the first).
+In a solo worker and in a child of the prefork pool it is the main thread that waits here, and only the main thread runs
+Python's signal handlers. A signal that arrives just before it goes to sleep on a lock does not wake it, and its handler
+would wait as long as the model does. Measured with CPython 3.11 on two busy cores: 6 of 150 solo workers missed a
+second SIGTERM that came right after the first.
 """
 
 
 class Runtime:
-    """The loop runs until `close`."""
+    """Runs coroutines for the pool's threads, all on one loop: a process has one set of connections and one flusher."""
 
     def __init__(self, settings: Settings) -> None:
-        """Start the loop. Raises `SettingsError` for a provider that cannot be had."""
+        """Start the loop. Raises `SettingsError` for a provider that cannot be loaded."""
         self.provider: Provider = load_provider(settings)
         self.spool = AsyncSpool.from_settings(settings)
         self._loop = asyncio.new_event_loop()
@@ -38,9 +39,10 @@ class Runtime:
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run `coroutine` on the loop and wait for it. Whatever interrupts the waiting thread cancels it.
+        """Run `coroutine` on the loop and wait for its result. An exception in the waiting thread cancels it.
 
-        `SystemExit`, which SIGTERM is to a child of the prefork pool, releases what is run here instead.
+        `SystemExit` does not: a child of the prefork pool raises it at SIGTERM. Then the process releases its
+        generations, so that other workers can claim them at once, without waiting for a lease to end.
         """
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
@@ -56,11 +58,11 @@ class Runtime:
             raise
 
     def release(self) -> None:
-        """Release what is run here, and what would still begin, for other processes."""
+        """Release for other processes what runs here, and refuse what would start later."""
         self.spool.release()
 
     def close(self) -> None:
-        """Free all connections and end the loop."""
+        """Close all connections and end the loop."""
         self.run(self.provider.aclose())
         self.run(self.spool.aclose())
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -69,22 +71,24 @@ class Runtime:
 
 
 class ProcessRuntime:
-    """The runtime of whichever process asks, made when it is first asked for."""
+    """Each process's own runtime, created at the first use: a loop and its connections do not survive a fork."""
 
     def __init__(self, make: Callable[[], Runtime]) -> None:
-        """`make` is called once in every process that asks."""
+        """`make` is called once in every process that uses the runtime."""
         self._runtime = PerProcess(make)
         self._releasing = False
 
     def get(self) -> Runtime:
         """Return this process's runtime."""
         runtime = self._runtime.get()
-        if self._releasing:  # looked at only now: whoever sets it later finds this runtime
+        # Checked after the runtime exists. If `release` runs in between, it finds the runtime itself; if it ran before,
+        # when there was none, this line sees it. In the other order a generation could start unreleased.
+        if self._releasing:
             runtime.release()
         return runtime
 
     def release(self) -> None:
-        """Release what this process runs, and what it would still begin."""
+        """Release what this process runs, and refuse what it would start later."""
         self._releasing = True
         runtime = self._runtime.peek()
         if runtime is not None:

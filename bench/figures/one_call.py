@@ -1,11 +1,11 @@
-"""Figure 1: what an append of one event costs beside the least that a durable log needs, XADD and EXPIRE."""
+"""Figure 1: the cost of appending one event, compared with the minimum for a durable log, XADD and EXPIRE."""
 
 from __future__ import annotations
 
 import time
 
-from bench.harness.environment import TTL_MS, Ground
-from bench.harness.report import Line, at_most, medians
+from bench.harness.environment import TTL_MS, Environment
+from bench.harness.report import Figure, at_most, measure_medians
 
 RUNS, CALLS = 9, 2_000
 LIMIT = 1.15
@@ -20,63 +20,63 @@ call('PUBLISH', KEYS[5], ARGV[6])
 call('HSET', KEYS[6], 'index', seq, 'seq', seq, 'lease', seq)
 return {'ok', seq, seq, 0, 'running'}
 """
-"""The Redis commands of append.lua with nothing between them: what any script that does all of it must cost."""
+"""The Redis commands of append.lua without any logic: the minimum for a script that does all of it."""
 
 
-def measured(ground: Ground) -> list[Line]:
-    """Measure both in turn, and how much of it is the server's own time."""
-    sha, commands_sha = (ground.client.script_load(text) for text in (BARE, COMMANDS_ALONE))
-    ours_in_server: list[float] = []
+def measure(environment: Environment) -> list[Figure]:
+    """Measure both in turn, and how much of each is the server's own time."""
+    sha, commands_sha = (environment.client.script_load(text) for text in (BARE, COMMANDS_ALONE))
+    append_in_server: list[float] = []
     bare_in_server: list[float] = []
 
-    def ours() -> float:
-        chat = ground.claimed()
+    def time_append() -> float:
+        chat = environment.new_claimed_chat()
         event = chat.event
-        ground.client.config_resetstat()
+        environment.client.config_resetstat()
         began = time.perf_counter()
         for _ in range(CALLS):
-            ground.store.send(chat.batch((event,)))
-        took = _micros(began)
-        ours_in_server.append(_script_time(ground))
+            environment.store.send(chat.next_append((event,)))
+        took = _micros_per_call(began)
+        append_in_server.append(_script_time(environment))
         return took
 
-    def bare() -> float:
-        chat = ground.queued()
+    def time_bare() -> float:
+        chat = environment.new_queued_chat()
         event, key = chat.event, f"bare:{chat.keys.log}"
-        ground.client.config_resetstat()
+        environment.client.config_resetstat()
         began = time.perf_counter()
         for _ in range(CALLS):
-            ground.client.evalsha(sha, 1, key, event, TTL_MS // 1000)
-        took = _micros(began)
-        bare_in_server.append(_script_time(ground))
+            environment.client.evalsha(sha, 1, key, event, TTL_MS // 1000)
+        took = _micros_per_call(began)
+        bare_in_server.append(_script_time(environment))
         return took
 
-    def commands_alone() -> float:
-        chat = ground.queued()
-        call = chat.batch((chat.event,))
+    def time_commands_alone() -> float:
+        chat = environment.new_queued_chat()
+        call = chat.next_append((chat.event,))
         began = time.perf_counter()
         for _ in range(CALLS):
-            ground.client.evalsha(commands_sha, len(call.keys), *call.keys, *call.args)
-        return _micros(began)
+            environment.client.evalsha(commands_sha, len(call.keys), *call.keys, *call.args)
+        return _micros_per_call(began)
 
-    ours_took, bare_took, commands_took = medians(RUNS, ours, bare, commands_alone)
-    inside = f"{sorted(ours_in_server)[RUNS // 2]:.1f} and {sorted(bare_in_server)[RUNS // 2]:.1f} µs"
+    append_took, bare_took, commands_took = measure_medians(RUNS, time_append, time_bare, time_commands_alone)
+    inside = f"{sorted(append_in_server)[RUNS // 2]:.1f} and {sorted(bare_in_server)[RUNS // 2]:.1f} µs"
     return [
         at_most(
             "1 event a call: append / bare Lua XADD + EXPIRE",
-            ours_took / bare_took,
+            append_took / bare_took,
             LIMIT,
             " x",
-            f"{ours_took:.0f} / {bare_took:.0f} µs a call",
+            f"{append_took:.0f} / {bare_took:.0f} µs a call",
         ),
-        Line("  the same Redis commands with no logic between them", f"{commands_took / bare_took:.2f} x"),
-        Line("  of that, inside the server's script engine", inside),
+        Figure("  the same Redis commands with no logic between them", f"{commands_took / bare_took:.2f} x"),
+        Figure("  of that, inside the server's script engine", inside),
     ]
 
 
-def _micros(began: float) -> float:
+def _micros_per_call(began: float) -> float:
     return (time.perf_counter() - began) / CALLS * 1e6
 
 
-def _script_time(ground: Ground) -> float:
-    return float(ground.client.info("commandstats")["cmdstat_evalsha"]["usec_per_call"])
+def _script_time(environment: Environment) -> float:
+    return float(environment.client.info("commandstats")["cmdstat_evalsha"]["usec_per_call"])

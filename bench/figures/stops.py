@@ -1,4 +1,4 @@
-"""Figure 5: how long a reader waits for generation.stopped after the stop of a generation whose model is silent."""
+"""Figure 5: how long a reader waits for generation.stopped after a stop while the model is silent."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import threading
 import time
 from pathlib import Path
 
-from bench.harness.environment import Ground, ReadyChat
-from bench.harness.report import Line, at_most
+from bench.harness.environment import Environment, ReadyChat
+from bench.harness.report import Figure, at_most
 from chunkspool import Spool
 from chunkspool.events import GenerationStarted, GenerationStopped
 from chunkspool.settings import Settings
@@ -22,30 +22,30 @@ PATIENCE = 30.0
 ROOT = Path(__file__).parents[2]
 
 
-def measured(ground: Ground) -> list[Line]:
-    """Stop generations of another process one by one, each under the eyes of a reader with a connection of its own."""
-    chats = [ground.queued() for _ in range(STOPS)]
+def measure(environment: Environment) -> list[Figure]:
+    """Stop another process's generations one by one, each watched by a reader with its own connection."""
+    chats = [environment.new_queued_chat() for _ in range(STOPS)]
     names = [f"{chat.keys.chat_id}/{chat.generation_id}" for chat in chats]
-    command = [sys.executable, "-m", "bench.processes.silent_worker", ground.url, *names]
-    worker = Process.start("silent-worker", command, ground.folder / "logs", cwd=ROOT)
+    command = [sys.executable, "-m", "bench.processes.silent_worker", environment.url, *names]
+    worker = Process.start("silent-worker", command, environment.folder / "logs", cwd=ROOT)
     try:
-        with Spool.from_settings(Settings.checked({"redis_url": ground.url})) as spool:
-            waits = sorted(_stopped(ground, spool, chat) for chat in chats)
+        with Spool.from_settings(Settings.checked({"redis_url": environment.url})) as spool:
+            waits = sorted(_time_stop(environment, spool, chat) for chat in chats)
     finally:
         worker.terminate()
-    half, most = waits[STOPS // 2], waits[STOPS * 99 // 100 - 1]
-    detail = f"p50 {half:.1f} ms, longest {waits[-1]:.1f} ms"
-    return [at_most(f"stop of a silent model, until a reader sees it, p99 of {STOPS}", most, LIMIT, " ms", detail)]
+    median, p99 = waits[STOPS // 2], waits[STOPS * 99 // 100 - 1]
+    detail = f"p50 {median:.1f} ms, longest {waits[-1]:.1f} ms"
+    return [at_most(f"stop of a silent model, until a reader sees it, p99 of {STOPS}", p99, LIMIT, " ms", detail)]
 
 
-def _stopped(ground: Ground, spool: Spool, chat: ReadyChat) -> float:
-    """Return the milliseconds between asking for the stop and the reader's having its event."""
+def _time_stop(environment: Environment, spool: Spool, chat: ReadyChat) -> float:
+    """Return the milliseconds from requesting the stop until the reader has its event."""
     seen: queue.Queue[tuple[type, float]] = queue.Queue()
-    reader = threading.Thread(target=_read, args=(ground.url, chat, seen), daemon=True)
+    reader = threading.Thread(target=_read, args=(environment.url, chat, seen), daemon=True)
     reader.start()
     while seen.get(timeout=PATIENCE)[0] is not GenerationStarted:
         pass
-    # The reader now follows live: what it has not yet seen can only come through its subscription.
+    # The reader now follows live: further events can only arrive through its subscription.
     time.sleep(0.02)
     began = time.perf_counter()
     spool.stop(chat.keys.chat_id, chat.generation_id)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 import time
 
-from bench.harness.environment import TEXT, Ground
-from bench.harness.report import Line, at_most
+from bench.harness.environment import TEXT, Environment
+from bench.harness.report import Figure, at_most
 from chunkspool import Spool
 from chunkspool.settings import Settings
 
@@ -14,15 +14,15 @@ RUNS, CALLS = 7, 50_000
 LIMIT = 10.0
 
 
-def measured(ground: Ground) -> list[Line]:
-    """Time the calls in a `with` block, its flusher thread running."""
-    with Spool.from_settings(Settings.checked({"redis_url": ground.url})) as spool:
-        took = statistics.median(_run(ground, spool) for _ in range(RUNS))
+def measure(environment: Environment) -> list[Figure]:
+    """Time the calls in a `with` block while its flusher thread runs."""
+    with Spool.from_settings(Settings.checked({"redis_url": environment.url})) as spool:
+        took = statistics.median(_time_calls(environment, spool) for _ in range(RUNS))
     return [at_most("out.text(20 characters)", took, LIMIT, " µs", f"median of {RUNS} runs of {CALLS:,} calls")]
 
 
-def _run(ground: Ground, spool: Spool) -> float:
-    chat = ground.queued()
+def _time_calls(environment: Environment, spool: Spool) -> float:
+    chat = environment.new_queued_chat()
     with spool.produce(chat.keys.chat_id, chat.generation_id) as out:
         began = time.perf_counter()
         for _ in range(CALLS):

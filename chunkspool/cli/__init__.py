@@ -1,4 +1,4 @@
-"""The door of the command line `chunkspool`: it says what is missing without the extra, else runs the commands."""
+"""The entry point of the command line `chunkspool`: it runs the commands, or says which extra is missing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ _NEEDED = frozenset({"typer", "rich"})
 def main() -> None:
     """Run the command line that the process was started with; end the process with its exit code."""
     try:
-        from chunkspool.cli.commands import app  # noqa: PLC0415 - here, so that the message below can be given
+        # Imported here: the wheel installs the script without its extra, too, and then it must explain itself.
+        from chunkspool.cli.commands import app  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _NEEDED:
             raise

@@ -1,4 +1,4 @@
-"""`python -m chunkspool.cli`: the command line without its script."""
+"""`python -m chunkspool.cli`: the command line where its script is not on PATH."""
 
 from chunkspool.cli import main
 

@@ -1,31 +1,30 @@
-"""The commands of the command line, one function each. What needs a further extra imports it inside its function."""
+"""The commands of the command line, one function each. A command that needs a further extra imports it inside."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from pydantic import TypeAdapter
 
-from chunkspool.cli.exit_codes import ExitCode, code_of_error
-from chunkspool.cli.follow import Follower
+from chunkspool.cli.execute import explain_missing_web, run_and_exit, run_with_spool
+from chunkspool.cli.exit_codes import ExitCode
+from chunkspool.cli.follow import ChatFollower
 from chunkspool.cli.follow import ask as ask_and_follow
 from chunkspool.cli.formatting import plain, status_lines
-from chunkspool.cli.screen import JsonLines, Readable
-from chunkspool.cli.terminal import OutputClosed, answer_to, cancelled_by_ctrl_c, complain, discard_output, put
-from chunkspool.errors import ChunkspoolError, InvalidCursor, InvalidInput, SettingsError
+from chunkspool.cli.screen import JsonScreen, Screen, TextScreen
+from chunkspool.cli.terminal import read_answer, report, write_output
+from chunkspool.errors import InvalidCursor, InvalidInput
 from chunkspool.results import ChatStatus
 from chunkspool.settings import Settings
 from chunkspool.spool import AsyncSpool
 from chunkspool.states import OnActive
 
-HELP = """Ask, follow, stop and erase the chats that live in CHUNKSPOOL_REDIS_URL.
+HELP = """Ask, follow, stop and erase chats in the Redis at CHUNKSPOOL_REDIS_URL.
 
-Answers go to standard output, everything else to standard error. Every CHUNKSPOOL_… setting holds here too."""
+Answers go to standard output, everything else to standard error. All CHUNKSPOOL_… settings apply here, too."""
 
 app = typer.Typer(
     help=HELP,
@@ -39,38 +38,38 @@ app = typer.Typer(
 _STATUS = TypeAdapter(ChatStatus)
 
 Chat = Annotated[str, typer.Argument(metavar="CHAT", show_default=False, help="The chat's id.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
 
 
 @app.command()
 def ask(
     chat: Chat,
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to ask; - reads it from standard input.")],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The prompt; - reads it from standard input.")],
     *,
-    model: Annotated[str | None, typer.Option(help="The model, by the name that the provider knows.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model, by the provider's name for it.")] = None,
     param: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Passed on to the provider; the value is JSON, else a text."),
+        typer.Option(metavar="NAME=VALUE", help="Passed to the provider; the value is JSON, otherwise text."),
     ] = None,
     request_id: Annotated[
-        str | None, typer.Option(help="The same id again asks nothing anew: it shows the same generation.")
+        str | None, typer.Option(help="Asking twice with the same id enqueues once: the same generation is shown.")
     ] = None,
     on_active: Annotated[OnActive, typer.Option(help="What to do while another generation is active.")] = "reject",
     as_json: Json = False,
 ) -> None:
-    """Hand a prompt to a worker and show the answer. Ctrl-C asks whether to stop it."""
+    """Send a prompt to a worker and show the answer. Ctrl-C asks whether to stop it."""
 
     async def work(spool: AsyncSpool) -> ExitCode:
         request = {
-            "prompt": _prompt(prompt),
+            "prompt": _read_prompt(prompt),
             "model": model,
-            "params": _params(param or ()),
+            "params": _parse_params(param or ()),
             "request_id": request_id,
             "on_active": on_active,
         }
-        return await ask_and_follow(spool, chat, request, JsonLines() if as_json else Readable())
+        return await ask_and_follow(spool, chat, request, _screen(as_json=as_json))
 
-    _run(work)
+    run_with_spool(work)
 
 
 @app.command()
@@ -78,72 +77,75 @@ def tail(
     chat: Chat,
     *,
     after: Annotated[str, typer.Option(metavar="N", help="The seq of the last event you have.")] = "0",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until nothing is active in the chat.")] = False,
-    forever: Annotated[bool, typer.Option("--forever", help="Follow, and never end by itself.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow until nothing is active in the chat.")] = False,
+    forever: Annotated[bool, typer.Option("--forever", help="Follow until Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what is in a chat, from its first event or from a cursor."""
+    """Show the events of a chat, all of them or those after a cursor."""
 
     async def work(spool: AsyncSpool) -> ExitCode:
-        follower = Follower(spool, chat, JsonLines() if as_json else Readable(), _cursor(after))
+        follower = ChatFollower(spool, chat, _screen(as_json=as_json), _parse_cursor(after))
         if follow or forever:
             return await follower.follow("forever" if forever else "idle")
         return await follower.show_kept()
 
-    _run(work)
+    run_with_spool(work)
 
 
 @app.command()
 def stop(
     chat: Chat,
-    generation: Annotated[str | None, typer.Argument(metavar="[GENERATION]", help="Else all that are active.")] = None,
+    generation: Annotated[
+        str | None, typer.Argument(metavar="[GENERATION]", help="Its id; all active ones unless given.")
+    ] = None,
     *,
-    reason: Annotated[str | None, typer.Option(help="Why; every reader is told.")] = None,
+    reason: Annotated[str | None, typer.Option(help="The reason; every reader sees it.")] = None,
 ) -> None:
-    """Stop a generation, or all that are active in the chat; once more is no error."""
+    """Stop a generation, or all active ones of the chat. Stopping again is no error."""
 
     async def work(spool: AsyncSpool) -> ExitCode:
         stops = await spool.stop(chat, generation, reason=reason)
-        for one in stops:
-            _say(f"{one.generation_id}  {one.outcome}")
+        _print_lines(*(f"{stop.generation_id}  {stop.outcome}" for stop in stops))
         if not stops:
-            complain(f"nothing is active in chat {chat}")
+            report(f"nothing is active in chat {chat}")
         return ExitCode.DONE
 
-    _run(work)
+    run_with_spool(work)
 
 
 @app.command()
 def status(chat: Chat, *, as_json: Json = False) -> None:
-    """Show how a chat and its generations stand."""
+    """Show the state of a chat and of its generations."""
 
     async def work(spool: AsyncSpool) -> ExitCode:
         found = await spool.status(chat)
         if as_json:
-            put(_STATUS.dump_json(found, by_alias=True) + b"\n")
+            write_output(_STATUS.dump_json(found, by_alias=True) + b"\n")
         else:
-            _say(*status_lines(found))
+            _print_lines(*status_lines(found))
         return ExitCode.DONE
 
-    _run(work)
+    run_with_spool(work)
 
 
 @app.command()
 def erase(
-    chat: Chat, *, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; there is no way back.")] = False
+    chat: Chat,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first. An erase cannot be undone.")] = False,
 ) -> None:
-    """Remove a chat for good; a generation that is active in it is stopped."""
+    """Erase a chat for good. Its active generations are stopped."""
 
     async def work(spool: AsyncSpool) -> ExitCode:
         found = await spool.status(chat)
-        if not (yes or _agreed(f"Erase chat {chat} up to seq {found.last}, {len(found.active)} active? [y/N] ")):
-            complain("nothing was erased")
+        if not (yes or _confirm_erase(f"Erase chat {chat} up to seq {found.last}, {len(found.active)} active? [y/N] ")):
+            report("nothing was erased")
             return ExitCode.DONE
         await spool.erase(chat)
-        complain(f"chat {chat} was erased")
+        report(f"chat {chat} was erased")
         return ExitCode.DONE
 
-    _run(work)
+    run_with_spool(work)
 
 
 @app.command()
@@ -151,17 +153,17 @@ def serve(
     *,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8000,
-    open_access: Annotated[bool, typer.Option("--open", help="Let everybody read, ask, stop and erase.")] = False,
+    open_access: Annotated[bool, typer.Option("--open", help="Let anyone read, ask, stop and erase.")] = False,
 ) -> None:
-    """Run the web routes and the chat page. It needs the extra "web", and a token secret unless --open is given."""
+    """Serve the web routes and the chat page. Needs the extra "web", and a token secret unless --open is given."""
 
     def work() -> ExitCode:
-        from chunkspool.web.serve import serve as run  # noqa: PLC0415 - only here is the extra needed
+        from chunkspool.web.serve import serve as run  # noqa: PLC0415 - the other commands need no extra
 
         run(Settings.from_env(), host, port, open_access=open_access)
         return ExitCode.DONE
 
-    _end(_with_web(work))
+    run_and_exit(explain_missing_web(work))
 
 
 @app.command()
@@ -169,7 +171,7 @@ def token(
     chat: Annotated[str, typer.Argument(metavar="CHAT", show_default=False, help='The chat\'s id, or "*" for any.')],
     *,
     action: Annotated[list[str] | None, typer.Option(help="ask, read, stop or erase; may be repeated.")] = None,
-    seconds: Annotated[float, typer.Option(help="How long the token is good for.")] = 3600.0,
+    seconds: Annotated[float, typer.Option(help="How many seconds the token is valid.")] = 3600.0,
 ) -> None:
     """Print a token for the web routes, signed with the token secret."""
 
@@ -177,66 +179,31 @@ def token(
         from chunkspool.web.tokens import SignedTokens  # noqa: PLC0415 - as above
 
         settings = Settings.from_env()
-        actions: Any = action or ("ask", "read", "stop")  # checked by what issues it
-        _say(SignedTokens.from_settings(settings).issue(chat, actions, seconds=seconds, tenant=settings.log.tenant))
+        actions: Any = action or ("ask", "read", "stop")  # `issue` checks them
+        _print_lines(
+            SignedTokens.from_settings(settings).issue(chat, actions, seconds=seconds, tenant=settings.log.tenant)
+        )
         return ExitCode.DONE
 
-    _end(_with_web(work))
+    run_and_exit(explain_missing_web(work))
 
 
-def _with_web(work: Callable[[], ExitCode]) -> Callable[[], ExitCode]:
-    def checked() -> ExitCode:
-        try:
-            return work()
-        except ModuleNotFoundError as missing:
-            raise SettingsError(f"this needs {missing.name}: pip install 'chunkspool[cli,web]'") from missing
-
-    return checked
+def _screen(*, as_json: bool) -> Screen:
+    return JsonScreen() if as_json else TextScreen()
 
 
-def _run(work: Callable[[AsyncSpool], Awaitable[ExitCode]]) -> NoReturn:
-    """Do `work` with the environment's spool, and end the command."""
-
-    async def connected() -> ExitCode:
-        with cancelled_by_ctrl_c():
-            async with AsyncSpool.from_env() as spool:
-                return await work(spool)
-
-    _end(lambda: asyncio.run(connected()))
+def _print_lines(*lines: str) -> None:
+    write_output("".join(f"{plain(line)}\n" for line in lines).encode(sys.stdout.encoding, "replace"))
 
 
-def _end(work: Callable[[], ExitCode]) -> NoReturn:
-    """Do `work`; end the command with its code, and with one line if it went wrong."""
-    try:
-        code = work()
-    except ChunkspoolError as error:
-        complain(str(error))
-        code = code_of_error(error)
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        discard_output()
-        code = ExitCode.INTERRUPTED
-    except OutputClosed:
-        discard_output()
-        code = ExitCode.OUTPUT_CLOSED
-    except OSError as error:
-        discard_output()
-        complain(f"the output cannot be written: {error.strerror or error}")
-        code = ExitCode.UNAVAILABLE
-    raise typer.Exit(code)
-
-
-def _say(*lines: str) -> None:
-    put("".join(f"{plain(line)}\n" for line in lines).encode(sys.stdout.encoding, "replace"))
-
-
-def _agreed(question: str) -> bool:
-    answer = answer_to(question)
+def _confirm_erase(question: str) -> bool:
+    answer = read_answer(question)
     if answer is None:
-        raise InvalidInput("nothing was erased, for nobody answered: pass --yes where nobody can")
+        raise InvalidInput("nothing was erased, because nobody answered: pass --yes to erase without a question")
     return answer.lower() in {"y", "yes"}
 
 
-def _prompt(given: str) -> str:
+def _read_prompt(given: str) -> str:
     if given != "-":
         return given
     try:
@@ -245,19 +212,19 @@ def _prompt(given: str) -> str:
         raise InvalidInput(f"the prompt on standard input is not UTF-8: {error}") from None
 
 
-def _cursor(given: str) -> int:
+def _parse_cursor(given: str) -> int:
     try:
         return int(given)
     except ValueError:
         raise InvalidCursor(given) from None
 
 
-def _params(given: list[str] | tuple[()]) -> dict[str, Any]:
+def _parse_params(given: list[str] | tuple[()]) -> dict[str, Any]:
     params: dict[str, Any] = {}
-    for one in given:
-        name, equals, value = one.partition("=")
+    for argument in given:
+        name, equals, value = argument.partition("=")
         if not (name and equals):
-            raise InvalidInput(f"--param {one!r}: write NAME=VALUE")
+            raise InvalidInput(f"--param {argument!r}: write NAME=VALUE")
         try:
             params[name] = json.loads(value)
         except ValueError:

@@ -1,4 +1,4 @@
-"""With which code a command ends, and which error or ending leads to it."""
+"""The exit codes of the commands, and the error or ending that leads to each."""
 
 from __future__ import annotations
 
@@ -18,21 +18,24 @@ from chunkspool.events import Ending, GenerationCompleted, GenerationFailed, Gen
 
 
 class ExitCode(IntEnum):
-    """A code and its meaning."""
+    """A code and its meaning, which `--help` and docs/cli.md show."""
 
     meaning: str
 
-    DONE = 0, "completed; the command has done what it was told"
-    UNAVAILABLE = 1, "Redis or the broker is away, full or refuses us; or the log, or the output, is broken"
-    USAGE = 2, "wrong usage, setting or cursor; no such chat or generation; the chat is busy"
+    DONE = 0, "completed, or the command did its work"
+    UNAVAILABLE = (
+        1,
+        "Redis or the broker is unreachable, full or rejects us; the log is corrupt; or the output failed",
+    )
+    USAGE = 2, "invalid usage, setting or cursor; no such chat or generation; or the chat is busy"
     STOPPED = 3, "the generation was stopped"
     FAILED = 4, "the generation failed"
-    EXPIRED = 5, "the cursor has expired: what comes after it is no longer kept"
-    INTERRUPTED = 130, "left by Ctrl-C; the generation goes on"
-    OUTPUT_CLOSED = 141, "whoever read the output has gone, as head does"
+    EXPIRED = 5, "the cursor has expired: the events after it are no longer kept"
+    INTERRUPTED = 130, "left with Ctrl-C; the generation keeps running"
+    OUTPUT_CLOSED = 141, "the program that read the output has exited, as head does"
 
     def __new__(cls, code: int, meaning: str) -> Self:
-        """Make a member of its code and its meaning."""
+        """Make a member that is its code, and keep the meaning beside it."""
         member = int.__new__(cls, code)
         member._value_ = code
         member.meaning = meaning
@@ -40,7 +43,7 @@ class ExitCode(IntEnum):
 
 
 def code_of_error(error: ChunkspoolError) -> ExitCode:
-    """Return the code of a command that ends with `error`."""
+    """Return the exit code of a command that ends with `error`."""
     match error:
         case CursorExpired():
             return ExitCode.EXPIRED
@@ -51,7 +54,7 @@ def code_of_error(error: ChunkspoolError) -> ExitCode:
 
 
 def code_of_ending(ending: Ending) -> ExitCode:
-    """Return the code of a command that follows a generation which ends so."""
+    """Return the exit code of a command that followed a generation to this ending."""
     match ending:
         case GenerationCompleted():
             return ExitCode.DONE

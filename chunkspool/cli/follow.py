@@ -1,4 +1,4 @@
-"""Showing a chat's entries on a screen: what is there, what comes, and what Ctrl-C means meanwhile."""
+"""Shows a chat's entries on a screen: those it has, those to come, and what Ctrl-C does meanwhile."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 from chunkspool.cli.exit_codes import ExitCode, code_of_ending
 from chunkspool.cli.screen import Screen
-from chunkspool.cli.terminal import answer_to, somebody_is_there, while_somebody_reads
+from chunkspool.cli.terminal import cancel_on_closed_output, is_interactive, read_answer
 from chunkspool.errors import CorruptLog
 from chunkspool.events import Entry, GenerationCompleted, GenerationFailed, GenerationStopped
 from chunkspool.results import Generation
 from chunkspool.spool import AsyncSpool
 
-QUESTION = "Stop the generation, or only leave it? Type s to stop, Enter to leave: "
+QUESTION = "Stop the generation, or leave it running? Type s to stop, Enter to leave: "
 
 
 @dataclass(slots=True)
-class Follower:
-    """Shows the entries after `seq`, each once, and remembers where it stands. `only`: those of one generation."""
+class ChatFollower:
+    """Shows the entries after `seq`, each once, and remembers its place. `only` limits it to one generation."""
 
     spool: AsyncSpool
     chat_id: str
@@ -32,38 +32,42 @@ class Follower:
 
     @property
     def code(self) -> ExitCode:
-        """The exit code: how the last generation ended that did, unless something of it was not shown."""
+        """The exit code: that of the last ending shown, unless an entry could not be shown."""
         return ExitCode.UNAVAILABLE if self.unreadable else self.ended
 
     async def show_kept(self) -> ExitCode:
-        """Show what is there. Raises what `AsyncSpool.read` does, and `OutputClosed`."""
+        """Show the entries that the chat has now. Raises what `AsyncSpool.read` does, and `OutputClosed`."""
+        # Entries that arrive meanwhile are not shown: a generation that writes faster than we read must not hold us.
         last = (await self.spool.status(self.chat_id)).last
         while True:
             try:
                 entries = await self.spool.read(self.chat_id, self.seq)
             except CorruptLog as error:
-                self._pass_over(error)
+                self._skip_unreadable(error)
                 continue
             for entry in entries:
                 self._show(entry)
             if not entries or self.seq >= last:
-                self.screen.rest()
-                # How its generations ended is for those who follow them.
+                self.screen.end_line()
+                # Only those who follow a generation want its ending as the exit code.
                 return ExitCode.UNAVAILABLE if self.unreadable else ExitCode.DONE
 
     async def follow(self, until: str) -> ExitCode:
-        """Show what is there and what comes. Raises what `AsyncSpool.subscribe` does, and `OutputClosed`."""
+        """Show the entries that the chat has and those to come.
+
+        Raises what `AsyncSpool.subscribe` does, and `OutputClosed`.
+        """
         try:
-            async with while_somebody_reads(), self.spool.subscribe(self.chat_id, self.seq, until=until) as entries:
+            async with cancel_on_closed_output(), self.spool.subscribe(self.chat_id, self.seq, until=until) as entries:
                 while True:
                     try:
                         self._show(await anext(entries))
                     except CorruptLog as error:
-                        self._pass_over(error)
+                        self._skip_unreadable(error)
                     except StopAsyncIteration:
                         return self.code
         finally:
-            self.screen.rest()
+            self.screen.end_line()
 
     def _show(self, entry: Entry) -> None:
         self.seq = entry.seq
@@ -72,9 +76,9 @@ class Follower:
                 self.ended = code_of_ending(entry.event)
             self.screen.show(entry)
 
-    def _pass_over(self, error: CorruptLog) -> None:
+    def _skip_unreadable(self, error: CorruptLog) -> None:
         if error.seq is None:
-            raise error
+            raise error  # it is not one entry that is broken, but a key: there is nothing to skip
         self.seq = error.seq
         self.unreadable = True
         self.screen.note(str(error))
@@ -83,35 +87,38 @@ class Follower:
 async def ask(spool: AsyncSpool, chat_id: str, request: Mapping[str, Any], screen: Screen) -> ExitCode:
     """Enqueue a generation and follow it to its ending; `request` is what `AsyncSpool.enqueue` takes.
 
-    Ctrl-C cancels this task: then ask, once, whether to stop the generation. The answer "leave" cancels it for good.
+    Ctrl-C cancels this task, which then asks once whether to stop the generation. If the answer is no, it stays
+    cancelled.
     """
-    follower = Follower(spool, chat_id, screen)
-    asked = asyncio.ensure_future(spool.enqueue(chat_id, **request))
+    follower = ChatFollower(spool, chat_id, screen)
+    enqueueing = asyncio.ensure_future(spool.enqueue(chat_id, **request))
     try:
-        return await _follow_one(follower, await asyncio.shield(asked))
+        return await _follow_generation(follower, await asyncio.shield(enqueueing))
     except asyncio.CancelledError:
-        # What is on its way to a worker arrives there; otherwise nobody would know what to stop.
-        generation = await asked
-        if not _is_to_stop(follower, generation):
+        # The enqueue is shielded and finishes: a worker may have the generation already, and without its id nobody
+        # here could stop it.
+        generation = await enqueueing
+        if not _ask_whether_to_stop(follower, generation):
             raise
         await spool.stop(chat_id, generation.generation_id)
-        return await _follow_one(follower, generation)
+        return await _follow_generation(follower, generation)
 
 
-async def _follow_one(follower: Follower, generation: Generation) -> ExitCode:
+async def _follow_generation(follower: ChatFollower, generation: Generation) -> ExitCode:
     follower.only = generation.generation_id
     follower.seq = max(follower.seq, generation.after)
     return await follower.follow(generation.generation_id)
 
 
-def _is_to_stop(follower: Follower, generation: Generation) -> bool:
+def _ask_whether_to_stop(follower: ChatFollower, generation: Generation) -> bool:
     stop = False
     try:
-        stop = somebody_is_there() and (answer_to(QUESTION) or "").lower().startswith("s")
+        stop = is_interactive() and (read_answer(QUESTION) or "").lower().startswith("s")
     finally:
+        # Also when another Ctrl-C interrupts the question.
         if not stop:
             after = max(follower.seq, generation.after)
             follower.screen.note(
-                f"left; the generation goes on: chunkspool tail {follower.chat_id} --after {after} --follow"
+                f"left; the generation keeps running: chunkspool tail {follower.chat_id} --after {after} --follow"
             )
     return stop

@@ -1,4 +1,4 @@
-"""How the command line puts things: entries as JSON lines, events and states in words. Pure."""
+"""Formats what the command line prints: entries as JSON lines, events and states in words. Pure."""
 
 from __future__ import annotations
 
@@ -32,70 +32,72 @@ Remark = (
     | Ending
     | UnknownEvent
 )
-"""Every event that is not a piece of text."""
+"""Every event that is not a piece of text or reasoning."""
 
-_AS_THEY_ARE = frozenset(map(ord, "\t\n"))
-_PICTURES = {code: 0x2400 + code for code in range(0x20) if code not in _AS_THEY_ARE}
-# The second row of controls (0x80 to 0x9F) begins commands to a terminal as ESC does. A lone CR writes over a line.
+_HARMLESS = frozenset(map(ord, "\t\n"))
+_PICTURES = {code: 0x2400 + code for code in range(0x20) if code not in _HARMLESS}
+# A model's text must not command the terminal. Like ESC, the C1 controls (0x80 to 0x9F) begin such commands, and a
+# lone CR lets a text overwrite the line before it.
 _SAFE = {**_PICTURES, ord("\r"): None, 0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)}
 
 _SECOND = 1000
-_STEPS = ((86_400 * _SECOND, "d"), (3_600 * _SECOND, "h"), (60 * _SECOND, "min"))
+_UNITS = ((86_400 * _SECOND, "d"), (3_600 * _SECOND, "h"), (60 * _SECOND, "min"))
 _ROW = "{:<36}  {:<11}  {:>7}  {:>6}  {:>7}  {:>7}"
 
 
 def plain(text: str) -> str:
-    """Return `text` with nothing in it that commands a terminal: controls are shown as ␛, CR is dropped."""
+    """Return `text` without terminal commands: control characters become visible ones (␛), CR is dropped."""
     return text.translate(_SAFE)
 
 
 def one_line(text: str) -> str:
-    """Return `text` as one line that commands no terminal."""
+    """Return `text` as one line, without terminal commands."""
     return " ".join(plain(text).splitlines())
 
 
 def json_line(entry: Entry) -> bytes:
-    """Return `{"seq": …, "type": …, …}` and a line's end: the stored bytes, with the seq put into them.
+    """Return `{"seq": …, "type": …, …}` and a newline: the stored bytes with the seq added.
 
-    Where a foreign event has a `seq` of its own, the log's is put last: of two equal names parsers take the last.
+    The event is not decoded and encoded again, so numbers and fields of newer versions stay as they were written. If
+    a foreign event has a `seq` of its own, the log's goes to the end: of two equal names parsers take the last.
     """
-    # Within JSON's strings a line's end is written \n: what stands between tokens may become spaces.
+    # JSON strings hold a newline as the escape \n, so a raw one stands between tokens, where a space means the same.
     stored = entry.raw.replace(b"\n", b" ").replace(b"\r", b" ").strip()
     if "seq" in (entry.event.model_extra or {}):
         return b'%s,"seq":%d}\n' % (stored[:-1], entry.seq)
     return b'{"seq":%d,%s\n' % (entry.seq, stored[1:])
 
 
-def in_words(entry: Entry, event: Remark) -> str:  # noqa: PLR0911 - one return a type is what a match is for
-    """Return one line about an `event` that is no text; `entry` is the one that holds it."""
+def describe_event(entry: Entry, event: Remark) -> str:  # noqa: PLR0911 - one return a type is what a match is for
+    """Return one line about an `event` that is no text; `entry` is the entry that holds it."""
     match event:
         case GenerationQueued():
             return f"generation {event.generation_id} is queued"
         case GenerationStarted():
-            return _started(event)
+            return _describe_start(event)
         case ToolCallEvent():
             return f"calls the tool {event.name} ({event.id}): {event.arguments}"
         case ToolResultEvent():
-            return f"the tool gave back ({event.id}): {to_json(event.output).decode()}"
+            return f"tool result ({event.id}): {to_json(event.output).decode()}"
         case DataEvent():
             return f"data {event.name}: {to_json(event.value).decode()}"
         case UsageEvent():
             return f"{event.input_tokens} tokens in, {event.output_tokens} out"
         case GenerationCompleted() | GenerationStopped() | GenerationFailed():
-            return _ended(event)
+            return _describe_ending(event)
         case UnknownEvent():
-            return f"event {entry.seq} is of a type unknown here: {entry.raw.decode(errors='replace')}"
+            return f"event {entry.seq} has an unknown type: {entry.raw.decode(errors='replace')}"
         case _:
             assert_never(event)
 
 
 def is_void(event: GenerationStarted) -> bool:
-    """Tell whether what earlier attempts wrote counts no more."""
+    """Tell whether this start makes the text of earlier attempts void."""
     return event.attempt > 1 and not event.continues
 
 
 def status_lines(status: ChatStatus) -> list[str]:
-    """Return what `status` tells a person, line by line."""
+    """Return the lines that `status` prints for people."""
     kept = f"seq {status.first} to {status.last}" if status.first <= status.last else f"nothing up to {status.last}"
     heading = _ROW.format("generation", "state", "attempt", "after", "age", "took")
     rows = (_row(generation, status.now) for generation in status.generations)
@@ -103,23 +105,23 @@ def status_lines(status: ChatStatus) -> list[str]:
 
 
 def duration(ms: int) -> str:
-    """Return a time in its largest unit; a clock that went back counts as no time."""
-    for size, unit in _STEPS:
+    """Return a time in its largest unit. A negative one counts as 0: clocks are sometimes set back."""
+    for size, unit in _UNITS:
         if ms >= size:
             return f"{ms / size:.0f} {unit}"
     return f"{ms / 1000:.1f} s" if ms >= _SECOND else f"{max(ms, 0)} ms"
 
 
-def _started(event: GenerationStarted) -> str:
+def _describe_start(event: GenerationStarted) -> str:
     model = f" with model {event.model}" if event.model else ""
     if event.attempt == 1:
         return f"started{model}"
     if event.continues:
-        return f"attempt {event.attempt} goes on from there{model}"
-    return f"attempt {event.attempt} began{model}: the earlier text is void, the answer begins again"
+        return f"attempt {event.attempt} continues from there{model}"
+    return f"attempt {event.attempt} started{model}: the earlier text is void, the answer restarts"
 
 
-def _ended(ending: Ending) -> str:
+def _describe_ending(ending: Ending) -> str:
     match ending:
         case GenerationCompleted():
             return "completed" if ending.finish_reason == "stop" else f"completed ({ending.finish_reason})"

@@ -1,4 +1,4 @@
-"""How the entries of a chat are shown: as JSON lines, or for people."""
+"""Shows the entries of a chat: as JSON lines for programs, or as text for people."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.text import Text
 
-from chunkspool.cli.formatting import in_words, is_void, json_line, one_line, plain
-from chunkspool.cli.terminal import OutputClosed, complain, put
+from chunkspool.cli.formatting import describe_event, is_void, json_line, one_line, plain
+from chunkspool.cli.terminal import OutputClosed, report, write_output
 from chunkspool.events import (
     Entry,
     GenerationCompleted,
@@ -28,94 +28,100 @@ class Screen(Protocol):
         """Show one entry. Raises `OutputClosed`."""
 
     def note(self, text: str) -> None:
-        """Say something about them. Raises `OutputClosed`."""
+        """Show a remark about the entries. Raises `OutputClosed`."""
 
-    def rest(self) -> None:
-        """Leave no half line on a terminal: something else is about to be written there."""
+    def end_line(self) -> None:
+        """End a half line on a terminal, because something else is about to be written there."""
 
 
-class JsonLines:
-    """One JSON line an entry, flushed one by one."""
+class JsonScreen:
+    """One JSON line per entry on standard output, each flushed at once."""
 
     def show(self, entry: Entry) -> None:
         """Write the entry's line."""
-        put(json_line(entry))
+        write_output(json_line(entry))
 
     def note(self, text: str) -> None:
-        """Say it on standard error."""
-        complain(text)
+        """Write the remark to standard error."""
+        report(text)
 
-    def rest(self) -> None:
+    def end_line(self) -> None:
         """Nothing to do: there are whole lines only."""
 
 
-class Readable:
-    """For people: the answers' text on standard output, all the rest on standard error."""
+class TextScreen:
+    """For people: the text of the answers on standard output, everything else on standard error.
+
+    Both streams may be the same terminal. Then a half line of one must be ended before the other writes, or they mix.
+    When standard output is a file or a pipe, it gets the answer's own line breaks only.
+    """
 
     def __init__(self) -> None:
-        """Begin with an empty line."""
-        self._console = _Notes(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
-        self._both = sys.stdout.isatty() and sys.stderr.isatty()
+        """Start with no half line anywhere."""
+        self._console = _StderrConsole(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self._share_terminal = sys.stdout.isatty() and sys.stderr.isatty()
         self._answering: str | None = None
         """The generation to which the half line on standard output belongs."""
-        self._thinking = False
-        """Whether there is a half line on standard error."""
+        self._reasoning = False
+        """Whether there is a half line of reasoning on standard error."""
 
     def show(self, entry: Entry) -> None:
         """Show one entry."""
         event = entry.event
         if isinstance(event, TextDelta):
-            self._answer(event)
+            self._show_text(event)
         elif isinstance(event, ReasoningDelta):
-            self._think(event.text)
+            self._show_reasoning(event.text)
         else:
             urgent = isinstance(event, GenerationFailed) or (isinstance(event, GenerationStarted) and is_void(event))
             if urgent or isinstance(event, GenerationCompleted | GenerationStopped):
-                self._end_answer()
-            self._remark(in_words(entry, event), "yellow" if urgent else "dim")
+                # Also in a file: what follows is another answer, or this one from its beginning.
+                self._end_answer_line()
+            self._show_remark(describe_event(entry, event), "yellow" if urgent else "dim")
 
     def note(self, text: str) -> None:
-        """Say something on a line of its own."""
-        self._remark(text, "yellow")
+        """Show a remark on a line of its own."""
+        self._show_remark(text, "yellow")
 
-    def rest(self) -> None:
-        """End half lines that stand on a terminal; a file gets the answer as it is."""
-        self._end_thought()
+    def end_line(self) -> None:
+        """End half lines on a terminal; a file gets the answer unchanged."""
+        self._end_reasoning_line()
         if sys.stdout.isatty():
-            self._end_answer()
+            self._end_answer_line()
 
-    def _answer(self, event: TextDelta) -> None:
-        self._end_thought()
+    def _show_text(self, event: TextDelta) -> None:
+        self._end_reasoning_line()
         if self._answering != event.generation_id:
-            self._end_answer()
+            self._end_answer_line()
         text = plain(event.text)
         if text:
-            put(text.encode(sys.stdout.encoding, "replace"))
+            write_output(text.encode(sys.stdout.encoding, "replace"))
             self._answering = None if text.endswith("\n") else event.generation_id
 
-    def _end_answer(self) -> None:
+    def _end_answer_line(self) -> None:
         if self._answering is not None:
             self._answering = None
-            put(b"\n")
+            write_output(b"\n")
 
-    def _think(self, text: str) -> None:
-        if self._both:
-            self._end_answer()
+    def _show_reasoning(self, text: str) -> None:
+        if self._share_terminal:
+            self._end_answer_line()
         self._console.print(Text(plain(text)), style="dim italic", end="")
-        self._thinking = not text.endswith("\n")
+        self._reasoning = not text.endswith("\n")
 
-    def _end_thought(self) -> None:
-        if self._thinking:
-            self._thinking = False
+    def _end_reasoning_line(self) -> None:
+        if self._reasoning:
+            self._reasoning = False
             self._console.print()
 
-    def _remark(self, text: str, style: str) -> None:
-        self._end_thought()
-        if self._both:
-            self._end_answer()
+    def _show_remark(self, text: str, style: str) -> None:
+        self._end_reasoning_line()
+        if self._share_terminal:
+            self._end_answer_line()
         self._console.print(Text(f"· {one_line(text)}"), style=style)
 
 
-class _Notes(Console):
+class _StderrConsole(Console):
     def on_broken_pipe(self) -> None:
+        # rich would end the process with code 1; a closed output has a code of its own.
         raise OutputClosed

@@ -1,4 +1,4 @@
-"""Where the command line writes, asks and hears Ctrl-C: answers to standard output, all else to standard error."""
+"""The process's terminal: writing to standard output and error, reading an answer, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from chunkspool.cli.formatting import one_line
 
 
 class OutputClosed(Exception):
-    """Whoever read our output has gone, as `head` does when it has enough."""
+    """The program that read our output has exited, as `head` does when it has enough."""
 
 
-def put(data: bytes) -> None:
-    """Write to standard output, at once. Raises `OutputClosed`, or `OSError` where there is no room."""
+def write_output(data: bytes) -> None:
+    """Write to standard output and flush. Raises `OutputClosed`, or `OSError` when the disk is full."""
     try:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
@@ -27,32 +27,36 @@ def put(data: bytes) -> None:
         raise OutputClosed from None
 
 
-def complain(text: str) -> None:
-    """Say what is wrong, in one line on standard error; where nobody listens, there is nobody to tell."""
+def report(text: str) -> None:
+    """Write one line to standard error. If that is closed, there is nobody left to tell."""
     with suppress(OSError):
         sys.stderr.write(f"chunkspool: {one_line(text)}\n")
         sys.stderr.flush()
 
 
 def discard_output() -> None:
-    """Send what is still unwritten nowhere, so that the interpreter's end does not complain of it."""
+    """Redirect standard output to nowhere: at exit, Python flushes its buffer and would complain that it cannot."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
 
 
-def somebody_is_there() -> bool:
-    """Tell whether a question would be seen, and answered by a person."""
+def is_interactive() -> bool:
+    """Tell whether a person would see a question, and could answer it."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def answer_to(question: str) -> str | None:
-    """Ask on standard error; return the line that was typed, None where there is none. Ctrl-C raises at once."""
+def read_answer(question: str) -> str | None:
+    """Ask on standard error; return the line that was typed, or None at the end of input.
+
+    Ctrl-C raises `KeyboardInterrupt` at once.
+    """
+    # The question blocks the event loop, so the handler of `cancel_on_ctrl_c` would not take effect until it returns.
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     line = ""
     try:
         sys.stderr.write(question)
         sys.stderr.flush()
-        line = _typed_line()
+        line = _wait_for_line()
     finally:
         signal.signal(signal.SIGINT, handler)
         if not line.endswith("\n"):
@@ -60,8 +64,10 @@ def answer_to(question: str) -> str | None:
     return line.strip() if line else None
 
 
-def _typed_line() -> str:
-    """Wait for a line. A signal that comes just before a read begins would not end it: the wake-up pipe does."""
+def _wait_for_line() -> str:
+    # A plain read has a race: a signal that arrives just before the read begins does not interrupt it, and its handler
+    # would wait for the next key press. Python writes a byte to the wake-up pipe for every signal, and select watches
+    # that pipe as well.
     awake, waker = os.pipe()
     os.set_blocking(waker, False)
     before = signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
@@ -76,28 +82,30 @@ def _typed_line() -> str:
 
 
 @contextmanager
-def cancelled_by_ctrl_c() -> Iterator[None]:
-    """Cancel the task that is in the block at every Ctrl-C.
+def cancel_on_ctrl_c() -> Iterator[None]:
+    """Cancel the block's task at every Ctrl-C.
 
-    asyncio does so at the first one only: the second raises in whichever task just runs, which then is complained of.
-    One that comes while an earlier one is unheard raises here, too: an output that nobody takes holds the loop.
+    asyncio's own handler cancels it at the first Ctrl-C only. At the second it raises `KeyboardInterrupt` in whichever
+    task is running, and asyncio then reports that task's exception on standard error.
     """
-    loop, task, unheard = asyncio.get_running_loop(), asyncio.current_task(), False
+    loop, task, pending = asyncio.get_running_loop(), asyncio.current_task(), False
 
-    def hear() -> None:
-        nonlocal unheard
-        unheard = False
+    def cancel_task() -> None:
+        nonlocal pending
+        pending = False
         if task is not None:
             task.cancel()
 
-    def interrupt(*_: object) -> None:
-        nonlocal unheard
-        if unheard:
+    def handle_sigint(*_: object) -> None:
+        nonlocal pending
+        # The first Ctrl-C has not reached the loop: it is blocked, probably in a write that nobody reads (a pager that
+        # holds the pipe). No cancellation can arrive there, only an exception.
+        if pending:
             raise KeyboardInterrupt
-        unheard = True
-        loop.call_soon_threadsafe(hear)
+        pending = True
+        loop.call_soon_threadsafe(cancel_task)
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    before = signal.signal(signal.SIGINT, handle_sigint)
     try:
         yield
     finally:
@@ -105,13 +113,16 @@ def cancelled_by_ctrl_c() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def while_somebody_reads() -> AsyncIterator[None]:
-    """Leave the block with `OutputClosed` when the reader of our output has gone, though there is nothing to write."""
+async def cancel_on_closed_output() -> AsyncIterator[None]:
+    """Cancel the block and raise `OutputClosed` as soon as the program that read our output has exited.
+
+    A write would notice it, too. But while the chat is silent there is nothing to write.
+    """
     loop, out = asyncio.get_running_loop(), sys.stdout.fileno()
     is_pipe = stat.S_ISFIFO(os.fstat(out).st_mode)
     limit = asyncio.timeout(None)
 
-    def gone() -> None:
+    def expire_limit() -> None:
         loop.remove_reader(out)
         limit.reschedule(loop.time())
 
@@ -119,13 +130,14 @@ async def while_somebody_reads() -> AsyncIterator[None]:
         async with limit:
             # The writing end of a pipe becomes "readable" when its other end is closed, and never before.
             if is_pipe:
-                loop.add_reader(out, gone)
+                loop.add_reader(out, expire_limit)
             try:
                 yield
             finally:
                 if is_pipe:
                     loop.remove_reader(out)
     except TimeoutError:
+        # A time-out of the block's own is not ours to translate.
         if limit.expired():
             raise OutputClosed from None
         raise

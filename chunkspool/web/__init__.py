@@ -1,4 +1,4 @@
-"""The web face: an ASGI app with JSON routes, event streams and dialects. It needs the extra `web`."""
+"""The web app: an ASGI app with JSON routes, event streams and their dialects. It needs the extra `web`."""
 
 from chunkspool.web.access import AccessDenied, Action, Authorize, allow_all
 from chunkspool.web.app import create_app

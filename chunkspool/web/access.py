@@ -1,4 +1,4 @@
-"""Who may do what: the hook that every route of a chat asks before it does anything."""
+"""Authorization: the hook that every chat route asks before it does anything."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Action = Literal["ask", "read", "stop", "erase"]
 
 
 class AccessDenied(Exception):
-    """Raised by a hook that does not know who asks (401): no token, a forged or an expired one."""
+    """Raised by a hook that cannot identify the caller (401): no token, or a forged or expired one."""
 
 
 class Authorize(Protocol):
-    """Tells whether the sender of `request` may do `action` in a chat: False is a 403. It may be async.
+    """Decides whether the sender of `request` may do `action` in a chat: False becomes a 403. It may be async.
 
-    "ask" starts a generation, "read" follows a chat, "stop" and "erase" do as they say. Raise `AccessDenied` for a
-    stranger (401), or Starlette's `HTTPException` for a status of your own.
+    "ask" starts a generation, "read" follows the chat, "stop" stops a generation, "erase" removes the chat. Raise
+    `AccessDenied` for an unknown caller (401), or Starlette's `HTTPException` for another status.
     """
 
     def __call__(self, request: Request, tenant: str, chat_id: str, action: Action) -> bool | Awaitable[bool]:
@@ -27,5 +27,5 @@ class Authorize(Protocol):
 
 
 def allow_all(request: Request, tenant: str, chat_id: str, action: Action) -> bool:  # noqa: ARG001 - a hook's signature
-    """Let everybody do everything: for a demo, or behind a gate of your own."""
+    """Allow everything to everybody: for a demo, or behind an access check of your own."""
     return True

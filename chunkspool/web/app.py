@@ -31,19 +31,20 @@ def create_app(
     tenant_of: Callable[[Request], str] | None = None,
     page: bool = False,
     mounted_at: str | None = None,
-    leaving: Callable[[], bool] | None = None,
+    is_shutting_down: Callable[[], bool] | None = None,
     closes_spool: bool = False,
 ) -> FastAPI:
     """Return an app with the routes of docs/web.md.
 
-    `authorize` is asked before anything is done in a chat: `SignedTokens(secret)`, `allow_all`, or your own.
-    `tenant_of` gives a request's tenant; without it, all are the spool's own. With `page`, the chat page is at `/`.
-    `mounted_at` is the path in front of the routes, for a framework that does not tell the app (Litestar). `leaving`
-    tells whether the server shuts down, so that open streams end and it need not wait for them; uvicorn is asked where
-    it is not given. The spool stays yours to close, unless `closes_spool`: then the app's lifespan does it.
+    `authorize` is asked before anything is done in a chat: pass `SignedTokens(secret)`, `allow_all`, or your own.
+    `tenant_of` returns a request's tenant; without it, every request has the spool's own. With `page`, the chat page is
+    served at `/`. `mounted_at` is the path in front of the routes; only a framework that does not tell the app where it
+    is mounted (Litestar) needs it. `is_shutting_down` returns whether the server shuts down: open streams then end, so
+    that the server does not wait for them. Without it, the uvicorn of this process is asked. You close the spool
+    yourself, unless `closes_spool` is true: then the app's lifespan closes it.
     """
     settings = spool.settings
-    streams = OpenStreams(settings.web.heartbeat, leaving)
+    streams = OpenStreams(settings.web.heartbeat, is_shutting_down)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -56,7 +57,7 @@ def create_app(
         title="chunkspool",
         version=version("chunkspool"),
         summary="Durable, resumable LLM streams",
-        # FastAPI's pages for them fetch scripts from elsewhere.
+        # FastAPI's documentation pages load scripts from a CDN.
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -82,12 +83,12 @@ def create_app(
         )
     if mounted_at is not None:
         app.add_middleware(RootPath, at=mounted_at)
-    app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
+    app.openapi = lambda: _build_openapi(app)  # type: ignore[method-assign]
     return app
 
 
-def _describe(app: FastAPI) -> dict[str, Any]:
-    """Return the OpenAPI document: FastAPI's, with the media type that problems really have."""
+def _build_openapi(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document: FastAPI's, with the media type that problems are sent with."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
         for operation in (operation for path in document["paths"].values() for operation in path.values()):

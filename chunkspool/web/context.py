@@ -1,4 +1,4 @@
-"""What the routes of an app share: the spool, who may do what, the gate to Redis, and the streams that are open."""
+"""What the routes of an app share: the spool, the authorization hook, the gate to Redis and the open streams."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chunkspool.ids import checked_id
 from chunkspool.web.access import Action, Authorize
 from chunkspool.web.dialects import Encoder
 from chunkspool.web.gate import RequestGate
-from chunkspool.web.streaming.event_stream import EventStream, Followed
+from chunkspool.web.streaming.event_stream import EventStreamResponse, StreamSource
 from chunkspool.web.streaming.open_streams import OpenStreams
 
 
@@ -37,6 +37,6 @@ class WebContext:
             raise HTTPException(403, f"not allowed: {action} in chat {chat_id!r}")
         return self.spool if tenant == own else self.spool.for_tenant(tenant)
 
-    def stream(self, followed: Followed, encoder: Encoder) -> EventStream:
-        """Return the response that follows a chat."""
-        return EventStream(followed, encoder, self.gate, self.streams)
+    def respond_with_stream(self, source: StreamSource, encoder: Encoder) -> EventStreamResponse:
+        """Return the response that follows `source`."""
+        return EventStreamResponse(source, encoder, self.gate, self.streams)

@@ -1,4 +1,4 @@
-"""What routes take from a request: the app's context, a chat's id, the spool if the sender may use it, a cursor."""
+"""What routes take from a request: the app's context, the chat's id, the cursor, and the spool if access is granted."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from chunkspool.web.problems import ProblemDocument
 
 ChatId = Annotated[str, Path(pattern=f"^{ID_PATTERN}$", max_length=MAX_ID_LENGTH, description="the chat's id")]
 
-_SCHEMA = WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,15}(\.[0-9a-f]{0,12}-[0-9a-f]{1,12})?$"})
-# Text for FastAPI, which would answer 422 for what is none.
+# A str, because FastAPI would answer 422 to a malformed cursor, and the routes promise 400 for every bad one.
+_CURSOR_SCHEMA = WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,15}(\.[0-9a-f]{0,12}-[0-9a-f]{1,12})?$"})
 After = Annotated[
-    str | None, _SCHEMA, Query(description="the seq or the `id:` of the last event you have; 0 for all events")
+    str | None, _CURSOR_SCHEMA, Query(description="the seq or the `id:` of the last event you have; 0 for all events")
 ]
 LastEventId = Annotated[
-    str | None, _SCHEMA, Header(alias="Last-Event-ID", description="what an EventSource sends; wins over `after`")
+    str | None,
+    _CURSOR_SCHEMA,
+    Header(alias="Last-Event-ID", description="what an EventSource sends; wins over `after`"),
 ]
 
 
@@ -35,7 +37,7 @@ def context_of(request: Request) -> WebContext:
 Context = Annotated[WebContext, Depends(context_of)]
 
 
-def may(action: Action) -> Any:
+def require(action: Action) -> Any:
     """Return the dependency that gives a route the spool, if the sender may do `action` in the path's chat."""
 
     async def admit(request: Request, chat_id: ChatId) -> AsyncSpool:
@@ -47,16 +49,16 @@ def may(action: Action) -> Any:
 def cursor_of(after: str | None, last_event_id: str | None) -> str:
     """Return the cursor. Raises `InvalidCursor` for anything but a seq or the `id:` of an event.
 
-    A malformed cursor is refused, so that nothing is replayed by accident.
+    A malformed cursor is an error, not a 0: otherwise a client's bug would replay the whole chat.
     """
     text = after if last_event_id is None else last_event_id
     return str(checked_position("0" if text is None else text))
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return what a route may answer besides its success, for the OpenAPI document."""
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the problems that a route may answer with, for the OpenAPI document."""
     return {status: {"model": ProblemDocument} for status in statuses}
 
 
-ANYWHERE = (400, 401, 403, 413, 422, 502, 503)
-"""The problems that every route of a chat may have."""
+COMMON_PROBLEMS = (400, 401, 403, 413, 422, 502, 503)
+"""Statuses that every route of a chat may answer with."""

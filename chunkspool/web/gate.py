@@ -1,4 +1,4 @@
-"""The gate to Redis: so many requests of the web app talk to it at once, each within a time limit."""
+"""The gate to Redis: limits how many requests of the web app use it at once, and for how long each."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from contextlib import asynccontextmanager
 
 from chunkspool.errors import StoreUnavailable
 
-AT_ONCE = 64
-"""Requests that may talk to Redis at once; the others wait for their turn. redis-py refuses the 101st connection, and
-after a deploy all readers come back at once: an EventSource that is answered 503 never tries again."""
+MAX_CONCURRENT = 64
+"""Requests that may use Redis at once; the others wait for their turn. After a deploy all readers reconnect in the same
+moment, redis-py's pool refuses the 101st connection, and an EventSource that gets a 503 never tries again."""
 
 
 class RequestGate:
     """One per app."""
 
     def __init__(self, seconds: float) -> None:
-        """`seconds`: how long a request may take, waiting included."""
+        """`seconds`: how long a request may take, including the wait for its turn."""
         self._seconds = seconds
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._turns = asyncio.Semaphore(MAX_CONCURRENT)
 
     @asynccontextmanager
     async def enter(self) -> AsyncIterator[None]:
-        """Give the block a turn with Redis. Raises `StoreUnavailable` when the time is over."""
+        """Wait for a turn, then run the block. Raises `StoreUnavailable` when the time limit is reached."""
         try:
             async with asyncio.timeout(self._seconds), self._turns:
                 yield

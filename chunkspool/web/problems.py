@@ -1,4 +1,4 @@
-"""Problem documents (RFC 9457): what the web routes answer where they cannot do as they were asked."""
+"""Problem documents (RFC 9457): the answer of every web route to an error."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class ProblemDocument(BaseModel):
-    """A problem document. `type` is `urn:chunkspool:problem:…`; further fields depend on it."""
+    """A problem document. `type` is `urn:chunkspool:problem:…`; the type decides which further fields there are."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -55,7 +55,7 @@ class ProblemDocument(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What goes wrong. `more` are the document's further fields; `retry_after` is in seconds."""
+    """An error as a client sees it. `more` are further fields of the document."""
 
     status: int
     kind: str
@@ -76,23 +76,23 @@ class Problem:
 
 
 def problem_of(error: Exception) -> Problem:
-    """Return what a client is told of an error. What strangers should not learn of the inside goes to the log."""
-    # The error's own class goes before its parents: the order of the table does not matter.
-    explain = next(filter(None, map(_EXPLANATIONS.get, type(error).__mro__)), _bug)
+    """Return what a client may know of an error. Internal details (addresses, for example) only go to the log."""
+    # The error's own class is looked up before its parents, so the order of the table does not matter.
+    explain = next(filter(None, map(_EXPLANATIONS.get, type(error).__mro__)), _explain_bug)
     return explain(error)
 
 
 def install(app: FastAPI) -> None:
-    """Let `app` answer every error with a problem document."""
+    """Make `app` answer every error with a problem document."""
     for kind in (ChunkspoolError, AccessDenied, HTTPException, RequestValidationError, Exception):
-        app.add_exception_handler(kind, _answer)
+        app.add_exception_handler(kind, _respond)
 
 
-async def _answer(_request: Request, error: Exception) -> Response:
+async def _respond(_request: Request, error: Exception) -> Response:
     return problem_of(error).response()
 
 
-def _unavailable(seconds: int, kind: str, title: str, detail: str) -> Callable[[Any], Problem]:
+def _explain_unavailable(seconds: int, kind: str, title: str, detail: str) -> Callable[[Any], Problem]:
     def explain(error: Exception) -> Problem:
         _LOG.warning("%s: %s", title, error)
         return Problem(503, kind, title, detail, headers={"retry-after": str(seconds)})
@@ -100,89 +100,95 @@ def _unavailable(seconds: int, kind: str, title: str, detail: str) -> Callable[[
     return explain
 
 
-def _bug(error: Exception) -> Problem:
+def _explain_bug(error: Exception) -> Problem:
     _LOG.error("a request failed", exc_info=error)
     return Problem(500, "internal", "Internal error", "Internal error; see the server log.")
 
 
-def _denied(error: AccessDenied) -> Problem:
+def _explain_denied(error: AccessDenied) -> Problem:
     return Problem(401, "unauthorized", "Not authorized", str(error), headers={"www-authenticate": "Bearer"})
 
 
-def _expired(error: CursorExpired) -> Problem:
+def _explain_expired(error: CursorExpired) -> Problem:
     more = {"requested": error.requested, "first": error.first, "last": error.last}
     return Problem(410, "cursor-expired", "Cursor expired", str(error), more)
 
 
-def _ahead(error: CursorAhead) -> Problem:
+def _explain_ahead(error: CursorAhead) -> Problem:
     more = {"requested": error.requested, "last": error.last}
     return Problem(400, "cursor-ahead", "Cursor ahead of the chat", str(error), more)
 
 
-def _busy(error: ChatBusy) -> Problem:
+def _explain_busy(error: ChatBusy) -> Problem:
     return Problem(409, "chat-busy", "Chat busy", str(error), {"active": list(error.active)})
 
 
-def _too_large(error: RequestTooLarge) -> Problem:
+def _explain_too_large(error: RequestTooLarge) -> Problem:
     return Problem(413, "too-large", "Too large", str(error), {"limit": error.limit})
 
 
-def _corrupt(error: CorruptLog) -> Problem:
-    _LOG.error("a log is corrupt: %s", error)
+def _explain_corrupt(error: CorruptLog) -> Problem:
+    _LOG.error("a chat's log is corrupt: %s", error)
     return Problem(502, "corrupt-log", "Corrupt log", str(error), {"seq": error.seq})
 
 
-def _not_validated(error: RequestValidationError) -> Problem:
-    # The input itself is not repeated: it may be large, and it may be a secret in the wrong place.
-    errors = [([_short(at) for at in one["loc"]], _short(one["msg"], 300)) for one in error.errors()[:10]]
+def _explain_invalid(error: RequestValidationError) -> Problem:
+    # The input itself is left out: it may be large, or a secret that was sent in the wrong field.
+    errors = [([_shorten(step) for step in item["loc"]], _shorten(item["msg"], 300)) for item in error.errors()[:10]]
     detail = "; ".join(f"{'.'.join(str(step) for step in at)}: {message}" for at, message in errors[:3])
     more = [{"at": at, "message": message} for at, message in errors]
     return Problem(422, "invalid", "Invalid request", detail, {"errors": more})
 
 
-def _of_http(error: HTTPException) -> Problem:
+def _explain_http(error: HTTPException) -> Problem:
     status = error.status_code
-    known = {one.value: one.phrase for one in HTTPStatus} | {413: "Too large"}
-    title = known.get(status, "Error")
+    # Python 3.13 renamed the phrase of 413; the problem's type must not depend on the version.
+    phrases = {standard.value: standard.phrase for standard in HTTPStatus} | {413: "Too large"}
+    title = phrases.get(status, "Error")
     kind = title.lower().replace(" ", "-")
     return Problem(status, kind, title, str(error.detail), headers=dict(error.headers or {}))
 
 
-def _simple(status: int, kind: str, title: str) -> Callable[[Any], Problem]:
+def _explain_as(status: int, kind: str, title: str) -> Callable[[Any], Problem]:
     return lambda error: Problem(status, kind, title, str(error))
 
 
 _EXPLANATIONS: Mapping[type[Exception], Callable[[Any], Problem]] = {
-    AccessDenied: _denied,
-    ChatNotFound: _simple(404, "chat-not-found", "Chat not found"),
-    GenerationNotFound: _simple(404, "generation-not-found", "Generation not found"),
-    CursorExpired: _expired,
-    CursorAhead: _ahead,
-    InvalidCursor: _simple(400, "invalid-cursor", "Invalid cursor"),
-    RequestTooLarge: _too_large,
-    ChatBusy: _busy,
-    ChatContended: _simple(409, "chat-contended", "Chat contended"),
-    EnqueueFailed: _unavailable(
+    AccessDenied: _explain_denied,
+    ChatNotFound: _explain_as(404, "chat-not-found", "Chat not found"),
+    GenerationNotFound: _explain_as(404, "generation-not-found", "Generation not found"),
+    CursorExpired: _explain_expired,
+    CursorAhead: _explain_ahead,
+    InvalidCursor: _explain_as(400, "invalid-cursor", "Invalid cursor"),
+    RequestTooLarge: _explain_too_large,
+    ChatBusy: _explain_busy,
+    ChatContended: _explain_as(409, "chat-contended", "Chat changing too fast"),
+    EnqueueFailed: _explain_unavailable(
         5, "broker-away", "Broker unreachable", "The broker cannot be reached; nothing was started."
     ),
-    StoreUnavailable: _unavailable(2, "store-away", "Redis unreachable", "Redis cannot be reached; try again."),
-    StoreFull: _unavailable(10, "store-full", "Redis full", "Redis is out of memory; nothing was written."),
-    StoreRefused: _unavailable(30, "store-refuses", "Redis refused", "Redis rejected this server; see the server log."),
-    ServerShuttingDown: _unavailable(1, "shutting-down", "Shutting down", "The server is shutting down; try again."),
-    SpoolClosed: _unavailable(1, "shutting-down", "Shutting down", "The server is shutting down; try again."),
-    CorruptLog: _corrupt,
-    SettingsError: _unavailable(
-        30, "not-configured", "Not configured", "This server is not set up for that; see its log."
+    StoreUnavailable: _explain_unavailable(2, "store-away", "Redis unreachable", "Redis cannot be reached; try again."),
+    StoreFull: _explain_unavailable(10, "store-full", "Redis full", "Redis is out of memory; nothing was written."),
+    StoreRefused: _explain_unavailable(
+        30, "store-refuses", "Redis refused", "Redis rejected this server; see the server log."
     ),
-    InvalidInput: _simple(422, "invalid", "Invalid request"),
-    RequestValidationError: _not_validated,
-    HTTPException: _of_http,
+    ServerShuttingDown: _explain_unavailable(
+        1, "shutting-down", "Shutting down", "The server is shutting down; try again."
+    ),
+    SpoolClosed: _explain_unavailable(1, "shutting-down", "Shutting down", "The server is shutting down; try again."),
+    CorruptLog: _explain_corrupt,
+    SettingsError: _explain_unavailable(
+        30, "not-configured", "Not configured", "This server is not configured for that; see the server log."
+    ),
+    InvalidInput: _explain_as(422, "invalid", "Invalid request"),
+    RequestValidationError: _explain_invalid,
+    HTTPException: _explain_http,
 }
-"""What each error is told as; the others are bugs. Those of a worker (`Interrupted` and the like) reach no route."""
+"""How each error is explained; all others are bugs. A worker's errors (such as `Interrupted`) never reach a route."""
 
 
-def _short(value: object, longest: int = 60) -> object:
+def _shorten(value: object, longest: int = 60) -> object:
     if isinstance(value, int):
         return value
+    # JSON may hold lone surrogates, which no response could encode.
     text = str(value).encode("utf-8", "replace").decode()
     return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -1,4 +1,4 @@
-"""What the JSON routes take and give."""
+"""Request and response bodies of the JSON routes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from chunkspool.results import Stop
 from chunkspool.states import OnActive
 
 Absent = SkipJsonSchema[None]
-"""What need not be there. An explicit null is taken, too, and not advertised."""
+"""Marks an optional field. An explicit null is accepted, too, but the OpenAPI document does not offer it."""
 Id = Annotated[str, Field(pattern=f"^{ID_PATTERN}$", max_length=MAX_ID_LENGTH)]
 
 
 class _Body(BaseModel):
-    """A request's body: what it does not know, it refuses."""
+    """A request's body. Unknown fields are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -31,9 +31,11 @@ class AskBody(_Body):
     prompt: Annotated[str, Field(pattern=r"\S", examples=["Why is the sky blue?"])] | Absent = None
     messages: Annotated[list[Message], Field(min_length=1)] | Absent = None
     model: Annotated[str, Field(min_length=1, max_length=200)] | Absent = None
-    request_id: Id | Absent = Field(default=None, description="the same one again is the same generation, not another")
-    on_active: OnActive = Field("reject", description="what to do while the chat is busy")
-    params: dict[str, JsonValue] | Absent = Field(default=None, description="for the model's provider, as they are")
+    request_id: Id | Absent = Field(
+        default=None, description="a repeated request with the same id returns the same generation"
+    )
+    on_active: OnActive = Field("reject", description="what to do while another generation is active")
+    params: dict[str, JsonValue] | Absent = Field(default=None, description="passed to the model's provider unchanged")
 
 
 class StopBody(_Body):
@@ -44,7 +46,7 @@ class StopBody(_Body):
 
 
 class Links(BaseModel):
-    """Where to go on."""
+    """Paths for the next requests."""
 
     events: str
     stop: str
@@ -52,7 +54,7 @@ class Links(BaseModel):
 
 
 class AskResponse(BaseModel):
-    """A generation is on its way; its first event comes after the cursor `after`."""
+    """The generation was enqueued; its first event follows the cursor `after`."""
 
     generation_id: GenerationId
     chat_id: str
@@ -61,12 +63,12 @@ class AskResponse(BaseModel):
 
 
 class StopResponse(BaseModel):
-    """What became of each generation."""
+    """The outcome for each generation."""
 
     stops: tuple[Stop, ...]
 
 
 class Health(BaseModel):
-    """The process lives, or is ready."""
+    """The process is alive, or ready."""
 
     status: Literal["ok"] = "ok"

@@ -14,38 +14,38 @@ from chunkspool.web.app import create_app
 from chunkspool.web.tokens import SignedTokens
 
 GRACE_SECONDS = 10
-"""How long a shutdown waits for what does not end by itself. Event streams do."""
+"""How long a shutdown waits for requests that are still being answered. Event streams end by themselves."""
 
 
 def serve(settings: Settings, host: str, port: int, *, open_access: bool) -> None:
-    """Serve until SIGINT or SIGTERM. Raises `SettingsError` without a token secret, unless `open_access` is asked for.
+    """Serve until SIGINT or SIGTERM. Raises `SettingsError` if there is no token secret and no `open_access`.
 
-    A port that is taken ends the process with exit code 1.
+    If the port is in use, the process exits with code 1.
     """
-    authorize = _authorize(settings, open_access=open_access)
-    asyncio.run(_serve(settings, host, port, authorize))
+    authorize = _choose_authorize(settings, open_access=open_access)
+    asyncio.run(_run_server(settings, host, port, authorize))
 
 
-async def _serve(settings: Settings, host: str, port: int, authorize: Authorize) -> None:
+async def _run_server(settings: Settings, host: str, port: int, authorize: Authorize) -> None:
     app = create_app(AsyncSpool.from_settings(settings), authorize, page=True, closes_spool=True)
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
         ws="none",
-        # Addresses may hold tokens: an EventSource cannot send them otherwise.
+        # URLs may contain tokens, because an EventSource cannot send them in a header.
         access_log=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     await uvicorn.Server(config).serve()
 
 
-def _authorize(settings: Settings, *, open_access: bool) -> Authorize:
+def _choose_authorize(settings: Settings, *, open_access: bool) -> Authorize:
     if open_access:
         return allow_all
     if settings.web.token_secret is None:
         raise SettingsError(
-            f"set {variable_of('token_secret')} to serve only those who have a token, or use --open to let everybody "
-            "read, ask, stop and erase"
+            f"set {variable_of('token_secret')} to require a token, or pass --open to let everybody read, ask, stop "
+            "and erase"
         )
     return SignedTokens.from_settings(settings)

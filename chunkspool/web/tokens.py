@@ -1,4 +1,4 @@
-"""Signed, expiring tokens, scoped to a chat and to actions: a ready-made `authorize`."""
+"""Signed, expiring tokens that are valid for one chat and some actions: a ready-made `authorize`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from chunkspool.settings import Settings, variable_of
 from chunkspool.web.access import AccessDenied, Action
 
 ANY_CHAT = "*"
-SHORTEST_SECRET = 16
+MIN_SECRET_LENGTH = 16
 _VERSION = "v1"
 
 
 class _Grant(BaseModel):
-    """What a token says: `expires` is in Unix seconds."""
+    """The signed content of a token. `expires` is in Unix seconds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -35,22 +35,22 @@ class _Grant(BaseModel):
 
 
 class SignedTokens:
-    """Makes tokens, and checks them in the routes. Nothing is stored: whoever knows the secret can do both.
+    """Issues tokens, and verifies them in the routes. Nothing is stored; both need only the secret.
 
-    A token comes as `Authorization: Bearer …`, or as the query parameter `token` where a browser's EventSource can set
-    no header.
+    A token is sent as `Authorization: Bearer …`, or as the query parameter `token`, because a browser's EventSource
+    cannot set headers.
     """
 
     def __init__(self, secret: str, *, clock: Callable[[], float] = time.time) -> None:
-        """`secret` is the same in all processes. Raises `SettingsError` for one that can be guessed."""
-        if len(secret) < SHORTEST_SECRET:
-            raise SettingsError(f"a token secret has at least {SHORTEST_SECRET} characters")
+        """`secret` must be the same in all processes. Raises `SettingsError` if it is short enough to be guessed."""
+        if len(secret) < MIN_SECRET_LENGTH:
+            raise SettingsError(f"a token secret needs at least {MIN_SECRET_LENGTH} characters")
         self._secret = secret.encode()
         self._clock = clock
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """Use the setting `token_secret`. Raises `SettingsError` where there is none, or one that can be guessed."""
+        """Use the setting `token_secret`. Raises `SettingsError` if it is missing or too short."""
         if settings.web.token_secret is None:
             raise SettingsError(f"tokens need a secret: set {variable_of('token_secret')}")
         return cls(settings.web.token_secret.get_secret_value())
@@ -71,49 +71,51 @@ class SignedTokens:
         if unknown or isinstance(actions, str):
             raise InvalidInput(f"actions={actions!r}: pass some of {', '.join(get_args(Action))}")
         if not 0 < seconds < math.inf:
-            raise InvalidInput(f"seconds={seconds!r}: pass how long the token is good for")
+            raise InvalidInput(f"seconds={seconds!r}: pass for how many seconds the token is valid")
         expires = math.ceil(self._clock() + seconds)
         grant = _Grant(tenant=tenant, chat=chat_id, actions=sorted(actions), expires=expires)
-        said = f"{_VERSION}.{_encoded(grant.model_dump_json().encode())}"
-        return f"{said}.{_encoded(self._signature(said))}"
+        signed_text = f"{_VERSION}.{_encode_base64(grant.model_dump_json().encode())}"
+        return f"{signed_text}.{_encode_base64(self._sign(signed_text))}"
 
     def __call__(self, request: Request, tenant: str, chat_id: str, action: Action) -> bool:
-        """Tell whether the request's token grants `action`. Raises `AccessDenied` where it has no good token."""
-        grant = self._checked(_token_of(request))
+        """Return whether the request's token grants `action`. Raises `AccessDenied` if it has no valid token."""
+        grant = self._verify(_token_of(request))
         return grant.tenant == tenant and grant.chat in {chat_id, ANY_CHAT} and action in grant.actions
 
-    def _checked(self, token: str) -> _Grant:
-        said, _, signature = token.rpartition(".")
-        version, _, payload = said.partition(".")
+    def _verify(self, token: str) -> _Grant:
+        signed_text, _, signature = token.rpartition(".")
+        version, _, payload = signed_text.partition(".")
         try:
-            signed = hmac.compare_digest(_decoded(signature), self._signature(said))
-            if not signed or version != _VERSION:
-                raise AccessDenied("the token is not one of ours")
-            grant = _Grant.model_validate_json(_decoded(payload))
+            # The signature comes first: nothing of a forged payload is parsed.
+            is_authentic = hmac.compare_digest(_decode_base64(signature), self._sign(signed_text))
+            if not is_authentic or version != _VERSION:
+                raise AccessDenied("the token is invalid")
+            grant = _Grant.model_validate_json(_decode_base64(payload))
         except (ValueError, ValidationError):
-            raise AccessDenied("the token is not one of ours") from None
+            raise AccessDenied("the token is invalid") from None
         if grant.expires <= self._clock():
             raise AccessDenied("the token has expired")
         return grant
 
-    def _signature(self, said: str) -> bytes:
-        return hmac.digest(self._secret, said.encode(), hashlib.sha256)
+    def _sign(self, signed_text: str) -> bytes:
+        return hmac.digest(self._secret, signed_text.encode(), hashlib.sha256)
 
 
 def _token_of(request: Request) -> str:
     scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
     token = credentials.strip() if scheme.lower() == "bearer" else request.query_params.get("token", "")
     if not token:
-        raise AccessDenied("a token is needed: Authorization: Bearer …")
+        raise AccessDenied("a token is required: Authorization: Bearer …")
     return token
 
 
-def _encoded(data: bytes) -> str:
+def _encode_base64(data: bytes) -> str:
     return urlsafe_b64encode(data).decode().rstrip("=")
 
 
-def _decoded(text: str) -> bytes:
+def _decode_base64(text: str) -> bytes:
     data = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
-    if _encoded(data) != text:  # Python's decoder passes over what it does not know
+    # Python's decoder skips characters outside the alphabet, so many texts would decode to one token.
+    if _encode_base64(data) != text:
         raise ValueError("not canonical")
     return data

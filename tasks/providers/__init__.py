@@ -1,4 +1,4 @@
-"""Finds the provider that the settings name."""
+"""Loads the provider that the settings name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BUILT_IN = ("openai_api", "scripted")
 
 
 def load_provider(settings: Settings) -> Provider:
-    """Return the provider that the settings name; it connects nothing yet. Raises `SettingsError`."""
+    """Return the provider that the settings name, not yet connected. Raises `SettingsError`."""
     provider = _load(settings)
     if settings.worker.recovery == "continue" and not getattr(provider, "can_continue", False):
         raise SettingsError(
@@ -26,7 +26,7 @@ def _load(settings: Settings) -> Provider:
     name = settings.provider.provider
     if name == "openai_api":
         try:
-            from tasks.providers.openai_api import OpenAIProvider  # noqa: PLC0415 - the SDK is large, not all load it
+            from tasks.providers.openai_api import OpenAIProvider  # noqa: PLC0415 - the SDK is large, and other providers do without it
         except ModuleNotFoundError as missing:
             raise SettingsError(f"the provider openai_api needs {missing.name}: pip install '.[worker]'") from missing
         return OpenAIProvider(settings)
@@ -34,22 +34,24 @@ def _load(settings: Settings) -> Provider:
         from tasks.providers.scripted import ScriptedProvider  # noqa: PLC0415 - as above
 
         return ScriptedProvider()
-    return _own(name, settings)
+    return _load_entry_point(name, settings)
 
 
-def _own(name: str, settings: Settings) -> Provider:
+def _load_entry_point(name: str, settings: Settings) -> Provider:
     found = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     setting = f"{variable_of('provider')}={name!r}"
     if name not in found:
         known = ", ".join((*BUILT_IN, *sorted(found)))
-        raise SettingsError(f"{setting}: no such provider; there are {known}")
+        raise SettingsError(f"{setting}: no such provider; available: {known}")
     try:
         provider = found[name].load()(settings)
     except SettingsError:
         raise
     except Exception as error:
-        # Whatever an unknown package raises: it is this setting that cannot be used.
+        # An unknown package may raise anything; what the user can change is this setting.
         raise SettingsError(f"{setting} cannot be loaded: {error!r}") from error
     if not isinstance(provider, Provider):
-        raise SettingsError(f"{setting} gives a {type(provider).__name__}, which lacks `stream` or `aclose`")
+        raise SettingsError(
+            f"{setting} gives an object of type {type(provider).__name__}, which lacks `stream` or `aclose`"
+        )
     return provider

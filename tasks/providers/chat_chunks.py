@@ -1,4 +1,4 @@
-"""Turns the chunks of a chat completion into deltas; pure, and lenient about what servers add or leave out."""
+"""Assembles the chunks of a chat completion into deltas; pure, and lenient about what servers add or leave out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic_core import from_json, to_json
 
 from chunkspool.errors import ProviderError
 from chunkspool.provider import Delta, Finish, Reasoning, Text, ToolCall, Usage
-from tasks.providers.failures import Code, code_of, failure, shown
+from tasks.providers.failures import Code, code_of, failure, safe_names
 
 DONE = b"[DONE]"
 _NOTHING: dict[str, Any] = {}
@@ -21,7 +21,7 @@ _STATUS = re.compile(r"[45]\d\d")
 
 @dataclass(slots=True)
 class _OpenCall:
-    """A tool call whose arguments still grow."""
+    """A tool call whose arguments are still arriving."""
 
     index: Any
     id: str
@@ -29,106 +29,109 @@ class _OpenCall:
     arguments: str = ""
 
 
-class Answer:
-    """One answer, fed with its chunks in their order."""
+class ChunkAssembler:
+    """Assembles one answer from its chunks, fed in order."""
 
     def __init__(self) -> None:
-        """Nothing was said yet."""
+        """No chunk has arrived yet."""
         self.finished = False
-        """Whether the model has said why it ended: what was said until then is the whole answer."""
+        """Whether a finish reason has arrived: the answer is complete."""
         self.done = False
-        """Whether the server has said that nothing more comes."""
+        """Whether the server has announced the end of the stream."""
         self._calls: list[_OpenCall] = []
         self._usage: Usage | None = None
 
     def feed(self, chunk: bytes) -> list[Delta]:
-        """Return what a chunk (the data of one event) says. Raises `ProviderError`."""
+        """Return the deltas of a chunk, which is the data of one event. Raises `ProviderError`."""
         if chunk == DONE:
             self.done = True
             return []
-        decoded = _decoded(chunk)
+        decoded = _decode(chunk)
         if error := decoded.get("error"):
-            raise _reported(_object(error))
+            raise _error_of(_object(error))
         if usage := decoded.get("usage"):
-            self._usage = _usage(usage)
-        return [delta for choice in _objects(decoded.get("choices")) for delta in self._said(choice)]
+            self._usage = _usage_of(usage)
+        return [delta for choice in _objects(decoded.get("choices")) for delta in self._read_choice(choice)]
 
     def end(self) -> list[Delta]:
-        """Return what can be said only now. Raises `ProviderError` for an answer that broke off."""
+        """Return the deltas that are complete only now. Raises `ProviderError` for an answer that was cut off."""
+        # Some servers send no finish reason, others no [DONE]. An answer with neither may be half a one.
         if not self.finished and not self.done:
             raise failure(Code.TRUNCATED)
-        # Some servers send usage with every chunk, and only the last one counts.
-        return [*self._closed_calls(), *([self._usage] if self._usage else [])]
+        # Some servers send usage with every chunk; only the last one counts.
+        return [*self._close_calls(), *([self._usage] if self._usage else [])]
 
-    def _said(self, choice: Mapping[str, Any]) -> list[Delta]:
+    def _read_choice(self, choice: Mapping[str, Any]) -> list[Delta]:
         if choice.get("index"):
-            return []  # params may ask for several answers; a generation is one
-        said: list[Delta] = []
+            return []  # params may ask for several answers, but a generation is one
+        deltas: list[Delta] = []
         delta = _object(choice.get("delta"))
         # Some servers fill both names with the same text.
         if reasoning := _text(delta.get("reasoning_content")) or _text(delta.get("reasoning")):
-            said.append(Reasoning(reasoning))
-        # A refusal is what the model says instead.
+            deltas.append(Reasoning(reasoning))
+        # A model that refuses says so here, instead of in `content`.
         if text := _text(delta.get("content")) or _text(delta.get("refusal")):
-            said.append(Text(text))
+            deltas.append(Text(text))
         if calls := delta.get("tool_calls"):
-            self._grow(calls)
+            self._extend_calls(calls)
         if reason := _text(choice.get("finish_reason")):
-            said += [*self._closed_calls(), Finish(reason)]
+            deltas += [*self._close_calls(), Finish(reason)]
             self.finished = True
-        return said
+        return deltas
 
-    def _grow(self, pieces: object) -> None:
+    def _extend_calls(self, pieces: object) -> None:
         for piece in _objects(pieces):
-            call = self._call(piece)
+            call = self._find_or_open_call(piece)
             function = _object(piece.get("function"))
             call.name = call.name or _text(function.get("name"))
             arguments = function.get("arguments")
+            # Some servers send the arguments as JSON values, not as their text.
             call.arguments += arguments if isinstance(arguments, str) else _json(arguments)
 
-    def _call(self, piece: Mapping[str, Any]) -> _OpenCall:
-        """Return the call that a piece belongs to: the one of its index, unless it has another id."""
+    def _find_or_open_call(self, piece: Mapping[str, Any]) -> _OpenCall:
+        """Return the call that a piece belongs to: the one with its index, unless the ids differ."""
         index, its_id = piece.get("index"), _text(piece.get("id"))
         for call in reversed(self._calls):
-            # Without an index, or with the same one for all calls, only the id tells them apart.
+            # Some servers send no index, or the same one for all calls: then only the id tells the calls apart.
             if call.index == index and its_id in ("", call.id):
                 return call
         self._calls.append(_OpenCall(index, its_id or f"call_{len(self._calls)}"))
         return self._calls[-1]
 
-    def _closed_calls(self) -> list[Delta]:
-        # Only at the end: pieces of several calls may come in turns.
+    def _close_calls(self) -> list[Delta]:
+        # Not before the end: pieces of several calls may alternate, so none is complete until all are.
         calls, self._calls = self._calls, []
         return [ToolCall(call.id, call.name, call.arguments) for call in calls]
 
 
-def _decoded(chunk: bytes) -> dict[str, Any]:
+def _decode(chunk: bytes) -> dict[str, Any]:
     try:
         decoded = from_json(chunk)
     except ValueError:
-        decoded = _leniently(chunk)
+        decoded = _decode_leniently(chunk)
     if not isinstance(decoded, dict):
         raise failure(Code.MALFORMED_RESPONSE)
     return decoded
 
 
-def _leniently(chunk: bytes) -> object:
-    """Decode half a surrogate pair, too: models split a character between tokens."""
+def _decode_leniently(chunk: bytes) -> object:
+    # Models may split a character between two tokens, and then some servers escape each half of its surrogate pair.
+    # pydantic's fast decoder rejects such halves, Python's accepts them.
     try:
         return json.loads(chunk)
     except (ValueError, RecursionError):
         return None
 
 
-def _reported(error: Mapping[str, Any]) -> ProviderError:
-    """Return the error that a server reports in mid-stream."""
+def _error_of(error: Mapping[str, Any]) -> ProviderError:
+    """Return what an error means that a server sends in mid-stream, after it has answered with status 200."""
     code, kind = error.get("code"), error.get("type")
     status = int(str(code)) if _STATUS.fullmatch(str(code)) else None
     details = [f"HTTP {status}"] if status else []
-    return failure(code_of(status, (code, kind)), *details, *shown(code, kind))
+    return failure(code_of(status, (code, kind)), *details, *safe_names(code, kind))
 
 
-def _usage(usage: object) -> Usage:
+def _usage_of(usage: object) -> Usage:
     fields = _object(usage)
     return Usage(_count(fields.get("prompt_tokens")), _count(fields.get("completion_tokens")))
 

@@ -1,4 +1,4 @@
-"""The ways in which a model's provider fails: what programs are told, and what people are told."""
+"""The ways in which a model's provider fails: a code for programs and a sentence for people."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ class Code(StrEnum):
     INVALID_REQUEST = "invalid_request"
 
 
-AGAIN = frozenset({Code.RATE_LIMITED, Code.PROVIDER_UNAVAILABLE, Code.PROVIDER_UNREACHABLE})
-"""The attempt itself asks again after these, as long as the model has said nothing."""
-RETRYABLE = AGAIN | {Code.PROVIDER_TIMEOUT, Code.PROVIDER_ERROR, Code.TRUNCATED, Code.MALFORMED_RESPONSE}
-"""A new generation may fare better."""
+ASKED_AGAIN = frozenset({Code.RATE_LIMITED, Code.PROVIDER_UNAVAILABLE, Code.PROVIDER_UNREACHABLE})
+"""After these the attempt itself asks again, as long as the server has not begun to answer."""
+RETRYABLE = ASKED_AGAIN | {Code.PROVIDER_TIMEOUT, Code.PROVIDER_ERROR, Code.TRUNCATED, Code.MALFORMED_RESPONSE}
+"""After these a new generation may succeed."""
 
 _SENTENCES = {
     Code.RATE_LIMITED: "The model's provider is busy",
-    Code.PROVIDER_UNAVAILABLE: "The model's provider does not work at the moment",
+    Code.PROVIDER_UNAVAILABLE: "The model's provider is unavailable at the moment",
     Code.PROVIDER_UNREACHABLE: "The model's provider cannot be reached",
     Code.PROVIDER_TIMEOUT: "The model's provider was silent for too long",
-    Code.PROVIDER_ERROR: "The model's provider failed while it answered",
-    Code.TRUNCATED: "The answer broke off before its end",
-    Code.MALFORMED_RESPONSE: "The model's provider sent something that cannot be read",
+    Code.PROVIDER_ERROR: "The model's provider failed while answering",
+    Code.TRUNCATED: "The answer was cut off before its end",
+    Code.MALFORMED_RESPONSE: "The model's provider sent a response that cannot be read",
     Code.NOT_A_STREAM: "The model's provider did not answer with a stream",
-    Code.AUTHENTICATION: "The model's provider refuses our key",
-    Code.QUOTA_EXHAUSTED: "The account at the model's provider has used up its quota",
-    Code.MODEL_NOT_FOUND: "The model's provider does not have the model",
-    Code.CONTEXT_LENGTH_EXCEEDED: "The conversation is longer than the model can take",
-    Code.INVALID_REQUEST: "The request to the model was refused",
+    Code.AUTHENTICATION: "The model's provider rejected the API key",
+    Code.QUOTA_EXHAUSTED: "The account with the model's provider has used up its quota",
+    Code.MODEL_NOT_FOUND: "The model's provider does not have this model",
+    Code.CONTEXT_LENGTH_EXCEEDED: "The conversation is too long for the model",
+    Code.INVALID_REQUEST: "The model's provider rejected the request",
 }
-# What servers call these, in `code` or `type` of their errors.
+# The names that servers give to these, in `code` or `type` of their errors.
 _NAMED = {
     "insufficient_quota": Code.QUOTA_EXHAUSTED,
     "context_length_exceeded": Code.CONTEXT_LENGTH_EXCEEDED,
@@ -64,18 +64,19 @@ _OF_STATUS: dict[int, Code] = {
 
 
 _LONGEST = 60
-# No digits and no dashes, which keys have: "invalid_value", "messages[0].role".
+# "invalid_value", "messages[0].role". No digits or dashes elsewhere, because API keys have them.
 _NAME = re.compile(r"[A-Za-z_]+(?:\[\d+\]|\.[A-Za-z_]+)*")
 
 
 def failure(code: Code, *details: str) -> ProviderError:
-    """Return the error of this kind. `details` are shown to readers."""
+    """Return the error for a code. Readers see the `details`."""
     more = f" ({', '.join(details)})" if details else ""
     return ProviderError(code.value, f"{_SENTENCES[code]}{more}.", retryable=code in RETRYABLE)
 
 
 def code_of(status: int | None, names: Iterable[object]) -> Code:
-    """Return what an HTTP status means, if there is one, together with the names that a server gives to its error."""
+    """Return what a failure means: by the names that the server gives to it, else by its HTTP status, if any."""
+    # A name says more than a status: a used-up quota is also a 429, but asking again does not help.
     named = next((_NAMED[name] for name in names if isinstance(name, str) and name in _NAMED), None)
     if named or status is None:
         return named or Code.PROVIDER_ERROR
@@ -84,6 +85,6 @@ def code_of(status: int | None, names: Iterable[object]) -> Code:
     return _OF_STATUS.get(status, Code.INVALID_REQUEST)
 
 
-def shown(*names: object) -> list[str]:
-    """Return those of a server's names that are names: not its own words, which may quote the prompt or the key."""
+def safe_names(*names: object) -> list[str]:
+    """Return the values that are plain names. Free text of a server is left out: it may quote the prompt or the key."""
     return [name for name in names if isinstance(name, str) and len(name) <= _LONGEST and _NAME.fullmatch(name)]

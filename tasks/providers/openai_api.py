@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, suppress
-from random import SystemRandom
 from typing import Any, TypeVar
 
 import httpx2
@@ -16,63 +15,60 @@ from openai import AsyncAPIResponse
 from chunkspool.errors import ContinuationRefused, ProviderError, SettingsError
 from chunkspool.provider import Delta, ModelRequest
 from chunkspool.settings import Settings, variable_of
-from tasks.providers.chat_chunks import Answer
-from tasks.providers.event_stream import EventStream
-from tasks.providers.failures import AGAIN, Code, failure
-from tasks.providers.openai_failures import CALL_ERRORS, READ_ERRORS, of_call, of_read
+from tasks.providers.call_retries import call_with_retries
+from tasks.providers.chat_chunks import ChunkAssembler
+from tasks.providers.failures import Code, failure
+from tasks.providers.openai_failures import READ_ERRORS, translate_read_error
+from tasks.providers.sse_decoder import SSEDecoder
 
 T = TypeVar("T")
 
-FIRST_PAUSE = 0.5
-"""Seconds between the first two tries, about; each further pause is twice as long."""
-MAX_PAUSE = 30.0
-"""Seconds between two tries at most. A provider that asks for more is not waited for."""
 OPENAI_URL = "https://api.openai.com/v1"
-"""OpenAI's own server. Said to the SDK, which would take an OPENAI_BASE_URL that is set but empty for a URL."""
-# Servers without keys want none, and the SDK wants one.
+"""OpenAI's own server. The SDK's default is not used: it takes a variable OPENAI_BASE_URL that is empty for a URL."""
+# The SDK requires a key, even for servers that need none.
 _NO_KEY = "none"
 _KEY = re.compile(r"[!-~]+")
 _CONNECT_SECONDS = 10.0
-_DRAIN_SECONDS = 0.1
-_OURS = frozenset({"messages", "model", "stream"})
-# vLLM's and SGLang's words, which llama.cpp understands, too: the last message is gone on with, not answered.
-_CONTINUING = {"continue_final_message": True, "add_generation_prompt": False}
+_END_SECONDS = 0.1
+_RESERVED = frozenset({"messages", "model", "stream"})
+# The params of vLLM and SGLang, which llama.cpp understands, too: continue the last message instead of answering it.
+_CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
 _NO_STREAM = frozenset({"application/json", "text/html"})
-_dice = SystemRandom()
 
 
 class OpenAIProvider:
-    """Nothing is connected before the first request."""
+    """Streams chat completions. It connects at the first request."""
 
     can_continue = True
 
     def __init__(self, settings: Settings) -> None:
-        """Check the settings. Raises `SettingsError` when they do not say where the models are."""
+        """Check the settings. Raises `SettingsError` when they do not name a server."""
         self._settings = settings
         self._key = settings.provider.openai_api_key.get_secret_value() if settings.provider.openai_api_key else ""
         self._url = settings.provider.openai_base_url
-        _check(self._url, self._key)
-        self._made: openai.AsyncOpenAI | None = None
+        _check_settings(self._url, self._key)
+        self._opened: openai.AsyncOpenAI | None = None
         self._first_model: str | None = None
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
         """Yield the answer. Raises `ProviderError`.
 
-        429, 5xx and a failed connection are tried again, but only before the server has begun to answer.
+        429, 5xx and a failed connection are retried, but only until the server has begun to answer: readers have seen
+        what came before, and it was paid for.
         """
-        answer = Answer()
-        async with AsyncExitStack() as opened:
-            response = await self._answered(request, opened)
-            events = await opened.enter_async_context(aclosing(_events(response)))
+        answer = ChunkAssembler()
+        async with AsyncExitStack() as resources:
+            response = await self._open_response(request, resources)
+            events = await resources.enter_async_context(aclosing(_read_events(response)))
             try:
                 async for event in events:
                     for delta in answer.feed(event):
                         yield delta
                     if answer.done:
-                        await _drain(events)
+                        await _read_to_end(events)
                         break
             except ProviderError:
-                # What comes after the model has finished can add nothing to the answer.
+                # After the finish reason the answer is complete, so a connection that breaks takes nothing from it.
                 if not answer.finished:
                     raise
             for delta in answer.end():
@@ -80,133 +76,117 @@ class OpenAIProvider:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        made, self._made = self._made, None
-        if made:
-            await made.close()
+        opened, self._opened = self._opened, None
+        if opened:
+            await opened.close()
 
     @property
     def _client(self) -> openai.AsyncOpenAI:
-        # Made in the process and loop that use it: connections survive neither a fork nor their loop.
-        if self._made is None:
-            # The attempt's own clocks run out long before; this one is for a caller that has none.
+        # Created in the process and loop that use it: connections survive neither a fork nor the end of their loop.
+        if self._opened is None:
+            # A worker's own clocks (tasks/deadlines.py) run out long before these; they are for a caller without any.
             silence = 2 * max(self._settings.worker.first_token_timeout, self._settings.worker.idle_timeout)
-            self._made = openai.AsyncOpenAI(
+            self._opened = openai.AsyncOpenAI(
                 api_key=self._key or _NO_KEY,
                 base_url=self._url or OPENAI_URL,
                 timeout=openai.Timeout(silence, connect=min(silence, _CONNECT_SECONDS)),
+                # Retries are ours (call_retries): the SDK also retries time-outs, and so may pay for a request twice.
                 max_retries=0,
             )
-        return self._made
+        return self._opened
 
-    async def _answered(self, request: ModelRequest, opened: AsyncExitStack) -> AsyncAPIResponse[Any]:
-        """Send the request; `opened` closes the response, whose body is yet to be read."""
-        params = _checked(request.params) | (_CONTINUING if request.prefix else {})
-        model = request.model or self._settings.provider.model or await self._default_model()
+    async def _open_response(self, request: ModelRequest, resources: AsyncExitStack) -> AsyncAPIResponse[Any]:
+        """Send the request and return its response, with the body still to be read; `resources` closes it."""
+        params = _build_params(request.params) | (_CONTINUE if request.prefix else {})
+        model = request.model or self._settings.provider.model or await self._find_default_model()
         create = self._client.chat.completions.with_streaming_response.create
-        response = await self._continuing(
-            request,
-            lambda: opened.enter_async_context(
+        response = await self._call(
+            lambda: resources.enter_async_context(
                 create(
                     model=model,
-                    messages=_messages(request),  # type: ignore[arg-type]  # checked when it was enqueued
+                    messages=_build_messages(request),  # type: ignore[arg-type]  # checked when it was enqueued
                     stream=True,
                     extra_body=params,
                 )
             ),
+            has_prefix=bool(request.prefix),
         )
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind in _NO_STREAM:
             raise failure(Code.NOT_A_STREAM, kind)
         return response
 
-    async def _continuing(self, request: ModelRequest, ask: Callable[[], Awaitable[T]]) -> T:
-        """Return what `ask` gives. Raises `ContinuationRefused` where the server knows no prefix."""
-        try:
-            return await self._patiently(ask)
-        except ProviderError as refusal:
-            if not request.prefix or refusal.code != Code.INVALID_REQUEST:
-                raise
-            meaning = refusal
-        raise ContinuationRefused(meaning.code, meaning.message, retryable=meaning.retryable)
+    async def _call(self, call: Callable[[], Awaitable[T]], *, has_prefix: bool = False) -> T:
+        """Return what `call` returns, after retries. Raises `ContinuationRefused` if a prefix may be what was rejected.
 
-    async def _default_model(self) -> str:
-        """Return the model of a server that was started for it: the first one that it lists."""
+        Servers have no code for that. A 400 or 422 may have another cause, but then the request without the prefix,
+        which comes next, fails in the same way.
+        """
+        try:
+            return await call_with_retries(call, self._settings.provider.provider_retries)
+        except ProviderError as error:
+            if not has_prefix or error.code != Code.INVALID_REQUEST:
+                raise
+            rejected = error
+        raise ContinuationRefused(rejected.code, rejected.message, retryable=rejected.retryable)
+
+    async def _find_default_model(self) -> str:
+        """Return the first model that the server lists: many servers are started for a single one."""
         if self._first_model is None and self._url:
             client = self._client
-            listed = await self._patiently(lambda: client.get("/models", cast_to=httpx2.Response))
-            self._first_model = _first_model(listed)
+            listed = await self._call(lambda: client.get("/models", cast_to=httpx2.Response))
+            self._first_model = _first_listed_model(listed)
         if self._first_model is None:
-            raise failure(Code.MODEL_NOT_FOUND, f"none was asked for, and {variable_of('model')} names none")
+            raise failure(Code.MODEL_NOT_FOUND, f"the request names none, nor does {variable_of('model')}")
         return self._first_model
 
-    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Return what `ask` gives, asking again while that may help. Raises `ProviderError`."""
-        failures = 0
-        while True:
-            try:
-                return await ask()
-            except CALL_ERRORS as error:
-                meaning, after = of_call(error)
-            # Out here the SDK's error is not its context: it quotes the server, which may quote the prompt.
-            if meaning.code not in AGAIN or after > MAX_PAUSE or failures >= self._settings.provider.provider_retries:
-                raise meaning
-            await asyncio.sleep(max(after, _pause(failures)))
-            failures += 1
 
-
-async def _events(response: AsyncAPIResponse[Any]) -> AsyncGenerator[bytes, None]:
+async def _read_events(response: AsyncAPIResponse[Any]) -> AsyncGenerator[bytes, None]:
     """Yield the data of each event. Raises `ProviderError`."""
-    stream = EventStream()
+    decoder = SSEDecoder()
     try:
         async for received in response.iter_bytes():
-            for event in stream.feed(received):
+            for event in decoder.feed(received):
                 yield event
     except READ_ERRORS as error:
-        meaning = of_read(error)
+        meaning = translate_read_error(error)
     else:
         return
-    raise meaning
+    raise meaning  # out here the SDK's error is not its context: it may quote the prompt
 
 
-async def _drain(events: AsyncIterator[bytes]) -> None:
-    """Read the end of the body: only then can the connection serve another request."""
+async def _read_to_end(events: AsyncIterator[bytes]) -> None:
+    """Read the rest of the body: only then can the connection serve another request. Do not wait long for it."""
     with suppress(TimeoutError, ProviderError):
-        async with asyncio.timeout(_DRAIN_SECONDS):
+        async with asyncio.timeout(_END_SECONDS):
             async for _ in events:
                 pass
 
 
-def _pause(failures: int) -> float:
-    """Return the seconds to wait after so many failures before the last one."""
-    # Not all at once: what made a provider fail for one has made it fail for all.
-    return min(FIRST_PAUSE * 2.0**failures, MAX_PAUSE / 2) * _dice.uniform(0.75, 1.25)
-
-
-def _first_model(listed: httpx2.Response) -> str | None:
+def _first_listed_model(listed: httpx2.Response) -> str | None:
     try:
         models = listed.json()["data"]
         return str(models[0]["id"])
     except (ValueError, LookupError, TypeError):
-        # It has none, or has no such list.
-        return None
+        return None  # the list is empty, or it is no such list
 
 
-def _messages(request: ModelRequest) -> list[Mapping[str, Any]]:
-    """Return the conversation; where there is a prefix, its last message is an answer that has begun."""
+def _build_messages(request: ModelRequest) -> list[Mapping[str, Any]]:
+    """Return the conversation. A prefix becomes its last message: an answer of the assistant that has begun."""
     begun = [{"role": "assistant", "content": request.prefix}] if request.prefix else []
     return [*request.messages, *begun]
 
 
-def _checked(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what goes into the request. A param of None is left out, for servers that refuse what is set here."""
-    taken = sorted(_OURS & params.keys())
+def _build_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request's further fields. A param of None removes a field: some servers reject stream_options."""
+    taken = sorted(_RESERVED & params.keys())
     if taken:
         raise failure(Code.INVALID_REQUEST, f"params may not set {', '.join(taken)}")
     wanted = {"stream_options": {"include_usage": True}, **params}
     return {name: value for name, value in wanted.items() if value is not None}
 
 
-def _check(url: str | None, key: str) -> None:
+def _check_settings(url: str | None, key: str) -> None:
     if not url and not key:
         raise SettingsError(
             f"the provider openai_api needs {variable_of('openai_base_url')} (any OpenAI-compatible server), "
@@ -214,8 +194,11 @@ def _check(url: str | None, key: str) -> None:
         )
     if url and not _is_url(url):
         raise SettingsError(f"{variable_of('openai_base_url')} must be a URL that starts with http:// or https://")
+    # Such a key could not be sent as a header: every request would fail, with the key in the error's text.
     if key and not _KEY.fullmatch(key):
-        raise SettingsError(f"{variable_of('openai_api_key')} has a space, a line break or a letter that no key has")
+        raise SettingsError(
+            f"{variable_of('openai_api_key')} has a space, a line break or a character that no API key has"
+        )
 
 
 def _is_url(text: str) -> bool:

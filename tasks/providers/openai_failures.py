@@ -1,4 +1,4 @@
-"""Says what an error of the OpenAI SDK means, and how long the provider asks to wait."""
+"""Translates the errors of the OpenAI SDK, and reads how long the provider asks to wait."""
 
 from __future__ import annotations
 
@@ -11,53 +11,55 @@ import httpx2
 import openai
 
 from chunkspool.errors import ProviderError
-from tasks.providers.failures import Code, code_of, failure, shown
+from tasks.providers.failures import Code, code_of, failure, safe_names
 
-# The second: the SDK does not translate what happens while it reads the body of a refusal.
+# The SDK does not translate what happens while it reads the body of an error response: hence the second class.
 CALL_ERRORS = (openai.OpenAIError, httpx2.RequestError)
-"""What a call that has not begun to answer can raise."""
+"""What a call can raise before the server has begun to answer."""
 READ_ERRORS = (httpx2.RequestError, OSError)
-"""What reading an answer can raise."""
+"""What reading the answer can raise."""
 
 
-def of_call(error: Exception) -> tuple[ProviderError, float]:
-    """Return what one of `CALL_ERRORS` means, and the seconds after which the provider wants to be asked again."""
+def translate_call_error(error: Exception) -> tuple[ProviderError, float]:
+    """Return what one of `CALL_ERRORS` means, and how many seconds the provider asks to wait (0: it does not say)."""
     if isinstance(error, openai.APIStatusError):
-        return _refusal(error)
+        return _translate_response(error)
+    # A provider that is reached but silent may be working on the request: asking again could mean paying twice. So
+    # its code is not that of a failed connection.
     timeout = error.__cause__ if isinstance(error, openai.APITimeoutError) else error
     if isinstance(timeout, httpx2.TimeoutException) and not isinstance(timeout, httpx2.ConnectTimeout):
         return failure(Code.PROVIDER_TIMEOUT), 0.0
     return failure(Code.PROVIDER_UNREACHABLE), 0.0
 
 
-def of_read(error: Exception) -> ProviderError:
+def translate_read_error(error: Exception) -> ProviderError:
     """Return what one of `READ_ERRORS` means."""
     return failure(Code.PROVIDER_TIMEOUT if isinstance(error, httpx2.TimeoutException) else Code.TRUNCATED)
 
 
-def seconds_to_wait(headers: Mapping[str, str], now: float) -> float:
-    """Return what Retry-After asks for, as of the Unix time `now`; 0 when it does not ask."""
+def parse_retry_after(headers: Mapping[str, str], now: float) -> float:
+    """Return the seconds that Retry-After asks to wait at the Unix time `now`; 0 without a readable one."""
     given = headers.get("retry-after", "")
     try:
         seconds = float(given)
     except ValueError:
-        seconds = _date(given) - now
+        seconds = _parse_date(given) - now
     return max(0.0, seconds) if math.isfinite(seconds) else 0.0
 
 
-def _date(given: str) -> float:
+def _parse_date(given: str) -> float:
     try:
         return parsedate_to_datetime(given).timestamp()
     except (ValueError, OverflowError):
         return 0.0
 
 
-def _refusal(error: openai.APIStatusError) -> tuple[ProviderError, float]:
+def _translate_response(error: openai.APIStatusError) -> tuple[ProviderError, float]:
     code = code_of(error.status_code, (error.code, error.type))
-    after = seconds_to_wait(error.response.headers, time.time())
+    retry_after = parse_retry_after(error.response.headers, time.time())
     details = [f"HTTP {error.status_code}"]
     if code is Code.INVALID_REQUEST:
-        details += shown(error.code, error.param)
-    if after >= 1:
-        details.append(f"try again in {math.ceil(after)} seconds")
-    return failure(code, *details), after
+        details += safe_names(error.code, error.param)
+    if retry_after >= 1:
+        details.append(f"try again in {math.ceil(retry_after)} seconds")
+    return failure(code, *details), retry_after

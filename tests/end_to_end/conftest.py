@@ -1,4 +1,4 @@
-"""The fixtures of real workers: pytest-celery's, with local processes for containers."""
+"""Fixtures for real workers: pytest-celery's, with local processes instead of containers."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ StartWorker = Callable[..., CeleryTestWorker]
 
 @pytest.fixture
 def celery_broker(redis_server: PrivateServer, redis_url: str) -> CeleryTestBroker:
-    """Give the empty server of the test as the broker."""
+    """Provide the test's empty server as the broker."""
     assert redis_url == redis_server.url
     return RedisTestBroker(BrokerProcess(redis_server))
 
 
 @pytest.fixture
 def celery_backend_cluster() -> None:
-    """Results are in the log: no backend."""
+    """Provide no backend: results are in the log."""
 
 
 @pytest.fixture
 def start_worker(celery_broker: CeleryTestBroker, tmp_path: Path) -> Iterator[StartWorker]:
-    """Give a function that starts a worker; all are ended after the test.
+    """Provide a function that starts a worker; all workers are ended after the test.
 
-    It returns when the worker answers, or with `wait=False` at once: several that are waited for afterwards (`ready`)
-    start side by side.
+    It returns once the worker answers, or with `wait=False` at once, so that several workers start in parallel and are
+    waited for afterwards (`ready`).
     """
     url = celery_broker.config()["url"]
     app = Celery("tests", broker=url, set_as_current=False)
@@ -45,7 +45,7 @@ def start_worker(celery_broker: CeleryTestBroker, tmp_path: Path) -> Iterator[St
     def start(
         pool: str = "threads", slots: int = 8, *arguments: str, wait: bool = True, **environment: str
     ) -> CeleryTestWorker:
-        # A grace that is shorter than the time after which `teardown` kills.
+        # The grace is shorter than the time after which `teardown` kills.
         own = {"CHUNKSPOOL_REDIS_URL": url, "CHUNKSPOOL_PROVIDER": "scripted", "CHUNKSPOOL_DRAIN_GRACE": "5"}
         own.update(environment)
         command = WorkerCommand(f"worker-{len(workers)}", pool, slots, own, arguments)
@@ -64,20 +64,20 @@ def start_worker(celery_broker: CeleryTestBroker, tmp_path: Path) -> Iterator[St
 
 @pytest.fixture(params=["threads", "prefork"])
 def celery_worker(request: pytest.FixtureRequest, start_worker: StartWorker) -> CeleryTestWorker:
-    """Give a worker with four slots that runs the scripted provider, once on threads and once on prefork."""
+    """Provide a worker with four slots that runs the scripted provider, once on threads and once on prefork."""
     return start_worker(request.param, 4)
 
 
 @pytest.fixture
 def spool(redis_url: str) -> Iterator[Spool]:
-    """Give a web app's spool."""
+    """Provide a web app's spool."""
     with Spool.from_settings(Settings.checked({"redis_url": redis_url})) as connected:
         yield connected
 
 
 @pytest.fixture
 def paced_model(tmp_path: Path) -> Iterator[ModelProcess]:
-    """Give a model server that says what it is told to, at the pace it is told, and remembers every call."""
+    """Provide a model server that sends what a request asks for, at its pace, and records every call."""
     model = ModelProcess.start(sys.executable, tmp_path)
     yield model
     model.stop()
@@ -85,7 +85,7 @@ def paced_model(tmp_path: Path) -> Iterator[ModelProcess]:
 
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaServer]:
-    """Give a real llama.cpp server with a tiny random model, which all tests share."""
+    """Provide a real llama.cpp server with a tiny random model, shared by all tests."""
     with LlamaServer(tmp_path_factory.mktemp("llama")) as server:
         yield server
 
@@ -99,6 +99,6 @@ def llmock_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlmockS
 
 @pytest.fixture
 def llmock_server(llmock_process: LlmockServer) -> LlmockServer:
-    """Give an llmock that has seen no request; its own pytest plugin would run it inside this process."""
+    """Provide an llmock without earlier requests; its own pytest plugin would run it inside this process."""
     llmock_process.reset()
     return llmock_process

@@ -1,4 +1,4 @@
-"""Wait for something to become true, instead of sleeping for as long as it usually takes."""
+"""Wait until a condition is true instead of sleeping for a fixed time."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ T = TypeVar("T")
 
 
 def eventually(predicate: Callable[[], T], timeout: float = 10.0, every: float = 0.02) -> T:
-    """Return the first true result of `predicate`; fail when there is none within `timeout` seconds."""
+    """Return the first true result of `predicate`; fail if there is none within `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
         result = predicate()
         if result:
             return result
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout:g} seconds; the last answer was {result!r}")
+            raise AssertionError(f"not within {timeout:g} seconds; the last result was {result!r}")
         time.sleep(every)

@@ -1,4 +1,4 @@
-"""What the documents list is what the code has."""
+"""The documentation matches the code."""
 
 from __future__ import annotations
 
@@ -8,15 +8,22 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from starlette.exceptions import HTTPException
 
-from chunkspool import events
+from chunkspool import AsyncSpool, errors, events
 from chunkspool.provider import Finish, ModelRequest, Text, Usage
 from chunkspool.settings import GROUP_OF, Settings, variable_of
+from chunkspool.store import keys
+from chunkspool.web import AccessDenied, allow_all, create_app
+from chunkspool.web.problems import problem_of
 from tasks.providers import load_provider
-from tasks.providers.failures import AGAIN, RETRYABLE, Code
-from tasks.providers.scripted import Step
+from tasks.providers.failures import ASKED_AGAIN, RETRYABLE, Code
+from tasks.providers.scripted import ScriptStep
 
-DOCS = Path(__file__).parents[2] / "docs"
+PROJECT = Path(__file__).parents[2]
+DOCS = PROJECT / "docs"
+PAGES = [PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(DOCS.glob("*.md"))
+LIBRARY = PROJECT / "chunkspool"
 
 
 def test_every_setting_is_documented_with_its_default() -> None:
@@ -43,22 +50,24 @@ def test_every_event_is_documented_with_its_fields() -> None:
 
 
 def test_every_failure_of_a_provider_is_documented() -> None:
-    """docs/providers.md has one row for each code, and says rightly whether it is retryable and asked again."""
+    """docs/providers.md has one row per code and states correctly whether it is retryable and retried."""
     table = (DOCS / "providers.md").read_text().partition("### Failures")[2].partition("## scripted")[0]
     rows = re.findall(r"^\| `(\w+)` \| .+ \| (yes|no) \| (yes|no) \|$", table, re.MULTILINE)
     answer = {True: "yes", False: "no"}
-    assert rows == [(code.value, answer[code in RETRYABLE], answer[code in AGAIN]) for code in Code]
+    assert rows == [(code.value, answer[code in RETRYABLE], answer[code in ASKED_AGAIN]) for code in Code]
 
 
 def test_every_step_of_a_script_is_documented_as_it_can_be_written() -> None:
-    """The rows of docs/providers.md are valid steps, and there is one for each kind."""
+    """The rows in docs/providers.md are valid steps, one for each kind."""
     table = (DOCS / "providers.md").read_text().partition("## scripted")[2].partition("## Your own")[0]
-    steps = [Step.model_validate_json(row) for row in re.findall(r"^\| `(\{.+\})` \| .+ \|$", table, re.MULTILINE)]
-    assert {kind for step in steps for kind in step.model_fields_set} == set(Step.model_fields) - {"repeat"}
+    steps = [
+        ScriptStep.model_validate_json(row) for row in re.findall(r"^\| `(\{.+\})` \| .+ \|$", table, re.MULTILINE)
+    ]
+    assert {kind for step in steps for kind in step.model_fields_set} == set(ScriptStep.model_fields) - {"repeat"}
 
 
 def test_every_failure_mode_names_tests_that_exist() -> None:
-    """Each row of docs/failure-modes.md has one at least; `…` stands for the file that was named last."""
+    """Each row of docs/failure-modes.md names at least one test; `…` stands for the file named last."""
     rows = re.findall(r"^\| .+ \| (.+) \|$", (DOCS / "failure-modes.md").read_text(), re.MULTILINE)[1:]
     tests, file = DOCS.parent / "tests", Path()
     for row in rows:
@@ -70,8 +79,116 @@ def test_every_failure_mode_names_tests_that_exist() -> None:
             assert f"def {function}" in file.read_text(), f"{path}::{function}"
 
 
+ERRORS: tuple[Exception, ...] = (
+    errors.InvalidCursor("x"),
+    errors.CursorAhead(2, 1),
+    HTTPException(400, "two names of one thing"),
+    AccessDenied("no token"),
+    HTTPException(403, "not allowed"),
+    errors.ChatNotFound("c"),
+    errors.GenerationNotFound("c", "g"),
+    errors.ChatBusy("c", ("g",)),
+    errors.ChatContended("c", "be erased"),
+    errors.CursorExpired(1, 3, 4),
+    errors.RequestTooLarge(2, 1),
+    HTTPException(413, "too large"),
+    errors.InvalidId("chat_id", ""),
+    errors.InternalError("a bug"),
+    errors.CorruptLog(1, "no JSON"),
+    errors.StoreUnavailable("away"),
+    errors.StoreFull("full"),
+    errors.StoreRefused("no"),
+    errors.EnqueueFailed("c", "g", "away"),
+    errors.ServerShuttingDown(),
+    errors.SpoolClosed(),
+    errors.SettingsError("unset"),
+)
+
+
+def test_every_problem_of_the_routes_is_documented() -> None:
+    """docs/web.md lists the status, the kind and the further fields of each problem, and nothing that cannot happen."""
+    table = (DOCS / "web.md").read_text().partition("## Problems")[2].partition("## Who may do what")[0]
+    documented = {
+        (int(status), kind): set(re.findall(r"\w+", fields))
+        for statuses, kinds in re.findall(r"^\| ([\d, ]+) \| (`[a-z].+?) \|", table, re.MULTILINE)
+        for status, (kind, fields) in _pairs(statuses, re.findall(r"`([a-z-]+)`(?: `\{(.+?)\}`)?", kinds))
+    }
+    real = {(problem.status, problem.kind): set(problem.more) for problem in map(problem_of, ERRORS)}
+    assert set(documented) == set(real)
+    for at, fields in real.items():
+        assert fields <= documented[at], at
+
+
+def _pairs(statuses: str, kinds: list[tuple[str, str]]) -> list[tuple[str, tuple[str, str]]]:
+    """Return each kind with its status; one status stands for all kinds of its row."""
+    each = statuses.split(", ")
+    return list(zip(each if len(each) == len(kinds) else each * len(kinds), kinds, strict=True))
+
+
+def test_every_route_is_documented() -> None:
+    """docs/web.md names the method and the path of each."""
+    table = (DOCS / "web.md").read_text().partition("## Routes")[2].partition("## The event stream")[0]
+    app = create_app(AsyncSpool.from_env({}), allow_all)
+    routes = {
+        f"{method.upper()} {path.replace('{chat_id}', '{chat}')}"
+        for path, methods in app.openapi()["paths"].items()
+        for method in methods
+    }
+    documented = {f"{method} {path}" for method, path in re.findall(r"`(GET|POST|DELETE) ([^`?\s]+)", table)}
+    assert documented == routes | {"GET /openapi.json"}
+
+
+def test_every_key_is_documented() -> None:
+    """The table of docs/design.md has each key and channel that is built, and no other."""
+    table = (DOCS / "design.md").read_text().partition("## Keys")[2].partition("## Scripts")[0]
+    of = keys.ChatKeys("tenant", "chat")
+    own = {of.seq, of.log, of.head, of.gens, of.readers, of.live, of.gen("id"), of.request("id")}
+    queue = keys.QueueKeys("queue")
+    index = {queue.unfinished, queue.republished, queue.watermark, queue.sweep_lock}
+    shared = {keys.place_of("id"), *index, keys.stops_channel(0)}
+    documented = re.findall(r"^\| `(cs:\S+)` \|", table, re.MULTILINE)
+    assert sorted(
+        name.replace("<id>", "id").replace("<queue>", "queue").replace("<db>", "0") for name in documented
+    ) == sorted(own | shared)
+
+
+def test_the_map_names_every_script() -> None:
+    """docs/design.md says what each does, and names none that does not exist."""
+    text = (DOCS / "design.md").read_text().partition("## Scripts")[2].partition("## Readers")[0]
+    bullets = text[text.index("\n* ") :]
+    assert set(re.findall(r"`([a-z_]+)`", bullets)) == {path.stem for path in (LIBRARY / "store" / "lua").glob("*.lua")}
+
+
+def test_the_map_names_every_module() -> None:
+    """The house of docs/design.md has a place for each file and folder, and none for what does not exist."""
+    tree = (DOCS / "design.md").read_text().partition("## The house")[2].partition("chunkspool/")[2]
+    library = re.sub(r"#.*", "", tree.partition("celeryconfig.py")[0])
+    paths = (*LIBRARY.glob("*"), *LIBRARY.glob("*/*.py"), *LIBRARY.glob("web/*/__init__.py"))
+    modules = {path.parent.name if path.name == "__init__.py" else path.stem for path in paths if path.suffix == ".py"}
+    assert set(re.findall(r"\w+", library)) == modules - {LIBRARY.name}
+
+
+def test_every_link_leads_somewhere() -> None:
+    """Files, and headings in them; the index of docs/ has every page."""
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            path, _, anchor = target.partition("#")
+            if "://" not in target:
+                linked = (page.parent / path) if path else page
+                assert linked.exists(), f"{page.name}: {target}"
+                assert not anchor or anchor in _anchors(linked), f"{page.name}: {target}"
+    index = (DOCS / "README.md").read_text()
+    assert [page.name for page in DOCS.glob("*.md") if page.name != "README.md" and f"({page.name})" not in index] == []
+
+
+def _anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 async def test_the_documented_own_provider_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Class and entry point of docs/providers.md, as they stand there, in an installed package."""
+    """The class and entry point shown in docs/providers.md work verbatim in an installed package."""
     own = (DOCS / "providers.md").read_text().partition("## Your own")[2]
     (code,) = re.findall(r"```python\n(.+?)```", own, re.DOTALL)
     (toml,) = re.findall(r"```toml\n(.+?)```", own, re.DOTALL)

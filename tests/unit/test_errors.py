@@ -1,4 +1,4 @@
-"""Errors: one family, listed where it is defined, fit for a process pool, and one message each that says what to do."""
+"""Errors form one hierarchy in one module, survive pickling, and have messages that say what to do."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ MADE: dict[str, ChunkspoolError] = {
     "ProviderError": errors.ProviderError("rate_limit", "Too busy.", retryable=True),
     "ContinuationRefused": errors.ContinuationRefused("refused", "It cannot.", retryable=False),
 }
-"""Those that are made from more than a message."""
+"""Errors that take more than a message."""
 
 
 def family(parent: type[ChunkspoolError] = ChunkspoolError) -> list[type[ChunkspoolError]]:
-    """Return `parent` and all that are derived from it, each behind its parent, in the order of their definition."""
+    """Return `parent` and all its subclasses, each after its parent, in definition order."""
     return [parent, *(one for child in parent.__subclasses__() for one in family(child))]
 
 
 def tree() -> dict[str, str | None]:
-    """Return the names in the tree that the module's docstring draws, each with its parent's."""
+    """Return the names in the tree drawn in the module's docstring, each with its parent's name."""
     path: list[str] = []
     parents: dict[str, str | None] = {}
     drawn = (errors.__doc__ or "").partition("\n\n")[2]
@@ -52,14 +52,14 @@ def tree() -> dict[str, str | None]:
     return parents
 
 
-def test_the_tree_in_the_docstring_is_the_tree() -> None:
-    """Every error is drawn under its parent, and nothing is drawn that is not there."""
+def test_the_docstring_draws_the_real_hierarchy() -> None:
+    """Every error is drawn under its parent, and nothing else is drawn."""
     real = {kind.__name__: kind.__mro__[1].__name__ for kind in family()[1:]}
     assert tree() == {"ChunkspoolError": None} | real
 
 
-def test_every_error_is_defined_there_and_says_what_it_means() -> None:
-    """One module to import them from, and a docstring each."""
+def test_every_error_is_importable_from_one_module_and_documented() -> None:
+    """All errors can be imported from one module, and each has a docstring."""
     for kind in family():
         assert getattr(errors, kind.__name__) is kind
         assert inspect.getdoc(kind), kind
@@ -68,7 +68,7 @@ def test_every_error_is_defined_there_and_says_what_it_means() -> None:
 
 @pytest.mark.parametrize("kind", family(), ids=lambda kind: kind.__name__)
 def test_errors_can_be_pickled(kind: type[ChunkspoolError]) -> None:
-    """Process pools and Celery do it: type, message and fields come back."""
+    """Process pools and Celery pickle errors: type, message and fields survive."""
     error = MADE[kind.__name__] if kind.__name__ in MADE else kind("a message")
     error.add_note("a note")
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
@@ -77,8 +77,8 @@ def test_errors_can_be_pickled(kind: type[ChunkspoolError]) -> None:
         assert (str(back), back.args, vars(back)) == (str(error), error.args, vars(error))
 
 
-def test_messages_tell_what_is_and_what_to_do() -> None:
-    """For people: the ids they know, and the way on."""
+def test_messages_say_what_happened_and_what_to_do() -> None:
+    """Messages are written for people: they use ids the reader knows and suggest the next step."""
     said = {name: str(error) for name, error in MADE.items()}
     assert "'a/b' is not a valid id: use 1 to 128 characters" in said["InvalidId"]
     assert "pass the seq of the last event you have" in said["InvalidCursor"]
@@ -94,12 +94,12 @@ def test_messages_tell_what_is_and_what_to_do() -> None:
 
 
 def test_wrong_input_is_a_value_error() -> None:
-    """So that who knows nothing of chunkspool can catch it."""
+    """Code that does not know chunkspool can catch it."""
     for kind in family(errors.InvalidInput):
         assert issubclass(kind, ValueError)
 
 
-def test_what_is_quoted_is_short() -> None:
-    """Whatever was passed in."""
+def test_quoted_values_are_shortened() -> None:
+    """Whatever value was passed in."""
     for value in ("x" * 10_000, 10**5000, b"x" * 10_000, ["x" * 100] * 100):
         assert len(shown(value)) <= 60

@@ -1,4 +1,4 @@
-"""Events: what is encoded is decoded as it was, what a newer version wrote is passed on, what is forged is told."""
+"""Events survive a round trip, newer events are passed on, and forged ones are reported."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
 
 
 @given(EVENTS)
-def test_an_event_is_decoded_as_it_was(event: Event) -> None:
-    """Every type, with every kind of value, in one line."""
+def test_an_event_survives_encoding_and_decoding(event: Event) -> None:
+    """Every type, with every kind of value, on one line."""
     raw = encode(event)
     assert decode(raw, 1) == event
     assert b"\n" not in raw, "a frame has one event a line"
@@ -62,14 +62,14 @@ def test_an_event_is_decoded_as_it_was(event: Event) -> None:
 
 
 def test_stored_bytes_are_compact_utf8() -> None:
-    """No blanks, and no escapes where UTF-8 has the character."""
+    """There is no whitespace, and no escape for a character that UTF-8 can hold."""
     raw = encode(TextDelta(generation_id="g", text="é😀"))
     assert raw == '{"type":"text.delta","generation":"g","text":"é😀"}'.encode()
 
 
 @pytest.mark.parametrize(("said", "stored"), [("\ud83d\ude00", "😀"), ("a\ud83d", "a\ufffd"), ("\ude00b", "\ufffdb")])
 def test_halves_of_a_surrogate_pair(said: str, stored: str) -> None:
-    """A pair becomes its character, a half that is alone U+FFFD: JSON in UTF-8 can hold neither."""
+    """A pair becomes its character and a lone half becomes U+FFFD: JSON in UTF-8 can hold neither."""
     assert decode(encode(TextDelta(generation_id="g", text=said)), 1) == TextDelta(generation_id="g", text=stored)
     data = decode(encode(DataEvent(generation_id="g", name=said, value={said: [said]})), 1)
     assert data == DataEvent(generation_id="g", name=stored, value={stored: [stored]})
@@ -77,14 +77,14 @@ def test_halves_of_a_surrogate_pair(said: str, stored: str) -> None:
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("text", ["plain", "half \ud83d"])
-def test_numbers_that_json_does_not_have_are_null(number: float, text: str) -> None:
-    """Browsers read the stored bytes: they must be JSON."""
+def test_non_finite_numbers_become_null(number: float, text: str) -> None:
+    """Browsers read the stored bytes, so they must be valid JSON."""
     raw = encode(DataEvent(generation_id="g", name="n", value=[number, text]))
     assert from_json(raw, allow_inf_nan=False)["value"][0] is None
 
 
 def test_an_unknown_type_is_passed_on_with_all_its_fields() -> None:
-    """A newer version wrote it; a reader loses nothing of it."""
+    """A newer version wrote it; readers get all of it."""
     raw = b'{"type":"image.delta","generation":"g","png":"abc","size":[1,2]}'
     event = decode(raw, 1)
     assert isinstance(event, UnknownEvent)
@@ -94,8 +94,8 @@ def test_an_unknown_type_is_passed_on_with_all_its_fields() -> None:
     assert decode(b'{"type":"chat.renamed"}', 1).generation_id == ""
 
 
-def test_further_fields_of_a_known_type_are_kept() -> None:
-    """They too are a newer version's."""
+def test_unknown_fields_of_a_known_type_are_kept() -> None:
+    """A newer version wrote these too."""
     raw = b'{"type":"text.delta","generation":"g","text":"a","logprob":-0.5}'
     event = decode(raw, 1)
     assert isinstance(event, TextDelta)
@@ -103,8 +103,8 @@ def test_further_fields_of_a_known_type_are_kept() -> None:
     assert encode(event) == raw
 
 
-def test_an_event_does_not_change() -> None:
-    """The readers of a chat may share it."""
+def test_events_are_immutable() -> None:
+    """Readers of a chat may share them."""
     event = TextDelta(generation_id="g", text="a")
     with pytest.raises(ValidationError):
         event.text = "b"  # type: ignore[misc]
@@ -132,16 +132,16 @@ FORGED = {
 
 
 @pytest.mark.parametrize("raw", FORGED.values(), ids=FORGED)
-def test_what_is_forged_is_told_with_its_seq(raw: bytes) -> None:
-    """`CorruptLog` names the entry and says what is wrong; no other error comes out."""
+def test_a_forged_event_is_reported_with_its_seq(raw: bytes) -> None:
+    """`CorruptLog` names the entry and says what is wrong; no other error is raised."""
     with pytest.raises(CorruptLog, match="event 7 cannot be read: .+") as told:
         decode(raw, 7)
     assert told.value.seq == 7
 
 
 @given(st.binary(max_size=60) | st.binary(max_size=30).map(lambda raw: b'{"type":"text.delta",' + raw + b"}"))
-def test_whatever_bytes_stand_there_no_other_error_comes_out(raw: bytes) -> None:
-    """It is an event, or it is told."""
+def test_arbitrary_bytes_are_an_event_or_corrupt_log(raw: bytes) -> None:
+    """Decoding returns an event or raises `CorruptLog`, nothing else."""
     try:
         event = decode(raw, 7)
     except CorruptLog as error:

@@ -1,4 +1,4 @@
-"""`fold`: whatever events a chat has, and wherever they are cut in two, a person sees the same answers."""
+"""`fold`: whatever events a chat has, and wherever they are split in two, a person sees the same answers."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
 
 
 @given(st.lists(EVENTS, max_size=30))
-def test_wherever_it_is_cut_it_folds_to_the_same(events: list[Event]) -> None:
-    """A snapshot, and what follows it, make the whole; also one event at a time."""
+def test_every_split_folds_to_the_same_answers(events: list[Event]) -> None:
+    """A snapshot plus the events after it equals the whole, also when folded one event at a time."""
     whole = fold(events)
     for cut in range(len(events) + 1):
         assert fold(events[cut:], onto=fold(events[:cut])) == whole
@@ -55,15 +55,15 @@ def test_wherever_it_is_cut_it_folds_to_the_same(events: list[Event]) -> None:
 
 @given(st.lists(EVENTS, max_size=30))
 def test_answers_do_not_mix(events: list[Event]) -> None:
-    """Each generation looks as if it were alone in the chat, and they stand in the order of their beginnings."""
+    """Each generation folds as if it were alone in the chat; answers are ordered by their start."""
     order = dict.fromkeys(event.generation_id for event in events if not isinstance(event, UnknownEvent))
     assert [answer.generation_id for answer in fold(events)] == list(order)
     for answer in fold(events):
         assert fold(event for event in events if event.generation_id == answer.generation_id) == (answer,)
 
 
-def test_a_whole_answer() -> None:
-    """All that one attempt says, in its place."""
+def test_everything_one_attempt_wrote_is_in_its_answer() -> None:
+    """Text, reasoning, tools, data and usage are all in their fields."""
     (answer,) = fold(
         [
             GenerationQueued(generation_id="g"),
@@ -94,8 +94,8 @@ def test_a_whole_answer() -> None:
     )
 
 
-def test_a_new_attempt_voids_what_the_old_one_said() -> None:
-    """All of it: text, thinking, tools, data and usage."""
+def test_a_new_attempt_discards_the_old_output() -> None:
+    """All of it: text, reasoning, tools, data and usage."""
     said = [
         GenerationStarted(generation_id="g", attempt=1),
         TextDelta(generation_id="g", text="old"),
@@ -110,8 +110,8 @@ def test_a_new_attempt_voids_what_the_old_one_said() -> None:
     assert answer.text == "new"
 
 
-def test_an_attempt_that_continues_keeps_what_was_said() -> None:
-    """Then the old text and the new one are one answer."""
+def test_a_continuing_attempt_keeps_the_old_output() -> None:
+    """The old text and the new text form one answer."""
     (answer,) = fold(
         [
             GenerationStarted(generation_id="g", attempt=1),
@@ -123,8 +123,8 @@ def test_an_attempt_that_continues_keeps_what_was_said() -> None:
     assert (answer.text, answer.attempt, answer.state) == ("one, two", 2, "running")
 
 
-def test_how_it_ended() -> None:
-    """State and reason of each ending; the text stays."""
+def test_an_answer_has_the_state_and_reason_of_its_ending() -> None:
+    """The text stays, whatever the ending."""
     text = [GenerationStarted(generation_id="g", attempt=1), TextDelta(generation_id="g", text="a")]
     (stopped,) = fold([*text, GenerationStopped(generation_id="g", by="user", reason="enough")])
     assert (stopped.state, stopped.stopped_by, stopped.reason, stopped.text) == ("stopped", "user", "enough", "a")
@@ -134,7 +134,7 @@ def test_how_it_ended() -> None:
     assert fold([]) == ()
 
 
-def test_a_log_whose_beginning_is_gone() -> None:
-    """What is kept is shown."""
+def test_a_trimmed_log_shows_what_is_left() -> None:
+    """The remaining events are shown."""
     (answer,) = fold([TextDelta(generation_id="g", text="the end"), GenerationCompleted(generation_id="g")])
     assert (answer.text, answer.state) == ("the end", "completed")

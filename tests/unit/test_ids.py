@@ -1,4 +1,4 @@
-"""Ids of generations: UUIDs of version 7, that sort by the time they were made, in whichever process."""
+"""Generation ids are version 7 UUIDs that sort by creation time, across processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chunkspool.ids import checked_id, new_generation_id
 
 
 def test_an_id_is_a_uuid_of_version_7() -> None:
-    """RFC 9562: in Unix milliseconds, and good as an id of ours."""
+    """RFC 9562: the timestamp is in Unix milliseconds, and the id passes our own check."""
     before = time.time_ns() // 1_000_000
     made = [new_generation_id() for _ in range(1000)]
     after = time.time_ns() // 1_000_000
@@ -25,7 +25,7 @@ def test_an_id_is_a_uuid_of_version_7() -> None:
 
 
 def test_ids_sort_by_their_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As texts, too: an index by id is an index by time."""
+    """Their text form sorts by time, too: an index by id is an index by time."""
     clock = iter(range(1_700_000_000_000, 1_700_000_001_000))
     monkeypatch.setattr(ids.time, "time_ns", lambda: next(clock) * 1_000_000)
     made = [new_generation_id() for _ in range(1000)]
@@ -33,7 +33,7 @@ def test_ids_sort_by_their_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_ids_of_one_millisecond_differ(monkeypatch: pytest.MonkeyPatch) -> None:
-    """74 bits are random: two processes do not make the same."""
+    """74 bits are random, so two processes do not create the same id."""
     monkeypatch.setattr(ids.time, "time_ns", lambda: 1_700_000_000_000_000_000)
     made = {new_generation_id() for _ in range(10_000)}
     assert len(made) == 10_000

@@ -1,4 +1,4 @@
-"""Ids go into Redis keys: what could break out of a key is refused before anything is written."""
+"""Ids become part of Redis keys: an id that could break out of its key is rejected before anything is written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BAD = ["", "a{b", "a}b", "a/b", "a b", "tab\t", "nul\0", "new\n", "ü", "-x", ".
 
 @pytest.mark.parametrize("value", BAD)
 @pytest.mark.parametrize("kind", ["tenant", "chat_id", "request_id", "generation_id"])
-def test_an_id_that_could_break_a_key_is_refused(kind: str, value: object) -> None:
+def test_an_id_that_could_break_a_key_is_rejected(kind: str, value: object) -> None:
     """Braces, slashes, control characters, non-ASCII, other types and over 128 characters raise InvalidId."""
     with pytest.raises(InvalidId) as caught:
         checked_id(kind, value)
@@ -22,12 +22,12 @@ def test_an_id_that_could_break_a_key_is_refused(kind: str, value: object) -> No
 @pytest.mark.parametrize(
     "value", ["a", "7", "user@example.org", "chat:42", "x" * 128, "01a20fd8-8742-77ce-a941-3e73ab581b06"]
 )
-def test_ids_that_people_use_are_taken(value: str) -> None:
-    """UUIDs, mail addresses and names with colons are ids."""
+def test_common_kinds_of_ids_are_accepted(value: str) -> None:
+    """UUIDs, email addresses and names with colons are valid ids."""
     assert checked_id("chat_id", value) == value
 
 
 def test_a_tenant_cannot_reach_into_another_tenants_keys() -> None:
-    """A tenant has no colon: cs:<tenant>:owner:<owner> has no braces to keep them apart."""
+    """A tenant may not contain a colon: cs:<tenant>:owner:<owner> has no braces to separate them."""
     with pytest.raises(InvalidId):
         checked_id("tenant", "a:owner")

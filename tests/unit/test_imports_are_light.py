@@ -1,4 +1,4 @@
-"""`import chunkspool` is what a web app does at its start: it loads no worker, no framework, and connects nothing."""
+"""A web app imports chunkspool at start-up: this loads no worker or framework and opens no connection."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ with chunkspool.Spool.from_url("redis://nowhere.invalid:1/0") as spool:
 """
 
 
-def loaded_by(code: str) -> set[str]:
-    """Run `code` in a process of its own; return which of the heavy packages it has loaded."""
+def heavy_packages_loaded_by(code: str) -> set[str]:
+    """Run `code` in its own process; return which heavy packages it loaded."""
     watched = WATCHED.format(code=code, heavy=set(HEAVY))
     done = subprocess.run(  # noqa: S603 - our own code
         [sys.executable, "-c", watched], capture_output=True, text=True, check=False, cwd=PROJECT
@@ -36,15 +36,15 @@ def loaded_by(code: str) -> set[str]:
 
 @pytest.mark.parametrize("code", ["import chunkspool", READER])
 def test_the_library_loads_nothing_heavy(code: str) -> None:
-    """Neither when imported, nor when a spool is made that only reads."""
-    assert loaded_by(code) == set()
+    """Not on import, and not when a spool is created only for reading."""
+    assert heavy_packages_loaded_by(code) == set()
 
 
-def test_the_check_would_see_it() -> None:
-    """Otherwise the test above proves nothing."""
-    assert {"celery", "kombu"} <= loaded_by("import celery; celery.Celery")
+def test_the_check_detects_a_heavy_import() -> None:
+    """Without this, the test above would prove nothing."""
+    assert {"celery", "kombu"} <= heavy_packages_loaded_by("import celery; celery.Celery")
 
 
 def test_a_task_module_loads_no_sdk() -> None:
-    """The worker's main process names tasks; the model's SDK is loaded where it is used."""
-    assert "openai" not in loaded_by("import tasks.attempt, tasks.providers")
+    """The worker's main process only names tasks; the model's SDK is loaded where it is used."""
+    assert "openai" not in heavy_packages_loaded_by("import tasks.attempt, tasks.providers")

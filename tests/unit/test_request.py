@@ -1,4 +1,4 @@
-"""What a generation is asked: kept as it was given, and read back as it was kept."""
+"""A generation's request is stored as it was given and read back unchanged."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ json_values = st.recursive(
 )
 
 
-def made(**given_: object) -> GenerationRequest:
-    """Return the request that `enqueue` would make."""
+def request_of(**given_: object) -> GenerationRequest:
+    """Return the request that `enqueue` would build."""
     fields: dict[str, object] = {"prompt": None, "messages": None, "model": None, "params": None}
     return GenerationRequest.checked(**(fields | given_))
 
 
 @given(params=st.dictionaries(texts, json_values, max_size=4), content=texts.filter(str.strip))
-def test_what_is_stored_is_what_was_asked(params: dict[str, object], content: str) -> None:
-    """Any JSON comes back equal, whatever characters are in it."""
-    request = made(messages=[{"role": "user", "content": content}], params=params, model="m")
+def test_a_request_survives_storing(params: dict[str, object], content: str) -> None:
+    """Any JSON comes back equal, whatever characters it contains."""
+    request = request_of(messages=[{"role": "user", "content": content}], params=params, model="m")
     back = stored_request(request.encode(LIMIT))
     assert (back.params, back.messages, back.model) == (params, ({"role": "user", "content": content},), "m")
 
 
-def test_a_prompt_is_one_message_of_the_user() -> None:
-    """It is stored in the same shape as messages."""
-    assert made(prompt="hello") == made(messages=[{"role": "user", "content": "hello"}])
-    assert made(prompt="hello").encode(LIMIT) == (
+def test_a_prompt_is_stored_as_one_user_message() -> None:
+    """It has the same shape as messages."""
+    assert request_of(prompt="hello") == request_of(messages=[{"role": "user", "content": "hello"}])
+    assert request_of(prompt="hello").encode(LIMIT) == (
         b'{"messages":[{"role":"user","content":"hello"}],"model":null,"params":{}}'
     )
 
 
-def test_messages_go_to_the_model_as_they_are() -> None:
-    """Fields that chunkspool does not know are kept, those that were not given are not invented."""
+def test_messages_reach_the_model_unchanged() -> None:
+    """Unknown fields are kept and missing ones are not added."""
     messages = [
         {"role": "system", "content": ""},
         {"role": "user", "content": [{"type": "text", "text": "what is it?"}, {"type": "image_url", "image_url": {}}]},
@@ -50,14 +50,14 @@ def test_messages_go_to_the_model_as_they_are() -> None:
         {"role": "tool", "content": "a cat", "tool_call_id": "1"},
         {"role": "assistant", "tool_calls": []},
     ]
-    request = stored_request(made(messages=tuple(messages)).encode(LIMIT), "so far")
+    request = stored_request(request_of(messages=tuple(messages)).encode(LIMIT), "so far")
     assert list(request.messages) == messages
     assert request.prefix == "so far"
 
 
-def test_the_size_is_that_of_what_is_stored() -> None:
-    """Bytes of the encoded request, not characters of the prompt."""
-    request = made(prompt="é" * 100)
+def test_the_size_limit_counts_stored_bytes() -> None:
+    """It counts bytes of the encoded request, not characters of the prompt."""
+    request = request_of(prompt="é" * 100)
     size = len(request.encode(LIMIT))
     assert request.encode(size)
     with pytest.raises(InvalidRequest, match=f"the request has {size} bytes and max_request_bytes is {size - 1}"):
@@ -78,14 +78,14 @@ NO_REQUESTS = [
 
 
 @pytest.mark.parametrize("raw", [*NO_REQUESTS, b'{"messages":[{"role":"user"}],"params":7}'])
-def test_a_stored_request_that_is_none(raw: bytes) -> None:
-    """What another program wrote into the hash is told from a request."""
+def test_a_foreign_stored_request_is_corrupt(raw: bytes) -> None:
+    """Data that another program wrote into the hash is not mistaken for a request."""
     with pytest.raises(CorruptLog, match="the stored request is not one that chunkspool wrote"):
         stored_request(raw)
 
 
-def test_only_a_few_errors_are_told() -> None:
-    """A thousand bad messages make no error of a thousand lines."""
+def test_only_a_few_errors_are_listed() -> None:
+    """A thousand bad messages do not produce a thousand lines."""
     with pytest.raises(InvalidRequest) as refused:
-        made(messages=[{}] * 1000)
+        request_of(messages=[{}] * 1000)
     assert str(refused.value).count("Field required") == 3

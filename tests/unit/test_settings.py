@@ -1,4 +1,4 @@
-"""Settings: read from the environment once, frozen; a wrong value names its variable, and no secret is ever shown."""
+"""Settings are read from the environment once and frozen. Errors name the variable; no secret is ever shown."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ TEXTS = {
 
 
 def test_every_setting_is_tried() -> None:
-    """A new one is to be added to WRONG, or to TEXTS if any text will do."""
+    """Add a new setting to WRONG, or to TEXTS if it accepts any text."""
     assert set(WRONG) | TEXTS == set(GROUP_OF)
 
 
 @pytest.mark.parametrize("field", WRONG)
 def test_a_wrong_value_names_its_variable(field: str) -> None:
-    """The message has the variable, what it takes and, unless it may hold a secret, the value."""
+    """The message has the variable, the accepted values and, unless it may hold a secret, the value."""
     for value in WRONG[field]:
         with pytest.raises(SettingsError) as refused:
             Settings.from_env({variable_of(field): value})
@@ -68,15 +68,15 @@ def test_a_wrong_value_names_its_variable(field: str) -> None:
         assert ("***" if field.endswith(("_url", "_secret")) else repr(value)) in message
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
-    """Nobody wants to start a worker three times."""
+def test_all_errors_are_reported_at_once() -> None:
+    """Nobody wants to start a worker three times to find three mistakes."""
     with pytest.raises(SettingsError, match="CHUNKSPOOL_TTL=.*CHUNKSPOOL_LEASE=.*") as refused:
         Settings.from_env({"CHUNKSPOOL_TTL": "x", "CHUNKSPOOL_LEASE": "y", "CHUNKSPOOL_MODEL": "m"})
     assert "CHUNKSPOOL_MODEL" not in str(refused.value)
 
 
 def test_values_come_from_the_environment() -> None:
-    """Each field has its variable; an empty one counts as unset."""
+    """Each field has a variable; an empty one counts as unset."""
     environ = {
         "CHUNKSPOOL_REDIS_URL": "unix:///run/redis.sock",
         "CHUNKSPOOL_TTL": "60",
@@ -92,32 +92,32 @@ def test_values_come_from_the_environment() -> None:
     assert Settings.from_env({}) == Settings()
 
 
-def test_the_environment_is_the_process_own_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read when asked, not at import."""
+def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read on the call, not on import."""
     monkeypatch.setenv("CHUNKSPOOL_QUEUE", "mine")
     assert Settings.from_env().worker.queue == "mine"
 
 
-def test_the_broker_is_the_redis_unless_it_is_named() -> None:
+def test_the_broker_defaults_to_redis() -> None:
     """One URL is enough."""
     assert Settings.checked({"redis_url": "redis://one"}).broker == "redis://one"
     assert Settings.checked({"redis_url": "redis://one", "broker_url": "amqp://two"}).broker == "amqp://two"
 
 
 def test_settings_are_frozen() -> None:
-    """A process does not change them under another part's feet."""
+    """No part of a process can change them for another."""
     with pytest.raises(ValidationError, match="frozen"):
         Settings().log.ttl = 5  # type: ignore[misc]
 
 
-def test_a_setting_that_is_none() -> None:
+def test_an_unknown_setting_is_rejected() -> None:
     """A misspelt keyword is an error, not a default."""
     with pytest.raises(SettingsError, match="tll is not a setting"):
         Settings.checked({"tll": 60})
 
 
 def test_no_secret_is_shown() -> None:
-    """Neither by str, nor by repr, nor in a list of settings: they end up in logs."""
+    """Settings end up in logs, so neither str, repr nor a list of settings shows one."""
     settings = Settings.checked(
         {
             "redis_url": f"redis://user:{SECRET}@host/0",
@@ -144,6 +144,6 @@ def test_no_secret_is_shown() -> None:
         ("cannot reach redis://u:hunter2@host:1 (away)", "cannot reach redis://u:***@host:1 (away)"),
     ],
 )
-def test_passwords_are_taken_out_of_urls(url: str, shown: str) -> None:
-    """Also where one was written without escaping, where there are several, and within a longer text."""
+def test_passwords_are_removed_from_urls(url: str, shown: str) -> None:
+    """Also unescaped ones, several in one URL, and URLs inside a longer text."""
     assert without_password(url) == shown

@@ -1,4 +1,4 @@
-"""Dialects: what a client's library wants to hear on an event stream. Pure encoders: entries in, bytes out."""
+"""Dialects: the formats that client libraries expect on an event stream. Pure encoders: entries in, bytes out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from chunkspool.events import Entry
 
 
 class Encoder(Protocol):
-    """Encodes one stream. What is added waits, merged where the dialect can, until it is taken and sent."""
+    """Encodes one stream. Added entries wait, merged if the dialect allows it, until `take` returns them."""
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -18,35 +18,35 @@ class Encoder(Protocol):
 
     @property
     def size(self) -> int:
-        """About how many bytes wait."""
+        """About how many bytes are waiting."""
         ...
 
     @property
     def done(self) -> bool:
-        """Whether the stream has said its last word."""
+        """Whether the stream is complete: later entries are ignored."""
         ...
 
     def add(self, entry: Entry) -> None:
-        """Take an entry of the chat."""
+        """Add an entry of the chat."""
         ...
 
     def add_corrupt(self, seq: int) -> None:
-        """Take the news that the entry `seq` cannot be decoded."""
+        """Add a notice that the entry `seq` cannot be decoded."""
         ...
 
     def add_problem(self, document: Mapping[str, object]) -> None:
-        """Take what ends the stream too early: a problem document (RFC 9457)."""
+        """Add the problem document (RFC 9457) that says why the stream ends early."""
         ...
 
     def take(self) -> bytes:
-        """Return all that waits, and forget it."""
+        """Return all that is waiting, and forget it."""
         ...
 
 
 EVENT_STREAM: Mapping[str, str] = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",
-    # nginx would gather the events of a whole answer.
+    # Without it, nginx buffers the events and delivers them in large batches.
     "x-accel-buffering": "no",
 }
-"""The headers that every dialect over server-sent events has."""
+"""Headers of every dialect that uses server-sent events."""

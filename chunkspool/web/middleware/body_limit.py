@@ -1,4 +1,4 @@
-"""Refuse bodies that are too large, before they are in memory."""
+"""Reject bodies that are too large before they are in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from chunkspool.web.problems import problem_of
 
 
 class BodyLimit:
-    """ASGI middleware: 413 by the header, or as soon as more has come."""
+    """ASGI middleware: 413 if Content-Length says so, otherwise as soon as too many bytes have arrived."""
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         """`limit` is in bytes."""
@@ -24,20 +24,20 @@ class BodyLimit:
             return
         announced = Headers(scope=scope).get("content-length", "")
         if announced.isdecimal() and int(announced) > self._limit:
-            await problem_of(self._too_large()).response()(scope, receive, send)
+            await problem_of(self._too_large_error()).response()(scope, receive, send)
             return
         received = 0
 
-        async def receive_counted() -> Message:
+        async def receive_and_count() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._limit:
-                raise self._too_large()
+                raise self._too_large_error()
             return message
 
-        await self._app(scope, receive_counted, send)
+        await self._app(scope, receive_and_count, send)
 
-    def _too_large(self) -> HTTPException:
-        # FastAPI lets an HTTPException through where it reads a body; all else is a 400 to it.
-        return HTTPException(413, f"a body may have {self._limit} bytes")
+    def _too_large_error(self) -> HTTPException:
+        # While FastAPI reads a body, it passes an HTTPException on and turns every other exception into a 400.
+        return HTTPException(413, f"the body has more than {self._limit} bytes")

@@ -1,4 +1,4 @@
-"""Set the root path for a framework that does not tell an app where it is mounted, as ASGI asks for."""
+"""Set ASGI's root path, for a framework that does not tell an app where it is mounted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class RootPath:
-    """ASGI middleware, the outermost: it says so in the scope. Litestar also ends every path with a slash."""
+    """ASGI middleware, the outermost. It also removes the slash that Litestar appends to every path."""
 
     def __init__(self, app: ASGIApp, at: str) -> None:
         """`at` is the path in front of the routes."""

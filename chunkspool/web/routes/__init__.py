@@ -1,1 +1,1 @@
-"""The routes of the web app, one file for each kind of client."""
+"""The routes of the web app: one file per kind of client."""

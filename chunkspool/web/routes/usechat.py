@@ -9,61 +9,66 @@ from fastapi import APIRouter, Request, Response
 from chunkspool import AsyncSpool
 from chunkspool.errors import ChatNotFound, InvalidId, InvalidRequest
 from chunkspool.ids import checked_id
-from chunkspool.web.dependencies import ANYWHERE, ChatId, Context, may, problems
-from chunkspool.web.dialects.usechat import UseChat
-from chunkspool.web.dialects.usechat_messages import UseChatRequest, model_messages
-from chunkspool.web.routes.chats import EVENTS
+from chunkspool.web.dependencies import COMMON_PROBLEMS, ChatId, Context, problem_responses, require
+from chunkspool.web.dialects.usechat import UseChatEncoder
+from chunkspool.web.dialects.usechat_messages import UseChatRequest, to_model_messages
+from chunkspool.web.routes.chats import STREAM_RESPONSES
 from chunkspool.web.schemas import StopResponse
-from chunkspool.web.streaming.event_stream import Followed
+from chunkspool.web.streaming.event_stream import StreamSource
 
 router = APIRouter(prefix="/api/chat")
 
 
-@router.post("", response_class=Response, responses={200: EVENTS[200], **problems(*ANYWHERE)})
+@router.post("", response_class=Response, responses={200: STREAM_RESPONSES[200], **problem_responses(*COMMON_PROBLEMS)})
 async def send(request: Request, body: UseChatRequest, context: Context) -> Response:
-    """Answer the history's last message. A generation that is still active is stopped: the user has moved on."""
+    """Answer the last message of the history. This stops a generation that is still active: the user has moved on."""
     spool = await context.admit(request, body.id, "ask")
-    messages = model_messages(body.messages)
+    messages = to_model_messages(body.messages)
     if not messages:
         raise InvalidRequest("the messages have no text, no file and no tool output")
     async with context.gate.enter():
-        made = await spool.enqueue(
+        generation = await spool.enqueue(
             body.id,
             messages=messages,
             model=body.model,
             params=body.params,
-            request_id=_id_or_none(body.fresh_message_id),
+            request_id=_usable_request_id(body.fresh_message_id),
             on_active="replace",
         )
-    encoder = UseChat(made.generation_id, continues_message=body.continues_message)
-    return context.stream(Followed(spool, body.id, made.after, made.generation_id), encoder)
+    encoder = UseChatEncoder(generation.generation_id, continues_message=body.continues_message)
+    source = StreamSource(spool, body.id, generation.after, generation.generation_id)
+    return context.respond_with_stream(source, encoder)
 
 
-@router.get("/{chat_id}/stream", response_class=Response, responses={**EVENTS, **problems(410, *ANYWHERE)})
-async def resume(chat_id: ChatId, context: Context, spool: Annotated[AsyncSpool, may("read")]) -> Response:
-    """Replay the active generation from its beginning, merged, then follow it; 204 where nothing is active."""
+@router.get(
+    "/{chat_id}/stream",
+    response_class=Response,
+    responses={**STREAM_RESPONSES, **problem_responses(410, *COMMON_PROBLEMS)},
+)
+async def resume(chat_id: ChatId, context: Context, spool: Annotated[AsyncSpool, require("read")]) -> Response:
+    """Replay the active generation from its beginning, merged, then follow it; 204 if nothing is active."""
     try:
         async with context.gate.enter():
             status = await spool.status(chat_id)
     except ChatNotFound:
-        return Response(status_code=204)  # a front end asks on every page load, also before the first message
+        return Response(status_code=204)  # front ends ask on every page load, even before the first message
     active = [generation for generation in status.generations if generation.generation_id in status.active]
     if not active:
         return Response(status_code=204)
     newest = active[-1]
-    followed = Followed(spool, chat_id, newest.after, newest.generation_id, merged=True)
-    return context.stream(followed, UseChat(newest.generation_id))
+    source = StreamSource(spool, chat_id, newest.after, newest.generation_id, merged=True)
+    return context.respond_with_stream(source, UseChatEncoder(newest.generation_id))
 
 
-@router.post("/{chat_id}/stop", status_code=202, responses=problems(404, *ANYWHERE))
-async def stop(chat_id: ChatId, context: Context, spool: Annotated[AsyncSpool, may("stop")]) -> StopResponse:
-    """Stop what is active in the chat; the SDK's own `stop()` only hangs up."""
+@router.post("/{chat_id}/stop", status_code=202, responses=problem_responses(404, *COMMON_PROBLEMS))
+async def stop(chat_id: ChatId, context: Context, spool: Annotated[AsyncSpool, require("stop")]) -> StopResponse:
+    """Stop all active generations of the chat. The SDK's own `stop()` only closes the connection."""
     async with context.gate.enter():
         return StopResponse(stops=await spool.stop(chat_id))
 
 
-def _id_or_none(text: str | None) -> str | None:
-    """Return an id that can be a request id; front ends may make theirs of anything."""
+def _usable_request_id(text: str | None) -> str | None:
+    """Return `text` if it can be a request id, else None: front ends may use any text as a message id."""
     try:
         return None if text is None else checked_id("request_id", text)
     except InvalidId:

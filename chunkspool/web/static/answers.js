@@ -1,20 +1,20 @@
-// Fold events into the answers that a person sees; the same as chunkspool.fold in Python.
+// Fold events into the answers that a person sees, by the same rules as chunkspool.fold in Python.
 
-/** Return an answer of which nothing is known but that it was asked for. */
+/** Return the answer of a generation of which no event has come yet. */
 export function emptyAnswer(generation) {
   return { generation, state: "queued", attempt: 0, model: null, text: "", reasoning: "", tools: [], usage: null };
 }
 
-/** Return the answer that a snapshot holds. */
-export function answerOfSnapshot(one) {
-  return { ...one, tools: one.tool_calls };
+/** Return an answer of the snapshot in the shape that this page uses. */
+export function answerOfSnapshot(stored) {
+  return { ...stored, tools: stored.tool_calls };
 }
 
 /** Change `answer` by an event; return what the event did: "text", "restarted", "ended" or "changed". */
-export function apply(answer, event) {
+export function applyEvent(answer, event) {
   switch (event.type) {
     case "generation.started":
-      return started(answer, event);
+      return startAttempt(answer, event);
     case "text.delta":
       answer.text += event.text;
       return "text";
@@ -44,14 +44,15 @@ export function apply(answer, event) {
   }
 }
 
-function started(answer, event) {
-  const anew = event.attempt > 1;
-  if (anew && !event.continues) Object.assign(answer, emptyAnswer(answer.generation));
+function startAttempt(answer, event) {
+  const isRestart = event.attempt > 1;
+  // Unless it continues, a further attempt voids everything that the earlier one wrote.
+  if (isRestart && !event.continues) Object.assign(answer, emptyAnswer(answer.generation));
   Object.assign(answer, { state: "running", attempt: event.attempt, model: event.model });
-  return anew ? "restarted" : "changed";
+  return isRestart ? "restarted" : "changed";
 }
 
-/** Tell whether an answer is still being written. */
+/** Return whether an answer is still being written. */
 export function isActive(answer) {
   return answer.state === "queued" || answer.state === "running";
 }

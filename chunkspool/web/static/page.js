@@ -1,23 +1,29 @@
-// The page: put its parts together.
+// The page: puts its parts together.
 
-import { addressOfNewChat, chatOfPage, headers, randomId, route } from "./address.js";
-import { answerOfSnapshot, apply, emptyAnswer, isActive } from "./answers.js";
-import { Events, problemOf } from "./events.js";
-import { showLag, showLink, showSeq, tell } from "./proof.js";
+import { addressOfNewChat, ensureChat, randomId, requestHeaders, routeUrl } from "./address.js";
+import { answerOfSnapshot, applyEvent, emptyAnswer, isActive } from "./answers.js";
+import { ChatFeed, readProblem } from "./chat_feed.js";
 import { Questions } from "./questions.js";
-import { becomes, following, turnOf } from "./turns.js";
+import { announce, showConnection, showLag, showSeq } from "./status_line.js";
+import { ensureTurn, keepEndInView, renameTurn } from "./turns.js";
 
 const find = (id) => document.getElementById(id);
 const [form, prompt, send, stop] = ["ask", "prompt", "send", "stop"].map(find);
-const chat = chatOfPage();
+const chat = ensureChat();
 const questions = new Questions(chat);
 const answers = new Map();
-const LOOK_AGAIN_MS = 3000;
-let events = null;
+const EMPTY_CHAT_RETRY_MS = 3000;
+const LOAD_RETRY_MS = 1000;
+const ENDING_TEXTS = {
+  completed: "The answer is complete.",
+  stopped: "The answer was stopped.",
+  failed: "The answer failed.",
+};
+let feed = null;
 
 function showQuestions() {
   for (const [generation, question] of Object.entries(questions.all())) {
-    if (answers.has(generation)) turnOf(generation).ask(question);
+    if (answers.has(generation)) ensureTurn(generation).showQuestion(question);
   }
 }
 
@@ -31,89 +37,89 @@ function showControls() {
   find("welcome").hidden = answers.size > 0 || document.querySelector(".turn") !== null;
 }
 
-const SAID = {
-  completed: "The answer is complete.",
-  stopped: "The answer was stopped.",
-  failed: "The answer has failed.",
-};
+function scrollToEnd() {
+  document.documentElement.scrollTop = document.documentElement.scrollHeight;
+}
 
-function onEvent(event) {
-  const one = JSON.parse(event.data);
-  showSeq(event.id);
-  showLag(event.at);
-  if (!one.generation) return;
-  const isNew = !answers.has(one.generation);
-  if (isNew) answers.set(one.generation, emptyAnswer(one.generation));
-  const answer = answers.get(one.generation);
-  const did = apply(answer, one);
-  const turn = turnOf(one.generation);
-  following(() => (did === "text" && answer.text.length > one.text.length ? turn.grow(answer) : turn.show(answer)));
-  if (did === "restarted") tell(`Another worker took over: attempt ${answer.attempt}.`);
-  if (did === "ended") tell(SAID[answer.state]);
+function onEvent({ id, at, data }) {
+  const event = JSON.parse(data);
+  showSeq(id);
+  showLag(at);
+  if (!event.generation) return;
+  const isNew = !answers.has(event.generation);
+  if (isNew) answers.set(event.generation, emptyAnswer(event.generation));
+  const answer = answers.get(event.generation);
+  const effect = applyEvent(answer, event);
+  const turn = ensureTurn(event.generation);
+  // The first text replaces "the model is thinking"; all later text can only be appended.
+  const onlyGrows = effect === "text" && answer.text.length > event.text.length;
+  keepEndInView(() => (onlyGrows ? turn.appendText(answer) : turn.showAnswer(answer)));
+  if (effect === "restarted") announce(`Another worker took over: attempt ${answer.attempt}.`);
+  if (effect === "ended") announce(ENDING_TEXTS[answer.state]);
   if (isNew) showQuestions();
-  if (isNew || did === "ended") showControls();
+  if (isNew || effect === "ended") showControls();
 }
 
-/** What ends the stream for good: the chat was erased, its events have expired, the token is no longer good. */
-function onGone(problem) {
+/** Handle an end that reconnecting would not cure: the chat was erased, events have expired, or access is denied. */
+function onEnd(problem) {
+  // The events after the cursor have expired, so begin with the snapshot again.
   if (problem.status === 410) return location.reload();
-  if (problem.status === 404) return wait();
-  showLink("gone");
-  find("link").textContent = problem.detail;
-  tell(problem.detail);
+  if (problem.status === 404) return waitForFirstQuestion();
+  showConnection("ended", problem.detail);
+  announce(problem.detail);
 }
 
-/** Follow the chat from `seq`. */
+/** Follow the chat after `seq`. */
 function follow(seq) {
-  if (events) return;
-  events = new Events(chat, seq, { onEvent, onState: showLink, onGone });
-  events.run();
+  if (feed) return;
+  feed = new ChatFeed(chat, seq, { onEvent, onState: showConnection, onEnd });
+  feed.run();
 }
 
-/** Nothing was asked here yet: the first question makes the chat, and it may be asked elsewhere. */
-function wait() {
-  events = null;
+/** The chat does not exist. The first question creates it, and may be asked here, in another tab or elsewhere. */
+function waitForFirstQuestion() {
+  feed = null;
   if (answers.size > 0) return location.reload();
-  showLink("live");
+  showConnection("live");
   showControls();
-  setTimeout(load, LOOK_AGAIN_MS);
+  setTimeout(load, EMPTY_CHAT_RETRY_MS);
 }
 
 async function load() {
-  if (events) return;
+  if (feed) return;
   let reply;
   try {
-    reply = await fetch(route(chat), { headers: headers(), cache: "no-store" });
+    reply = await fetch(routeUrl(chat), { headers: requestHeaders(), cache: "no-store" });
   } catch {
     reply = null;
   }
-  if (reply?.status === 404) return wait();
+  if (reply?.status === 404) return waitForFirstQuestion();
   if (!reply?.ok) {
-    const problem = reply && (await problemOf(reply));
-    if (problem && problem.status < 500) return onGone(problem);
-    showLink("away");
-    setTimeout(load, 1000);
+    const problem = reply && (await readProblem(reply));
+    if (problem && problem.status < 500) return onEnd(problem);
+    showConnection("disconnected");
+    setTimeout(load, LOAD_RETRY_MS);
     return;
   }
   const snapshot = await reply.json();
-  for (const one of snapshot.answers) {
-    const answer = answerOfSnapshot(one);
+  for (const stored of snapshot.answers) {
+    const answer = answerOfSnapshot(stored);
     answers.set(answer.generation, answer);
-    turnOf(answer.generation).show(answer);
+    ensureTurn(answer.generation).showAnswer(answer);
   }
   showQuestions();
   showSeq(snapshot.seq);
   showControls();
-  document.documentElement.scrollTop = document.documentElement.scrollHeight;
+  scrollToEnd();
   follow(snapshot.seq);
 }
 
-/** What the model is to know: all questions and answers so far, and the new question. */
-function history(question) {
+/** Return the messages for the model: all questions and answers so far, and the new question. */
+function buildMessages(question) {
   const asked = questions.all();
-  const before = [...answers.values()].filter((answer) => asked[answer.generation] && answer.text);
+  const answered = [...answers.values()].filter((answer) => asked[answer.generation] && answer.text);
   return [
-    ...before.flatMap((answer) => [
+    ...answered.flatMap((answer) => [
       { role: "user", content: asked[answer.generation] },
       { role: "assistant", content: answer.text },
     ]),
@@ -121,37 +127,39 @@ function history(question) {
   ];
 }
 
+/** Ask a question. A retry uses the same `key`, so that the server enqueues it only once. */
 async function ask(question, key = randomId()) {
-  const turn = turnOf(key);
-  turn.ask(question);
-  turn.show(emptyAnswer(key));
+  const turn = ensureTurn(key);
+  turn.showQuestion(question);
+  turn.showAnswer(emptyAnswer(key));
   showControls();
-  document.documentElement.scrollTop = document.documentElement.scrollHeight;
+  scrollToEnd();
   try {
-    const reply = await fetch(route(chat, "/generations"), {
+    const reply = await fetch(routeUrl(chat, "/generations"), {
       method: "POST",
-      headers: headers({ "content-type": "application/json" }),
-      body: JSON.stringify({ messages: history(question), request_id: key }),
+      headers: requestHeaders({ "content-type": "application/json" }),
+      body: JSON.stringify({ messages: buildMessages(question), request_id: key }),
     });
-    if (!reply.ok) throw new Error((await problemOf(reply)).detail);
-    const made = await reply.json();
-    questions.remember(made.generation, question);
-    becomes(key, made.generation);
-    if (!events) follow(made.after);
-    tell("The question was sent.");
+    if (!reply.ok) throw new Error((await readProblem(reply)).detail);
+    const { generation, after } = await reply.json();
+    questions.remember(generation, question);
+    renameTurn(key, generation);
+    follow(after);
+    announce("The question was sent.");
   } catch (error) {
+    // fetch reports every network error as a TypeError.
     const message = error instanceof TypeError ? "The server cannot be reached." : error.message;
-    turn.fail(message, () => ask(question, key));
-    tell(message);
+    turn.showFailure(message, () => ask(question, key));
+    announce(message);
   }
 }
 
 async function stopAll() {
   stop.disabled = true;
   try {
-    await fetch(route(chat, "/stop"), { method: "POST", headers: headers() });
+    await fetch(routeUrl(chat, "/stop"), { method: "POST", headers: requestHeaders() });
   } catch {
-    tell("The server cannot be reached; the answer goes on.");
+    announce("The server cannot be reached; the answer continues.");
   } finally {
     stop.disabled = false;
   }
@@ -170,7 +178,7 @@ form.addEventListener("submit", (event) => {
 });
 prompt.addEventListener("input", showControls);
 prompt.addEventListener("keydown", (event) => {
-  // Enter also ends a word in Japanese or Chinese.
+  // While a Japanese or Chinese word is being composed, Enter confirms the word.
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
   submit();
@@ -183,7 +191,7 @@ for (const button of document.querySelectorAll(".suggestion")) {
   button.addEventListener("click", () => ask(button.textContent));
 }
 addEventListener("hashchange", () => location.reload());
-questions.watch(() => (events ? showQuestions() : load()));
+questions.watch(() => (feed ? showQuestions() : load()));
 
 find("chat").textContent = chat;
 document.title = `${chat} · chunkspool`;

@@ -1,6 +1,6 @@
-// Remember what was asked in this browser: the log holds the answers, and the questions are the app's own.
+// Remember the questions that were asked in this browser: the log holds only the answers.
 
-const MOST_CHATS = 50;
+const MAX_CHATS = 50;
 
 export class Questions {
   #key;
@@ -9,7 +9,7 @@ export class Questions {
     this.#key = `chunkspool:${chat}`;
   }
 
-  /** Return generation id → question. */
+  /** Return a map from generation id to question. */
   all() {
     try {
       return JSON.parse(localStorage.getItem(this.#key)) ?? {};
@@ -21,20 +21,20 @@ export class Questions {
   remember(generation, question) {
     try {
       localStorage.setItem(this.#key, JSON.stringify({ ...this.all(), [generation]: question }));
-      this.#forgetOld();
+      this.#forgetOldChats();
     } catch {
-      // No storage, or a full one: a reload then shows the answers alone.
+      // The storage is disabled or full: after a reload, only the answers are shown.
     }
   }
 
-  /** Call `changed` when another tab has asked something. */
-  watch(changed) {
-    addEventListener("storage", (event) => event.key === this.#key && changed());
+  /** Call `onChange` when another tab has stored a question of this chat. */
+  watch(onChange) {
+    addEventListener("storage", (event) => event.key === this.#key && onChange());
   }
 
-  #forgetOld() {
-    const kept = Object.keys(localStorage).filter((key) => key.startsWith("chunkspool:"));
-    for (const key of kept.slice(0, Math.max(0, kept.length - MOST_CHATS))) {
+  #forgetOldChats() {
+    const keys = Object.keys(localStorage).filter((key) => key.startsWith("chunkspool:"));
+    for (const key of keys.slice(0, Math.max(0, keys.length - MAX_CHATS))) {
       if (key !== this.#key) localStorage.removeItem(key);
     }
   }

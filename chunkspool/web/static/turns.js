@@ -1,71 +1,69 @@
-// Show the conversation: one turn a generation, the question above its answer.
+// Show the conversation: one turn per generation, with the question above its answer.
 
 import { isActive } from "./answers.js";
 
 const list = document.getElementById("turns");
 const turns = new Map();
 
-function made(tag, name, parent) {
+function appendElement(tag, className, parent) {
   const element = document.createElement(tag);
-  element.className = name;
+  element.className = className;
   parent.append(element);
   return element;
 }
 
 /** One question with its answer. */
 class Turn {
-  constructor(key) {
-    this.key = key;
-    this.item = made("li", "turn", list);
-    this.question = made("p", "question", this.item);
+  constructor() {
+    this.item = appendElement("li", "turn", list);
+    this.question = appendElement("p", "question", this.item);
     this.question.hidden = true;
-    this.answer = made("article", "answer", this.item);
+    this.answer = appendElement("article", "answer", this.item);
     this.answer.setAttribute("aria-label", "Answer");
-    this.note = made("p", "note", this.answer);
+    this.note = appendElement("p", "note", this.answer);
     this.note.hidden = true;
-    this.details = made("details", "", this.answer);
-    made("summary", "", this.details).textContent = "Reasoning";
-    this.reasoning = made("p", "reasoning", this.details);
-    this.tools = made("ul", "tools", this.answer);
-    this.text = made("p", "text", this.answer);
-    this.said = document.createTextNode("");
-    this.text.append(this.said);
-    this.facts = made("p", "facts", this.answer);
+    this.details = appendElement("details", "", this.answer);
+    appendElement("summary", "", this.details).textContent = "Reasoning";
+    this.reasoning = appendElement("p", "reasoning", this.details);
+    this.tools = appendElement("ul", "tools", this.answer);
+    this.text = document.createTextNode("");
+    appendElement("p", "text", this.answer).append(this.text);
+    this.facts = appendElement("p", "facts", this.answer);
   }
 
-  ask(question) {
+  showQuestion(question) {
     this.question.textContent = question;
     this.question.hidden = false;
   }
 
   /** Show all of an answer. */
-  show(answer) {
-    // Only what is new is put into the page: thousands of small pieces must not each rewrite the whole text.
-    if (answer.text.startsWith(this.said.data)) this.said.appendData(answer.text.slice(this.said.length));
-    else this.said.data = answer.text;
+  showAnswer(answer) {
+    // Append only what is new: an answer comes in thousands of pieces, and each must not rewrite the whole text.
+    if (answer.text.startsWith(this.text.data)) this.appendText(answer);
+    else this.text.data = answer.text;
     this.details.hidden = !answer.reasoning;
     this.reasoning.textContent = answer.reasoning;
     this.#showTools(answer.tools);
     if (answer.attempt > 1) this.#showRestart(answer);
-    // A screen reader waits for the whole answer instead of being interrupted by every word.
+    // While it is busy, a screen reader waits for the whole answer and is not interrupted by every word.
     this.answer.setAttribute("aria-busy", String(isActive(answer)));
     this.#showFacts(answer);
   }
 
-  /** Show only the text of an answer that has grown. */
-  grow(answer) {
-    this.said.appendData(answer.text.slice(this.said.length));
+  /** Show only the new text of an answer whose text has grown. */
+  appendText(answer) {
+    this.text.appendData(answer.text.slice(this.text.length));
   }
 
-  /** Show that the question did not reach the server, and a way to send it again. */
-  fail(message, again) {
+  /** Show that the question was not sent, and a button that calls `retry`. */
+  showFailure(message, retry) {
     this.answer.setAttribute("aria-busy", "false");
     this.facts.replaceChildren();
-    made("span", "failed", this.facts).textContent = message;
-    const button = made("button", "again", this.facts);
+    appendElement("span", "failed", this.facts).textContent = message;
+    const button = appendElement("button", "again", this.facts);
     button.type = "button";
     button.textContent = "Send again";
-    button.addEventListener("click", again);
+    button.addEventListener("click", retry);
   }
 
   #showTools(tools) {
@@ -94,38 +92,38 @@ class Turn {
       failed: [],
     }[answer.state];
     if (answer.reason) facts.push(`“${answer.reason}”`);
-    if (answer.finish_reason === "length") facts.push("cut at its greatest length");
+    if (answer.finish_reason === "length") facts.push("cut off at the maximum length");
     if (!isActive(answer) && answer.model) facts.push(answer.model);
     if (answer.usage) facts.push(`${answer.usage.output_tokens} tokens`);
     this.facts.replaceChildren();
-    if (answer.state === "failed") made("span", "failed", this.facts).textContent = answer.error;
-    for (const fact of facts) made("span", "", this.facts).textContent = fact;
+    if (answer.state === "failed") appendElement("span", "failed", this.facts).textContent = answer.error;
+    for (const fact of facts) appendElement("span", "", this.facts).textContent = fact;
   }
 }
 
-/** Return the turn with this key; make it, as the last one, if there is none. */
-export function turnOf(key) {
-  if (!turns.has(key)) turns.set(key, new Turn(key));
+/** Return the turn with this key; if there is none, append one. */
+export function ensureTurn(key) {
+  if (!turns.has(key)) turns.set(key, new Turn());
   return turns.get(key);
 }
 
-/** A question that was sent by `key` has become the generation `id`. */
-export function becomes(key, id) {
-  const asked = turns.get(key);
+/** Give the turn of a question that was sent as `key` the id of the generation that answers it. */
+export function renameTurn(key, generation) {
+  const sent = turns.get(key);
   turns.delete(key);
-  if (turns.has(id)) {
-    // Its first event was here before the reply.
-    if (asked) {
-      asked.item.remove();
-      turns.get(id).ask(asked.question.textContent);
+  if (turns.has(generation)) {
+    // The first event came before the reply to the POST and has already made a turn: keep that one.
+    if (sent) {
+      sent.item.remove();
+      turns.get(generation).showQuestion(sent.question.textContent);
     }
-  } else if (asked) {
-    turns.set(id, asked);
+  } else if (sent) {
+    turns.set(generation, sent);
   }
 }
 
-/** Keep the end in sight, if the reader is there. */
-export function following(change) {
+/** Run `change`, which may make the page longer; scroll along if the end was in view. */
+export function keepEndInView(change) {
   const page = document.documentElement;
   const atEnd = page.scrollHeight - page.clientHeight - page.scrollTop < 80;
   change();

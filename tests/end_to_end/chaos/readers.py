@@ -1,4 +1,4 @@
-"""A reader of a run: comes, reads from some cursor, leaves, comes again, and in the end wants to have it all."""
+"""A reader of a run: reads from some cursor, leaves, comes back, and in the end reads everything."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from chunkspool import AsyncSpool
 from chunkspool.errors import ChunkspoolError, StoreError
 
 RETRY = 0.3
-FOR_EVER = "it waited until it was sent away"
+NEVER_ENDED = "it waited until it was cancelled"
 
 
 @dataclass(frozen=True, slots=True)
-class Topic:
-    """What readers need to know of a chat: that it exists, and that nothing more will be asked in it."""
+class ChatProgress:
+    """What readers need to know of a chat: that it exists, and when its last request was made."""
 
     chat: str
     exists: asyncio.Event = field(default_factory=asyncio.Event)
@@ -25,61 +25,61 @@ class Topic:
 
 
 @dataclass(eq=False)
-class Reader:
+class ChaosReader:
     """One reader of one chat."""
 
     name: str
-    topic: Topic
+    progress: ChatProgress
     spool: AsyncSpool
-    dice: random.Random
+    rng: random.Random
     readings: list[Reading] = field(default_factory=list)
-    hiccups: int = 0
-    """How often it could not begin because Redis was away."""
+    retries: int = 0
+    """How often it could not start because Redis was unreachable."""
     _seen: int = 0
 
     async def run(self) -> None:
-        """Read until all was asked and all has ended."""
-        await self.topic.exists.wait()
-        while not self.topic.all_asked.is_set():
-            until = self.dice.choice(["idle", "forever", "forever"])
-            await self._read(until, self.dice.randint(1, 60), self.dice.uniform(0.05, 6))
-            await asyncio.sleep(self.dice.choice([0, self.dice.uniform(0, 3)]))
-        while not await self._read("idle", None, None):  # noqa: ASYNC110 - what it waits for is Redis
+        """Read until everything was asked and has ended."""
+        await self.progress.exists.wait()
+        while not self.progress.all_asked.is_set():
+            until = self.rng.choice(["idle", "forever", "forever"])
+            await self._read(until, self.rng.randint(1, 60), self.rng.uniform(0.05, 6))
+            await asyncio.sleep(self.rng.choice([0, self.rng.uniform(0, 3)]))
+        while not await self._read("idle", None, None):  # noqa: ASYNC110 - it waits for Redis
             await asyncio.sleep(RETRY)
 
-    def _cursor(self) -> int:
-        """Return where to begin: mostly where it left, sometimes anywhere before that."""
-        return self._seen if self.dice.random() < 0.6 else self.dice.randint(0, self._seen)
+    def _choose_cursor(self) -> int:
+        """Return where to start: usually where it left off, sometimes anywhere before."""
+        return self._seen if self.rng.random() < 0.6 else self.rng.randint(0, self._seen)
 
     async def _read(self, until: str, entries: int | None, seconds: float | None) -> bool:
-        """Read so many entries for so many seconds at most; return False if it could not begin."""
-        after, complete = self._cursor(), entries is None
+        """Read at most this many entries for at most this many seconds; return False if it could not start."""
+        after, complete = self._choose_cursor(), entries is None
         got: list[tuple[int, bytes]] = []
-        over, error = False, None
-        subscription = self.spool.subscribe(self.topic.chat, after, until=until)
+        ended, error = False, None
+        subscription = self.spool.subscribe(self.progress.chat, after, until=until)
         try:
             async with asyncio.timeout(seconds):
                 try:
                     await subscription.__aenter__()
                 except StoreError:
-                    self.hiccups += 1
+                    self.retries += 1
                     return False
                 async for entry in subscription:
                     got.append((entry.seq, entry.raw))
                     if len(got) == entries:
                         break
                 else:
-                    over = True
+                    ended = True
         except TimeoutError:
-            pass  # it has left
+            pass  # the reader leaves
         except ChunkspoolError as raised:
             error = f"{type(raised).__name__}: {raised}"
         except asyncio.CancelledError:
-            error = FOR_EVER
+            error = NEVER_ENDED
             raise
         finally:
             await subscription.__aexit__(None, None, None)
-            if got or over or error:
-                self.readings.append(Reading(self.name, after, tuple(got), until, over, error, complete))
+            if got or ended or error:
+                self.readings.append(Reading(self.name, after, tuple(got), until, ended, error, complete))
             self._seen = max(self._seen, got[-1][0] if got else 0)
         return True

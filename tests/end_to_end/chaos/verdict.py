@@ -1,4 +1,4 @@
-"""Judge a run: the checker on every chat, whether each new attempt had a cause, and how fast what was hit went on."""
+"""Judge a run: the checker on every chat, a cause for each new attempt, and how fast generations recovered."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from end_to_end.chaos.happened import Death, Fault
-from end_to_end.chaos.plan import Kind
-from end_to_end.chaos.traffic import Question, Seen
+from end_to_end.chaos.faults import Fault, UnexpectedExit
+from end_to_end.chaos.plan import FaultKind
+from end_to_end.chaos.traffic import Question, TrafficReport
 from support.checker.check import check
-from support.checker.observations import Asked, Evidence
-from support.checker.raw_log import ENDINGS, Line, RawChat, generations_of
+from support.checker.observations import EnqueuedGeneration, Observations
+from support.checker.raw_log import ENDINGS, RawChat, ReadableEntry, generations_of
 from support.checker.violations import Rule, Violation
-from support.models.paced_model import Call
-from support.models.paced_model_process import sent
+from support.models.paced_model import ModelCall
+from support.models.paced_model_process import output_of
 
 SHOWN = 3
 MS = 5
-"""How far the clocks of two processes of one machine may seem apart, cut to ms."""
+"""Apparent difference of two processes' clocks on one machine, in truncated ms."""
 JUST_AFTER = 20
-"""Ms in which an event that was under way when a fault came may still arrive."""
+"""Ms within which an event that was in flight at the fault may still arrive."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """A generation that a fault had hit, and the seconds until its next event."""
+    """A generation hit by a fault, and the seconds until its next event."""
 
-    kind: Kind
+    kind: FaultKind
     generation_id: str
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """The longest time in which a generation said nothing, and what was last said before."""
+    """The longest time without an event in a generation, and the event before it."""
 
     seconds: float
     generation_id: str
@@ -44,7 +44,7 @@ class Silence:
 
 @dataclass(slots=True)
 class Verdict:
-    """What came out. `attempts` counts starts, `endings` by type."""
+    """The result. `attempts` counts starts, `endings` counts by type."""
 
     violations: list[Violation] = field(default_factory=list)
     recoveries: list[Recovery] = field(default_factory=list)
@@ -57,96 +57,110 @@ class Verdict:
 
 
 def judge(
-    chats: Sequence[RawChat], seen: Seen, calls: Sequence[Call], faults: Sequence[Fault], deaths: Sequence[Death] = ()
+    chats: Sequence[RawChat],
+    report: TrafficReport,
+    calls: Sequence[ModelCall],
+    faults: Sequence[Fault],
+    unexpected_exits: Sequence[UnexpectedExit] = (),
 ) -> Verdict:
-    """Judge everything."""
+    """Judge the run."""
     verdict = Verdict()
-    of_prompt: dict[str, list[Call]] = defaultdict(list)
+    calls_of_prompt: dict[str, list[ModelCall]] = defaultdict(list)
     for call in calls:
-        of_prompt[call.prompt].append(call)
-    of_generation = {question.id: of_prompt[question.plan.name] for question in seen.questions if question.id}
+        calls_of_prompt[call.prompt].append(call)
+    calls_of_generation = {
+        question.generation_id: calls_of_prompt[question.plan.name]
+        for question in report.questions
+        if question.generation_id
+    }
     for chat in chats:
-        questions = [question for question in seen.questions if question.plan.chat == chat.name]
-        asked = tuple(one for question in questions for one in asked_of(question, of_prompt[question.plan.name]))
-        verdict.violations += check(chat, Evidence(asked, seen.readings.get(chat.name, ())))
+        questions = [question for question in report.questions if question.plan.chat == chat.name]
+        asked = tuple(
+            one for question in questions for one in expectations_of(question, calls_of_prompt[question.plan.name])
+        )
+        verdict.violations += check(chat, Observations(asked, report.readings.get(chat.name, ())))
         verdict.violations += [
             Violation(Rule.LOST, chat.name, detail=f"{question.plan.name} could not be enqueued")
             for question in questions
-            if not question.id
+            if not question.generation_id
         ]
         for generation, lines in generations_of(chat).items():
-            own = of_generation.get(generation, [])
-            verdict.violations += uncaused(chat.name, generation, lines, own, faults)
-            verdict.recoveries += recoveries(generation, lines, own, faults)
-            _count(verdict, chat.name, lines)
+            own = calls_of_generation.get(generation, [])
+            verdict.violations += find_uncaused_attempts(chat.name, generation, lines, own, faults)
+            verdict.recoveries += find_recoveries(generation, lines, own, faults)
+            _count_generation(verdict, chat.name, lines)
         verdict.events += len(chat.entries)
     verdict.silences = sorted(verdict.silences, key=lambda silence: silence.seconds)[-SHOWN:]
     verdict.violations += [
-        Violation(Rule.OPEN, call.prompt, detail=f"call {call.number} of {call.key}") for call in calls if not call.over
+        Violation(Rule.OPEN, call.prompt, detail=f"call {call.number} of {call.key}")
+        for call in calls
+        if not call.ended
     ]
-    verdict.violations += [Violation(Rule.DIED, one.worker, detail=f"code {one.code}:\n{one.log}") for one in deaths]
+    verdict.violations += [
+        Violation(Rule.DIED, one.worker, detail=f"code {one.code}:\n{one.log}") for one in unexpected_exits
+    ]
     return verdict
 
 
-def asked_of(question: Question, calls: Sequence[Call]) -> Iterator[Asked]:
-    """Return what the checker is to know of a question's generations."""
-    if question.id:
-        yield Asked(
-            question.id,
-            tuple(sent(call) for call in calls if not call.refused),
+def expectations_of(question: Question, calls: Sequence[ModelCall]) -> Iterator[EnqueuedGeneration]:
+    """Yield what the checker is to expect of a question's generations."""
+    if question.generation_id:
+        yield EnqueuedGeneration(
+            question.generation_id,
+            tuple(output_of(call) for call in calls if not call.refused),
             stopped_by=frozenset({"user"} if question.plan.stop_after is not None else ()),
             stop_accepted=question.stop in {"stopped", "stopping"},
-            may_fail=frozenset({"enqueue_failed"} if question.troubled else ()),
+            may_fail=frozenset({"enqueue_failed"} if question.store_failed else ()),
         )
-    for generation in set(question.given_up) - {question.id}:
-        yield Asked(generation, (), may_fail=frozenset({"enqueue_failed"}))
+    for generation in set(question.failed_ids) - {question.generation_id}:
+        yield EnqueuedGeneration(generation, (), may_fail=frozenset({"enqueue_failed"}))
 
 
-def uncaused(
-    chat: str, generation_id: str, lines: Sequence[Line], calls: Sequence[Call], faults: Sequence[Fault]
+def find_uncaused_attempts(
+    chat: str, generation_id: str, lines: Sequence[ReadableEntry], calls: Sequence[ModelCall], faults: Sequence[Fault]
 ) -> Iterator[Violation]:
-    """Yield the new attempts for which nothing had happened to the one before, as far as is known who ran that one."""
+    """Yield new attempts without a fault in the previous one, as far as its worker is known."""
     starts = [line for line in lines if line.type == "generation.started"]
     for before, start in pairwise(starts):
         if before.event.get("attempt") == start.event.get("attempt"):
-            continue  # it fell back from going on to starting anew
+            continue  # it fell back from continuing to restarting
         workers = {call.key for call in calls if before.at - MS <= call.began <= start.at}
-        causes = [fault for fault in faults if fault.began <= start.at and fault.over >= before.at - MS]
+        causes = [fault for fault in faults if fault.began <= start.at and fault.ended >= before.at - MS]
         if not any(not fault.worker or not workers or fault.worker in workers for fault in causes):
             ran = ", ".join(sorted(workers)) or "nobody"
             detail = f"attempt {start.event.get('attempt')}; the one before ran for {start.at - before.at} ms on {ran}"
             yield Violation(Rule.UNCAUSED, chat, generation_id, start.seq, detail)
 
 
-def recoveries(
-    generation_id: str, lines: Sequence[Line], calls: Sequence[Call], faults: Sequence[Fault]
+def find_recoveries(
+    generation_id: str, lines: Sequence[ReadableEntry], calls: Sequence[ModelCall], faults: Sequence[Fault]
 ) -> Iterator[Recovery]:
-    """Yield how long each fault kept a generation silent that it had hit in mid-answer."""
+    """Yield how long each fault silenced a generation that it had hit in mid-answer."""
     ended = next((line.at for line in lines if line.type in ENDINGS), None)
     for fault in faults:
-        hit = [moment for call in calls if (moment := _hit(call, fault)) is not None]
+        hit = [moment for call in calls if (moment := _time_of_hit(call, fault)) is not None]
         if not hit or (ended is not None and ended <= hit[0] + JUST_AFTER):
             continue
-        # What was under way when the victim died is no sign of life.
-        quiet = max(hit[0], fault.over if fault.kind in {Kind.KILL, Kind.RESTART} else 0) + JUST_AFTER
+        # An event in flight when the victim died is not a sign of life.
+        quiet = max(hit[0], fault.ended if fault.kind in {FaultKind.KILL, FaultKind.RESTART} else 0) + JUST_AFTER
         following = next((line.at for line in lines if line.at > quiet), None)
         if following is not None:
             yield Recovery(fault.kind, generation_id, (following - hit[0]) / 1000)
 
 
-def _hit(call: Call, fault: Fault) -> int | None:
-    """Return when the fault hit the call, if it was under way and on that worker."""
+def _time_of_hit(call: ModelCall, fault: Fault) -> int | None:
+    """Return when the fault hit the call, if the call was running on that worker."""
     if fault.worker not in {"", call.key}:
         return None
-    if fault.kind in {Kind.KILL_CHILD, Kind.TERMINATE}:
-        # Not all that runs on the worker is hit: only what loses its model.
-        lost = call.closed is not None and fault.began - MS <= call.closed <= fault.over + 1000
+    if fault.kind in {FaultKind.KILL_CHILD, FaultKind.TERMINATE}:
+        # Only generations that lose their model call are hit, not everything on the worker.
+        lost = call.closed is not None and fault.began - MS <= call.closed <= fault.ended + 1000
         return call.closed if lost else None
     end = call.finished or call.closed
     return fault.began if call.began <= fault.began and (end is None or end >= fault.began) else None
 
 
-def _count(verdict: Verdict, chat: str, lines: Sequence[Line]) -> None:
+def _count_generation(verdict: Verdict, chat: str, lines: Sequence[ReadableEntry]) -> None:
     for line, following in pairwise(lines):
         seconds = (following.at - line.at) / 1000
         verdict.silences.append(Silence(seconds, str(line.event["generation"]), f"{line.type} in {chat}"))
@@ -157,9 +171,9 @@ def _count(verdict: Verdict, chat: str, lines: Sequence[Line]) -> None:
     verdict.endings[lines[-1].type] += 1
 
 
-def by_kind(found: Sequence[Recovery]) -> Mapping[Kind, list[float]]:
-    """Return the seconds of each kind of fault, sorted."""
-    seconds: dict[Kind, list[float]] = defaultdict(list)
+def seconds_by_kind(found: Sequence[Recovery]) -> Mapping[FaultKind, list[float]]:
+    """Return the seconds for each kind of fault, sorted."""
+    seconds: dict[FaultKind, list[float]] = defaultdict(list)
     for one in found:
         seconds[one.kind].append(one.seconds)
-    return {kind: sorted(seconds[kind]) for kind in Kind if seconds[kind]}
+    return {kind: sorted(seconds[kind]) for kind in FaultKind if seconds[kind]}

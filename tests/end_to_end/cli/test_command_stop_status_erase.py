@@ -6,9 +6,9 @@ import json
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, ending_of, log_of
+from support.chats.logs import CHAT, ending_of, read_log
 from support.chats.spools import claim_and_die
-from support.processes.command import ONE_SERVER, Terminal, complaint, run
+from support.processes.command import ONE_SERVER, Terminal, error_line, run
 
 from chunkspool import Generation, Spool
 
@@ -21,20 +21,20 @@ def asked(spool: Spool) -> Generation:
     return spool.enqueue(CHAT, "x")
 
 
-def remaining(client: Redis) -> set[bytes]:
-    """Return the keys that are the project's."""
+def find_keys(client: Redis) -> set[bytes]:
+    """Return the keys of chunkspool."""
     return {key for key in client.scan_iter() if key.startswith(b"cs:")}
 
 
 def test_a_stop_says_what_it_did(redis_url: str, client: Redis, spool: Spool, asked: Generation) -> None:
-    """Promise 5: queued ends at once; running is asked to; ended is no error; each is said. The reason is kept."""
+    """Promise 5: queued ends at once, running is asked to stop, ended is no error; the output says which."""
     done = run(redis_url, "stop", CHAT, "--reason", "enough")
     assert (done.returncode, done.stdout) == (0, f"{asked.generation_id}  stopped\n")
-    assert ending_of(log_of(client), asked.generation_id)["reason"] == "enough"
+    assert ending_of(read_log(client), asked.generation_id)["reason"] == "enough"
     assert run(redis_url, "stop", CHAT, asked.generation_id).stdout == f"{asked.generation_id}  ended\n"
     nothing = run(redis_url, "stop", CHAT)
     assert nothing.returncode == 0
-    assert "nothing is active" in complaint(nothing)
+    assert "nothing is active" in error_line(nothing)
     running = spool.enqueue(CHAT, "y")
     claim_and_die(client, running.generation_id, 60)
     assert run(redis_url, "stop", CHAT, running.generation_id).stdout == f"{running.generation_id}  stopping\n"
@@ -45,22 +45,22 @@ def test_a_stop_says_what_it_did(redis_url: str, client: Redis, spool: Spool, as
     [
         (("elsewhere",), "does not exist"),
         ((CHAT, "no-such-generation"), "or no longer has it"),
-        ((CHAT, "a b"), "is not an id"),
+        ((CHAT, "a b"), "is not a valid id"),
         ((CHAT, "--reason", "x" * 501), "at most 500 characters"),
     ],
 )
-def test_a_stop_of_what_is_not_there_is_two(
+def test_a_stop_of_something_unknown_is_two(
     redis_url: str, spool: Spool, asked: Generation, arguments: tuple[str, ...], words: str
 ) -> None:
     """Nothing is stopped by accident."""
     done = run(redis_url, "stop", *arguments)
     assert done.returncode == 2
-    assert words in complaint(done)
+    assert words in error_line(done)
     assert spool.status(CHAT).active == (asked.generation_id,)
 
 
 def test_a_status_is_for_people_and_for_programs(redis_url: str, spool: Spool, asked: Generation) -> None:
-    """One line a generation, or one JSON object with all that `Spool.status` tells."""
+    """One line per generation, or one JSON object with everything that `Spool.status` returns."""
     told = run(redis_url, "status", CHAT)
     assert told.returncode == 0
     first, _, row = told.stdout.splitlines()
@@ -70,18 +70,18 @@ def test_a_status_is_for_people_and_for_programs(redis_url: str, spool: Spool, a
     status = spool.status(CHAT)
     assert (found["chat_id"], found["first"], found["last"], found["active"]) == (CHAT, 1, 1, [asked.generation_id])
     assert found["generations"][0]["created"] == status.generations[0].created
-    assert "does not exist" in complaint(run(redis_url, "status", "elsewhere"))
+    assert "does not exist" in error_line(run(redis_url, "status", "elsewhere"))
 
 
 def test_nothing_remains_of_an_erased_chat(redis_url: str, client: Redis, asked: Generation) -> None:
-    """Promise 10: no byte; once more says that there is no such chat."""
+    """Promise 10: no key is left; a second erase reports that there is no such chat."""
     assert asked.generation_id
     done = run(redis_url, "erase", CHAT, "--yes")
-    assert (done.returncode, complaint(done)) == (0, "chunkspool: chat chat was erased")
-    assert not remaining(client)
+    assert (done.returncode, error_line(done)) == (0, "chunkspool: chat chat was erased")
+    assert not find_keys(client)
     again = run(redis_url, "erase", CHAT, "--yes")
     assert again.returncode == 2
-    assert "does not exist" in complaint(again)
+    assert "does not exist" in error_line(again)
 
 
 @pytest.mark.parametrize(
@@ -90,23 +90,23 @@ def test_nothing_remains_of_an_erased_chat(redis_url: str, client: Redis, asked:
 def test_an_erase_asks_first(
     redis_url: str, client: Redis, asked: Generation, typed: str, code: int, erased: bool
 ) -> None:
-    """Only a yes erases; no, Enter and Ctrl-C leave everything as it is."""
+    """Only yes erases; no, Enter and Ctrl-C leave the chat unchanged."""
     assert asked.generation_id
     with Terminal(redis_url, "erase", CHAT) as erase:
-        erase.shows("Erase chat chat up to seq 1, 1 active? [y/N] ")
+        erase.wait_for_text("Erase chat chat up to seq 1, 1 active? [y/N] ")
         erase.type(typed)
-        assert erase.ended() == code
+        assert erase.wait() == code
     assert ("chat chat was erased" in erase.seen) is erased
-    assert bool(remaining(client)) is not erased
+    assert bool(find_keys(client)) is not erased
     assert "Traceback" not in erase.seen
 
 
 def test_an_erase_that_nobody_answers_is_two(redis_url: str, client: Redis, asked: Generation) -> None:
-    """A script passes --yes, or answers; it never erases by default, and never hangs."""
+    """A script passes --yes or answers on standard input; without either nothing is erased, and nothing hangs."""
     silent = run(redis_url, "erase", CHAT)
     assert silent.returncode == 2
     assert "pass --yes" in silent.stderr
-    assert remaining(client)
+    assert find_keys(client)
     assert asked.generation_id
     assert run(redis_url, "erase", CHAT, stdin=b"yes\n").returncode == 0
-    assert not remaining(client)
+    assert not find_keys(client)

@@ -1,4 +1,4 @@
-"""`chunkspool tail` as a process: what is there, what comes, JSON lines, and everything that can be wrong."""
+"""`chunkspool tail` as a process: stored events, new events, JSON lines, and everything that can go wrong."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 from support.chats.logs import CHAT, KEYS
-from support.processes.command import COMMAND, ONE_SERVER, Running, Terminal, complaint, environment, run
+from support.processes.command import COMMAND, ONE_SERVER, RunningCommand, Terminal, environment, error_line, run
 from support.processes.nodes import PROJECT
 from support.waiting import eventually
 
@@ -26,12 +26,12 @@ pytestmark = ONE_SERVER
 
 @pytest.fixture
 def asked(spool: Spool) -> Generation:
-    """Give a generation that waits for its worker, which is the test."""
+    """Give a queued generation; the test is the worker that runs it."""
     return spool.enqueue(CHAT, "x")
 
 
-def answer(spool: Spool, text: str, ending: str = "completed") -> None:
-    """Write a whole generation into the chat: five events, where there was text."""
+def write_answer(spool: Spool, text: str, ending: str = "completed") -> None:
+    """Write a whole generation into the chat: queued, started, the text, an ending."""
     generation = spool.enqueue(CHAT, "x")
     with suppress(ProviderError), spool.produce(CHAT, generation.generation_id) as out:
         out.text(text)
@@ -43,13 +43,13 @@ def answer(spool: Spool, text: str, ending: str = "completed") -> None:
 
 
 def forge(client: Redis, raw: bytes) -> None:
-    """Put an entry into the log as another program would."""
+    """Write an entry into the log as another program would."""
     seq = client.incr(KEYS.seq)
     client.xadd(KEYS.log, {"t": 1, "e": raw}, id=f"{seq}-0")
 
 
-def test_it_prints_what_is_there_and_exits(redis_url: str, spool: Spool, asked: Generation) -> None:
-    """As people know tail: a generation that is under way does not keep it; the text comes as it is."""
+def test_it_prints_the_stored_events_and_exits(redis_url: str, spool: Spool, asked: Generation) -> None:
+    """Like tail: it does not wait for a running generation; the text is unchanged."""
     with spool.produce(CHAT, asked.generation_id) as out:
         out.text("one [red]two[/red]\n")
         out.text("half a li")
@@ -60,10 +60,10 @@ def test_it_prints_what_is_there_and_exits(redis_url: str, spool: Spool, asked: 
 
 
 @pytest.mark.parametrize(("ending", "code"), [("completed", 0), ("stopped", 3), ("failed", 4)])
-def test_who_follows_learns_how_it_ended(redis_url: str, spool: Spool, ending: str, code: int) -> None:
-    """With -f the exit code is that of the last generation; without, there is nothing to learn: 0."""
-    answer(spool, "one\n", "failed" if ending == "completed" else "completed")
-    answer(spool, "two", ending)
+def test_with_follow_the_exit_code_is_the_ending(redis_url: str, spool: Spool, ending: str, code: int) -> None:
+    """With -f the exit code is that of the last generation; without -f it is 0."""
+    write_answer(spool, "one\n", "failed" if ending == "completed" else "completed")
+    write_answer(spool, "two", ending)
     followed = run(redis_url, "tail", CHAT, "-f")
     assert followed.returncode == code
     assert followed.stdout == "one\ntwo\n"
@@ -71,14 +71,14 @@ def test_who_follows_learns_how_it_ended(redis_url: str, spool: Spool, ending: s
 
 
 def test_json_lines_come_one_by_one(redis_url: str, spool: Spool, asked: Generation, client: Redis) -> None:
-    """While the generation runs, each event is in the pipe as soon as it is in the log: the stored bytes, and a seq."""
-    with Running(redis_url, "tail", CHAT, "--json", "--follow") as tail:
+    """While the generation runs, each event is in the pipe as soon as it is in the log: the stored bytes with a seq."""
+    with RunningCommand(redis_url, "tail", CHAT, "--json", "--follow") as tail:
         with spool.produce(CHAT, asked.generation_id) as out:
             lines = [tail.stdout.readline(), tail.stdout.readline()]
             for n in range(10):
                 out.text(f"naïve {n} \x1b")
                 lines.append(tail.stdout.readline())
-        code, rest, told = tail.ended()
+        code, rest, told = tail.wait()
     assert (code, told) == (0, "")
     lines.append(rest.encode())
     stored = [fields[b"e"] for _, fields in client.xrange(KEYS.log)]
@@ -87,10 +87,10 @@ def test_json_lines_come_one_by_one(redis_url: str, spool: Spool, asked: Generat
 
 
 def test_it_follows_until_idle_and_no_longer(redis_url: str, spool: Spool) -> None:
-    """Two generations at once: it ends with the later; their texts share no line."""
+    """Two generations at once: it ends with the later one; their texts never share a line."""
     first = spool.enqueue(CHAT, "x")
     second = spool.enqueue(CHAT, "x", on_active="allow")
-    with Running(redis_url, "tail", CHAT, "-f") as tail:
+    with RunningCommand(redis_url, "tail", CHAT, "-f") as tail:
         with spool.produce(CHAT, second.generation_id) as later:
             with spool.produce(CHAT, first.generation_id) as out:
                 out.text("first")
@@ -99,58 +99,58 @@ def test_it_follows_until_idle_and_no_longer(redis_url: str, spool: Spool) -> No
                 eventually(lambda: b"second" in spool.read(CHAT)[-1].raw)
                 out.text("first again")
             later.text("second again")
-        code, text, _ = tail.ended()
+        code, text, _ = tail.wait()
     assert (code, text) == (0, "first\nsecond\nfirst again\nsecond again\n")
 
 
-def test_for_ever_never_ends_by_itself(redis_url: str, spool: Spool) -> None:
-    """An idle chat does not end it, the next generation is shown; Ctrl-C does: 130, in silence."""
-    answer(spool, "one\n")
-    with Running(redis_url, "tail", CHAT, "--forever", "--json") as tail:
+def test_forever_ends_only_with_ctrl_c(redis_url: str, spool: Spool) -> None:
+    """An idle chat does not end it, and the next generation is shown; Ctrl-C ends it: code 130, no message."""
+    write_answer(spool, "one\n")
+    with RunningCommand(redis_url, "tail", CHAT, "--forever", "--json") as tail:
         seen = [json.loads(tail.stdout.readline())["type"] for _ in range(4)]
-        answer(spool, "two\n", "failed")
+        write_answer(spool, "two\n", "failed")
         seen += [json.loads(tail.stdout.readline())["type"] for _ in range(4)]
         tail.interrupt()
-        assert tail.ended() == (130, "", "")
+        assert tail.wait() == (130, "", "")
     assert seen[3] == "generation.completed"
     assert seen[7] == "generation.failed"
 
 
 @pytest.mark.parametrize("what", [("--follow",), ()])
-def test_ctrl_c_leaves_an_output_that_nobody_takes(redis_url: str, spool: Spool, what: tuple[str, ...]) -> None:
-    """A pager that has seen enough holds the pipe: the second Ctrl-C ends the command."""
+def test_ctrl_c_leaves_an_output_that_nobody_reads(redis_url: str, spool: Spool, what: tuple[str, ...]) -> None:
+    """A pager holds the pipe without reading it: the second Ctrl-C ends the command."""
     for _ in range(4):
-        answer(spool, "x" * 50_000)
-    with Running(redis_url, "tail", CHAT, *what) as tail:
+        write_answer(spool, "x" * 50_000)
+    with RunningCommand(redis_url, "tail", CHAT, *what) as tail:
         full = fcntl.fcntl(tail.stdout, fcntl.F_GETPIPE_SZ) - mmap.PAGESIZE  # a page may be left half empty
-        eventually(lambda: _unread(tail) > full)
+        eventually(lambda: _count_unread(tail) > full)
         tail.interrupt()
-        eventually(lambda: not _pending(tail))
+        eventually(lambda: not _has_pending_signal(tail))
         tail.interrupt()
         eventually(lambda: tail.popen.poll() is not None)
-        code, _, told = tail.ended()
+        code, _, told = tail.wait()
     assert code == 130
     assert "Traceback" not in told
 
 
-def _unread(tail: Running) -> int:
+def _count_unread(tail: RunningCommand) -> int:
     return int.from_bytes(fcntl.ioctl(tail.stdout, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
-def _pending(tail: Running) -> bool:
-    """Tell whether the process has yet to take a signal: two of a kind would be one."""
+def _has_pending_signal(tail: RunningCommand) -> bool:
+    """Tell whether a signal still waits for the process: a second one of its kind would merge with it."""
     lines = Path(f"/proc/{tail.popen.pid}/status").read_text("ascii").splitlines()
     return any(line.startswith(("SigPnd", "ShdPnd")) and int(line.split()[1], 16) for line in lines)
 
 
 def test_unknown_types_are_passed_on(redis_url: str, spool: Spool, client: Redis) -> None:
-    """A newer worker may write what this version does not know: the bytes as JSON, a remark for people."""
-    answer(spool, "text")
+    """A newer worker may write unknown types: `--json` prints their bytes, people get a remark."""
+    write_answer(spool, "text")
     forge(client, b'{"type": "future.kind", "generation": "g",\n "deep": {"n": 1.0e3}}')
     known, told = run(redis_url, "tail", CHAT, "--json"), run(redis_url, "tail", CHAT)
     assert known.stdout.splitlines()[-1] == '{"seq":5,"type": "future.kind", "generation": "g",  "deep": {"n": 1.0e3}}'
     assert told.stdout == "text\n"
-    assert "event 5 is of a type unknown here" in told.stderr
+    assert "event 5 has an unknown type" in told.stderr
     assert (known.returncode, told.returncode) == (0, 0)
 
 
@@ -158,10 +158,10 @@ def test_unknown_types_are_passed_on(redis_url: str, spool: Spool, client: Redis
 def test_a_broken_event_does_not_hide_the_rest(
     redis_url: str, spool: Spool, client: Redis, follow: tuple[str, ...]
 ) -> None:
-    """It is named on standard error, what follows is shown, and the exit code says that something is missing: 1."""
-    answer(spool, "one")
+    """Standard error names it, the events after it are shown, and exit code 1 says that something is missing."""
+    write_answer(spool, "one")
     forge(client, b"no JSON")
-    answer(spool, "two")
+    write_answer(spool, "two")
     done = run(redis_url, "tail", CHAT, "--json", *follow)
     assert done.returncode == 1
     assert [json.loads(line)["seq"] for line in done.stdout.splitlines()] == [1, 2, 3, 4, 6, 7, 8, 9]
@@ -171,51 +171,51 @@ def test_a_broken_event_does_not_hide_the_rest(
 
 @pytest.mark.parametrize("follow", [(), ("--follow",)])
 def test_an_expired_cursor_is_five(redis_url: str, spool: Spool, client: Redis, follow: tuple[str, ...]) -> None:
-    """Promise 7: nothing is skipped in silence; the message says from where one can go on, and one can."""
-    answer(spool, "one")
+    """Promise 7: nothing is skipped silently; the message names the cursor to continue from, and that cursor works."""
+    write_answer(spool, "one")
     client.xtrim(KEYS.log, minid=3, approximate=False)
     done = run(redis_url, "tail", CHAT, *follow)
     assert done.returncode == 5
-    assert "events 3 to 4 are kept; continue from cursor 2" in complaint(done)
+    assert "events 3 to 4 are kept; continue from cursor 2" in error_line(done)
     assert run(redis_url, "tail", CHAT, "--after", "2", *follow).stdout == "one\n"
 
 
 @pytest.mark.parametrize("cursor", ["-1", "1.5", "77", "9" * 30, "9" * 5000, "seven", ""])
-def test_a_cursor_that_cannot_be_is_two(redis_url: str, spool: Spool, cursor: str) -> None:
-    """Negative, fractional, future, huge or no number: one line says so, and nothing is replayed by accident."""
-    answer(spool, "one")
+def test_an_invalid_cursor_is_two(redis_url: str, spool: Spool, cursor: str) -> None:
+    """Negative, fractional, future, huge or no number: one line reports it, and nothing is replayed by accident."""
+    write_answer(spool, "one")
     done = run(redis_url, "tail", CHAT, "--after", cursor)
     assert done.returncode == 2
-    assert "cursor" in complaint(done)
+    assert "cursor" in error_line(done)
 
 
 def test_an_unknown_chat_is_two(redis_url: str) -> None:
-    """Also for who would follow: nobody waits for a chat with a typo in its name."""
+    """With -f, too: nobody waits for a chat whose name has a typo."""
     for arguments in ((CHAT,), (CHAT, "-f"), ("a{b",)):
         done = run(redis_url, "tail", *arguments)
         assert done.returncode == 2
-        assert ("does not exist" if arguments[0] == CHAT else "is not an id") in complaint(done)
+        assert ("does not exist" if arguments[0] == CHAT else "is not a valid id") in error_line(done)
 
 
 def test_a_chat_that_is_erased_ends_the_reader(redis_url: str, spool: Spool, asked: Generation) -> None:
-    """Nobody waits for ever: 2, as for a chat that never was."""
-    with Running(redis_url, "tail", CHAT, "--forever", "--json") as tail:
+    """Nobody waits forever: code 2, as for a chat that never existed."""
+    with RunningCommand(redis_url, "tail", CHAT, "--forever", "--json") as tail:
         assert asked.generation_id.encode() in tail.stdout.readline()
         spool.erase(CHAT)
-        code, _, told = tail.ended()
+        code, _, told = tail.wait()
     assert code == 2
     assert "does not exist" in told
 
 
 def test_tenants_stay_apart(redis_url: str, spool: Spool) -> None:
-    """CHUNKSPOOL_TENANT counts here as everywhere."""
-    answer(spool.for_tenant("other"), "theirs")
+    """CHUNKSPOOL_TENANT applies to the commands, too."""
+    write_answer(spool.for_tenant("other"), "theirs")
     assert run(redis_url, "tail", CHAT).returncode == 2
     assert run(redis_url, "tail", CHAT, own={"CHUNKSPOOL_TENANT": "other"}).stdout == "theirs\n"
 
 
 def test_the_models_text_cannot_command_the_terminal(redis_url: str, spool: Spool) -> None:
-    """Escape sequences of text, thinking, tools and errors are shown, not obeyed."""
+    """Escape sequences in text, reasoning, tools and errors are shown, not executed."""
     generation = spool.enqueue(CHAT, "x")
     with suppress(ProviderError), spool.produce(CHAT, generation.generation_id) as out:
         out.reasoning("\x1b]0;title\x07")
@@ -224,15 +224,15 @@ def test_the_models_text_cannot_command_the_terminal(redis_url: str, spool: Spoo
         out.data("\x1b[4m", "\x9b5m")
         raise ProviderError("c", "\x1b[6m\nsecond line", retryable=False)
     with Terminal(redis_url, "tail", CHAT) as tail:
-        assert tail.ended() == 0
+        assert tail.wait() == 0
     assert "␛[2J\ufffd2Jcleared?\n" in tail.seen
     assert not {"\x1b", "\x9b", "\x07"} & set(tail.seen)
     assert "failed (c): ␛[6m second line" in tail.seen
 
 
-def test_a_pipe_that_is_closed_ends_it_in_silence(redis_url: str, spool: Spool) -> None:
-    """`| head`: no traceback, no message, the code of a command whose reader has gone."""
-    answer(spool, "".join(f"{n}\n" for n in range(20_000)))
+def test_a_closed_pipe_ends_it_silently(redis_url: str, spool: Spool) -> None:
+    """`| head`: no traceback, no message, and the code of a command whose reader has exited."""
+    write_answer(spool, "".join(f"{n}\n" for n in range(20_000)))
     line = f"{' '.join(COMMAND)} tail {CHAT} --json | head -n 1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(  # noqa: S603 - the line above
         ["bash", "-c", line],  # noqa: S607 - the shell that people have
@@ -247,9 +247,9 @@ def test_a_pipe_that_is_closed_ends_it_in_silence(redis_url: str, spool: Spool) 
     assert (code, done.stderr) == (b"141", b"")
 
 
-def test_a_pipe_that_is_closed_ends_it_though_nothing_comes(redis_url: str, spool: Spool, asked: Generation) -> None:
-    """`--forever | head -n 1` gives the terminal back while the model is silent."""
-    with Running(redis_url, "tail", CHAT, "--forever", "--json") as tail:
+def test_a_closed_pipe_ends_it_while_nothing_is_written(redis_url: str, spool: Spool, asked: Generation) -> None:
+    """`--forever | head -n 1` returns to the prompt although the model is silent."""
+    with RunningCommand(redis_url, "tail", CHAT, "--forever", "--json") as tail:
         assert asked.generation_id.encode() in tail.stdout.readline()
         tail.stdout.close()
         assert tail.popen.wait(60) == 141
@@ -257,9 +257,9 @@ def test_a_pipe_that_is_closed_ends_it_though_nothing_comes(redis_url: str, spoo
     assert spool.status(CHAT).active == (asked.generation_id,)
 
 
-def test_output_that_cannot_be_written_is_said(redis_url: str, spool: Spool) -> None:
-    """A full disk is no success."""
-    answer(spool, "one")
+def test_output_that_cannot_be_written_is_reported(redis_url: str, spool: Spool) -> None:
+    """A full disk is exit code 1, not 0."""
+    write_answer(spool, "one")
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(  # noqa: S603 - the project's own command
             [*COMMAND, "tail", CHAT, "--json"],
@@ -275,8 +275,8 @@ def test_output_that_cannot_be_written_is_said(redis_url: str, spool: Spool) -> 
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_a_terminal_that_lacks_a_character_gets_another(redis_url: str, spool: Spool, encoding: str) -> None:
-    """What the locale cannot say is replaced, and is no traceback."""
-    answer(spool, "a 🙂 b")
+def test_a_character_that_the_terminal_lacks_is_replaced(redis_url: str, spool: Spool, encoding: str) -> None:
+    """A character outside the locale's encoding becomes a question mark, not a traceback."""
+    write_answer(spool, "a 🙂 b")
     done = run(redis_url, "tail", CHAT, own={"PYTHONIOENCODING": encoding})
     assert (done.returncode, done.stdout) == (0, "a ? b\n")

@@ -5,24 +5,24 @@ from __future__ import annotations
 import json
 
 from pytest_celery import CeleryTestWorker
-from support.processes.command import Running, run
+from support.processes.command import RunningCommand, run
 
 CHAT = "my-chat"
 QUESTION = " ".join(f"word{n}" for n in range(2000))
 
 
 def test_ask_tail_and_stop(celery_worker: CeleryTestWorker, redis_url: str) -> None:
-    """The worker's words reach both readers as they come; a stop ends all three with their codes."""
+    """The worker's text reaches both readers as it is written; a stop ends all three commands with their codes."""
     assert celery_worker.ready()
-    with Running(redis_url, "ask", CHAT, QUESTION, "--param", "pace=0.02") as ask:
+    with RunningCommand(redis_url, "ask", CHAT, QUESTION, "--param", "pace=0.02") as ask:
         assert b"".join(ask.stdout.read(1) for _ in "You said:") == b"You said:"
-        with Running(redis_url, "tail", CHAT, "--json", "-f") as tail:
+        with RunningCommand(redis_url, "tail", CHAT, "--json", "-f") as tail:
             lines = [tail.stdout.readline() for _ in range(20)]
             stop = run(redis_url, "stop", CHAT, "--reason", "read enough")
             assert stop.returncode == 0
             assert stop.stdout.endswith("  stopping\n")
-            code, rest, told = tail.ended()
-        asked = ask.ended()
+            code, rest, told = tail.wait()
+        asked = ask.wait()
     events = [json.loads(line) for line in (*lines, *rest.splitlines())]
     assert (code, told) == (3, "")
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))

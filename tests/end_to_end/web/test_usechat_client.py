@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from end_to_end.conftest import StartWorker
 from support.processes.nodes import PROJECT
-from support.web.node import installed_client, start_client
+from support.web.node import install_client, start_client
 
 from demo.ports import LOOPBACK, free_port, is_taken
 from demo.process import Process
@@ -21,14 +21,14 @@ FAST = {"CHUNKSPOOL_LEASE": "1", "CHUNKSPOOL_REDELIVERY": "2"}
 SERVE = "import sys; from chunkspool import Settings; from chunkspool.web.serve import serve; "
 SERVE += "serve(Settings.from_env(), '127.0.0.1', int(sys.argv[1]), open_access=True)"
 
-# One server is enough here: what stands in Redis is tested on both, below.
+# One server is enough here: the tests of the routes run on both.
 pytestmark = pytest.mark.parametrize("redis_server", ["redis-server"], indirect=True)
 
 
 @pytest.fixture
 def url(redis_url: str, tmp_path: Path) -> Iterator[str]:
-    """Run the web app, open to all."""
-    installed_client()
+    """Run the web app, open to everybody."""
+    install_client()
     port = free_port()
     environment = {**os.environ, "CHUNKSPOOL_REDIS_URL": redis_url}
     process = Process.start("web", [sys.executable, "-c", SERVE, str(port)], tmp_path, env=environment, cwd=PROJECT)
@@ -37,46 +37,46 @@ def url(redis_url: str, tmp_path: Path) -> Iterator[str]:
     process.terminate()
 
 
-def outcome_of(url: str, scenario: str) -> Any:
-    """Run a scenario; return what the client says."""
+def run_scenario(url: str, scenario: str) -> Any:
+    """Run a scenario; return the client's final state."""
     client = start_client(url, scenario)
     out, err = client.communicate(timeout=90)
     assert client.returncode == 0, err
     return json.loads(out)
 
 
-def count(words: int) -> str:
-    """Return what the model says when it counts."""
+def counting_text(words: int) -> str:
+    """Return the model's answer of so many numbers."""
     return "".join(f"{n} " for n in range(words))
 
 
 def test_send_resume_stop_parts_and_failures(url: str, start_worker: StartWorker) -> None:
-    """Everything a useChat front end does with one worker, each as the SDK's own state in the end."""
+    """After everything that a useChat front end does, the SDK's own state is the expected one."""
     start_worker("threads", 8, **FAST)
 
-    sent = outcome_of(url, "send")
+    sent = run_scenario(url, "send")
     assert (sent["first"]["status"], sent["first"]["texts"]) == ("ready", ["You said: hello there"])
     assert sent["second"]["texts"] == ["You said: once more"]
     assert sent["second"]["roles"] == ["user", "assistant", "user", "assistant"]
 
-    resumed = outcome_of(url, "resume")
-    assert count(10) in resumed["dropped"]["texts"][0]
-    assert len(resumed["dropped"]["texts"][0]) < len(count(80))
-    assert resumed["reloaded"]["texts"] == resumed["sameClient"]["texts"] == [count(80)]
+    resumed = run_scenario(url, "resume")
+    assert counting_text(10) in resumed["dropped"]["texts"][0]
+    assert len(resumed["dropped"]["texts"][0]) < len(counting_text(80))
+    assert resumed["reloaded"]["texts"] == resumed["sameClient"]["texts"] == [counting_text(80)]
     assert resumed["sameClient"]["roles"] == ["user", "assistant"]
     assert (resumed["idle"]["status"], resumed["idle"]["roles"]) == ("ready", ["user"])
 
-    stopped = outcome_of(url, "stop")
+    stopped = run_scenario(url, "stop")
     assert (stopped["code"], stopped["chat"]["status"]) == (202, "ready")
     assert stopped["chat"]["metadata"]["stopped"] == {"by": "user", "reason": None}
 
-    message = outcome_of(url, "parts")
+    message = run_scenario(url, "parts")
     assert [part["type"] for part in message["parts"]] == ["step-start", "reasoning", "tool-clock", "text"]
     tool = message["parts"][2]
     assert (tool["state"], tool["input"]) == ("input-available", {"zone": "UTC"})
     assert message["metadata"]["usage"] == {"inputTokens": 3, "outputTokens": 4}
 
-    failed = outcome_of(url, "fail")
+    failed = run_scenario(url, "fail")
     assert (failed["failing"]["status"], failed["failing"]["error"]) == ("error", "The model is overloaded.")
     assert failed["failing"]["texts"] == ["so far"]
     assert failed["refused"]["status"] == "error"
@@ -84,7 +84,7 @@ def test_send_resume_stop_parts_and_failures(url: str, start_worker: StartWorker
 
 
 def test_a_killed_worker_reaches_the_client_as_valid_parts(url: str, start_worker: StartWorker) -> None:
-    """A kill -9 in mid-answer: the client, connected all the time, shows the whole answer of the second attempt."""
+    """After a kill -9 in mid-answer, a client that stayed connected shows the whole answer of the second attempt."""
     worker = start_worker("threads", 2, **FAST)
     client = start_client(url, "restart")
     assert client.stderr is not None
@@ -95,6 +95,6 @@ def test_a_killed_worker_reaches_the_client_as_valid_parts(url: str, start_worke
     assert client.returncode == 0, err
     chat = json.loads(out)
     assert chat["status"] == "ready"
-    assert chat["valid"] == [count(80)]
+    assert chat["valid"] == [counting_text(80)]
     assert len(chat["texts"]) == 2
     assert chat["metadata"]["attempt"] == 2

@@ -1,4 +1,4 @@
-"""A server with open event streams can be shut down: by `chunkspool serve`, and mounted in somebody else's app."""
+"""A server with open event streams shuts down quickly: `chunkspool serve`, and the routes mounted in another app."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from demo.process import Process
 SECRET = "a secret of enough characters"
 
 
-def command(kind: str, port: int) -> list[str]:
+def server_command(kind: str, port: int) -> list[str]:
     """Return the command line of a server."""
     if kind == "serve":
         return [sys.executable, "-m", "chunkspool.cli", "serve", "--port", str(port)]
@@ -37,27 +37,27 @@ def command(kind: str, port: int) -> list[str]:
 
 @pytest.fixture
 def secret(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> SignedTokens:
-    """Set the environment of the servers."""
+    """Set the environment of the servers; give their tokens."""
     monkeypatch.setenv("CHUNKSPOOL_REDIS_URL", redis_url)
     monkeypatch.setenv("CHUNKSPOOL_TOKEN_SECRET", SECRET)
     return SignedTokens(SECRET)
 
 
-def started(kind: str, port: int, folder: Path) -> Process:
+def start_server(kind: str, port: int, folder: Path) -> Process:
     """Start a server; return when it listens."""
-    process = Process.start(f"web-{kind}", command(kind, port), folder, env=dict(os.environ), cwd=PROJECT)
+    process = Process.start(f"web-{kind}", server_command(kind, port), folder, env=dict(os.environ), cwd=PROJECT)
     process.wait_until(lambda: is_taken(port), 30)
     return process
 
 
 @pytest.mark.parametrize("redis_server", ["redis-server"], indirect=True)
 @pytest.mark.parametrize("kind", ["serve", "mounted"])
-def test_a_shutdown_ends_open_streams_and_their_clients_go_on_elsewhere(
+def test_a_shutdown_ends_open_streams_and_their_clients_resume_elsewhere(
     kind: str, redis_url: str, secret: SignedTokens, tmp_path: Path
 ) -> None:
-    """SIGTERM with silent streams open: they end, the process within seconds, and their readers miss nothing."""
+    """After SIGTERM, silent streams end, the process exits within seconds, and a resume misses nothing."""
     port, path = free_port(), "" if kind == "serve" else "/chat"
-    process = started(kind, port, tmp_path)
+    process = start_server(kind, port, tmp_path)
     headers = {"Authorization": f"Bearer {secret.issue(CHAT)}"}
     events = f"{path}/v1/chats/{CHAT}/events"
     with spool_for(redis_url) as spool, ExitStack() as open_streams:
@@ -66,29 +66,29 @@ def test_a_shutdown_ends_open_streams_and_their_clients_go_on_elsewhere(
             httpx.Client(base_url=f"http://{LOOPBACK}:{port}", headers=headers, timeout=30)
         )
         site = Site(str(client.base_url), client)
-        streams = [open_streams.enter_context(site.following(events)) for _ in range(20)]
+        streams = [open_streams.enter_context(site.open_stream(events)) for _ in range(20)]
         for stream in streams:
-            stream.until(lambda s: s.seqs == [1])
+            stream.read_until(lambda s: s.seqs == [1])
         process.popen.send_signal(signal.SIGTERM)
         for stream in streams:
-            assert stream.whole().seqs == [1]
+            assert stream.read_to_end().seqs == [1]
         eventually(lambda: not process.alive, 10)
         with spool.produce(CHAT, generation.generation_id) as out:
             out.text("said while nobody listened")
-        process = started(kind, port, tmp_path)
-        with site.following(events, headers={"Last-Event-ID": "1"}) as resumed:
-            assert resumed.whole().seqs == [2, 3, 4]
+        process = start_server(kind, port, tmp_path)
+        with site.open_stream(events, headers={"Last-Event-ID": "1"}) as resumed:
+            assert resumed.read_to_end().seqs == [2, 3, 4]
         process.terminate()
 
 
-def test_serve_refuses_to_start_open_by_accident() -> None:
-    """Without a token secret and without --open there is a message, and no server."""
+def test_serve_does_not_start_open_by_accident() -> None:
+    """Without a token secret and without --open, it raises an error that names both."""
     with pytest.raises(SettingsError, match=r"CHUNKSPOOL_TOKEN_SECRET .* --open"):
         serve(Settings.checked({}), LOOPBACK, free_port(), open_access=False)
 
 
-def chunkspool(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line."""
+def run_chunkspool(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process."""
     command = [sys.executable, "-m", "chunkspool.cli", *arguments]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CHUNKSPOOL_")}
     return subprocess.run(  # noqa: S603 - the project's own command line
@@ -97,17 +97,17 @@ def chunkspool(*arguments: str, **environment: str) -> subprocess.CompletedProce
 
 
 @pytest.mark.parametrize("command", [("serve",), ("token", "chat")])
-def test_without_a_secret_the_commands_say_what_to_set(command: tuple[str, ...]) -> None:
-    """Nothing is served to everybody by accident."""
-    told = chunkspool(*command)
+def test_without_a_secret_the_commands_name_the_variable(command: tuple[str, ...]) -> None:
+    """Exit code 2 and a message with the variable to set, without a traceback."""
+    told = run_chunkspool(*command)
     assert (told.returncode, told.stdout) == (2, "")
     assert "CHUNKSPOOL_TOKEN_SECRET" in told.stderr
     assert "Traceback" not in told.stderr
 
 
-def test_the_token_command_prints_what_the_routes_take(secret: SignedTokens, redis_url: str) -> None:
-    """For scripts and a first try: one line on standard output."""
-    told = chunkspool("token", CHAT, "--action", "read", "--seconds", "60", CHUNKSPOOL_TOKEN_SECRET=SECRET)
+def test_the_routes_accept_the_token_that_the_command_prints(secret: SignedTokens, redis_url: str) -> None:
+    """One line on standard output: a token for the chat and the actions that were asked for."""
+    told = run_chunkspool("token", CHAT, "--action", "read", "--seconds", "60", CHUNKSPOOL_TOKEN_SECRET=SECRET)
     assert told.returncode == 0, told.stderr
     token = told.stdout.strip()
     app = create_app(AsyncSpool.from_url(redis_url), secret, closes_spool=True)
@@ -116,6 +116,6 @@ def test_the_token_command_prints_what_the_routes_take(secret: SignedTokens, red
         assert client.get(f"/v1/chats/{CHAT}", headers=allowed).status_code == 404
         assert client.get("/v1/chats/other", headers=allowed).status_code == 403
         assert client.delete(f"/v1/chats/{CHAT}", headers=allowed).status_code == 403
-    refused = chunkspool("token", CHAT, "--action", "everything", CHUNKSPOOL_TOKEN_SECRET=SECRET)
+    refused = run_chunkspool("token", CHAT, "--action", "everything", CHUNKSPOOL_TOKEN_SECRET=SECRET)
     assert refused.returncode == 2
     assert "ask, read, stop" in refused.stderr

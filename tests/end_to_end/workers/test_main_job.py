@@ -18,13 +18,13 @@ SECRET = "the-prompt-that-nobody-may-see"
 
 
 def follow(spool: Spool, chat_id: str, after: int = 0) -> list[Entry]:
-    """Return everything until the chat is idle."""
+    """Read until the chat is idle; return the entries."""
     with spool.subscribe(chat_id, after) as entries:
         return list(entries)
 
 
 def answer_of(entries: list[Entry]) -> Answer:
-    """Return the one answer."""
+    """Return the only answer in these entries."""
     (answer,) = fold(entry.event for entry in entries)
     return answer
 
@@ -34,8 +34,8 @@ def scripted(*steps: dict[str, Any], **params: Any) -> dict[str, Any]:
     return {"script": list(steps), **params}
 
 
-def test_an_answer_comes_whole_and_in_order(celery_worker: CeleryTestWorker, spool: Spool) -> None:
-    """All that the model says is in the log, once and in order, and a reader from any cursor gets the rest."""
+def test_an_answer_arrives_whole_and_in_order(celery_worker: CeleryTestWorker, spool: Spool) -> None:
+    """The log has everything that the model sent, in order and without duplicates; any cursor gives the rest."""
     assert celery_worker.ready()
     steps = (
         {"reasoning": "Hm. "},
@@ -58,7 +58,7 @@ def test_an_answer_comes_whole_and_in_order(celery_worker: CeleryTestWorker, spo
 
 
 def test_many_chats_at_once(start_worker: StartWorker, spool: Spool) -> None:
-    """One worker runs as many generations at the same time as it has slots; none gets another's text."""
+    """One worker runs as many generations at once as it has slots, and never mixes their texts."""
     start_worker("threads", 32)
     for n in range(32):
         spool.enqueue(f"chat-{n}", "x", params=scripted({"text": f"<{n}>", "repeat": 20}, pace=0.01))
@@ -67,7 +67,7 @@ def test_many_chats_at_once(start_worker: StartWorker, spool: Spool) -> None:
 
 
 def test_prompts_stay_out_of_messages_and_logs(start_worker: StartWorker, spool: Spool, client: Redis) -> None:
-    """Flower, the broker and the worker's log see three ids."""
+    """Flower, the broker and the worker's log see three ids only."""
     asked = spool.enqueue("chat", SECRET, params=scripted({"text": "fine"}, {"fail": {"code": "c", "message": "m"}}))
     (message,) = client.lrange("chunkspool", 0, -1)
     assert asked.generation_id in message.decode()
@@ -78,7 +78,7 @@ def test_prompts_stay_out_of_messages_and_logs(start_worker: StartWorker, spool:
 
 
 def test_a_providers_error_reaches_the_reader(celery_worker: CeleryTestWorker, spool: Spool) -> None:
-    """Promise 11: it is the ending, with code, message and whether asking again may help; the text before it stays."""
+    """Promise 11: it is the ending, with code, message and `retryable`; the text before it stays."""
     assert celery_worker.ready()
     fail = {"code": "rate_limited", "message": "The model is busy.", "retryable": True}
     spool.enqueue("chat", "x", params=scripted({"text": "half"}, {"fail": fail}))
@@ -88,8 +88,8 @@ def test_a_providers_error_reaches_the_reader(celery_worker: CeleryTestWorker, s
     assert json.loads(last.raw)["retryable"] is True
 
 
-def test_a_bug_reaches_the_reader_without_its_text(celery_worker: CeleryTestWorker, spool: Spool) -> None:
-    """Promise 11: an unforeseen error ends the generation; its words, which may be secret, stay in the worker's log."""
+def test_a_bug_reaches_the_reader_without_its_message(celery_worker: CeleryTestWorker, spool: Spool) -> None:
+    """Promise 11: an unforeseen error ends the generation; its message may be secret and stays in the worker's log."""
     spool.enqueue("chat", "x", params=scripted({"crash": True}))
     answer = answer_of(follow(spool, "chat"))
     assert (answer.state, answer.error_code) == ("failed", "internal_error")
@@ -97,21 +97,21 @@ def test_a_bug_reaches_the_reader_without_its_text(celery_worker: CeleryTestWork
     celery_worker.assert_log_exists("Traceback")
 
 
-def test_an_unknown_model_is_said(celery_worker: CeleryTestWorker, spool: Spool) -> None:
-    """The provider refuses it, and the reader is told."""
+def test_an_unknown_model_is_a_failure(celery_worker: CeleryTestWorker, spool: Spool) -> None:
+    """The provider rejects it, and the reader sees the code."""
     assert celery_worker.ready()
     spool.enqueue("chat", "x", model="no-such-model")
     assert answer_of(follow(spool, "chat")).error_code == "model_not_found"
 
 
 def test_an_unknown_provider_ends_the_worker_at_start(start_worker: StartWorker) -> None:
-    """A wrong setting is a clear message at start, not a failure of every generation."""
+    """A wrong setting is a clear message at the start, not a failure of every generation."""
     with pytest.raises(CannotStart, match="(?s)CHUNKSPOOL_PROVIDER.*no-such-provider"):
         start_worker("threads", 1, CHUNKSPOOL_PROVIDER="no-such-provider")
 
 
-def test_a_deadline_ends_a_model_that_says_nothing(start_worker: StartWorker, spool: Spool) -> None:
-    """Threads ignore Celery's time limits; the generation has its own."""
+def test_a_deadline_ends_a_silent_model(start_worker: StartWorker, spool: Spool) -> None:
+    """Celery's time limits do not work on threads, so a generation has its own."""
     start_worker("threads", 1, CHUNKSPOOL_DEADLINE="0.5")
     spool.enqueue("chat", "x", params=scripted({"text": "a"}, {"silent": True}))
     answer = answer_of(follow(spool, "chat"))
@@ -119,7 +119,7 @@ def test_a_deadline_ends_a_model_that_says_nothing(start_worker: StartWorker, sp
 
 
 def test_a_generation_that_was_stopped_in_the_queue_is_skipped(start_worker: StartWorker, spool: Spool) -> None:
-    """Promise 5: it ends at once, without a worker; the worker that gets its message does nothing."""
+    """Promise 5: it ends at once, without a worker; the worker that gets its message later does nothing."""
     first = spool.enqueue("chat", "x")
     spool.stop("chat", first.generation_id)
     assert [entry.type for entry in follow(spool, "chat")] == ["generation.queued", "generation.stopped"]
@@ -130,7 +130,7 @@ def test_a_generation_that_was_stopped_in_the_queue_is_skipped(start_worker: Sta
 
 
 def test_a_second_message_does_not_run_the_model_again(start_worker: StartWorker, spool: Spool) -> None:
-    """Promise 3: while the first attempt is alive the second waits, and then finds the generation ended."""
+    """Promise 3: the second one waits while the first attempt is alive, then finds that the generation has ended."""
     worker = start_worker("threads", 4)
     asked = spool.enqueue("chat", "x", params=scripted({"text": "a", "repeat": 30}, pace=0.05))
     worker.app.send_task(
@@ -146,7 +146,7 @@ def test_a_second_message_does_not_run_the_model_again(start_worker: StartWorker
 
 
 def test_own_tasks_run_in_this_worker(start_worker: StartWorker, spool: Spool, client: Redis) -> None:
-    """CHUNKSPOOL_IMPORTS loads further task modules, which write with the same producer."""
+    """CHUNKSPOOL_IMPORTS loads further task modules into the worker."""
     worker = start_worker("threads", 1, CHUNKSPOOL_IMPORTS="support.processes.own_task")
     asked = spool.enqueue("chat", "x", params=scripted({"text": "from the worker's own provider"}))
     follow(spool, "chat")
@@ -155,8 +155,8 @@ def test_own_tasks_run_in_this_worker(start_worker: StartWorker, spool: Spool, c
     client.delete("own.ping")
 
 
-def test_a_worker_that_is_asked_to_end_finishes_first(celery_worker: CeleryTestWorker, spool: Spool) -> None:
-    """SIGTERM: what runs is written to its end, and the process exits with 0."""
+def test_a_worker_that_gets_sigterm_finishes_its_work(celery_worker: CeleryTestWorker, spool: Spool) -> None:
+    """A running generation is written to its end, and the process exits with 0."""
     spool.enqueue("chat", "x", params=scripted({"text": "a", "repeat": 20}, pace=0.05))
     with spool.subscribe("chat") as entries:
         assert next(entry for entry in entries if entry.type == "text.delta")

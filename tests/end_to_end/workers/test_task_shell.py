@@ -1,4 +1,4 @@
-"""The Celery task in a worker inside this process, by celery.contrib's fixtures: what it gives back to the broker."""
+"""The Celery task in a worker inside this process (celery.contrib): which messages it requeues."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from chunkspool import Settings, Spool
 
 @pytest.fixture
 def celery_includes() -> list[str]:
-    """Load the task into the app of `celery_app`."""
+    """Load the task into the app of the fixture `celery_app`."""
     return [tasks.celery_tasks.__name__]
 
 
 @pytest.fixture
 def celery_config() -> dict[str, str]:
-    """Use a broker in memory, so that only the log's Redis is away when the test stops it."""
+    """Use a broker in memory, so that only the log's Redis is unreachable when the test stops it."""
     return {"broker_url": "memory://", "task_default_queue": "chunkspool"}
 
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateServer]:
-    """Give a Redis that keeps its data over a restart, and point the worker at it."""
+    """Give a Redis that keeps its data across a restart, and point the worker to it."""
     with embedded_server(tmp_path, appendonly=True) as own:
         monkeypatch.setenv("CHUNKSPOOL_REDIS_URL", own.url)
         monkeypatch.setenv("CHUNKSPOOL_PROVIDER", "scripted")
         yield own
-        # contrib's worker sends no worker_shutdown, and this process goes on to other tests.
+        # The worker of celery.contrib sends no worker_shutdown, and this process has more tests to run.
         tasks.celery_tasks.close()
 
 
-def test_a_generation_waits_for_a_redis_that_is_away(server: PrivateServer, celery_app: Celery) -> None:
-    """While the log's Redis is down its message goes back to the queue; afterwards the answer comes, once."""
+def test_a_generation_waits_while_redis_is_unreachable(server: PrivateServer, celery_app: Celery) -> None:
+    """While the log's Redis is down, the message goes back to the queue; afterwards the generation runs, once."""
     received: list[str] = []
     task_received.connect(lambda request, **_: received.append(request.id), weak=False, dispatch_uid="test")
     settings = Settings.checked({"redis_url": server.url})
@@ -58,8 +58,8 @@ def test_a_generation_waits_for_a_redis_that_is_away(server: PrivateServer, cele
     task_received.disconnect(dispatch_uid="test")
 
 
-def test_a_task_of_a_chat_that_is_gone_does_nothing(server: PrivateServer, celery_app: Celery) -> None:
-    """Erased while its message waited: the worker says so and the message is not seen again."""
+def test_a_task_of_an_erased_chat_does_nothing(server: PrivateServer, celery_app: Celery) -> None:
+    """The chat was erased while the message waited: the task says so, and the message is not requeued."""
     settings = Settings.checked({"redis_url": server.url})
     with Redis.from_url(server.url) as client, Spool(client, celery_app, settings=settings) as spool:
         asked = spool.enqueue("chat", "hello")

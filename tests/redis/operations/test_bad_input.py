@@ -1,4 +1,4 @@
-"""Bad input: every call refuses what it cannot use, says what to pass instead, and has written nothing by then."""
+"""Bad input: every call rejects what it cannot use, says what to pass instead, and writes nothing."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from redis import Redis
 from support.chats.logs import CHAT
-from support.readers.blocking_spool import FACES, Face, face_for
-from support.servers.contents import contents_of
+from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, open_spool
+from support.servers.contents import read_contents
 
 from chunkspool.errors import (
     ChunkspoolError,
@@ -46,7 +46,7 @@ BAD_IDS = [
 
 
 def nested(depth: int) -> Any:
-    """Return lists in lists."""
+    """Return nested lists."""
     value: Any = 1
     for _ in range(depth):
         value = [value]
@@ -54,30 +54,30 @@ def nested(depth: int) -> Any:
 
 
 def cyclic() -> list[Any]:
-    """Return a list that holds itself."""
+    """Return a list that contains itself."""
     value: list[Any] = []
     value.append(value)
     return value
 
 
-@pytest.fixture(params=FACES)
-def face(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Face]:
-    """Give both faces, with a chat in which one generation has ended."""
-    with face_for(request.param, redis_url, max_request_bytes=LIMIT) as face:
-        face.enqueue(CHAT, "hello")
-        face.stop(CHAT)
-        yield face
+@pytest.fixture(params=SPOOL_KINDS)
+def any_spool(request: pytest.FixtureRequest, redis_url: str) -> Iterator[BlockingSpool]:
+    """Provide a spool of each kind, with a chat in which one generation has ended."""
+    with open_spool(request.param, redis_url, max_request_bytes=LIMIT) as any_spool:
+        any_spool.enqueue(CHAT, "hello")
+        any_spool.stop(CHAT)
+        yield any_spool
 
 
-def demand_refused(client: Redis, kind: type[ChunkspoolError], said: str, call: Callable[[], object]) -> None:
-    """Fail unless `call` raises `kind` with a short message that has `said` in it, and changes nothing in Redis."""
-    before = contents_of(client)
+def assert_rejected(client: Redis, kind: type[ChunkspoolError], said: str, call: Callable[[], object]) -> None:
+    """Fail unless `call` raises `kind` with a short message containing `said`, and changes nothing in Redis."""
+    before = read_contents(client)
     with pytest.raises(kind) as refused:
         call()
     assert type(refused.value) is kind
     assert said in str(refused.value)
     assert len(str(refused.value)) < 400
-    assert contents_of(client) == before
+    assert read_contents(client) == before
 
 
 PROMPTS = {
@@ -141,128 +141,139 @@ FURTHER = [
 ]
 
 
-def kind_of(said: str) -> type[ChunkspoolError]:
-    """Return the error that a message belongs to: what is too large has its own, for HTTP's 413."""
+def error_for(said: str) -> type[ChunkspoolError]:
+    """Return the error type for a message: input that is too large has its own, for HTTP's 413."""
     return RequestTooLarge if "max_request_bytes" in said else InvalidRequest
 
 
-def test_a_prompt_that_is_none(face: Face, client: Redis, subtests: pytest.Subtests) -> None:
-    """Empty, huge, wrong-typed, unpaired surrogates, both or neither of prompt and messages."""
+def test_an_invalid_prompt_is_rejected(any_spool: BlockingSpool, client: Redis, subtests: pytest.Subtests) -> None:
+    """Empty, huge, of a wrong type, unpaired surrogates, both or neither of prompt and messages."""
     for case, (given, said) in PROMPTS.items():
         with subtests.test(case):
-            demand_refused(client, kind_of(said), said, partial(face.enqueue, CHAT, **given))
+            assert_rejected(client, error_for(said), said, partial(any_spool.enqueue, CHAT, **given))
 
 
-def test_messages_that_are_none(face: Face, client: Redis, subtests: pytest.Subtests) -> None:
+def test_invalid_messages_are_rejected(any_spool: BlockingSpool, client: Redis, subtests: pytest.Subtests) -> None:
     """The error names the place: messages.<index>.<field>."""
     for case, (given, said) in MESSAGES.items():
         with subtests.test(case):
-            demand_refused(client, kind_of(said), said, partial(face.enqueue, CHAT, messages=given))
+            assert_rejected(client, error_for(said), said, partial(any_spool.enqueue, CHAT, messages=given))
 
 
-def test_what_else_enqueue_takes(face: Face, client: Redis, subtests: pytest.Subtests) -> None:
-    """A model, params, on_active and a ttl that cannot be used."""
+def test_other_invalid_arguments_of_enqueue_are_rejected(
+    any_spool: BlockingSpool, client: Redis, subtests: pytest.Subtests
+) -> None:
+    """A model, params, on_active or ttl that cannot be used."""
     for name, given, said in FURTHER:
         with subtests.test(name, said=said):
-            call = partial(face.enqueue, CHAT, "hello", **{name: given})
-            demand_refused(client, InvalidRequest, said, call)
+            call = partial(any_spool.enqueue, CHAT, "hello", **{name: given})
+            assert_rejected(client, InvalidRequest, said, call)
 
 
-def test_ids_that_could_break_out_of_a_key(face: Face, client: Redis) -> None:
-    """Braces, slashes, control characters, non-ASCII, over 128 characters, other types: refused by every call."""
+def test_ids_that_could_break_out_of_a_key_are_rejected(any_spool: BlockingSpool, client: Redis) -> None:
+    """Braces, slashes, control characters, non-ASCII, over 128 characters, other types: by every call."""
     calls: dict[str, Callable[[Any], object]] = {
-        "chat_id": lambda bad: face.enqueue(bad, "hello"),
-        "request_id": lambda bad: face.enqueue(CHAT, "hello", request_id=bad),
-        "owner": lambda bad: face.enqueue(CHAT, "hello", owner=bad),
-        "generation_id": lambda bad: face.stop(CHAT, bad),
-        "tenant": face.for_tenant,
-        "until": lambda bad: face.entries(CHAT, until=bad),
+        "chat_id": lambda bad: any_spool.enqueue(bad, "hello"),
+        "request_id": lambda bad: any_spool.enqueue(CHAT, "hello", request_id=bad),
+        "owner": lambda bad: any_spool.enqueue(CHAT, "hello", owner=bad),
+        "generation_id": lambda bad: any_spool.stop(CHAT, bad),
+        "tenant": any_spool.for_tenant,
+        "until": lambda bad: any_spool.follow(CHAT, until=bad),
     }
     optional = {"request_id", "owner", "generation_id"}
     for kind, call in calls.items():
         for bad in BAD_IDS:
             if not (bad is None and kind in optional):
-                demand_refused(client, InvalidId, f"{kind}=", partial(call, bad))
+                assert_rejected(client, InvalidId, f"{kind}=", partial(call, bad))
 
 
-def test_every_call_checks_its_chat(face: Face, client: Redis) -> None:
-    """Also those that only read."""
-    for call in (face.read, face.stop, face.status, face.snapshot, face.erase, face.entries):
+def test_every_call_checks_its_chat_id(any_spool: BlockingSpool, client: Redis) -> None:
+    """Including calls that only read."""
+    for call in (
+        any_spool.read,
+        any_spool.stop,
+        any_spool.status,
+        any_spool.snapshot,
+        any_spool.erase,
+        any_spool.follow,
+    ):
         for bad in BAD_IDS:
-            demand_refused(client, InvalidId, "chat_id=", partial(call, bad))
+            assert_rejected(client, InvalidId, "chat_id=", partial(call, bad))
 
 
-def test_a_generation_that_can_be_none_is_not_looked_for(face: Face, client: Redis) -> None:
-    """Neither to be written, nor to be revoked."""
+def test_an_invalid_generation_id_is_rejected(any_spool: BlockingSpool, client: Redis) -> None:
+    """By `produce` and by `revoke`."""
     for bad in BAD_IDS:
-        demand_refused(client, InvalidId, "generation_id=", partial(face.produced, CHAT, bad, repr))
-        demand_refused(client, InvalidId, "generation_id=", partial(face.revoke, bad))
+        assert_rejected(client, InvalidId, "generation_id=", partial(any_spool.run_producer, CHAT, bad, repr))
+        assert_rejected(client, InvalidId, "generation_id=", partial(any_spool.revoke, bad))
 
 
-def test_a_cursor_that_is_none(face: Face, client: Redis) -> None:
+def test_an_invalid_cursor_is_rejected(any_spool: BlockingSpool, client: Redis) -> None:
     """Negative, fractional, boolean, beyond what Lua can count, no number at all."""
     for bad in (-1, 1.0, 0.5, True, "x", "-1", "1.", "", 2**60, 10**5000, math.nan, [1]):
-        for call in (face.read, face.entries):
-            demand_refused(client, InvalidCursor, "pass the seq of the last event", partial(call, CHAT, bad))
+        for call in (any_spool.read, any_spool.follow):
+            assert_rejected(client, InvalidCursor, "pass the seq of the last event", partial(call, CHAT, bad))
 
 
-def test_a_cursor_of_the_future(face: Face, client: Redis) -> None:
-    """It is of another chat, and following it would skip what comes: the message has the last seq."""
-    last = face.status(CHAT).last
-    assert face.read(CHAT, last) == []
-    for call in (face.read, face.entries):
-        demand_refused(client, CursorAhead, f"whose last seq is {last}", partial(call, CHAT, last + 1))
+def test_a_cursor_ahead_of_the_log_is_rejected(any_spool: BlockingSpool, client: Redis) -> None:
+    """It belongs to another chat, and following it would skip events: the message has the last seq."""
+    last = any_spool.status(CHAT).last
+    assert any_spool.read(CHAT, last) == []
+    for call in (any_spool.read, any_spool.follow):
+        assert_rejected(client, CursorAhead, f"whose last seq is {last}", partial(call, CHAT, last + 1))
 
 
-def test_a_limit_that_is_none(face: Face, client: Redis) -> None:
-    """From 1 to 10,000 entries."""
+def test_an_invalid_limit_is_rejected(any_spool: BlockingSpool, client: Redis) -> None:
+    """It must be from 1 to 10,000 entries."""
     for bad in (0, -1, 1.5, True, 10_001, "1", None, 10**5000):
-        demand_refused(client, InvalidInput, "pass a whole number from 1 to 10000", partial(face.read, CHAT, 0, bad))
+        assert_rejected(
+            client, InvalidInput, "pass a whole number from 1 to 10000", partial(any_spool.read, CHAT, 0, bad)
+        )
 
 
-def test_a_reason_that_is_none(face: Face, client: Redis) -> None:
-    """It is an event that every reader gets: a text of at most 500 characters."""
-    made = face.enqueue(CHAT, "hello")
+def test_an_invalid_reason_is_rejected(any_spool: BlockingSpool, client: Redis) -> None:
+    """Every reader gets it in an event: a text of at most 500 characters."""
+    made = any_spool.enqueue(CHAT, "hello")
     for bad in (1, b"tired", ["tired"], "x" * 501):
         for generation_id in (None, made.generation_id):
-            call = partial(face.stop, CHAT, generation_id, reason=bad)
-            demand_refused(client, InvalidRequest, "reason must be a text of at most 500 characters", call)
-    assert face.status(CHAT).active == (made.generation_id,)
+            call = partial(any_spool.stop, CHAT, generation_id, reason=bad)
+            assert_rejected(client, InvalidRequest, "reason must be a text of at most 500 characters", call)
+    assert any_spool.status(CHAT).active == (made.generation_id,)
 
 
-def test_a_reason_with_half_a_character(face: Face) -> None:
-    """A stop is not refused for it: it is replaced, as it is in a model's text."""
-    face.enqueue(CHAT, "hello")
-    face.stop(CHAT, reason="no\ud83d")
-    assert face.entries(CHAT)[-1].event.reason == "no�"
+def test_half_a_surrogate_pair_in_a_reason_is_replaced(any_spool: BlockingSpool) -> None:
+    """The stop is not rejected; the half is replaced as in a model's text."""
+    any_spool.enqueue(CHAT, "hello")
+    any_spool.stop(CHAT, reason="no\ud83d")
+    assert any_spool.follow(CHAT)[-1].event.reason == "no�"
 
 
-def test_a_wait_that_is_none(face: Face, client: Redis) -> None:
-    """NaN would wait for ever."""
-    made = face.enqueue(CHAT, "hello")
+def test_an_invalid_wait_is_rejected(any_spool: BlockingSpool, client: Redis) -> None:
+    """NaN would wait forever."""
+    made = any_spool.enqueue(CHAT, "hello")
     for bad in (-1, math.nan, True, "1", None):
-        call = partial(face.produced, CHAT, made.generation_id, repr, wait=bad)
-        demand_refused(client, InvalidInput, "pass seconds, from 0 up", call)
+        call = partial(any_spool.run_producer, CHAT, made.generation_id, repr, wait=bad)
+        assert_rejected(client, InvalidInput, "pass seconds, from 0 up", call)
 
 
-def test_a_generation_that_is_not_there(face: Face, client: Redis) -> None:
-    """It is told apart from a chat that is not there, and neither is made by asking."""
+def test_an_unknown_generation_is_rejected(any_spool: BlockingSpool, client: Redis) -> None:
+    """It is told apart from an unknown chat, and asking creates neither."""
     for call in (
-        lambda: face.stop(CHAT, "unknown"),
-        lambda: face.entries(CHAT, until="unknown"),
-        lambda: face.produced(CHAT, "unknown", repr),
+        lambda: any_spool.stop(CHAT, "unknown"),
+        lambda: any_spool.follow(CHAT, until="unknown"),
+        lambda: any_spool.run_producer(CHAT, "unknown", repr),
     ):
-        demand_refused(client, GenerationNotFound, "'unknown'", call)
-    assert face.revoke("unknown") is None
+        assert_rejected(client, GenerationNotFound, "'unknown'", call)
+    assert any_spool.revoke("unknown") is None
 
 
-def test_what_is_just_within_the_limits(face: Face) -> None:
-    """An id of 128 characters, a prompt of max_request_bytes, parameters of many levels: all are taken."""
+def test_input_just_within_the_limits_is_accepted(any_spool: BlockingSpool) -> None:
+    """An id of 128 characters, a prompt of max_request_bytes, deeply nested parameters."""
     frame = len('{"messages":[{"role":"user","content":""}],"model":null,"params":{}}')
     longest = "x" * 128
-    made = face.enqueue(longest, "x" * (LIMIT - frame), request_id=longest, owner=longest, ttl=1)
-    assert face.status(longest).generations[0].owner == longest
+    made = any_spool.enqueue(longest, "x" * (LIMIT - frame), request_id=longest, owner=longest, ttl=1)
+    assert any_spool.status(longest).generations[0].owner == longest
     assert made.chat_id == longest
-    deep = face.enqueue(CHAT, "hello", params={"x": nested(150), "y": 10**30}, model="m" * 200)
-    producer = face.produced(CHAT, deep.generation_id, repr)
+    deep = any_spool.enqueue(CHAT, "hello", params={"x": nested(150), "y": 10**30}, model="m" * 200)
+    producer = any_spool.run_producer(CHAT, deep.generation_id, repr)
     assert producer.request.params == {"x": nested(150), "y": 10**30}

@@ -1,4 +1,4 @@
-"""Promise 11, errors surface: a failed enqueue raises to its caller and leaves no ghost."""
+"""Promise 11, errors surface: a failed enqueue raises in its caller and leaves no ghost generation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from celery import Celery
 from redis import Redis
-from support.chats.logs import CHAT, KEYS, ending_of, log_of, types_of
+from support.chats.logs import CHAT, KEYS, ending_of, read_log, types_of
 from support.chats.spools import async_spool_for, claim_and_die, settings_for, spool_for
-from support.readers.blocking_spool import FACES, Face, face_for
-from support.servers.impostors import silent_server
+from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, open_spool
+from support.servers.non_redis_servers import silent_server
 from support.servers.proxy import Proxy
 
 from chunkspool import Spool
@@ -27,21 +27,21 @@ QUEUE = "chunkspool"
 SECRET = "hunter2"
 NOT_HANDED_OVER = ["generation.queued", "generation.failed"]
 BOUND = 20.0
-"""Seconds within which an enqueue has given up; with the time-outs of these tests it takes one or two."""
+"""Seconds within which an enqueue must give up; with these tests' time-outs it takes one or two."""
 
-Publish = Callable[[Dispatcher, str, str, str], None]
-really_publish: Publish = Dispatcher.publish
+PublishFunction = Callable[..., None]
+really_publish: PublishFunction = Dispatcher.publish
 
 
-@pytest.fixture(params=FACES)
+@pytest.fixture(params=SPOOL_KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
-    """Give the name of each face."""
+    """Provide each kind of spool."""
     return str(request.param)
 
 
 @pytest.fixture
-def publish_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[Publish], None]:
-    """Give what puts another broker in the place of Celery's."""
+def replace_publish(monkeypatch: pytest.MonkeyPatch) -> Callable[[PublishFunction], None]:
+    """Provide a function that replaces the publishing to the broker."""
     return lambda publish: monkeypatch.setattr(Dispatcher, "publish", publish)
 
 
@@ -50,49 +50,51 @@ def fail(_self: Dispatcher, _tenant: str, chat_id: str, generation_id: str, _que
     raise EnqueueFailed(chat_id, generation_id, "away")
 
 
-def demand_no_ghost(face: Face, client: Redis, failed: EnqueueFailed) -> None:
-    """Fail unless the generation has ended, the chat is free and the request can be made again."""
+def assert_no_ghost(any_spool: BlockingSpool, client: Redis, failed: EnqueueFailed) -> None:
+    """Fail unless the generation has ended, the chat is free and the request can be repeated."""
     assert SECRET not in str(failed)
-    log = log_of(client)
+    log = read_log(client)
     assert types_of(log, failed.generation_id) == NOT_HANDED_OVER
     ending = ending_of(log, failed.generation_id)
     assert (ending["code"], ending["retryable"]) == ("enqueue_failed", True)
-    assert face.status(CHAT).active == ()
-    assert [entry.type for entry in face.entries(CHAT)] == NOT_HANDED_OVER
+    assert any_spool.status(CHAT).active == ()
+    assert [entry.type for entry in any_spool.follow(CHAT)] == NOT_HANDED_OVER
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
 @pytest.mark.parametrize("request_id", [None, "mine"])
-def test_a_broker_that_is_away(kind: str, redis_url: str, client: Redis, scheme: str, request_id: str | None) -> None:
-    """The caller hears of it; the same request is made again when the broker is back, and then it is handed over."""
+def test_an_unreachable_broker_fails_the_enqueue(
+    kind: str, redis_url: str, client: Redis, scheme: str, request_id: str | None
+) -> None:
+    """The caller gets the error; the same request, repeated once the broker is back, is published."""
     broker = f"{scheme}://user:{SECRET}@{LOOPBACK}:{free_port()}//"
-    with face_for(kind, redis_url, broker_url=broker) as face:
+    with open_spool(kind, redis_url, broker_url=broker) as any_spool:
         with pytest.raises(EnqueueFailed, match="check the broker, then enqueue again") as failed:
-            face.enqueue(CHAT, "hello", request_id=request_id)
-        demand_no_ghost(face, client, failed.value)
+            any_spool.enqueue(CHAT, "hello", request_id=request_id)
+        assert_no_ghost(any_spool, client, failed.value)
     assert client.llen(QUEUE) == 0
-    with face_for(kind, redis_url) as face:
-        made = face.enqueue(CHAT, "hello", request_id=request_id)
+    with open_spool(kind, redis_url) as any_spool:
+        made = any_spool.enqueue(CHAT, "hello", request_id=request_id)
         assert made.generation_id != failed.value.generation_id
         assert client.llen(QUEUE) == 1
-        assert face.produced(CHAT, made.generation_id, lambda out: out.text("hi")).state == "completed"
+        assert any_spool.run_producer(CHAT, made.generation_id, lambda out: out.text("hi")).state == "completed"
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
-def test_a_broker_that_hangs(kind: str, redis_url: str, client: Redis, scheme: str) -> None:
-    """It accepts the connection and never answers: publish_timeout is how long it is waited for."""
+def test_a_hanging_broker_fails_the_enqueue_in_time(kind: str, redis_url: str, client: Redis, scheme: str) -> None:
+    """It accepts the connection but never answers: publish_timeout limits the wait."""
     with silent_server() as port:
         broker = f"{scheme}://user:{SECRET}@{LOOPBACK}:{port}//"
-        with face_for(kind, redis_url, broker_url=broker, publish_timeout=0.3) as face:
+        with open_spool(kind, redis_url, broker_url=broker, publish_timeout=0.3) as any_spool:
             began = time.monotonic()
             with pytest.raises(EnqueueFailed) as failed:
-                face.enqueue(CHAT, "hello")
+                any_spool.enqueue(CHAT, "hello")
             assert time.monotonic() - began < BOUND
-            demand_no_ghost(face, client, failed.value)
+            assert_no_ghost(any_spool, client, failed.value)
 
 
-def test_a_broker_of_the_apps_own_that_hangs(redis_url: str, client: Redis) -> None:
-    """A Celery app that was passed in has no time-outs; its messages have."""
+def test_a_hanging_broker_of_a_passed_in_app_fails_the_enqueue_in_time(redis_url: str, client: Redis) -> None:
+    """A Celery app that was passed in has no time-outs of its own; its messages do."""
     with silent_server() as port, Celery("own", broker=f"redis://{LOOPBACK}:{port}/0", set_as_current=False) as app:
         spool = Spool(Redis.from_url(redis_url), app, settings=settings_for(redis_url, publish_timeout=0.3))
         began = time.monotonic()
@@ -100,62 +102,62 @@ def test_a_broker_of_the_apps_own_that_hangs(redis_url: str, client: Redis) -> N
             spool.enqueue(CHAT, "hello")
         assert time.monotonic() - began < BOUND
         spool._store.client.close()  # noqa: SLF001 - a client that is passed in stays its owner's to close
-    assert [line.type for line in log_of(client)] == NOT_HANDED_OVER
+    assert [line.type for line in read_log(client)] == NOT_HANDED_OVER
 
 
-def test_a_url_of_a_broker_that_is_none(kind: str, redis_url: str, client: Redis) -> None:
-    """It is told as that, without the piece of the password that was taken for a port."""
+def test_an_invalid_broker_url_is_reported_without_its_password(kind: str, redis_url: str, client: Redis) -> None:
+    """The part of the password that was parsed as a port is not shown either."""
     for broker in (f"redis://:{SECRET}/x@host/0", f"nope://:{SECRET}@host/0"):
         client.flushall()
-        with face_for(kind, redis_url, broker_url=broker) as face:
+        with open_spool(kind, redis_url, broker_url=broker) as any_spool:
             with pytest.raises(EnqueueFailed) as failed:
-                face.enqueue(CHAT, "hello")
-            demand_no_ghost(face, client, failed.value)
+                any_spool.enqueue(CHAT, "hello")
+            assert_no_ghost(any_spool, client, failed.value)
             assert SECRET not in repr(failed.value.__cause__)
 
 
-def test_a_message_that_did_arrive(
-    kind: str, redis_url: str, client: Redis, publish_by: Callable[[Publish], None]
+def test_a_message_that_arrived_despite_the_error_is_no_failure(
+    kind: str, redis_url: str, client: Redis, replace_publish: Callable[[PublishFunction], None]
 ) -> None:
-    """The broker's reply was lost, and a worker has the generation already: nothing has failed."""
+    """The broker's reply was lost, but a worker already has the generation."""
 
     def arrive(self: Dispatcher, *message: str) -> None:
         _tenant, _chat_id, generation_id, *_ = message
         claim_and_die(client, generation_id, 60)
         fail(self, *message)
 
-    publish_by(arrive)
-    with face_for(kind, redis_url) as face:
-        made = face.enqueue(CHAT, "hello", request_id="mine")
-        assert face.status(CHAT).active == (made.generation_id,)
-        assert face.enqueue(CHAT, "hello", request_id="mine") == made
-    assert types_of(log_of(client), made.generation_id) == ["generation.queued", "generation.started"]
+    replace_publish(arrive)
+    with open_spool(kind, redis_url) as any_spool:
+        made = any_spool.enqueue(CHAT, "hello", request_id="mine")
+        assert any_spool.status(CHAT).active == (made.generation_id,)
+        assert any_spool.enqueue(CHAT, "hello", request_id="mine") == made
+    assert types_of(read_log(client), made.generation_id) == ["generation.queued", "generation.started"]
 
 
-def test_a_redis_that_goes_away_with_the_broker(
-    kind: str, client: Redis, proxy: Proxy, publish_by: Callable[[Publish], None]
+def test_losing_redis_and_the_broker_together_is_reported(
+    kind: str, client: Redis, proxy: Proxy, replace_publish: Callable[[PublishFunction], None]
 ) -> None:
-    """The caller hears of both; the same request is handed over when they are back."""
+    """The caller learns of both; the same request is published once both are back."""
 
     def go_away(*generation: Any) -> None:
         proxy.refuse()
         fail(*generation)
 
-    publish_by(go_away)
-    with face_for(kind, proxy.url, broker_url=f"redis://{LOOPBACK}:{proxy.port}/0") as face:
+    replace_publish(go_away)
+    with open_spool(kind, proxy.url, broker_url=f"redis://{LOOPBACK}:{proxy.port}/0") as any_spool:
         with pytest.raises(EnqueueFailed) as failed:
-            face.enqueue(CHAT, "hello", request_id="mine")
+            any_spool.enqueue(CHAT, "hello", request_id="mine")
         assert "could not be ended either" in failed.value.__notes__[0]
         proxy.accept()
-        publish_by(really_publish)
-        made = face.enqueue(CHAT, "hello", request_id="mine")
+        replace_publish(really_publish)
+        made = any_spool.enqueue(CHAT, "hello", request_id="mine")
         assert made.generation_id == failed.value.generation_id
     assert client.llen(QUEUE) == 1
-    assert types_of(log_of(client), made.generation_id) == ["generation.queued"]
+    assert types_of(read_log(client), made.generation_id) == ["generation.queued"]
 
 
-def test_a_request_that_was_made_again_stays_made(
-    redis_url: str, client: Redis, publish_by: Callable[[Publish], None]
+def test_a_slow_failure_does_not_undo_a_repeated_request(
+    redis_url: str, client: Redis, replace_publish: Callable[[PublishFunction], None]
 ) -> None:
     """Callers of one request fail, and a third one publishes its message meanwhile: the slow failure undoes nothing."""
     slow, go_on = threading.Event(), threading.Event()
@@ -166,13 +168,13 @@ def test_a_request_that_was_made_again_stays_made(
         fail(*generation)
 
     with spool_for(redis_url) as spool, ThreadPoolExecutor() as pool:
-        publish_by(fail_slowly)
+        replace_publish(fail_slowly)
         caller = pool.submit(spool.enqueue, CHAT, "hello", request_id="mine")
         assert slow.wait(30)
-        publish_by(fail)
+        replace_publish(fail)
         with pytest.raises(EnqueueFailed):
             spool.enqueue(CHAT, "hello", request_id="mine")
-        publish_by(really_publish)
+        replace_publish(really_publish)
         made = spool.enqueue(CHAT, "hello", request_id="mine")
         go_on.set()
         assert isinstance(caller.exception(30), EnqueueFailed)
@@ -180,11 +182,11 @@ def test_a_request_that_was_made_again_stays_made(
         with pytest.raises(ChatBusy):
             spool.enqueue(CHAT, "hello", request_id="another")
     assert client.zrange(KEYS.gens, 0, -1) == [made.generation_id.encode()]
-    assert types_of(log_of(client), made.generation_id) == ["generation.queued"]
+    assert types_of(read_log(client), made.generation_id) == ["generation.queued"]
 
 
-async def test_an_enqueue_that_is_cancelled_anywhere(redis_url: str, client: Redis) -> None:
-    """A web client that hangs up leaves a whole generation behind, or none: never one without its message."""
+async def test_an_enqueue_cancelled_anywhere_is_complete_or_undone(redis_url: str, client: Redis) -> None:
+    """A web client that hangs up leaves a whole generation or none, never one without its message."""
     for moment in range(40):
         async with async_spool_for(redis_url) as spool:
             task = asyncio.ensure_future(spool.enqueue(CHAT, "hello", on_active="allow"))
@@ -192,17 +194,17 @@ async def test_an_enqueue_that_is_cancelled_anywhere(redis_url: str, client: Red
             cancelled = task.cancel()
             await asyncio.wait({task})
             assert task.cancelled() is cancelled
-        queued, messages = log_of(client), client.llen(QUEUE)
+        queued, messages = read_log(client), client.llen(QUEUE)
         assert [line.type for line in queued] == ["generation.queued"] * len(queued)
         assert messages == len(queued)
     assert messages > 0
 
 
 @pytest.mark.parametrize("there", [True, False])
-async def test_an_enqueue_that_is_cancelled_while_it_publishes(
-    redis_url: str, client: Redis, publish_by: Callable[[Publish], None], *, there: bool
+async def test_an_enqueue_cancelled_while_publishing_is_finished(
+    redis_url: str, client: Redis, replace_publish: Callable[[PublishFunction], None], *, there: bool
 ) -> None:
-    """Closing the spool waits for it: it is handed over, or it has ended."""
+    """Closing the spool waits for it: the generation is published or has ended."""
     publishing, go_on = threading.Event(), threading.Event()
 
     def publish(*generation: Any) -> None:
@@ -210,7 +212,7 @@ async def test_an_enqueue_that_is_cancelled_while_it_publishes(
         go_on.wait(30)
         (really_publish if there else fail)(*generation)
 
-    publish_by(publish)
+    replace_publish(publish)
     async with async_spool_for(redis_url) as spool:
         task = asyncio.ensure_future(spool.enqueue(CHAT, "hello"))
         await asyncio.to_thread(publishing.wait, 30)
@@ -219,12 +221,12 @@ async def test_an_enqueue_that_is_cancelled_while_it_publishes(
             await task
         go_on.set()
     assert client.llen(QUEUE) == there
-    assert [line.type for line in log_of(client)] == (["generation.queued"] if there else NOT_HANDED_OVER)
+    assert [line.type for line in read_log(client)] == (["generation.queued"] if there else NOT_HANDED_OVER)
 
 
 @pytest.mark.parametrize("callers", [1, 3])
 def test_a_repeated_request_ends_nothing_healthy(
-    redis_url: str, client: Redis, publish_by: Callable[[Publish], None], callers: int
+    redis_url: str, client: Redis, publish_by: Callable[[PublishFunction], None], callers: int
 ) -> None:
     """A generation that waits with its message stays, however often its request is repeated without a broker."""
     with spool_for(redis_url) as spool:
@@ -241,7 +243,7 @@ def test_a_repeated_request_ends_nothing_healthy(
 
 
 def test_callers_of_one_request_who_all_fail_leave_no_ghost(
-    redis_url: str, client: Redis, publish_by: Callable[[Publish], None]
+    redis_url: str, client: Redis, publish_by: Callable[[PublishFunction], None]
 ) -> None:
     """The last of them ends it, and the request may be made again."""
     both = threading.Barrier(2)

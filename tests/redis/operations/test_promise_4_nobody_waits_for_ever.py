@@ -1,4 +1,4 @@
-"""Promise 4: a generation whose message was lost for good ends, too, and one that only waits long does not."""
+"""Promise 4: a generation whose message was lost for good also ends; one that only waits long does not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, KEYS, ending_of, log_of, types_of
+from support.chats.logs import CHAT, KEYS, ending_of, read_log, types_of
 from support.chats.spools import claim_and_die, spool_for
 from support.waiting import eventually
 
@@ -23,27 +23,27 @@ INDEX = QueueKeys("chunkspool")
 
 @pytest.fixture
 def spool(redis_url: str) -> Iterator[Spool]:
-    """Give a spool for which a generation is lost soon."""
+    """Provide a spool for which a generation counts as lost soon."""
     with spool_for(redis_url, lost_after=LOST_AFTER, sweep_interval=0.001) as made:
         yield made
 
 
-def swept(spool: Spool, *, queue_is_empty: bool) -> tuple[str, ...]:
+def sweep_until_found(spool: Spool, *, queue_is_empty: bool) -> tuple[str, ...]:
     """Sweep until something was found to be lost: first its message is published again, which does not help."""
     return eventually(lambda: spool.sweep(queue_is_empty=queue_is_empty).lost)
 
 
 def age_of_newest(spool: Spool, chat_id: str) -> float:
-    """Return the seconds since the newest generation of the chat was enqueued."""
+    """Return the seconds since the chat's newest generation was enqueued."""
     status = spool.status(chat_id)
     return (status.now - status.generations[-1].created) / 1000
 
 
 def test_a_generation_whose_message_is_nowhere_fails_as_lost(spool: Spool, client: Redis) -> None:
-    """Queued, the broker has lost its data: its reader gets an ending, and the status says what happened."""
+    """It was queued and the broker lost its data: its reader gets an ending, and the status says why."""
     asked = spool.enqueue(CHAT, "x")
-    assert swept(spool, queue_is_empty=True) == (asked.generation_id,)
-    log = log_of(client)
+    assert sweep_until_found(spool, queue_is_empty=True) == (asked.generation_id,)
+    log = read_log(client)
     assert types_of(log, asked.generation_id) == ["generation.queued", "generation.failed"]
     assert ending_of(log, asked.generation_id)["code"] == "lost"
     assert [one.state for one in spool.status(CHAT).generations] == ["lost"]
@@ -52,23 +52,23 @@ def test_a_generation_whose_message_is_nowhere_fails_as_lost(spool: Spool, clien
 
 
 def test_a_dead_attempt_that_nobody_takes_over_fails_as_lost(spool: Spool, client: Redis) -> None:
-    """Its worker died and its message with the broker; until it is found lost, the status says stalled."""
+    """Its worker and its message are both gone; until it is found lost, the status says stalled."""
     asked = spool.enqueue(CHAT, "x")
     claim_and_die(client, asked.generation_id, lease=0.05)
     assert eventually(lambda: spool.status(CHAT).generations[0].state == "stalled")
-    assert swept(spool, queue_is_empty=True) == (asked.generation_id,)
-    assert ending_of(log_of(client), asked.generation_id)["code"] == "lost"
+    assert sweep_until_found(spool, queue_is_empty=True) == (asked.generation_id,)
+    assert ending_of(read_log(client), asked.generation_id)["code"] == "lost"
 
 
-def test_one_that_waits_in_a_long_queue_is_not_lost(spool: Spool) -> None:
-    """As long as messages wait and nobody has overtaken it, its own is among them, however long it takes."""
+def test_a_generation_in_a_long_queue_is_not_lost(spool: Spool) -> None:
+    """While messages wait and no later generation was taken, its message is still among them."""
     waiting = spool.enqueue(CHAT, "x")
     eventually(lambda: age_of_newest(spool, CHAT) > LOST_AFTER)
     assert spool.sweep(queue_is_empty=False).lost == ()
     assert spool.status(CHAT).active == (waiting.generation_id,)
 
 
-def test_one_that_others_have_overtaken_is_lost(spool: Spool, client: Redis) -> None:
+def test_an_overtaken_generation_is_lost(spool: Spool, client: Redis) -> None:
     """The queue is never empty, but workers have taken what was enqueued later: no message of it is left.
 
     Nor is the one left that was published again.
@@ -80,33 +80,33 @@ def test_one_that_others_have_overtaken_is_lost(spool: Spool, client: Redis) -> 
     later = spool.enqueue("later", "y")
     claim_and_die(client, later.generation_id, lease=60, keys=ChatKeys("default", "later"))
     waiting = spool.enqueue("waiting", "z")
-    assert swept(spool, queue_is_empty=False) == (lost.generation_id,)
+    assert sweep_until_found(spool, queue_is_empty=False) == (lost.generation_id,)
     assert spool.status("waiting").active == (waiting.generation_id,)
     assert spool.status(CHAT).active == (taken.generation_id,)
 
 
 def test_a_live_attempt_is_never_lost(spool: Spool) -> None:
-    """It may be silent for as long as it likes: its heartbeats are a sign of life."""
+    """It may be silent for any time: its heartbeats are signs of life."""
     asked = spool.enqueue(CHAT, "x")
     other = spool.enqueue("other", "y")
     with spool.produce(CHAT, asked.generation_id) as out:
-        assert swept(spool, queue_is_empty=True) == (other.generation_id,)
+        assert sweep_until_found(spool, queue_is_empty=True) == (other.generation_id,)
         out.text("still here")
     assert out.state == "completed"
 
 
-def test_a_stop_that_was_asked_is_the_ending_of_a_lost_one(spool: Spool, client: Redis) -> None:
-    """A stop that was acknowledged stays the ending, also when the worker that should have written it has died."""
+def test_a_lost_generation_ends_with_its_requested_stop(spool: Spool, client: Redis) -> None:
+    """An acknowledged stop is the ending, even if the worker that should have written it died."""
     asked = spool.enqueue(CHAT, "x")
     claim_and_die(client, asked.generation_id, lease=2)
     spool.stop(CHAT, reason="enough")
     client.hset(KEYS.gen(asked.generation_id), "lease", 1)
     eventually(lambda: spool.sweep(queue_is_empty=True).lost or not spool.status(CHAT).active)
-    assert ending_of(log_of(client), asked.generation_id)["reason"] == "enough"
+    assert ending_of(read_log(client), asked.generation_id)["reason"] == "enough"
 
 
-def test_what_has_ended_or_gone_leaves_the_index(spool: Spool, client: Redis) -> None:
-    """The sweep forgets ended generations; an erase and a rejected enqueue leave nothing of theirs."""
+def test_ended_and_erased_generations_leave_the_index(spool: Spool, client: Redis) -> None:
+    """The sweep forgets ended generations; an erase and a rejected enqueue leave nothing in it."""
     spool.enqueue(CHAT, "x")
     spool.stop(CHAT)
     spool.enqueue("erased", "x")
@@ -115,20 +115,20 @@ def test_what_has_ended_or_gone_leaves_the_index(spool: Spool, client: Redis) ->
     assert client.zcard(INDEX.unfinished) == 0
 
 
-def messages(client: Redis) -> list[str]:
-    """Return the messages that wait in the broker's queue, newest first."""
+def list_messages(client: Redis) -> list[str]:
+    """Return the messages in the broker's queue, newest first."""
     waiting: Any = client.lrange("chunkspool", 0, -1)
     return [json.dumps(json.loads(message)["headers"]) for message in waiting]
 
 
-def test_a_lost_message_is_sent_anew(redis_url: str, client: Redis) -> None:
-    """Long before its generation would be given up: a worker died when it had just popped it. Once is enough."""
+def test_a_lost_message_is_republished(redis_url: str, client: Redis) -> None:
+    """A worker died right after popping it: it is sent once more, long before the generation counts as lost."""
     with spool_for(redis_url, lease=0.1, redelivery=0.1, sweep_interval=0.001) as spool:
         for tenant in ("one", "two"):
             asked = spool.for_tenant(tenant).enqueue(CHAT, "x")
             client.delete("chunkspool")
-            eventually(lambda: spool.sweep(queue_is_empty=True).lost or messages(client))
-            (message,) = messages(client)
+            eventually(lambda: spool.sweep(queue_is_empty=True).lost or list_messages(client))
+            (message,) = list_messages(client)
             assert asked.generation_id in message
             assert tenant in message
             assert client.zcard(INDEX.republished) == 1
@@ -138,19 +138,19 @@ def test_a_lost_message_is_sent_anew(redis_url: str, client: Redis) -> None:
             eventually(lambda: spool.sweep(queue_is_empty=False).lost or not client.zcard(INDEX.republished))
 
 
-def test_a_message_that_was_sent_anew_may_wait_in_the_queue(redis_url: str, client: Redis) -> None:
-    """It stands behind all that was enqueued before; until the queue has come that far, it is not lost again."""
+def test_a_republished_message_may_wait_in_the_queue(redis_url: str, client: Redis) -> None:
+    """It is queued behind everything enqueued before; until the queue has come that far, it is not lost again."""
     with spool_for(redis_url, lease=0.1, redelivery=0.1, sweep_interval=0.001) as spool:
         lost = spool.enqueue("lost", "x")
         client.delete("chunkspool")
         taken = spool.enqueue(CHAT, "y")
         claim_and_die(client, taken.generation_id, lease=60)
-        eventually(lambda: spool.sweep(queue_is_empty=False).lost or len(messages(client)) > 1)
+        eventually(lambda: spool.sweep(queue_is_empty=False).lost or len(list_messages(client)) > 1)
         eventually(lambda: age_of_newest(spool, "lost") > 0.5)
         for _ in range(5):
             assert eventually(lambda: not client.exists(INDEX.sweep_lock))
             spool.sweep(queue_is_empty=False)
-        newest, _ = messages(client)
+        newest, _ = list_messages(client)
         assert lost.generation_id in newest
 
 
@@ -165,7 +165,7 @@ def test_of_many_processes_one_sweeps(redis_url: str, client: Redis) -> None:
     assert found == [(asked.generation_id,), (), (), (), ()]
 
 
-def test_more_than_a_page_is_gone_through(spool: Spool, client: Redis) -> None:
+def test_a_sweep_covers_more_than_a_page(spool: Spool, client: Redis) -> None:
     """A thousand and more that are lost are found in one sweep."""
     many = [spool.enqueue(f"chat-{number}", "x").generation_id for number in range(1001)]
     eventually(lambda: age_of_newest(spool, "chat-1000") > LOST_AFTER)
@@ -179,7 +179,7 @@ def test_one_whose_message_was_popped_a_moment_ago_is_not_lost(spool: Spool, cli
     waiting = spool.enqueue(CHAT, "x")
     client.delete("chunkspool")  # the message is in the worker's hands
     eventually(lambda: age_of_newest(spool, CHAT) > 2 * LOST_AFTER)
-    eventually(lambda: spool.sweep(queue_is_empty=True).lost or messages(client))
+    eventually(lambda: spool.sweep(queue_is_empty=True).lost or list_messages(client))
     assert spool.status(CHAT).active == (waiting.generation_id,)
     with spool.produce(CHAT, waiting.generation_id) as out:
         out.text("here I am")
@@ -276,5 +276,5 @@ def test_a_clock_that_was_set_back_hides_no_lost_generation(spool: Spool, client
     claim_and_die(client, asked.generation_id, lease=5)
     client.hset(KEYS.gen(asked.generation_id), mapping={"lease": hours(client, 1), "created": hours(client, 0.9)})
     client.zadd(INDEX.unfinished, {KEYS.member(asked.generation_id): hours(client, 0.9)})
-    assert swept(spool, queue_is_empty=True) == (asked.generation_id,)
-    assert ending_of(log_of(client), asked.generation_id)["code"] == "lost"
+    assert sweep_until_found(spool, queue_is_empty=True) == (asked.generation_id,)
+    assert ending_of(read_log(client), asked.generation_id)["code"] == "lost"

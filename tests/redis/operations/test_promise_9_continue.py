@@ -1,4 +1,4 @@
-"""Promise 9: with `recovery` set to continue, a further attempt goes on from the text that is already in the log."""
+"""Promise 9: with `recovery` set to continue, a further attempt continues from the text in the log."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Iterator
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, KEYS, log_of, of_generation, text_of
+from support.chats.logs import CHAT, KEYS, of_generation, read_log, text_of
 from support.chats.spools import async_spool_for, claim_and_die, spool_for
 
 from chunkspool import Answer, Spool, fold
@@ -23,13 +23,13 @@ EARLIER = "The keeper of the "
 
 @pytest.fixture
 def spool(redis_url: str) -> Iterator[Spool]:
-    """Give a spool whose attempts continue."""
+    """Provide a spool whose attempts continue."""
     with spool_for(redis_url, recovery="continue") as made:
         yield made
 
 
-def said_and_died(client: Redis, generation_id: str, *events: bytes) -> None:
-    """Run a first attempt that says so much and is never heard of again."""
+def write_and_die(client: Redis, generation_id: str, *events: bytes) -> None:
+    """Run a first attempt that writes this much and then disappears."""
     claim_and_die(client, generation_id, lease=0.05)
     if events:
         batch = scripts.append(KEYS, generation_id, attempt=1, index=1, lease_ms=50, events=events)
@@ -41,33 +41,33 @@ def text(generation_id: str, said: str = EARLIER) -> bytes:
     return encode(TextDelta(generation_id=generation_id, text=said))
 
 
-def answer(spool: Spool) -> Answer:
+def read_answer(spool: Spool) -> Answer:
     """Return what a reader sees in the end."""
     with spool.subscribe(CHAT) as entries:
         return fold(entry.event for entry in entries)[0]
 
 
-def test_the_next_attempt_gets_the_text_and_goes_on(spool: Spool, client: Redis) -> None:
-    """Readers are told that the text stands (`continues`), and what a person sees is both parts as one."""
+def test_the_next_attempt_gets_the_text_and_continues(spool: Spool, client: Redis) -> None:
+    """Readers learn that the text is kept (`continues`), and both parts are shown as one answer."""
     asked = spool.enqueue(CHAT, "Tell me a story.")
-    said_and_died(
+    write_and_die(
         client, asked.generation_id, text(asked.generation_id, "The keeper "), text(asked.generation_id, "of the ")
     )
     with spool.produce(CHAT, asked.generation_id, wait=5) as out:
         assert (out.attempt, out.request.prefix) == (2, EARLIER)
         out.text("lighthouse.")
-    log = log_of(client)
+    log = read_log(client)
     starts = [line.event for line in of_generation(log, asked.generation_id) if line.type == "generation.started"]
     assert [(start["attempt"], start["continues"]) for start in starts] == [(1, False), (2, True)]
     assert text_of(log, asked.generation_id) == "The keeper of the lighthouse."
-    seen = answer(spool)
+    seen = read_answer(spool)
     assert (seen.text, seen.attempt, seen.state) == ("The keeper of the lighthouse.", 2, "completed")
 
 
-def test_a_third_attempt_gets_what_both_have_said(spool: Spool, client: Redis) -> None:
-    """However often workers die, nothing that was said is asked for again."""
+def test_a_third_attempt_gets_the_text_of_both(spool: Spool, client: Redis) -> None:
+    """However often workers die, no text is requested twice."""
     asked = spool.enqueue(CHAT, "Tell me a story.")
-    said_and_died(client, asked.generation_id, text(asked.generation_id, "a "))
+    write_and_die(client, asked.generation_id, text(asked.generation_id, "a "))
     second = scripts.claim(
         KEYS, asked.generation_id, token="2", lease_ms=50, max_attempts=3, model=None, continues=True
     )
@@ -82,26 +82,26 @@ def test_a_third_attempt_gets_what_both_have_said(spool: Spool, client: Redis) -
         assert (out.attempt, out.request.prefix) == (3, "a b ")
 
 
-def test_without_text_the_attempt_simply_begins(spool: Spool, client: Redis) -> None:
-    """Where nothing was said there is nothing to continue, and nothing to take back."""
+def test_an_attempt_without_earlier_text_starts_normally(spool: Spool, client: Redis) -> None:
+    """There is nothing to continue and nothing to void."""
     asked = spool.enqueue(CHAT, "x")
-    said_and_died(client, asked.generation_id)
+    write_and_die(client, asked.generation_id)
     with spool.produce(CHAT, asked.generation_id, wait=5) as out:
         assert out.request.prefix == ""
         out.text("whole")
-    assert answer(spool).text == "whole"
+    assert read_answer(spool).text == "whole"
 
 
 @pytest.mark.parametrize("kind", ["tool call", "reasoning", "corrupt"])
-def test_what_cannot_be_continued_is_begun_anew_visibly(spool: Spool, client: Redis, kind: str) -> None:
-    """A tool call, a thought without text, a log that cannot be read: a second started without `continues` follows."""
+def test_output_that_cannot_be_continued_restarts_visibly(spool: Spool, client: Redis, kind: str) -> None:
+    """A tool call, reasoning without text, or an unreadable log: a second started event without `continues` follows."""
     asked = spool.enqueue(CHAT, "x")
     said = {
         "tool call": encode(ToolCallEvent(generation_id=asked.generation_id, id="1", name="look", arguments="{}")),
         "reasoning": encode(ReasoningDelta(generation_id=asked.generation_id, text="hmm")),
         "corrupt": b"{",
     }
-    said_and_died(
+    write_and_die(
         client, asked.generation_id, text(asked.generation_id) if kind != "reasoning" else b'{"type":"new"}', said[kind]
     )
     with spool.produce(CHAT, asked.generation_id, wait=5) as out:
@@ -114,10 +114,10 @@ def test_what_cannot_be_continued_is_begun_anew_visibly(spool: Spool, client: Re
     assert (snapshot.text, snapshot.tool_calls, snapshot.reasoning, snapshot.attempt) == ("anew", (), "", 2)
 
 
-def test_a_log_that_was_trimmed_is_begun_anew(spool: Spool, client: Redis) -> None:
+def test_a_trimmed_log_restarts(spool: Spool, client: Redis) -> None:
     """Half a text is not continued as if it were the whole."""
     asked = spool.enqueue(CHAT, "x")
-    said_and_died(client, asked.generation_id, text(asked.generation_id, "lost "), text(asked.generation_id, "kept "))
+    write_and_die(client, asked.generation_id, text(asked.generation_id, "lost "), text(asked.generation_id, "kept "))
     client.xtrim(KEYS.log, maxlen=1, approximate=False)
     with spool.produce(CHAT, asked.generation_id, wait=5) as out:
         assert out.request.prefix == ""
@@ -126,23 +126,23 @@ def test_a_log_that_was_trimmed_is_begun_anew(spool: Spool, client: Redis) -> No
 
 
 def test_by_default_an_attempt_restarts(redis_url: str, client: Redis) -> None:
-    """The text of the dead attempt is void, and `fold` drops it."""
+    """The dead attempt's text is void, and `fold` drops it."""
     with spool_for(redis_url) as spool:
         asked = spool.enqueue(CHAT, "x")
-        said_and_died(client, asked.generation_id, text(asked.generation_id))
+        write_and_die(client, asked.generation_id, text(asked.generation_id))
         with spool.produce(CHAT, asked.generation_id, wait=5) as out:
             assert out.request.prefix == ""
             out.text("anew")
-        assert answer(spool).text == "anew"
+        assert read_answer(spool).text == "anew"
 
 
-class Stubborn:
-    """A model that refuses to go on from a text, and answers when it is asked anew."""
+class StubbornModel:
+    """A model that refuses to continue a text, and answers when asked without one."""
 
     can_continue = True
 
     def __init__(self) -> None:
-        """Nothing was asked yet."""
+        """Start without requests."""
         self.prefixes: list[str] = []
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
@@ -153,29 +153,29 @@ class Stubborn:
         yield Text("anew")
 
     async def aclose(self) -> None:
-        """Nothing is held."""
+        """Do nothing."""
 
 
-async def test_a_model_that_refuses_is_asked_anew_and_readers_are_told(redis_url: str, client: Redis) -> None:
-    """The fall-back happens within the attempt: a second generation.started of the same number voids the text."""
-    model = Stubborn()
+async def test_a_model_that_refuses_to_continue_restarts_visibly(redis_url: str, client: Redis) -> None:
+    """The fall-back happens within the attempt: a second generation.started with the same number voids the text."""
+    model = StubbornModel()
     async with async_spool_for(redis_url, recovery="continue") as spool:
         asked = await spool.enqueue(CHAT, "x")
-        said_and_died(client, asked.generation_id, text(asked.generation_id))
+        write_and_die(client, asked.generation_id, text(asked.generation_id))
         assert await attempt.generate(spool, model, CHAT, asked.generation_id) == "completed"
     assert model.prefixes == [EARLIER, ""]
-    starts = [line.event for line in log_of(client) if line.type == "generation.started"]
+    starts = [line.event for line in read_log(client) if line.type == "generation.started"]
     assert [(start["attempt"], start["continues"]) for start in starts] == [(1, False), (2, True), (2, False)]
     folded = fold(entry.event for entry in Spool(client).read(CHAT))
     assert folded[0].text == "anew"
 
 
-async def test_an_attempt_that_is_held_gives_its_slot_back(redis_url: str) -> None:
+async def test_a_held_attempt_frees_its_slot(redis_url: str) -> None:
     """While another attempt lives, a second message waits for one lease, not for the whole answer."""
     async with async_spool_for(redis_url, lease=0.3) as spool:
         asked = await spool.enqueue(CHAT, "x")
         async with spool.produce(CHAT, asked.generation_id) as out:
             with pytest.raises(NotClaimed, match="held"):
-                await asyncio.wait_for(attempt.generate(spool, Stubborn(), CHAT, asked.generation_id), 10)
+                await asyncio.wait_for(attempt.generate(spool, StubbornModel(), CHAT, asked.generation_id), 10)
             out.text("one owner")
     assert out.state == "completed"

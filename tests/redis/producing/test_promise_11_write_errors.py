@@ -1,4 +1,4 @@
-"""Promise 11, errors surface: a provider's error is in the log, and a write error reaches whoever writes."""
+"""Promise 11, errors surface: a provider's error is in the log, and a write error reaches the writer."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, KEYS, ending_of, generation_field, log_of, of_generation, text_of
+from support.chats.logs import CHAT, KEYS, ending_of, of_generation, read_generation_field, read_log, text_of
 from support.chats.spools import async_spool_for, claim_and_die, spool_for
-from support.readers.blocking_spool import FACES, Face, face_for
-from support.servers.contents import holding
+from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, open_spool
+from support.servers.contents import find_keys_containing
 from support.servers.proxy import Proxy
 from support.waiting import eventually
 
@@ -23,15 +23,15 @@ from tasks.attempt import generate
 SECRET = "hunter2"
 
 
-class Broken:
-    """A provider that says something and then fails."""
+class BrokenProvider:
+    """A provider that writes something and then fails."""
 
     def __init__(self, error: BaseException) -> None:
         """Raise `error` in mid-answer."""
         self._error = error
 
     async def stream(self, _request: ModelRequest) -> AsyncGenerator[Delta, None]:
-        """Fail after one delta."""
+        """Yield one delta, then fail."""
         yield Text("so far")
         raise self._error
 
@@ -41,37 +41,37 @@ class Broken:
 
 @pytest.fixture
 async def workers_spool(redis_url: str) -> Any:
-    """Give the spool of a worker."""
+    """Provide a worker's spool."""
     async with async_spool_for(redis_url) as spool:
         yield spool
 
 
-async def failed_with(spool: AsyncSpool, client: Redis, error: Exception) -> dict[str, Any]:
+async def run_failing_generation(spool: AsyncSpool, client: Redis, error: Exception) -> dict[str, Any]:
     """Run a generation whose provider raises `error`; return its ending."""
     made = await spool.enqueue(CHAT, "hello")
     with pytest.raises(type(error)) as raised:
-        await generate(spool, Broken(error), CHAT, made.generation_id)
+        await generate(spool, BrokenProvider(error), CHAT, made.generation_id)
     assert raised.value is error
-    log = log_of(client)
+    log = read_log(client)
     assert [line.event["text"] for line in of_generation(log, made.generation_id) if line.type == "text.delta"] == [
         "so far"
     ]
     return ending_of(log, made.generation_id)
 
 
-async def test_an_unknown_error_of_a_provider(workers_spool: AsyncSpool, client: Redis) -> None:
-    """Readers are strangers: they get the error's type and not its text; the worker's log gets the error itself."""
-    ending = await failed_with(workers_spool, client, RuntimeError(f"cannot log in with {SECRET}"))
+async def test_an_unknown_provider_error_hides_its_text(workers_spool: AsyncSpool, client: Redis) -> None:
+    """Readers get only the error's type, since its text may hold secrets; the worker's log gets the error itself."""
+    ending = await run_failing_generation(workers_spool, client, RuntimeError(f"cannot log in with {SECRET}"))
     assert ending["type"] == "generation.failed"
     assert (ending["code"], ending["message"]) == ("internal_error", "The worker failed with RuntimeError.")
     assert ending["retryable"] is False
-    assert holding(client, SECRET) == []
+    assert find_keys_containing(client, SECRET) == []
 
 
-async def test_a_known_error_of_a_provider(workers_spool: AsyncSpool, client: Redis) -> None:
-    """It is what readers get: a code for programs, a message for people, and whether to ask again."""
+async def test_a_known_provider_error_reaches_readers(workers_spool: AsyncSpool, client: Redis) -> None:
+    """Readers get a code for programs, a message for people, and whether a retry makes sense."""
     error = ProviderError("model_not_found", "There is no model named gpt-0.", retryable=False)
-    ending = await failed_with(workers_spool, client, error)
+    ending = await run_failing_generation(workers_spool, client, error)
     assert (ending["code"], ending["message"], ending["retryable"]) == (
         "model_not_found",
         "There is no model named gpt-0.",
@@ -83,25 +83,27 @@ async def test_a_known_error_of_a_provider(workers_spool: AsyncSpool, client: Re
     ("error", "code"),
     [(ValueError(SECRET), "internal_error"), (KeyboardInterrupt(), "cancelled"), (SystemExit(1), "cancelled")],
 )
-def test_an_error_in_a_sync_block(spool: Spool, client: Redis, error: BaseException, code: str) -> None:
-    """It goes on to whoever wrote the block, and the generation has failed with it."""
+def test_an_error_in_a_sync_block_fails_the_generation(
+    spool: Spool, client: Redis, error: BaseException, code: str
+) -> None:
+    """It propagates to the caller, and the generation fails with it."""
     made = spool.enqueue(CHAT, "hello")
     with pytest.raises(type(error)) as raised, spool.produce(CHAT, made.generation_id) as out:
         out.text("so far")
         raise error
     assert raised.value is error
-    ending = ending_of(log_of(client), made.generation_id)
+    ending = ending_of(read_log(client), made.generation_id)
     assert (ending["type"], ending["code"]) == ("generation.failed", code)
     assert SECRET not in str(ending)
 
 
 def lose_redis(proxy: Proxy, _client: Redis, _generation_id: str) -> None:
-    """Be away for good."""
+    """Make Redis unreachable for good."""
     proxy.refuse()
 
 
 def erase(_proxy: Proxy, client: Redis, _generation_id: str) -> None:
-    """Erase the chat, by a spool whose connection is good."""
+    """Erase the chat through another, working connection."""
     with spool_for(url_of(client)) as spool:
         spool.erase(CHAT)
 
@@ -119,12 +121,12 @@ def overtake(_proxy: Proxy, client: Redis, generation_id: str) -> None:
 
 
 def url_of(client: Redis) -> str:
-    """Return the URL of the server, past the proxy."""
+    """Return the server's URL, bypassing the proxy."""
     return "redis://{host}:{port}/0".format(**client.connection_pool.connection_kwargs)
 
 
-Fault = Callable[[Proxy, Redis, str], None]
-FAULTS: dict[Fault, type[Exception]] = {
+InjectFault = Callable[[Proxy, Redis, str], None]
+FAULTS: dict[InjectFault, type[Exception]] = {
     lose_redis: StoreUnavailable,
     erase: Fenced,
     overtake: Fenced,
@@ -132,21 +134,23 @@ FAULTS: dict[Fault, type[Exception]] = {
 }
 
 
-@pytest.fixture(params=FACES)
-def face(request: pytest.FixtureRequest, proxy: Proxy) -> Iterator[Face]:
-    """Give both faces, by way of the proxy; they do not try for long."""
-    with face_for(request.param, proxy.url, write_timeout=0.5, lease=0.6) as face:
-        yield face
+@pytest.fixture(params=SPOOL_KINDS)
+def any_spool(request: pytest.FixtureRequest, proxy: Proxy) -> Iterator[BlockingSpool]:
+    """Provide a spool of each kind, behind the proxy and with short time-outs."""
+    with open_spool(request.param, proxy.url, write_timeout=0.5, lease=0.6) as any_spool:
+        yield any_spool
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_write_error_is_raised_where_is_written(face: Face, proxy: Proxy, client: Redis, fault: Fault) -> None:
-    """The model's loop gets it at its next word; the block keeps only a stop to itself."""
-    made, raised = face.enqueue(CHAT, "hello"), []
+def test_a_write_error_is_raised_at_the_next_write(
+    any_spool: BlockingSpool, proxy: Proxy, client: Redis, fault: InjectFault
+) -> None:
+    """The model's loop gets it at its next write; the block suppresses only a stop."""
+    made, raised = any_spool.enqueue(CHAT, "hello"), []
 
-    def say(out: Producer) -> None:
+    def write(out: Producer) -> None:
         out.text("said")
-        eventually(lambda: generation_field(client, made.generation_id, "index") == b"1")
+        eventually(lambda: read_generation_field(client, made.generation_id, "index") == b"1")
         fault(proxy, client, made.generation_id)
         try:
             eventually(lambda: out.text("never read"), 20)
@@ -155,19 +159,19 @@ def test_a_write_error_is_raised_where_is_written(face: Face, proxy: Proxy, clie
             raise
 
     if fault is stop:
-        assert face.produced(CHAT, made.generation_id, say).state == "stopped"
+        assert any_spool.run_producer(CHAT, made.generation_id, write).state == "stopped"
     else:
         with pytest.raises(FAULTS[fault]) as left:
-            face.produced(CHAT, made.generation_id, say)
-        # An erase is pushed as a stop: that may be heard before a write finds nothing to write to.
+            any_spool.run_producer(CHAT, made.generation_id, write)
+        # An erase is pushed as a stop, which may arrive before a write finds the chat gone.
         assert left.value is raised[0] or (fault is erase and type(raised[0]) is Stopped)
     assert type(raised[0]) is FAULTS[fault] or fault is erase
     assert made.generation_id in str(raised[0]) or fault is lose_redis
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_silent_async_block_is_cancelled(proxy: Proxy, client: Redis, fault: Fault) -> None:
-    """No word is needed for the error to come: the model's connection is closed."""
+async def test_a_silent_async_block_is_cancelled(proxy: Proxy, client: Redis, fault: InjectFault) -> None:
+    """The error arrives without a further write: the model's connection is closed."""
     closed = []
     async with async_spool_for(proxy.url, write_timeout=0.5, lease=0.6) as spool:
         made = await spool.enqueue(CHAT, "hello")
@@ -176,7 +180,7 @@ async def test_a_silent_async_block_is_cancelled(proxy: Proxy, client: Redis, fa
             async with spool.produce(CHAT, made.generation_id) as out:
                 out.text("said")
                 await asyncio.to_thread(
-                    eventually, lambda: generation_field(client, made.generation_id, "index") == b"1"
+                    eventually, lambda: read_generation_field(client, made.generation_id, "index") == b"1"
                 )
                 try:
                     await asyncio.to_thread(fault, proxy, client, made.generation_id)
@@ -193,4 +197,4 @@ async def test_a_silent_async_block_is_cancelled(proxy: Proxy, client: Redis, fa
                 await asyncio.wait_for(produce(), 30)
     assert closed == [fault]
     if fault is not erase:
-        assert text_of(log_of(client), made.generation_id) == "said"
+        assert text_of(read_log(client), made.generation_id) == "said"

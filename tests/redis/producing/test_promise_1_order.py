@@ -1,4 +1,4 @@
-"""Promise 1, order: the events of a chat carry seq 1, 2, 3 …, whoever writes, however many write."""
+"""Promise 1, order: a chat's events have the seqs 1, 2, 3 …, however many writers there are."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 from redis import Redis
-from support.chats.logs import CHAT, KEYS, ending_of, log_of, of_generation, text_of, types_of
+from support.chats.logs import CHAT, KEYS, ending_of, of_generation, read_log, text_of, types_of
 from support.chats.spools import spool_for
-from support.chats.writer_processes import pieces_of, write_as_crowd
+from support.chats.writer_processes import pieces_of, write_concurrently
 
 PROCESSES, THREADS = 4, 20
 
 
-def test_eighty_writers_of_one_chat_leave_no_hole_and_no_repeat(redis_url: str, client: Redis) -> None:
-    """Four processes with twenty threads each: seqs 1 to n, each answer whole and in order, one ending each."""
+def test_eighty_writers_of_one_chat_leave_no_gaps_and_no_duplicates(redis_url: str, client: Redis) -> None:
+    """Four processes with twenty threads each: seqs 1 to n, each answer complete, in order and with one ending."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(PROCESSES, mp_context=spawn) as pool:
-        crowds = list(pool.map(write_as_crowd, [redis_url] * PROCESSES, range(PROCESSES), [THREADS] * PROCESSES))
+        crowds = list(pool.map(write_concurrently, [redis_url] * PROCESSES, range(PROCESSES), [THREADS] * PROCESSES))
     names = {generation_id: name for crowd in crowds for generation_id, name in crowd.items()}
     assert len(names) == PROCESSES * THREADS
 
-    log = log_of(client)
+    log = read_log(client)
     assert {line.event["generation"] for line in log} == set(names)
     for generation_id, name in names.items():
         lines = of_generation(log, generation_id)
@@ -32,8 +32,8 @@ def test_eighty_writers_of_one_chat_leave_no_hole_and_no_repeat(redis_url: str, 
     assert client.hget(KEYS.head, "active") is None
 
 
-def test_events_keep_the_order_in_which_they_were_said(redis_url: str, client: Redis) -> None:
-    """Text, reasoning, tools, data and usage of one answer stand in the log as the model's loop gave them."""
+def test_events_keep_the_order_in_which_they_were_written(redis_url: str, client: Redis) -> None:
+    """Text, reasoning, tools, data and usage of an answer are in the log as the model's loop wrote them."""
     with spool_for(redis_url) as spool:
         generation = spool.enqueue(CHAT, "hello")
         with spool.produce(CHAT, generation.generation_id) as out:
@@ -46,25 +46,25 @@ def test_events_keep_the_order_in_which_they_were_said(redis_url: str, client: R
             out.usage(3, 4)
             out.text("c")
             out.finish("length")
-    lines = of_generation(log_of(client), generation.generation_id)
+    lines = of_generation(read_log(client), generation.generation_id)
     said = ["reasoning.delta", "text.delta", "tool.call", "tool.result", "text.delta", "data", "usage", "text.delta"]
     assert [line.type for line in lines] == ["generation.queued", "generation.started", *said, "generation.completed"]
     assert lines[-1].event["finish_reason"] == "length"
 
 
-def test_a_second_answer_goes_on_after_the_first(redis_url: str, client: Redis) -> None:
-    """The counter is the chat's, not the generation's."""
+def test_a_second_answer_continues_the_seqs(redis_url: str, client: Redis) -> None:
+    """The counter belongs to the chat, not to the generation."""
     with spool_for(redis_url) as spool:
         for expected in (0, 4, 8):
             generation = spool.enqueue(CHAT, "hello")
             assert generation.after == expected
             with spool.produce(CHAT, generation.generation_id) as out:
                 out.text("hi")
-    assert len(log_of(client)) == 12
+    assert len(read_log(client)) == 12
 
 
-def test_a_chat_of_quadrillions_of_events(redis_url: str, client: Redis) -> None:
-    """Lua counts in doubles and writes them short: seqs stay exact, in the log, in frames and in what is returned."""
+def test_seqs_stay_exact_in_the_quadrillions(redis_url: str, client: Redis) -> None:
+    """Lua counts in doubles and prints them rounded; seqs stay exact in the log, in frames and in replies."""
     so_far = 2**53 - 100
     client.set(KEYS.seq, so_far, ex=60)
     with spool_for(redis_url) as spool, client.pubsub() as live:
@@ -85,7 +85,7 @@ def test_a_chat_of_quadrillions_of_events(redis_url: str, client: Redis) -> None
 
 
 def test_a_lost_counter_is_restored_from_the_log(redis_url: str, client: Redis) -> None:
-    """Where the counter is gone and the log stands, seqs go on after the log, not at 1."""
+    """Where the counter is gone but the log remains, seqs continue after the log, not at 1."""
     with spool_for(redis_url) as spool:
         first = spool.enqueue(CHAT, "hello")
         with spool.produce(CHAT, first.generation_id) as out:
@@ -96,17 +96,17 @@ def test_a_lost_counter_is_restored_from_the_log(redis_url: str, client: Redis) 
         with spool.produce(CHAT, second.generation_id) as out:
             client.delete(KEYS.seq)
             out.text("after")
-    log = log_of(client)
+    log = read_log(client)
     assert text_of(log, second.generation_id) == "after"
     assert types_of(log, second.generation_id)[-1] == "generation.completed"
 
 
 def test_many_writers_at_once_restore_a_lost_counter_once(redis_url: str, client: Redis) -> None:
-    """However many find the counter gone, none of them begins at 1, and none leaves a hole."""
+    """However many find the counter gone, none of them starts at 1, and none leaves a gap."""
     with spool_for(redis_url) as spool:
         generation = spool.enqueue(CHAT, "hello")
         client.delete(KEYS.seq)
         with ThreadPoolExecutor(20) as pool:
             made = list(pool.map(lambda n: spool.enqueue(CHAT, f"hello {n}", on_active="allow"), range(20)))
-    assert [line.type for line in log_of(client)] == ["generation.queued"] * 21
+    assert [line.type for line in read_log(client)] == ["generation.queued"] * 21
     assert sorted(one.after for one in (generation, *made)) == list(range(21))

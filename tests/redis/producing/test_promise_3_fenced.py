@@ -1,4 +1,4 @@
-"""Promise 3, one owner: the older attempt is fenced off at its next write, and its model's call is closed."""
+"""Promise 3, one owner: the older attempt is fenced at its next write, and its model call is closed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, ending_of, generation_field, log_of, text_of, types_of
+from support.chats.logs import CHAT, ending_of, read_generation_field, read_log, text_of, types_of
 from support.chats.spools import async_spool_for, spool_for
 from support.servers.proxy import Proxy
 from support.waiting import eventually
@@ -16,26 +16,26 @@ from chunkspool import Producer, Spool
 from chunkspool.errors import Fenced
 
 LEASE = 0.4
-"""Short: the newer attempt waits for its end."""
+"""Short, because the newer attempt waits for its end."""
 
 
 @pytest.fixture
-def lost(proxy: Proxy) -> Iterator[Spool]:
-    """Give the spool of a worker whose connection can be cut."""
+def cuttable_spool(proxy: Proxy) -> Iterator[Spool]:
+    """Provide the spool of a worker whose connection can be cut."""
     with spool_for(proxy.url, lease=LEASE) as spool:
         yield spool
 
 
 def take_over(spool: Spool, generation_id: str) -> None:
-    """Be the newer attempt, as soon as the lease of the older one has ended, and write a whole answer."""
+    """Claim as the newer attempt once the older one's lease has ended, and write a whole answer."""
     with spool.produce(CHAT, generation_id, wait=10) as out:
         assert out.attempt == 2
         out.text("new")
 
 
-def demand_only_the_new_answer(client: Redis, generation_id: str) -> None:
+def assert_only_the_new_answer(client: Redis, generation_id: str) -> None:
     """Fail unless the older attempt's text ends where the newer attempt begins."""
-    log = log_of(client)
+    log = read_log(client)
     assert types_of(log, generation_id) == [
         "generation.queued",
         "generation.started",
@@ -50,7 +50,7 @@ def demand_only_the_new_answer(client: Redis, generation_id: str) -> None:
 
 
 def is_fenced(out: Producer) -> bool:
-    """Say something; tell whether that was refused."""
+    """Write something; return whether it was fenced."""
     try:
         out.text("too late")
     except Fenced:
@@ -58,46 +58,50 @@ def is_fenced(out: Producer) -> bool:
     return False
 
 
-def test_the_older_attempt_is_fenced_at_its_next_write(spool: Spool, lost: Spool, proxy: Proxy, client: Redis) -> None:
-    """What it says raises `Fenced`, and nothing of it stands after the newer attempt's beginning."""
+def test_the_older_attempt_is_fenced_at_its_next_write(
+    spool: Spool, cuttable_spool: Spool, proxy: Proxy, client: Redis
+) -> None:
+    """Its next write raises `Fenced`, and nothing of it is stored after the newer attempt's start."""
     generation = spool.enqueue(CHAT, "hello")
 
-    def old() -> None:
-        with lost.produce(CHAT, generation.generation_id) as out:
-            say_old_and_get_lost(out, proxy, client)
+    def run_old_attempt() -> None:
+        with cuttable_spool.produce(CHAT, generation.generation_id) as out:
+            write_and_lose_connection(out, proxy, client)
             take_over(spool, generation.generation_id)
             proxy.accept()
             eventually(lambda: is_fenced(out))
             out.text("too late")
 
     with pytest.raises(Fenced, match="newer"):
-        old()
-    demand_only_the_new_answer(client, generation.generation_id)
+        run_old_attempt()
+    assert_only_the_new_answer(client, generation.generation_id)
 
 
-def test_the_older_attempt_is_fenced_when_it_leaves(spool: Spool, lost: Spool, proxy: Proxy, client: Redis) -> None:
-    """One that says no more hears of it at the end of its block; its ending is not written."""
+def test_the_older_attempt_is_fenced_when_it_leaves(
+    spool: Spool, cuttable_spool: Spool, proxy: Proxy, client: Redis
+) -> None:
+    """An attempt that writes nothing more is fenced at the end of its block; its ending is not stored."""
     generation = spool.enqueue(CHAT, "hello")
 
-    def old() -> None:
-        with lost.produce(CHAT, generation.generation_id) as out:
-            say_old_and_get_lost(out, proxy, client)
+    def run_old_attempt() -> None:
+        with cuttable_spool.produce(CHAT, generation.generation_id) as out:
+            write_and_lose_connection(out, proxy, client)
             out.text("too late")
             take_over(spool, generation.generation_id)
             proxy.accept()
 
     with pytest.raises(Fenced):
-        old()
-    demand_only_the_new_answer(client, generation.generation_id)
+        run_old_attempt()
+    assert_only_the_new_answer(client, generation.generation_id)
 
 
-def test_two_attempts_never_mix(spool: Spool, lost: Spool, proxy: Proxy, client: Redis) -> None:
-    """The older one comes back in the middle of the newer one's answer, and nothing of it gets in there."""
+def test_two_attempts_never_mix(spool: Spool, cuttable_spool: Spool, proxy: Proxy, client: Redis) -> None:
+    """The older attempt comes back in the middle of the newer one's answer, and none of its text gets in."""
     generation = spool.enqueue(CHAT, "hello")
 
-    def old() -> None:
-        with lost.produce(CHAT, generation.generation_id) as out:
-            say_old_and_get_lost(out, proxy, client)
+    def run_old_attempt() -> None:
+        with cuttable_spool.produce(CHAT, generation.generation_id) as out:
+            write_and_lose_connection(out, proxy, client)
             out.text("too late")
             with spool.produce(CHAT, generation.generation_id, wait=10) as newer:
                 newer.text("ne")
@@ -106,43 +110,43 @@ def test_two_attempts_never_mix(spool: Spool, lost: Spool, proxy: Proxy, client:
                 newer.text("w")
 
     with pytest.raises(Fenced):
-        old()
-    demand_only_the_new_answer(client, generation.generation_id)
+        run_old_attempt()
+    assert_only_the_new_answer(client, generation.generation_id)
 
 
 def test_an_older_attempt_that_failed_keeps_its_own_error(
-    spool: Spool, lost: Spool, proxy: Proxy, client: Redis
+    spool: Spool, cuttable_spool: Spool, proxy: Proxy, client: Redis
 ) -> None:
-    """The body's exception propagates with a note that the ending was not written."""
+    """The body's exception propagates, with a note that the ending was not written."""
     generation = spool.enqueue(CHAT, "hello")
 
-    def old() -> None:
-        with lost.produce(CHAT, generation.generation_id) as out:
-            say_old_and_get_lost(out, proxy, client)
+    def run_old_attempt() -> None:
+        with cuttable_spool.produce(CHAT, generation.generation_id) as out:
+            write_and_lose_connection(out, proxy, client)
             take_over(spool, generation.generation_id)
             proxy.accept()
             raise KeyError("mine")
 
     with pytest.raises(KeyError) as raised:
-        old()
+        run_old_attempt()
     assert "replaced by a newer one" in raised.value.__notes__[0]
-    demand_only_the_new_answer(client, generation.generation_id)
+    assert_only_the_new_answer(client, generation.generation_id)
 
 
-def say_old_and_get_lost(out: Producer, proxy: Proxy, client: Redis) -> None:
-    """Be seen in the log, then lose the connection."""
+def write_and_lose_connection(out: Producer, proxy: Proxy, client: Redis) -> None:
+    """Write until it is in the log, then lose the connection."""
     out.text("old")
-    eventually(lambda: generation_field(client, out.generation_id, "index") == b"1")
+    eventually(lambda: read_generation_field(client, out.generation_id, "index") == b"1")
     proxy.refuse()
 
 
 async def test_a_silent_async_attempt_is_cancelled(
     redis_url: str, proxy: Proxy, client: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its task is cancelled while the model is silent, and `Fenced` is what comes out, not the cancellation."""
+    """Its task is cancelled while the model is silent; the block raises `Fenced`, not the cancellation."""
     cancelled = asyncio.Event()
 
-    async def old(generation_id: str) -> None:
+    async def run_old_attempt(generation_id: str) -> None:
         async with old_spool.produce(CHAT, generation_id) as out:
             out.text("old")
             try:
@@ -153,8 +157,10 @@ async def test_a_silent_async_attempt_is_cancelled(
 
     async with async_spool_for(proxy.url, lease=LEASE) as old_spool, async_spool_for(redis_url, lease=LEASE) as spool:
         generation = await spool.enqueue(CHAT, "hello")
-        task = asyncio.ensure_future(old(generation.generation_id))
-        await asyncio.to_thread(eventually, lambda: generation_field(client, generation.generation_id, "index") == b"1")
+        task = asyncio.ensure_future(run_old_attempt(generation.generation_id))
+        await asyncio.to_thread(
+            eventually, lambda: read_generation_field(client, generation.generation_id, "index") == b"1"
+        )
         proxy.refuse()
         async with spool.produce(CHAT, generation.generation_id, wait=10) as out:
             out.text("new")
@@ -163,27 +169,27 @@ async def test_a_silent_async_attempt_is_cancelled(
             await asyncio.wait_for(task, 10)
     assert cancelled.is_set()
     assert task.cancelling() == 0
-    demand_only_the_new_answer(client, generation.generation_id)
+    assert_only_the_new_answer(client, generation.generation_id)
     del task
     assert [record.message for record in caplog.records if record.name == "asyncio"] == []
 
 
-def test_a_fenced_attempt_ends_only_itself(spool: Spool, lost: Spool, proxy: Proxy, client: Redis) -> None:
-    """Another generation that the same process writes goes on."""
+def test_a_fenced_attempt_ends_only_itself(spool: Spool, cuttable_spool: Spool, proxy: Proxy, client: Redis) -> None:
+    """Another generation written by the same process continues."""
     generation = spool.enqueue(CHAT, "hello")
     other = spool.enqueue(CHAT, "hello", on_active="allow")
 
-    def old(both: Producer) -> None:
-        with lost.produce(CHAT, generation.generation_id) as out:
-            say_old_and_get_lost(out, proxy, client)
+    def run_old_attempt(both: Producer) -> None:
+        with cuttable_spool.produce(CHAT, generation.generation_id) as out:
+            write_and_lose_connection(out, proxy, client)
             both.text("and ")
             take_over(spool, generation.generation_id)
             proxy.accept()
 
-    with lost.produce(CHAT, other.generation_id) as out:
+    with cuttable_spool.produce(CHAT, other.generation_id) as out:
         out.text("on ")
         with pytest.raises(Fenced):
-            old(out)
+            run_old_attempt(out)
         out.text("on")
-    assert text_of(log_of(client), other.generation_id) == "on and on"
-    assert ending_of(log_of(client), other.generation_id)["type"] == "generation.completed"
+    assert text_of(read_log(client), other.generation_id) == "on and on"
+    assert ending_of(read_log(client), other.generation_id)["type"] == "generation.completed"

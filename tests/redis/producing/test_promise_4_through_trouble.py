@@ -1,4 +1,4 @@
-"""Promise 4, one ending, also where Redis forgets its scripts, restarts, or is away: the model's loop hears of it."""
+"""Promise 4, one ending, even if Redis loses its scripts, restarts or is unreachable; the model's loop is told."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, ending_of, generation_field, log_of, text_of, types_of
+from support.chats.logs import CHAT, ending_of, read_generation_field, read_log, text_of, types_of
 from support.chats.spools import async_spool_for, spool_for
 from support.servers.proxy import Proxy
 from support.servers.redis_server import PrivateServer
@@ -25,8 +25,8 @@ WHOLE = "".join(PIECES)
 
 
 @contextmanager
-def scripts_flushed_all_the_time(client: Redis) -> Iterator[None]:
-    """Let the server forget its scripts again and again, between any two calls."""
+def flush_scripts_continuously(client: Redis) -> Iterator[None]:
+    """Flush the server's scripts again and again, between any two calls."""
     over = threading.Event()
 
     def flush() -> int:
@@ -45,27 +45,27 @@ def scripts_flushed_all_the_time(client: Redis) -> Iterator[None]:
         assert flushing.result(10) > 10
 
 
-def test_scripts_that_are_forgotten_all_the_time(redis_url: str, client: Redis) -> None:
-    """Every script of the sync face and of the flusher, heartbeats too: nobody notices."""
-    with spool_for(redis_url, lease=0.3) as spool, scripts_flushed_all_the_time(client):
+def test_continuous_script_flushes_go_unnoticed(redis_url: str, client: Redis) -> None:
+    """Every script of the sync spool and of the flusher, including heartbeats, still works."""
+    with spool_for(redis_url, lease=0.3) as spool, flush_scripts_continuously(client):
         for number in range(10):
             generation = spool.enqueue(CHAT, "hello", request_id=f"r{number}")
             with spool.produce(CHAT, generation.generation_id) as out:
-                lease = generation_field(client, generation.generation_id, "lease")
+                lease = read_generation_field(client, generation.generation_id, "lease")
                 eventually(
-                    lambda one=generation.generation_id, old=lease: generation_field(client, one, "lease") != old
+                    lambda one=generation.generation_id, old=lease: read_generation_field(client, one, "lease") != old
                 )
                 for piece in PIECES:
                     out.text(piece)
             assert out.state == "completed"
-            assert text_of(log_of(client), generation.generation_id) == WHOLE
+            assert text_of(read_log(client), generation.generation_id) == WHOLE
             queued = spool.enqueue(CHAT, "hello", on_active="replace")
             assert spool.stop(CHAT, queued.generation_id)[0].outcome == "stopped"
         spool.erase(CHAT)
     assert client.keys("cs:{*") == []
 
 
-async def test_scripts_that_are_forgotten_all_the_time_in_an_async_spool(redis_url: str, client: Redis) -> None:
+async def test_continuous_script_flushes_go_unnoticed_in_an_async_spool(redis_url: str, client: Redis) -> None:
     """The same, with five generations that share the flusher's pipeline."""
 
     async def answer(chat_id: str) -> str:
@@ -81,48 +81,48 @@ async def test_scripts_that_are_forgotten_all_the_time_in_an_async_spool(redis_u
         return text
 
     async with async_spool_for(redis_url) as spool:
-        with scripts_flushed_all_the_time(client):
+        with flush_scripts_continuously(client):
             texts = await asyncio.gather(*(answer(f"chat-{number}") for number in range(5)))
     assert texts == [WHOLE] * 5
     assert client.keys("cs:{*") == []
 
 
 @pytest.fixture
-def cut_off(proxy: Proxy) -> Iterator[Spool]:
-    """Give the spool of a worker that loses Redis, and puts up with that for a moment only."""
+def impatient_spool(proxy: Proxy) -> Iterator[Spool]:
+    """Provide the spool of a worker that loses Redis and gives up soon."""
     with spool_for(proxy.url, write_timeout=0.5, lease=0.5, buffer_bytes=8192) as spool:
         yield spool
 
 
 def lose_redis(out: Producer, proxy: Proxy, client: Redis) -> None:
-    """Be seen in the log, then lose the connection."""
+    """Write until it is in the log, then lose the connection."""
     out.text("before")
-    eventually(lambda: text_of(log_of(client), out.generation_id) == "before")
+    eventually(lambda: text_of(read_log(client), out.generation_id) == "before")
     proxy.refuse()
 
 
 @pytest.mark.parametrize("piece", ["a piece, ", "much text " * 100], ids=["small", "fills the buffer"])
-def test_a_redis_that_stays_away_is_told_to_the_models_loop(
-    cut_off: Spool, spool: Spool, proxy: Proxy, client: Redis, piece: str
+def test_a_long_outage_is_raised_in_the_models_loop(
+    impatient_spool: Spool, spool: Spool, proxy: Proxy, client: Redis, piece: str
 ) -> None:
-    """The loop gets `StoreUnavailable` instead of talking to nobody; the next attempt ends the generation."""
+    """The loop gets `StoreUnavailable` instead of writing to nobody; the next attempt ends the generation."""
     generation = spool.enqueue(CHAT, "hello")
 
     def produce() -> None:
-        with cut_off.produce(CHAT, generation.generation_id) as out:
+        with impatient_spool.produce(CHAT, generation.generation_id) as out:
             lose_redis(out, proxy, client)
             eventually(lambda: out.text(piece), every=0.001)
 
     with pytest.raises(StoreUnavailable):
         produce()
-    demand_that_the_next_attempt_ends_it(spool, client, generation.generation_id)
+    assert_the_next_attempt_ends_it(spool, client, generation.generation_id)
 
 
-def demand_that_the_next_attempt_ends_it(spool: Spool, client: Redis, generation_id: str) -> None:
+def assert_the_next_attempt_ends_it(spool: Spool, client: Redis, generation_id: str) -> None:
     """Take the generation over, and fail unless its readers see one ending, after the newer text."""
     with spool.produce(CHAT, generation_id, wait=20) as out:
         out.text("after")
-    assert types_of(log_of(client), generation_id) == [
+    assert types_of(read_log(client), generation_id) == [
         "generation.queued",
         "generation.started",
         "text.delta",
@@ -134,92 +134,92 @@ def demand_that_the_next_attempt_ends_it(spool: Spool, client: Redis, generation
     assert (answer.text, answer.state) == ("after", "completed")
 
 
-def test_a_redis_that_stays_away_is_told_at_the_end_of_the_block(
-    cut_off: Spool, spool: Spool, proxy: Proxy, client: Redis
+def test_a_long_outage_is_raised_at_the_end_of_the_block(
+    impatient_spool: Spool, spool: Spool, proxy: Proxy, client: Redis
 ) -> None:
-    """The block does not end as if all were well, and does not wait for ever."""
+    """The block neither ends as if all were well nor waits forever."""
     generation = spool.enqueue(CHAT, "hello")
 
     def produce() -> None:
-        with cut_off.produce(CHAT, generation.generation_id) as out:
+        with impatient_spool.produce(CHAT, generation.generation_id) as out:
             lose_redis(out, proxy, client)
             out.text("never written")
 
     with pytest.raises(StoreUnavailable):
         produce()
-    demand_that_the_next_attempt_ends_it(spool, client, generation.generation_id)
+    assert_the_next_attempt_ends_it(spool, client, generation.generation_id)
 
 
-async def test_a_redis_that_stays_away_cancels_a_silent_async_block(spool: Spool, proxy: Proxy, client: Redis) -> None:
-    """A heartbeat that cannot be sent is enough: the model's call is cancelled."""
+async def test_a_long_outage_cancels_a_silent_async_block(spool: Spool, proxy: Proxy, client: Redis) -> None:
+    """A heartbeat that cannot be sent is enough: the model call is cancelled."""
     generation = spool.enqueue(CHAT, "hello")
     closed = asyncio.Event()
 
-    async def produce(cut_off: AsyncSpool) -> None:
-        async with cut_off.produce(CHAT, generation.generation_id) as out:
+    async def produce(impatient_spool: AsyncSpool) -> None:
+        async with impatient_spool.produce(CHAT, generation.generation_id) as out:
             await asyncio.to_thread(lose_redis, out, proxy, client)
             try:
                 await asyncio.sleep(60)
             finally:
                 closed.set()
 
-    async with async_spool_for(proxy.url, write_timeout=0.5, lease=0.5) as cut_off:
+    async with async_spool_for(proxy.url, write_timeout=0.5, lease=0.5) as impatient_spool:
         with pytest.raises(StoreUnavailable):
-            await asyncio.wait_for(produce(cut_off), 30)
+            await asyncio.wait_for(produce(impatient_spool), 30)
     assert closed.is_set()
-    await asyncio.to_thread(demand_that_the_next_attempt_ends_it, spool, client, generation.generation_id)
+    await asyncio.to_thread(assert_the_next_attempt_ends_it, spool, client, generation.generation_id)
 
 
-def test_a_redis_that_comes_back_in_time_gets_all_of_it(proxy: Proxy, client: Redis) -> None:
-    """The loop goes on while Redis is away, and the block waits until the ending is written."""
+def test_nothing_is_lost_in_a_short_outage(proxy: Proxy, client: Redis) -> None:
+    """The loop continues while Redis is unreachable, and the block waits until the ending is written."""
     with spool_for(proxy.url, write_timeout=30) as spool, ThreadPoolExecutor() as pool:
         generation = spool.enqueue(CHAT, "hello")
         with spool.produce(CHAT, generation.generation_id) as out:
             lose_redis(out, proxy, client)
             out.text(WHOLE)
-            back = pool.submit(come_back_later, proxy, client)
+            back = pool.submit(reconnect_after_some_retries, proxy, client)
         assert back.result(10)
         assert out.state == "completed"
-    log = log_of(client)
+    log = read_log(client)
     assert text_of(log, generation.generation_id) == "before" + WHOLE
     assert ending_of(log, generation.generation_id)["type"] == "generation.completed"
 
 
-def come_back_later(proxy: Proxy, client: Redis) -> bool:
-    """Let the server be reached again, after some tries were in vain; tell whether nothing was written meanwhile."""
-    log = log_of(client)
+def reconnect_after_some_retries(proxy: Proxy, client: Redis) -> bool:
+    """Make the server reachable again after some failed retries; return whether nothing was written meanwhile."""
+    log = read_log(client)
     time.sleep(0.3)
-    unchanged = log_of(client) == log
+    unchanged = read_log(client) == log
     proxy.accept()
     return unchanged
 
 
 @pytest.mark.parametrize("how", ["in order", "kill -9"])
-async def test_redis_restarts_in_mid_generation(durable_server: PrivateServer, how: str) -> None:
-    """Sync and async producers and readers go on where they were; no text is lost, none comes twice."""
+async def test_a_redis_restart_in_mid_generation_loses_nothing(durable_server: PrivateServer, how: str) -> None:
+    """Sync and async producers and readers continue: no gaps, no duplicates."""
     url = durable_server.url
-    written, away, spoken = (threading.Barrier(3) for _ in range(3))
+    written, away, buffered = (threading.Barrier(3) for _ in range(3))
 
-    def say(out: Producer) -> None:
+    def write_pieces(out: Producer) -> None:
         for piece in PIECES[:50]:
             out.text(piece)
-        eventually(lambda: text_now(url, out.chat_id) == "".join(PIECES[:50]))
+        eventually(lambda: read_text(url, out.chat_id) == "".join(PIECES[:50]))
         written.wait(30)
         away.wait(30)
         for piece in PIECES[50:100]:
             out.text(piece)
-        spoken.wait(30)
+        buffered.wait(30)
         for piece in PIECES[100:]:
             out.text(piece)
 
-    def write(generation_id: str) -> str:
+    def produce_answer(generation_id: str) -> str:
         with spool.produce("sync", generation_id) as out:
-            say(out)
+            write_pieces(out)
         return out.state
 
-    async def write_async(generation_id: str) -> str:
+    async def produce_answer_async(generation_id: str) -> str:
         async with async_spool.produce("async", generation_id) as out:
-            await asyncio.to_thread(say, out)
+            await asyncio.to_thread(write_pieces, out)
         return out.state
 
     with spool_for(url) as spool:
@@ -227,30 +227,30 @@ async def test_redis_restarts_in_mid_generation(durable_server: PrivateServer, h
             one = await asyncio.to_thread(spool.enqueue, "sync", "hello")
             two = await async_spool.enqueue("async", "hello")
             work = asyncio.gather(
-                asyncio.to_thread(write, one.generation_id),
-                write_async(two.generation_id),
+                asyncio.to_thread(produce_answer, one.generation_id),
+                produce_answer_async(two.generation_id),
                 asyncio.to_thread(read, spool, "sync"),
                 read_async(async_spool, "async"),
             )
             await asyncio.to_thread(written.wait, 30)
             durable_server.stop() if how == "in order" else durable_server.kill()
             await asyncio.to_thread(away.wait, 30)
-            await asyncio.to_thread(spoken.wait, 30)
+            await asyncio.to_thread(buffered.wait, 30)
             durable_server.start()
             results = await asyncio.wait_for(work, 60)
     assert results == ["completed", "completed", WHOLE, WHOLE]
     for chat_id in ("sync", "async"):
-        assert text_now(url, chat_id) == WHOLE
+        assert read_text(url, chat_id) == WHOLE
 
 
-def text_now(url: str, chat_id: str) -> str:
-    """Return the text that stands in the log."""
+def read_text(url: str, chat_id: str) -> str:
+    """Return the text in the log."""
     with spool_for(url) as spool:
         return spool.snapshot(chat_id).answers[0].text
 
 
 def read(spool: Spool, chat_id: str) -> str:
-    """Follow a chat to its end; return the text; fail where a seq is missing or comes twice."""
+    """Follow a chat to its end and return the text; fail on a missing or repeated seq."""
     with spool.subscribe(chat_id) as entries:
         found = list(entries)
     assert [entry.seq for entry in found] == list(range(1, len(found) + 1))
@@ -258,7 +258,7 @@ def read(spool: Spool, chat_id: str) -> str:
 
 
 async def read_async(spool: AsyncSpool, chat_id: str) -> str:
-    """Do the same with the async face."""
+    """Do the same with the async spool."""
     async with spool.subscribe(chat_id) as entries:
         found = [entry async for entry in entries]
     assert [entry.seq for entry in found] == list(range(1, len(found) + 1))

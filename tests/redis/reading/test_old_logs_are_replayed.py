@@ -1,4 +1,4 @@
-"""An old log stays readable: a chat that an earlier state of the code wrote, with every type of event."""
+"""A chat written by an earlier version of the code stays readable, with every type of event."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from redis import Redis
 from support.chats.spools import spool_for
-from support.servers.contents import holding
-from support.web.web_server import web
+from support.servers.contents import find_keys_containing
+from support.web.web_server import serve_web_app
 
 from chunkspool import Spool
 from chunkspool.states import ENDED
@@ -25,7 +25,7 @@ LAST = len(STORED)
 
 
 def restore(client: Redis, name: str, kind: str, value: Any) -> None:
-    """Write one key as it stood."""
+    """Write one key as it was."""
     match kind:
         case "string":
             client.set(name, value)
@@ -40,54 +40,54 @@ def restore(client: Redis, name: str, kind: str, value: Any) -> None:
 
 
 @pytest.fixture
-def old(redis_url: str, client: Redis) -> Iterator[Spool]:
-    """Give a spool on a server that holds the sample."""
+def old_spool(redis_url: str, client: Redis) -> Iterator[Spool]:
+    """Provide a spool on a server that holds the sample."""
     for name, key in SAMPLE["keys"].items():
         restore(client, name, key["type"], key["value"])
     with spool_for(redis_url, tenant=TENANT) as spool:
         yield spool
 
 
-def test_every_cut_of_an_old_log_is_replayed_whole(old: Spool) -> None:
-    """Every event, byte for byte, after every cursor; also the one of a type that nobody knows."""
+def test_an_old_log_is_replayed_from_every_cursor(old_spool: Spool) -> None:
+    """Every event arrives byte for byte, including one of an unknown type."""
     assert {json.loads(raw)["type"] for _, raw in STORED} >= {"tool.result", "data", "usage", "image.delta"}
     for cut in range(LAST + 1):
-        with old.subscribe(CHAT, cut) as entries:
+        with old_spool.subscribe(CHAT, cut) as entries:
             assert [(entry.seq, entry.raw) for entry in entries] == STORED[cut:]
-    for entry in old.read(CHAT):
+    for entry in old_spool.read(CHAT):
         assert entry.event.generation_id == json.loads(entry.raw)["generation"]
 
 
-def test_an_old_chat_is_shown_as_it_was(old: Spool) -> None:
-    """Its answers, how they ended, and how far its reader has read."""
+def test_an_old_chat_is_shown_as_it_was(old_spool: Spool) -> None:
+    """The answers, how they ended, and how far its reader has read are unchanged."""
     shown = {"generation": "generation_id"}
-    for answer, was in zip(old.snapshot(CHAT).answers, SAMPLE["answers"], strict=True):
+    for answer, was in zip(old_spool.snapshot(CHAT).answers, SAMPLE["answers"], strict=True):
         assert {name: getattr(answer, shown.get(name, name)) for name in was} == was
-    status = old.status(CHAT)
+    status = old_spool.status(CHAT)
     assert (status.first, status.last, status.active) == (1, LAST, ())
     assert {generation.state for generation in status.generations} == ENDED
-    assert old.last_read(CHAT, "ada") == 7
+    assert old_spool.last_read(CHAT, "ada") == 7
 
 
-def test_an_old_chat_goes_over_the_web(old: Spool, redis_url: str) -> None:
-    """The event stream and the snapshot name the ids as the log does."""
-    with web(redis_url, tenant=TENANT) as site:
+def test_an_old_chat_is_served_over_the_web(old_spool: Spool, redis_url: str) -> None:
+    """The event stream and the snapshot use the same generation ids as the log."""
+    with serve_web_app(redis_url, tenant=TENANT) as site:
         answers = site.client.get(f"/v1/chats/{CHAT}").json()["answers"]
         assert [answer["generation"] for answer in answers] == [answer["generation"] for answer in SAMPLE["answers"]]
-        with site.following(f"/v1/chats/{CHAT}/events") as stream:
-            events = stream.whole().events
+        with site.open_stream(f"/v1/chats/{CHAT}/events") as stream:
+            events = stream.read_to_end().events
     assert [(event.seq, event.data.encode()) for event in events] == STORED
-    assert old.status(CHAT).last == LAST
+    assert old_spool.status(CHAT).last == LAST
 
 
-def test_an_old_chat_goes_on(old: Spool, client: Redis) -> None:
-    """A repeated request finds its generation, a new one continues the numbers, and an erase leaves nothing."""
-    first = old.enqueue(CHAT, "Tell me a story.", request_id="first")
+def test_an_old_chat_can_be_continued(old_spool: Spool, client: Redis) -> None:
+    """A repeated request finds its generation, a new one continues the seqs, and an erase leaves nothing."""
+    first = old_spool.enqueue(CHAT, "Tell me a story.", request_id="first")
     assert (first.generation_id, first.after) == (SAMPLE["answers"][0]["generation"], 0)
-    made = old.enqueue(CHAT, "And on.")
+    made = old_spool.enqueue(CHAT, "And on.")
     assert made.after == LAST
-    with old.produce(CHAT, made.generation_id) as out:
+    with old_spool.produce(CHAT, made.generation_id) as out:
         out.text("on")
-    assert old.read(CHAT, LAST)[0].seq == LAST + 1
-    old.erase(CHAT)
-    assert holding(client, f"{TENANT}/{CHAT}") == []
+    assert old_spool.read(CHAT, LAST)[0].seq == LAST + 1
+    old_spool.erase(CHAT)
+    assert find_keys_containing(client, f"{TENANT}/{CHAT}") == []

@@ -1,4 +1,4 @@
-"""Promise 6, replay = live: whoever joins while others write, and whatever happens to frames, gets the whole chat."""
+"""Promise 6, replay = live: readers that join during writes, and whose frames are disturbed, get the whole chat."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Self
 import pytest
 from redis import Redis
 from support.chats.logs import CHAT, KEYS
-from support.chats.random_chats import Place, say_something, seeded, stored
+from support.chats.random_chats import StoredEntry, read_stored_entries, seeded_random, write_something
 from support.chats.spools import async_spool_for, spool_for
 from support.servers.proxy import Proxy
 from support.waiting import eventually
 
 from chunkspool import Producer, Spool
 
-WRITERS, READERS, SAYINGS = 3, 12, 150
+WRITERS, READERS, WRITES_EACH = 3, 12, 150
 LOSE_A_FRAME = """
 local seq = redis.call('INCR', KEYS[1])
 redis.call('XADD', KEYS[2], seq .. '-0', 't', '1', 'e', ARGV[1])
@@ -30,25 +30,25 @@ BOGUS = (b"", b"garbage", b"1", b"x 1\n{}", b"0 0\n", b"-1 0\n{}", b"\xff\xfe", 
 
 
 @pytest.fixture
-def readers(proxy: Proxy) -> Iterator[Readers]:
-    """Give readers whose way to Redis can be disturbed."""
-    with Readers(proxy) as readers:
+def readers(proxy: Proxy) -> Iterator[MixedReaders]:
+    """Provide readers whose connection to Redis can be disturbed."""
+    with MixedReaders(proxy) as readers:
         yield readers
 
 
-class Readers:
-    """Sync and async readers by turns: threads, and tasks of one loop."""
+class MixedReaders:
+    """Alternating sync and async readers: threads, and tasks of one loop."""
 
     def __init__(self, proxy: Proxy) -> None:
-        """`proxy` is their way to Redis."""
+        """Reach Redis through `proxy`."""
         self.proxy = proxy
-        self.at_work: list[tuple[int, Future[list[Place]]]] = []
+        self.at_work: list[tuple[int, Future[list[StoredEntry]]]] = []
         self._url = proxy.url
         self._loop = asyncio.new_event_loop()
         self._left = ExitStack()
 
     def __enter__(self) -> Self:
-        """Open a spool of each face."""
+        """Open a sync and an async spool."""
         self._pool = self._left.enter_context(ThreadPoolExecutor(READERS + 1))
         self._pool.submit(self._loop.run_forever)
         self._sync = self._left.enter_context(spool_for(self._url))
@@ -63,7 +63,7 @@ class Readers:
         self._loop.close()
 
     def join(self, after: int, until: str) -> None:
-        """Let one more reader begin; return when it has."""
+        """Start one more reader; return once it has entered its block."""
         within = threading.Event()
         if len(self.at_work) % 2:
             reader = self._pool.submit(self._read, after, until, within)
@@ -72,65 +72,67 @@ class Readers:
         self.at_work.append((after, reader))
         assert within.wait(30)
 
-    def _read(self, after: int, until: str, within: threading.Event) -> list[Place]:
+    def _read(self, after: int, until: str, within: threading.Event) -> list[StoredEntry]:
         with self._sync.subscribe(CHAT, after, until=until) as entries:
             within.set()
             return [(entry.seq, entry.raw) for entry in entries]
 
-    async def _read_async(self, after: int, until: str, within: threading.Event) -> list[Place]:
+    async def _read_async(self, after: int, until: str, within: threading.Event) -> list[StoredEntry]:
         async with self._async.subscribe(CHAT, after, until=until) as entries:
             within.set()
             return [(entry.seq, entry.raw) async for entry in entries]
 
 
-def nothing(_client: Redis, _proxy: Proxy, _random: Random) -> None:
-    """Let all go well."""
+def disturb_nothing(_client: Redis, _proxy: Proxy, _random: Random) -> None:
+    """Do nothing."""
 
 
-def cut(_client: Redis, proxy: Proxy, _random: Random) -> None:
-    """Break all connections of the readers."""
+def cut_connections(_client: Redis, proxy: Proxy, _random: Random) -> None:
+    """Break all of the readers' connections."""
     proxy.cut()
 
 
 def kill_subscribers(client: Redis, _proxy: Proxy, _random: Random) -> None:
-    """Let the server drop whoever has subscribed."""
+    """Let the server drop all subscribers."""
     client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
 
 
 def lose_a_frame(client: Redis, _proxy: Proxy, _random: Random) -> None:
-    """Store an event whose frame gets lost."""
+    """Store an event without publishing its frame."""
     client.eval(LOSE_A_FRAME, 2, KEYS.seq, KEYS.log, LOST)
 
 
 def publish_nonsense(client: Redis, _proxy: Proxy, random: Random) -> None:
-    """Send what is no frame over the channel, or a frame of long ago, or of a time to come."""
+    """Publish something that is not a frame, or a very old or far too new one."""
     client.publish(KEYS.live, random.choice(BOGUS))
 
 
-@pytest.mark.parametrize("happens", [nothing, cut, kill_subscribers, lose_a_frame, publish_nonsense])
-def test_readers_that_join_at_any_moment(
-    spool: Spool, readers: Readers, client: Redis, happens: Callable[[Redis, Proxy, Random], None]
+@pytest.mark.parametrize(
+    "happens", [disturb_nothing, cut_connections, kill_subscribers, lose_a_frame, publish_nonsense]
+)
+def test_readers_can_join_at_any_moment(
+    spool: Spool, readers: MixedReaders, client: Redis, happens: Callable[[Redis, Proxy, Random], None]
 ) -> None:
-    """From whatever cursor, until the chat is idle or a generation ends: each event once, and none left out."""
-    random = seeded(7)
+    """From any cursor, until idle or until a generation ends: no gaps, no duplicates."""
+    random = seeded_random(7)
     last = spool.enqueue(CHAT, "x").generation_id
     with spool.produce(CHAT, last) as anchor:
         write_while_readers_join(spool, readers, random, lambda: happens(client, readers.proxy, random))
         eventually(lambda: spool.status(CHAT).active == (last,))
         readers.join(spool.status(CHAT).last, last)
         anchor.text("the end")
-    whole = stored(client)
+    whole = read_stored_entries(client)
     assert len(readers.at_work) == READERS + 1
     for after, reader in readers.at_work:
         assert reader.result(60) == whole[after:]
 
 
-def write_while_readers_join(spool: Spool, readers: Readers, random: Random, happens: Callable[[], None]) -> None:
-    """Let some writers say a lot; every now and then a reader joins and something happens."""
+def write_while_readers_join(spool: Spool, readers: MixedReaders, random: Random, happens: Callable[[], None]) -> None:
+    """Let some writers write a lot; every now and then a reader joins and `happens` is called."""
     (last,) = spool.status(CHAT).active
     start = threading.Barrier(WRITERS + 1)
     with ThreadPoolExecutor(WRITERS) as pool:
-        writers = [pool.submit(write, spool, seeded(number), start) for number in range(WRITERS)]
+        writers = [pool.submit(write, spool, seeded_random(number), start) for number in range(WRITERS)]
         start.wait(30)
         for number in range(READERS):
             seen = spool.status(CHAT).last
@@ -142,25 +144,25 @@ def write_while_readers_join(spool: Spool, readers: Readers, random: Random, hap
 
 
 def write(spool: Spool, random: Random, start: threading.Barrier) -> None:
-    """Write one generation of many events."""
+    """Write one generation with many events."""
     generation = spool.enqueue(CHAT, "x", on_active="allow")
     with spool.produce(CHAT, generation.generation_id) as out:
         start.wait(30)
-        for number in range(SAYINGS):
-            say_something(out, random)
+        for number in range(WRITES_EACH):
+            write_something(out, random)
             if number % 5 == 0:
-                let_it_be_written(spool, out, number)
+                wait_until_written(spool, out, number)
 
 
-def let_it_be_written(spool: Spool, out: Producer, number: int) -> None:
-    """Wait until this is in the log, so that the writing takes a while."""
+def wait_until_written(spool: Spool, out: Producer, number: int) -> None:
+    """Wait until this is in the log, so that writing takes a while."""
     out.data("written", number)
     mark = b'"name":"written","value":%d' % number
     eventually(lambda: any(mark in entry.raw for entry in spool.read(CHAT, 0, 10_000)), every=0.001)
 
 
-def test_generation_after_generation(spool: Spool, readers: Readers, client: Redis) -> None:
-    """Idle ends with the last of those that overlap, a generation with its ending; `forever` sees them all."""
+def test_readers_end_with_the_right_generation(spool: Spool, readers: MixedReaders, client: Redis) -> None:
+    """`idle` ends with the last of overlapping generations, a generation's reader with its ending."""
     one, two = (spool.enqueue(CHAT, "x", on_active="allow").generation_id for _ in range(2))
     with spool.produce(CHAT, two) as second:
         with spool.produce(CHAT, one) as first:
@@ -169,19 +171,19 @@ def test_generation_after_generation(spool: Spool, readers: Readers, client: Red
                 readers.join(1, until)
             first.text("first")
         second.text("second")
-    whole = stored(client)
+    whole = read_stored_entries(client)
     end = {until: len(whole) for until in ("idle", two)}
     end[one] = next(seq for seq, raw in whole if b"generation.completed" in raw)
     for (after, reader), until in zip(readers.at_work, ("idle", "idle", one, one, two, two), strict=True):
         assert reader.result(60) == whole[after : end[until]]
 
 
-def test_forever_is_left_by_the_reader(spool: Spool, client: Redis) -> None:
-    """It goes on over idle times and several generations, until its reader has had enough."""
+def test_forever_continues_until_the_reader_leaves(spool: Spool, client: Redis) -> None:
+    """It continues across idle times and several generations."""
     following = threading.Event()
 
-    def follow() -> list[Place]:
-        found: list[Place] = []
+    def follow() -> list[StoredEntry]:
+        found: list[StoredEntry] = []
         with spool.subscribe(CHAT, until="forever") as entries:
             for entry in entries:
                 found.append((entry.seq, entry.raw))
@@ -197,4 +199,4 @@ def test_forever_is_left_by_the_reader(spool: Spool, client: Redis) -> None:
         for _ in range(3):
             with spool.produce(CHAT, spool.enqueue(CHAT, "x").generation_id):
                 pass
-        assert reader.result(60) == stored(client)[:9]
+        assert reader.result(60) == read_stored_entries(client)[:9]

@@ -1,4 +1,4 @@
-"""Promise 7, honest gaps: an entry that cannot be read is told with its seq, and costs nobody the rest."""
+"""Promise 7, honest gaps: an unreadable entry is reported with its seq, and the rest can still be read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 from support.chats.logs import CHAT, KEYS
 from support.chats.spools import append_by_hand, claim_and_die
-from support.readers.blocking_spool import FACES, Face, SyncFace, face_for
+from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, BlockingSyncSpool, open_spool
 from support.waiting import eventually
 
 from chunkspool import Spool
@@ -37,43 +37,43 @@ READABLE: dict[str, tuple[bytes, ...]] = {
     "without a generation": (b"t", b"1", b"e", b'{"type":"chat.renamed","name":"n"}'),
     "with more fields": (b"t", b"1", b"\xff", b"x", b"e", GOOD, b"zip", b"\xfe"),
     "without a time": (b"e", GOOD),
-    "with a time that is none": (b"t", b"\xffnoon", b"e", GOOD),
-    "with a time without end": (b"t", b"9" * 5_000, b"e", GOOD),
+    "with an invalid time": (b"t", b"\xffnoon", b"e", GOOD),
+    "with an endless time": (b"t", b"9" * 5_000, b"e", GOOD),
 }
 
 
-@pytest.fixture(params=FACES)
-def face(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Face]:
-    """Give a reader of each face."""
-    with face_for(request.param, redis_url) as face:
-        yield face
+@pytest.fixture(params=SPOOL_KINDS)
+def any_spool(request: pytest.FixtureRequest, redis_url: str) -> Iterator[BlockingSpool]:
+    """Provide a spool of each kind."""
+    with open_spool(request.param, redis_url) as any_spool:
+        yield any_spool
 
 
-def store(client: Redis, fields: tuple[bytes, ...]) -> int:
-    """Store an entry as another program would that knows the counter; return its seq."""
+def store_entry(client: Redis, fields: tuple[bytes, ...]) -> int:
+    """Store an entry like another program that uses the counter; return its seq."""
     seq: Any = client.eval(STORE, 2, KEYS.seq, KEYS.log, *fields)
     return int(seq)
 
 
-def chat_with(spool: Spool, client: Redis, *forged: tuple[bytes, ...]) -> list[int]:
-    """Make a chat at rest that has forged entries in its middle; return their seqs."""
+def write_chat_with(spool: Spool, client: Redis, *forged: tuple[bytes, ...]) -> list[int]:
+    """Write a chat at rest with forged entries in its middle; return their seqs."""
     one = spool.enqueue(CHAT, "x").generation_id
     claim_and_die(client, one, 60)
     append_by_hand(client, one, 1, TextDelta(generation_id=one, text="before, "))
-    seqs = [store(client, fields) for fields in forged]
+    seqs = [store_entry(client, fields) for fields in forged]
     rest = TextDelta(generation_id=one, text="after"), GenerationCompleted(generation_id=one)
     append_by_hand(client, one, 2, *rest, ending="completed")
     return seqs
 
 
-def by_read(face: Face) -> tuple[list[int], list[int | None]]:
-    """Read the chat with `read`; return the seqs of what could be read, and those of what could not."""
+def read_by_pages(any_spool: BlockingSpool) -> tuple[list[int], list[int | None]]:
+    """Read the chat with `read`; return the seqs that could be read, and those that could not."""
     read: list[int] = []
     corrupt: list[int | None] = []
     after = 0
     while True:
         try:
-            page = face.read(CHAT, after)
+            page = any_spool.read(CHAT, after)
         except CorruptLog as error:
             if error.seq is None:
                 raise
@@ -86,13 +86,13 @@ def by_read(face: Face) -> tuple[list[int], list[int | None]]:
         after = page[-1].seq
 
 
-def by_subscription(face: Face) -> tuple[list[int], list[int | None]]:
-    """Do the same with one subscription, going on with the same iterator behind what it raises."""
+def read_by_subscription(any_spool: BlockingSpool) -> tuple[list[int], list[int | None]]:
+    """Do the same with one subscription, continuing with the same iterator after each error."""
     read: list[int] = []
     corrupt: list[int | None] = []
 
     def follow() -> None:
-        with face.spool.subscribe(CHAT) as entries:
+        with any_spool.spool.subscribe(CHAT) as entries:
             while True:
                 try:
                     read.append(next(entries).seq)
@@ -102,7 +102,7 @@ def by_subscription(face: Face) -> tuple[list[int], list[int | None]]:
                     return
 
     async def follow_async() -> None:
-        async with face.spool.subscribe(CHAT) as entries:
+        async with any_spool.spool.subscribe(CHAT) as entries:
             while True:
                 try:
                     read.append((await anext(entries)).seq)
@@ -111,84 +111,92 @@ def by_subscription(face: Face) -> tuple[list[int], list[int | None]]:
                 except StopAsyncIteration:
                     return
 
-    if isinstance(face, SyncFace):
+    if isinstance(any_spool, BlockingSyncSpool):
         follow()
     else:
-        face.run(follow_async())
+        any_spool.run(follow_async())
     return read, corrupt
 
 
 @pytest.mark.parametrize("fields", UNREADABLE.values(), ids=UNREADABLE)
-def test_an_unreadable_entry(face: Face, spool: Spool, client: Redis, fields: tuple[bytes, ...]) -> None:
-    """It is told at its place; what stands before and behind it is read."""
-    assert chat_with(spool, client, fields) == [4]
-    assert by_read(face) == by_subscription(face) == ([1, 2, 3, 5, 6], [4])
-    assert face.snapshot(CHAT).answers[0].text == "before, after"
+def test_an_unreadable_entry_is_reported_at_its_place(
+    any_spool: BlockingSpool, spool: Spool, client: Redis, fields: tuple[bytes, ...]
+) -> None:
+    """The entries before and after it can be read."""
+    assert write_chat_with(spool, client, fields) == [4]
+    assert read_by_pages(any_spool) == read_by_subscription(any_spool) == ([1, 2, 3, 5, 6], [4])
+    assert any_spool.snapshot(CHAT).answers[0].text == "before, after"
 
 
-def test_several_unreadable_entries(face: Face, spool: Spool, client: Redis) -> None:
-    """Each is told, also where they stand side by side, or at the very beginning."""
-    store(client, UNREADABLE["no JSON"])
-    chat_with(spool, client, *UNREADABLE.values())
+def test_each_of_several_unreadable_entries_is_reported(any_spool: BlockingSpool, spool: Spool, client: Redis) -> None:
+    """Also next to each other, or at the very beginning."""
+    store_entry(client, UNREADABLE["no JSON"])
+    write_chat_with(spool, client, *UNREADABLE.values())
     behind = 5 + len(UNREADABLE)
-    assert by_read(face) == by_subscription(face) == ([2, 3, 4, behind, behind + 1], [1, *range(5, behind)])
-    assert face.snapshot(CHAT).answers[0].text == "before, after"
+    assert (
+        read_by_pages(any_spool)
+        == read_by_subscription(any_spool)
+        == ([2, 3, 4, behind, behind + 1], [1, *range(5, behind)])
+    )
+    assert any_spool.snapshot(CHAT).answers[0].text == "before, after"
 
 
 @pytest.mark.parametrize("fields", READABLE.values(), ids=READABLE)
-def test_a_strange_entry_is_passed_on(face: Face, spool: Spool, client: Redis, fields: tuple[bytes, ...]) -> None:
-    """A newer version may write types and fields of its own: they are neither dropped nor an error."""
-    assert chat_with(spool, client, fields) == [4]
-    assert by_read(face) == by_subscription(face) == ([1, 2, 3, 4, 5, 6], [])
-    strange = face.read(CHAT, 3, 1)[0]
+def test_an_entry_of_a_newer_version_is_passed_on(
+    any_spool: BlockingSpool, spool: Spool, client: Redis, fields: tuple[bytes, ...]
+) -> None:
+    """A newer version may add types and fields: they are neither dropped nor an error."""
+    assert write_chat_with(spool, client, fields) == [4]
+    assert read_by_pages(any_spool) == read_by_subscription(any_spool) == ([1, 2, 3, 4, 5, 6], [])
+    strange = any_spool.read(CHAT, 3, 1)[0]
     assert strange.raw == fields[fields.index(b"e") + 1]
     assert isinstance(strange.event, UnknownEvent) == (strange.raw != GOOD)
-    assert face.snapshot(CHAT).answers[0].text == "before, after"
+    assert any_spool.snapshot(CHAT).answers[0].text == "before, after"
 
 
-def test_while_a_reader_follows(face: Face, spool: Spool, client: Redis) -> None:
-    """Frames bring them, too: unreadable ones are told, unknown ones passed on."""
+def test_forged_entries_in_frames_are_handled_too(any_spool: BlockingSpool, spool: Spool, client: Redis) -> None:
+    """Unreadable ones are reported, unknown ones passed on."""
     generation = spool.enqueue(CHAT, "x")
     with ThreadPoolExecutor() as pool:
-        reader = pool.submit(by_subscription, face)
+        reader = pool.submit(read_by_subscription, any_spool)
         with spool.produce(CHAT, generation.generation_id) as out:
             eventually(lambda: client.pubsub_numsub(KEYS.live)[0][1] == 1)
             for fields in (UNREADABLE["no JSON"], READABLE["of a newer version"]):
-                seq = store(client, fields)
+                seq = store_entry(client, fields)
                 client.publish(KEYS.live, b"%d 1\n%b" % (seq, fields[-1]))
             out.text("after")
         assert reader.result(30) == ([1, 2, 4, 5, 6], [3])
 
 
-def test_an_entry_beyond_the_counter(face: Face, spool: Spool, client: Redis) -> None:
-    """Another program has added one with an id of its own: all that chunkspool wrote is read, then it is told."""
-    chat_with(spool, client)
+def test_a_foreign_entry_beyond_the_counter_is_reported(any_spool: BlockingSpool, spool: Spool, client: Redis) -> None:
+    """Another program added it with an id of its own: everything that chunkspool wrote is read first."""
+    write_chat_with(spool, client)
     foreign = int(client.xadd(KEYS.log, {"e": GOOD}).partition(b"-")[0])
-    assert [entry.seq for entry in face.read(CHAT)] == [1, 2, 3, 4, 5]
-    assert [entry.seq for entry in face.entries(CHAT)] == [1, 2, 3, 4, 5]
-    for read in (lambda: face.read(CHAT, 5), lambda: face.entries(CHAT, 5, until="forever")):
+    assert [entry.seq for entry in any_spool.read(CHAT)] == [1, 2, 3, 4, 5]
+    assert [entry.seq for entry in any_spool.follow(CHAT)] == [1, 2, 3, 4, 5]
+    for read in (lambda: any_spool.read(CHAT, 5), lambda: any_spool.follow(CHAT, 5, until="forever")):
         with pytest.raises(CorruptLog, match="wrote only up to 5") as told:
             read()
         assert told.value.seq == foreign
     with pytest.raises(CursorAhead):
-        face.read(CHAT, foreign)
-    assert face.snapshot(CHAT).answers[0].text == "before, after"
+        any_spool.read(CHAT, foreign)
+    assert any_spool.snapshot(CHAT).answers[0].text == "before, after"
 
 
-def test_a_foreign_entry_alone_in_a_log(face: Face, spool: Spool, client: Redis) -> None:
-    """All of the chat's own has been trimmed: what is kept is told, and the snapshot is empty instead of an error."""
-    chat_with(spool, client)
+def test_a_log_with_only_a_foreign_entry_is_reported(any_spool: BlockingSpool, spool: Spool, client: Redis) -> None:
+    """The chat's own events were trimmed: the range is reported, and the snapshot is empty, not an error."""
+    write_chat_with(spool, client)
     client.xtrim(KEYS.log, maxlen=0)
     client.xadd(KEYS.log, {"e": GOOD})
-    assert (face.status(CHAT).first, face.status(CHAT).last) == (6, 5)
-    assert (face.snapshot(CHAT).answers, face.snapshot(CHAT).seq) == ((), 5)
+    assert (any_spool.status(CHAT).first, any_spool.status(CHAT).last) == (6, 5)
+    assert (any_spool.snapshot(CHAT).answers, any_spool.snapshot(CHAT).seq) == ((), 5)
 
 
-def test_an_entry_between_two_seqs(face: Face, spool: Spool, client: Redis) -> None:
-    """It has no seq: it is not the chat's, and stands in nobody's way."""
+def test_an_entry_between_two_seqs_is_ignored(any_spool: BlockingSpool, spool: Spool, client: Redis) -> None:
+    """It has no seq, so it does not belong to the chat and disturbs nobody."""
     one = spool.enqueue(CHAT, "x").generation_id
     client.xadd(KEYS.log, {"e": GOOD}, id="1-1")
     claim_and_die(client, one, 60)
     append_by_hand(client, one, 1, GenerationCompleted(generation_id=one), ending="completed")
-    assert by_read(face) == by_subscription(face) == ([1, 2, 3], [])
-    assert face.snapshot(CHAT).answers[0].state == "completed"
+    assert read_by_pages(any_spool) == read_by_subscription(any_spool) == ([1, 2, 3], [])
+    assert any_spool.snapshot(CHAT).answers[0].state == "completed"

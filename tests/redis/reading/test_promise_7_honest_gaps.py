@@ -1,4 +1,4 @@
-"""Promise 7, honest gaps: what is no longer kept is told with what is; never a silent skip, never a silent restart."""
+"""Promise 7, honest gaps: missing events are reported with what is still there; never a silent skip or restart."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 from support.chats.logs import CHAT, KEYS
 from support.chats.spools import append_by_hand, claim_and_die
-from support.readers.blocking_spool import FACES, Face, face_for
+from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, open_spool
 from support.waiting import eventually
 
 from chunkspool import Spool
@@ -20,16 +20,16 @@ from chunkspool.events import DataEvent, GenerationCompleted
 LAST = 8
 
 
-@pytest.fixture(params=FACES)
-def face(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Face]:
-    """Give a reader of each face."""
-    with face_for(request.param, redis_url) as face:
-        yield face
+@pytest.fixture(params=SPOOL_KINDS)
+def any_spool(request: pytest.FixtureRequest, redis_url: str) -> Iterator[BlockingSpool]:
+    """Provide a spool of each kind."""
+    with open_spool(request.param, redis_url) as any_spool:
+        yield any_spool
 
 
 @pytest.fixture
 def generation_id(spool: Spool, client: Redis) -> str:
-    """Give a generation that has ended, in a chat of eight events."""
+    """Provide an ended generation in a chat of eight events."""
     generation = spool.enqueue(CHAT, "x")
     claim_and_die(client, generation.generation_id, 60)
     data = [DataEvent(generation_id=generation.generation_id, name="n", value=number) for number in range(LAST - 3)]
@@ -45,12 +45,12 @@ def generation_id(spool: Spool, client: Redis) -> str:
     return generation.generation_id
 
 
-def ways(face: Face, generation_id: str) -> dict[str, Callable[[int], Any]]:
+def ways_to_read(any_spool: BlockingSpool, generation_id: str) -> dict[str, Callable[[int], Any]]:
     """Return the ways to read after a cursor."""
     return {
-        "read": lambda after: face.read(CHAT, after),
-        "until idle": lambda after: face.entries(CHAT, after),
-        "until it ends": lambda after: face.entries(CHAT, after, until=generation_id),
+        "read": lambda after: any_spool.read(CHAT, after),
+        "until idle": lambda after: any_spool.follow(CHAT, after),
+        "until it ends": lambda after: any_spool.follow(CHAT, after, until=generation_id),
     }
 
 
@@ -59,9 +59,9 @@ def seqs(entries: list[Any]) -> list[int]:
     return [entry.seq for entry in entries]
 
 
-def demand_expired(face: Face, generation_id: str, after: int, first: int, last: int) -> None:
-    """Fail unless every way to read from the cursor says that what follows is not kept, and what is."""
-    for name, read in ways(face, generation_id).items():
+def assert_expired(any_spool: BlockingSpool, generation_id: str, after: int, first: int, last: int) -> None:
+    """Fail unless every way to read from the cursor raises `CursorExpired` with what is still there."""
+    for name, read in ways_to_read(any_spool, generation_id).items():
         with pytest.raises(CursorExpired) as told:
             read(after)
         error = told.value
@@ -69,97 +69,99 @@ def demand_expired(face: Face, generation_id: str, after: int, first: int, last:
 
 
 @pytest.mark.parametrize("kept_from", [2, 5, LAST, LAST + 1])
-def test_a_trimmed_log(face: Face, generation_id: str, client: Redis, kept_from: int) -> None:
-    """A cursor before what is kept is told; one at its border, or behind it, gets the rest."""
+def test_a_cursor_before_a_trimmed_log_expires(
+    any_spool: BlockingSpool, generation_id: str, client: Redis, kept_from: int
+) -> None:
+    """A cursor at the border of the kept events, or after it, gets the rest."""
     client.xtrim(KEYS.log, minid=f"{kept_from}-0", approximate=False)
     for after in range(kept_from - 1):
-        demand_expired(face, generation_id, after, kept_from, LAST)
+        assert_expired(any_spool, generation_id, after, kept_from, LAST)
     for after in range(kept_from - 1, LAST + 1):
-        for read in ways(face, generation_id).values():
+        for read in ways_to_read(any_spool, generation_id).values():
             assert seqs(read(after)) == list(range(after + 1, LAST + 1))
-    status = face.status(CHAT)
+    status = any_spool.status(CHAT)
     assert (status.first, status.last) == (kept_from, LAST)
 
 
-def test_the_advice_of_the_error_is_good(face: Face, generation_id: str, client: Redis) -> None:
-    """A snapshot, or `first - 1`, goes on without an error, and the snapshot shows what is kept."""
+def test_following_the_errors_advice_works(any_spool: BlockingSpool, generation_id: str, client: Redis) -> None:
+    """Reading from a snapshot or from `first - 1` raises no error, and the snapshot shows what is kept."""
     client.xtrim(KEYS.log, minid="5-0", approximate=False)
     with pytest.raises(CursorExpired, match="events 5 to 8 are kept; continue from cursor 4") as told:
-        face.read(CHAT, 0)
-    assert seqs(face.read(CHAT, told.value.first - 1)) == [5, 6, 7, 8]
-    snapshot = face.snapshot(CHAT)
+        any_spool.read(CHAT, 0)
+    assert seqs(any_spool.read(CHAT, told.value.first - 1)) == [5, 6, 7, 8]
+    snapshot = any_spool.snapshot(CHAT)
     assert (snapshot.seq, snapshot.answers[0].generation_id) == (LAST, generation_id)
     assert [value for _, value in snapshot.answers[0].data] == [2, 3, 4]
 
 
-def test_a_hole_in_the_log(face: Face, generation_id: str, client: Redis) -> None:
-    """Somebody has deleted entries: what stands before them is given, then the gap is told."""
+def test_a_hole_in_the_log_is_reported(any_spool: BlockingSpool, generation_id: str, client: Redis) -> None:
+    """Somebody deleted entries: the ones before them are returned, then the gap is reported."""
     client.xdel(KEYS.log, "4-0", "5-0")
-    assert seqs(face.read(CHAT, 0)) == [1, 2, 3]
-    demand_expired(face, generation_id, 3, 6, LAST)
-    demand_expired(face, generation_id, 4, 6, LAST)
-    assert seqs(face.read(CHAT, 5)) == [6, 7, 8]
+    assert seqs(any_spool.read(CHAT, 0)) == [1, 2, 3]
+    assert_expired(any_spool, generation_id, 3, 6, LAST)
+    assert_expired(any_spool, generation_id, 4, 6, LAST)
+    assert seqs(any_spool.read(CHAT, 5)) == [6, 7, 8]
     with pytest.raises(CursorExpired):
-        face.entries(CHAT, 0)
-    snapshot = face.snapshot(CHAT)
+        any_spool.follow(CHAT, 0)
+    snapshot = any_spool.snapshot(CHAT)
     assert snapshot.seq == LAST
     assert [value for _, value in snapshot.answers[0].data] == [0, 3, 4]
 
 
-def test_a_log_whose_time_is_over(face: Face, spool: Spool, client: Redis) -> None:
-    """The counter outlives it: old cursors are told, and the next generation goes on counting."""
+def test_an_expired_log_is_reported(any_spool: BlockingSpool, spool: Spool, client: Redis) -> None:
+    """The counter outlives the log: old cursors expire, and the next generation continues the seqs."""
     generation = spool.enqueue(CHAT, "x", ttl=1)
     with spool.produce(CHAT, generation.generation_id):
         pass
     eventually(lambda: not client.exists(KEYS.log))
     for after in range(3):
         with pytest.raises(CursorExpired, match="no event up to 3 is kept; continue from cursor 3") as told:
-            face.read(CHAT, after)
+            any_spool.read(CHAT, after)
         assert (told.value.requested, told.value.first, told.value.last) == (after, 4, 3)
         with pytest.raises(CursorExpired):
-            face.entries(CHAT, after)
-    assert face.read(CHAT, 3) == face.entries(CHAT, 3) == []
-    assert (face.snapshot(CHAT).answers, face.snapshot(CHAT).seq) == ((), 3)
-    assert (face.status(CHAT).first, face.status(CHAT).last) == (4, 3)
+            any_spool.follow(CHAT, after)
+    assert any_spool.read(CHAT, 3) == any_spool.follow(CHAT, 3) == []
+    assert (any_spool.snapshot(CHAT).answers, any_spool.snapshot(CHAT).seq) == ((), 3)
+    assert (any_spool.status(CHAT).first, any_spool.status(CHAT).last) == (4, 3)
 
     newer = spool.enqueue(CHAT, "y")
     assert newer.after == 3
     with spool.produce(CHAT, newer.generation_id):
         pass
-    assert seqs(face.entries(CHAT, 3)) == [4, 5, 6]
+    assert seqs(any_spool.follow(CHAT, 3)) == [4, 5, 6]
     with pytest.raises(CursorExpired) as told:
-        face.read(CHAT, 2)
+        any_spool.read(CHAT, 2)
     assert (told.value.first, told.value.last) == (4, 6)
 
 
-def test_a_chat_that_is_not_there(face: Face) -> None:
-    """It was never made: that is an error, not an empty chat."""
-    demand_not_found(face, "nowhere")
+def test_an_unknown_chat_is_an_error(any_spool: BlockingSpool) -> None:
+    """It was never created: an error, not an empty chat."""
+    assert_not_found(any_spool, "nowhere")
 
 
-def test_a_chat_that_was_erased(face: Face, generation_id: str) -> None:
-    """It is not there any more; a chat of that name begins anew, and is told from the old one where that can be."""
-    face.erase(CHAT)
-    demand_not_found(face, CHAT)
-    face.stop(CHAT, face.enqueue(CHAT, "x").generation_id)
+def test_an_erased_chat_is_an_error(any_spool: BlockingSpool, generation_id: str) -> None:
+    """A new chat of that name restarts its seqs and is told apart from the old one where possible."""
+    any_spool.erase(CHAT)
+    assert_not_found(any_spool, CHAT)
+    any_spool.stop(CHAT, any_spool.enqueue(CHAT, "x").generation_id)
     for after in range(3, LAST + 1):
-        for read in (lambda after: face.read(CHAT, after), lambda after: face.entries(CHAT, after)):
+        for read in (lambda after: any_spool.read(CHAT, after), lambda after: any_spool.follow(CHAT, after)):
             with pytest.raises(CursorAhead) as told:
                 read(after)
             assert (told.value.requested, told.value.last) == (after, 2)
-    assert generation_id not in str(face.status(CHAT))
+    assert generation_id not in str(any_spool.status(CHAT))
 
 
-def demand_not_found(face: Face, chat_id: str) -> None:
-    """Fail unless the chat is not there, whatever is asked of it."""
+def assert_not_found(any_spool: BlockingSpool, chat_id: str) -> None:
+    """Fail unless every call on the chat raises `ChatNotFound`."""
     asks: list[Callable[[], Any]] = [
-        lambda: face.read(chat_id),
-        lambda: face.entries(chat_id),
-        lambda: face.entries(chat_id, 5, until="forever"),
-        lambda: face.entries(chat_id, until="some-generation"),
-        lambda: face.snapshot(chat_id),
-        lambda: face.status(chat_id),
-        lambda: face.stop(chat_id),
+        lambda: any_spool.read(chat_id),
+        lambda: any_spool.follow(chat_id),
+        lambda: any_spool.follow(chat_id, 5, until="forever"),
+        lambda: any_spool.follow(chat_id, until="some-generation"),
+        lambda: any_spool.snapshot(chat_id),
+        lambda: any_spool.status(chat_id),
+        lambda: any_spool.stop(chat_id),
     ]
     for ask in asks:
         with pytest.raises(ChatNotFound) as told:
@@ -167,58 +169,58 @@ def demand_not_found(face: Face, chat_id: str) -> None:
         assert told.value.chat_id == chat_id
 
 
-def test_a_cursor_that_is_ahead(face: Face, generation_id: str) -> None:
-    """It belongs to another chat: no waiting for events that may come one day."""
+def test_a_cursor_ahead_of_the_log_is_an_error(any_spool: BlockingSpool, generation_id: str) -> None:
+    """It belongs to another chat: the reader does not wait for events that may come one day."""
     for after in (LAST + 1, LAST + 1_000, 2**53):
-        for read in ways(face, generation_id).values():
+        for read in ways_to_read(any_spool, generation_id).values():
             with pytest.raises(CursorAhead) as told:
                 read(after)
             assert (told.value.requested, told.value.last) == (after, LAST)
-    for read in ways(face, generation_id).values():
+    for read in ways_to_read(any_spool, generation_id).values():
         assert read(LAST) == []
 
 
-def test_a_lost_counter_costs_nothing(face: Face, generation_id: str, client: Redis) -> None:
-    """It was evicted and the log stands: everything is read as before, and stays so with the next generation."""
+def test_a_lost_counter_costs_nothing(any_spool: BlockingSpool, generation_id: str, client: Redis) -> None:
+    """It was evicted but the log remains: reading works as before, also after the next generation."""
     client.delete(KEYS.seq)
     for after in range(LAST + 1):
-        for read in ways(face, generation_id).values():
+        for read in ways_to_read(any_spool, generation_id).values():
             assert seqs(read(after)) == list(range(after + 1, LAST + 1))
     with pytest.raises(CursorAhead):
-        face.read(CHAT, LAST + 1)
-    assert (face.status(CHAT).first, face.status(CHAT).last) == (1, LAST)
-    assert (face.snapshot(CHAT).seq, face.stop(CHAT)) == (LAST, ())
-    assert face.enqueue(CHAT, "y").after == LAST
-    face.stop(CHAT)
-    assert seqs(face.entries(CHAT)) == list(range(1, LAST + 3))
+        any_spool.read(CHAT, LAST + 1)
+    assert (any_spool.status(CHAT).first, any_spool.status(CHAT).last) == (1, LAST)
+    assert (any_spool.snapshot(CHAT).seq, any_spool.stop(CHAT)) == (LAST, ())
+    assert any_spool.enqueue(CHAT, "y").after == LAST
+    any_spool.stop(CHAT)
+    assert seqs(any_spool.follow(CHAT)) == list(range(1, LAST + 3))
 
 
-def test_a_lost_counter_under_a_trimmed_log(face: Face, generation_id: str, client: Redis) -> None:
-    """Both at once."""
+def test_a_lost_counter_and_a_trimmed_log_together(any_spool: BlockingSpool, generation_id: str, client: Redis) -> None:
+    """Old cursors expire, the rest can be read."""
     client.xtrim(KEYS.log, minid="5-0", approximate=False)
     client.delete(KEYS.seq)
-    demand_expired(face, generation_id, 3, 5, LAST)
-    assert seqs(face.read(CHAT, 4)) == [5, 6, 7, 8]
+    assert_expired(any_spool, generation_id, 3, 5, LAST)
+    assert seqs(any_spool.read(CHAT, 4)) == [5, 6, 7, 8]
 
 
-def test_a_counter_that_is_lost_while_a_reader_follows(face: Face, spool: Spool, client: Redis) -> None:
-    """A reader that looks into the log just then goes on, and gets what is written afterwards."""
+def test_losing_the_counter_does_not_end_a_live_reader(any_spool: BlockingSpool, spool: Spool, client: Redis) -> None:
+    """A reader that probes the log just then continues, and gets what is written afterwards."""
     generation = spool.enqueue(CHAT, "x")
     with ThreadPoolExecutor() as pool:
-        reader = pool.submit(face.entries, CHAT)
+        reader = pool.submit(any_spool.follow, CHAT)
         with spool.produce(CHAT, generation.generation_id) as out:
             eventually(lambda: client.pubsub_numsub(KEYS.live)[0][1] == 1)
             out.text("before")
             eventually(lambda: client.xlen(KEYS.log) == 3)
             client.delete(KEYS.seq)
-            looks = reads_of_log(client)
+            reads = count_log_reads(client)
             client.publish(KEYS.live, "no frame")
-            eventually(lambda: reads_of_log(client) > looks)
+            eventually(lambda: count_log_reads(client) > reads)
             out.text("after")
         assert seqs(reader.result(30)) == [1, 2, 3, 4, 5]
 
 
-def reads_of_log(client: Redis) -> int:
-    """Return how often somebody has read a log."""
+def count_log_reads(client: Redis) -> int:
+    """Return how often a log has been read."""
     stats: Any = client.info("commandstats")
     return int(stats["cmdstat_xrange"]["calls"])

@@ -1,12 +1,12 @@
-"""No reader waits for ever: each ends when there is nothing to wait for, or is told what became of its chat."""
+"""No reader waits forever: it ends when there is nothing to wait for, or learns what happened to its chat."""
 
 from __future__ import annotations
 
 import pytest
 from redis import Redis
-from support.chats.handwritten_chat import Talk
+from support.chats.handwritten_chat import HandwrittenChat
 from support.chats.spools import spool_for
-from support.readers.reader_group import Follower, Hall, subscriptions
+from support.readers.reader_group import BackgroundReader, ReaderGroups, count_subscriptions
 from support.waiting import eventually
 
 from chunkspool.errors import (
@@ -21,116 +21,130 @@ from chunkspool.errors import (
 )
 
 NEVER = 3600.0
-"""A recheck that no test lives to see: what is found then, was found without it."""
+"""A recheck interval longer than any test: whatever a reader finds, it finds without it."""
 
 
 @pytest.fixture
-def talk(client: Redis) -> Talk:
-    """Give a chat in which something is active."""
-    return Talk(client)
+def chat(client: Redis) -> HandwrittenChat:
+    """Provide a chat with an active generation."""
+    return HandwrittenChat(client)
 
 
-def live(hall: Hall, url: str, talk: Talk, recheck: float = NEVER, until: str = "idle") -> Follower:
-    """Return a reader that waits for what comes next."""
-    follower = hall.audience(url, recheck=recheck).follow(talk.chat_id, until=until)
-    follower.wait_for(2)
-    eventually(lambda: subscriptions(talk.client) == {talk.keys.live: 1})
-    follower.wait_for(talk.say("it hears this live"))
-    return follower
+def start_live_reader(
+    reader_groups: ReaderGroups, url: str, chat: HandwrittenChat, recheck: float = NEVER, until: str = "idle"
+) -> BackgroundReader:
+    """Start a reader; return it once it follows live."""
+    reader = reader_groups.open(url, recheck=recheck).follow(chat.chat_id, until=until)
+    reader.wait_for(2)
+    eventually(lambda: count_subscriptions(chat.client) == {chat.keys.live: 1})
+    reader.wait_for(chat.append("it hears this live"))
+    return reader
 
 
-def test_until_idle_ends_when_nothing_is_active(hall: Hall, redis_url: str, talk: Talk) -> None:
-    """Not with the first ending, if another generation of the chat goes on."""
-    follower = live(hall, redis_url, talk)
-    other = Talk(talk.client)
-    follower.wait_for(talk.end())
-    assert not follower.ended.is_set()
-    last = other.end()
-    follower.wait_for_end()
-    assert follower.seqs == list(range(1, last + 1))
+def test_until_idle_ends_when_nothing_is_active(
+    reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat
+) -> None:
+    """Not with the first ending, if another generation of the chat is active."""
+    reader = start_live_reader(reader_groups, redis_url, chat)
+    other = HandwrittenChat(chat.client)
+    reader.wait_for(chat.complete())
+    assert not reader.ended.is_set()
+    last = other.complete()
+    reader.wait_for_end()
+    assert reader.seqs == list(range(1, last + 1))
 
 
-def test_until_a_generation_ends_with_its_ending(hall: Hall, redis_url: str, talk: Talk) -> None:
-    """Whatever else the chat says before or after it."""
-    other = Talk(talk.client)
-    last = other.end()
-    follower = hall.audience(redis_url, recheck=NEVER).follow(talk.chat_id, until=talk.generation_id)
-    follower.wait_for(last)
-    third = Talk(talk.client)
-    last = talk.end()
-    third.end()
-    follower.wait_for_end()
-    assert follower.seqs == list(range(1, last + 1))
+def test_until_a_generation_ends_with_its_ending(
+    reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat
+) -> None:
+    """Whatever other events the chat has before or after it."""
+    other = HandwrittenChat(chat.client)
+    last = other.complete()
+    reader = reader_groups.open(redis_url, recheck=NEVER).follow(chat.chat_id, until=chat.generation_id)
+    reader.wait_for(last)
+    third = HandwrittenChat(chat.client)
+    last = chat.complete()
+    third.complete()
+    reader.wait_for_end()
+    assert reader.seqs == list(range(1, last + 1))
 
 
-def test_until_forever_goes_on_after_every_ending(hall: Hall, redis_url: str, talk: Talk) -> None:
-    """The next generation of the chat is followed, too."""
-    follower = live(hall, redis_url, talk, until="forever")
-    follower.wait_for(talk.end())
-    follower.wait_for(Talk(talk.client).end())
-    assert not follower.ended.is_set()
+def test_until_forever_continues_after_every_ending(
+    reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat
+) -> None:
+    """It follows the chat's next generation, too."""
+    reader = start_live_reader(reader_groups, redis_url, chat, until="forever")
+    reader.wait_for(chat.complete())
+    reader.wait_for(HandwrittenChat(chat.client).complete())
+    assert not reader.ended.is_set()
 
 
-def test_an_erased_chat_is_told_at_once(hall: Hall, redis_url: str, talk: Talk) -> None:
-    """Those who wait get `ChatNotFound` with the erase, not with the next look."""
-    follower = live(hall, redis_url, talk)
+def test_readers_of_an_erased_chat_are_told_at_once(
+    reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat
+) -> None:
+    """Waiting readers get `ChatNotFound` with the erase, not with the next probe."""
+    reader = start_live_reader(reader_groups, redis_url, chat)
     with spool_for(redis_url) as spool:
-        spool.erase(talk.chat_id)
-    follower.wait_for_end()
-    assert [type(error) for error in follower.errors] == [ChatNotFound]
+        spool.erase(chat.chat_id)
+    reader.wait_for_end()
+    assert [type(error) for error in reader.errors] == [ChatNotFound]
 
 
-def test_a_chat_that_vanished_is_noticed(hall: Hall, redis_url: str, talk: Talk) -> None:
-    """Its keys expired, were evicted or deleted by hand, and nothing was published: the next look shows it."""
-    follower = live(hall, redis_url, talk, recheck=0.2)
-    talk.client.delete(talk.keys.seq, talk.keys.log, talk.keys.head)
-    follower.wait_for_end()
-    assert [type(error) for error in follower.errors] == [ChatNotFound]
+def test_a_vanished_chat_is_noticed(reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat) -> None:
+    """Its keys expired, were evicted or deleted by hand, with nothing published: the next probe shows it."""
+    reader = start_live_reader(reader_groups, redis_url, chat, recheck=0.2)
+    chat.client.delete(chat.keys.seq, chat.keys.log, chat.keys.head)
+    reader.wait_for_end()
+    assert [type(error) for error in reader.errors] == [ChatNotFound]
 
 
-def test_a_chat_whose_active_generation_expired_is_idle(hall: Hall, redis_url: str, talk: Talk) -> None:
+def test_a_chat_whose_active_generation_expired_is_idle(
+    reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat
+) -> None:
     """Its worker died for good, and its keys have expired: nothing is active any more."""
-    follower = live(hall, redis_url, talk, recheck=0.2)
-    talk.client.delete(talk.keys.gen(talk.generation_id))
-    follower.wait_for_end()
-    assert follower.errors == []
+    reader = start_live_reader(reader_groups, redis_url, chat, recheck=0.2)
+    chat.client.delete(chat.keys.gen(chat.generation_id))
+    reader.wait_for_end()
+    assert reader.errors == []
 
 
-def test_a_lost_head_ends_nobody_early(hall: Hall, redis_url: str, talk: Talk) -> None:
+def test_a_lost_head_ends_nobody_early(reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat) -> None:
     """What says which generations are active was evicted while one runs: readers follow it to its end."""
-    follower = live(hall, redis_url, talk, recheck=0.2)
-    talk.client.delete(talk.keys.head)
-    eventually(lambda: talk.client.hget(talk.keys.head, "active") == talk.generation_id.encode())
-    talk.say("still here")
-    last = talk.end()
-    follower.wait_for_end()
-    assert (follower.errors, follower.seqs[-1]) == ([], last)
+    reader = start_live_reader(reader_groups, redis_url, chat, recheck=0.2)
+    chat.client.delete(chat.keys.head)
+    eventually(lambda: chat.client.hget(chat.keys.head, "active") == chat.generation_id.encode())
+    chat.append("still here")
+    last = chat.complete()
+    reader.wait_for_end()
+    assert (reader.errors, reader.seqs[-1]) == ([], last)
 
 
-def test_a_generation_that_vanished_is_noticed(hall: Hall, redis_url: str, talk: Talk) -> None:
+def test_a_vanished_generation_is_noticed(reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat) -> None:
     """Whoever waits for its ending is told that it has none."""
-    follower = live(hall, redis_url, talk, recheck=0.2, until=talk.generation_id)
-    talk.client.delete(talk.keys.gen(talk.generation_id))
-    follower.wait_for_end()
-    assert [type(error) for error in follower.errors] == [GenerationNotFound]
+    reader = start_live_reader(reader_groups, redis_url, chat, recheck=0.2, until=chat.generation_id)
+    chat.client.delete(chat.keys.gen(chat.generation_id))
+    reader.wait_for_end()
+    assert [type(error) for error in reader.errors] == [GenerationNotFound]
 
 
 @pytest.mark.parametrize("value", ["not a number", ["a", "list"]])
-def test_a_counter_that_another_program_wrote_is_told(hall: Hall, redis_url: str, talk: Talk, value: object) -> None:
-    """Those who read other chats are not concerned, though their reads go together."""
-    other = Talk(talk.client, "other")
-    last = other.end()
-    follower = live(hall, redis_url, talk, recheck=0.2)
-    talk.client.delete(talk.keys.seq)
+def test_a_foreign_counter_is_reported(
+    reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat, value: object
+) -> None:
+    """Readers of other chats are not affected, although their reads share round trips."""
+    other = HandwrittenChat(chat.client, "other")
+    last = other.complete()
+    reader = start_live_reader(reader_groups, redis_url, chat, recheck=0.2)
+    chat.client.delete(chat.keys.seq)
     if isinstance(value, str):
-        talk.client.set(talk.keys.seq, value, ex=60)
+        chat.client.set(chat.keys.seq, value, ex=60)
     else:
-        talk.client.rpush(talk.keys.seq, *value)
-        talk.client.expire(talk.keys.seq, 60)
-    audience = hall.audience(redis_url)
-    late = [audience.follow(talk.chat_id) for _ in range(3)]
-    others = [audience.follow(other.chat_id) for _ in range(3)]
-    for each in (follower, *late):
+        chat.client.rpush(chat.keys.seq, *value)
+        chat.client.expire(chat.keys.seq, 60)
+    group = reader_groups.open(redis_url)
+    late = [group.follow(chat.chat_id) for _ in range(3)]
+    others = [group.follow(other.chat_id) for _ in range(3)]
+    for each in (reader, *late):
         each.wait_for_end()
         assert [type(error) for error in each.errors] == [CorruptLog]
     for each in others:
@@ -138,13 +152,15 @@ def test_a_counter_that_another_program_wrote_is_told(hall: Hall, redis_url: str
         assert each.seqs == list(range(1, last + 1))
 
 
-def test_a_reader_that_was_slow_for_too_long_is_told_what_it_missed(hall: Hall, redis_url: str, talk: Talk) -> None:
-    """What it had not yet read is no longer kept: `CursorExpired`, never a silent skip."""
-    slow = live(hall, redis_url, talk)
-    slow.goes_on.clear()
-    last = talk.say_each(*(f"{number}" for number in range(2000)))
-    talk.client.xtrim(talk.keys.log, maxlen=10, approximate=False)
-    slow.goes_on.set()
+def test_a_reader_that_was_too_slow_gets_cursor_expired(
+    reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat
+) -> None:
+    """What it had not read yet was trimmed: an error, never a silent skip."""
+    slow = start_live_reader(reader_groups, redis_url, chat)
+    slow.may_read.clear()
+    last = chat.append_each(*(f"{number}" for number in range(2000)))
+    chat.client.xtrim(chat.keys.log, maxlen=10, approximate=False)
+    slow.may_read.set()
     slow.wait_for_end()
     assert slow.seqs == list(range(1, slow.seqs[-1] + 1))
     [error] = slow.errors
@@ -152,24 +168,26 @@ def test_a_reader_that_was_slow_for_too_long_is_told_what_it_missed(hall: Hall, 
     assert (error.requested, error.first, error.last) == (slow.seqs[-1], last - 9, last)
 
 
-def test_what_is_wrong_is_raised_when_the_block_is_entered(hall: Hall, redis_url: str, talk: Talk) -> None:
+def test_errors_are_raised_when_the_block_is_entered(
+    reader_groups: ReaderGroups, redis_url: str, chat: HandwrittenChat
+) -> None:
     """A chat that is not there, a cursor that cannot be served, a generation that does not exist."""
-    audience = hall.audience(redis_url)
-    talk.say("a", "b", "c")
-    talk.client.xtrim(talk.keys.log, maxlen=1, approximate=False)
-    wrong: list[tuple[Follower, type[ChunkspoolError]]] = [
-        (audience.follow("no-such-chat"), ChatNotFound),
-        (audience.follow(talk.chat_id, after=6), CursorAhead),
-        (audience.follow(talk.chat_id, after=3), CursorExpired),
-        (audience.follow(talk.chat_id, after=4, until="no-such-generation"), GenerationNotFound),
-        (audience.follow(talk.chat_id, after=-1), InvalidCursor),
-        (audience.follow(talk.chat_id, after="4."), InvalidCursor),
-        (audience.follow(talk.chat_id, after=True), InvalidCursor),
-        (audience.follow(talk.chat_id, after=4, until="no id"), InvalidId),
-        (audience.follow("no id"), InvalidId),
-        (audience.follow(talk.chat_id, reader="no id"), InvalidId),
+    group = reader_groups.open(redis_url)
+    chat.append("a", "b", "c")
+    chat.client.xtrim(chat.keys.log, maxlen=1, approximate=False)
+    wrong: list[tuple[BackgroundReader, type[ChunkspoolError]]] = [
+        (group.follow("no-such-chat"), ChatNotFound),
+        (group.follow(chat.chat_id, after=6), CursorAhead),
+        (group.follow(chat.chat_id, after=3), CursorExpired),
+        (group.follow(chat.chat_id, after=4, until="no-such-generation"), GenerationNotFound),
+        (group.follow(chat.chat_id, after=-1), InvalidCursor),
+        (group.follow(chat.chat_id, after="4."), InvalidCursor),
+        (group.follow(chat.chat_id, after=True), InvalidCursor),
+        (group.follow(chat.chat_id, after=4, until="no id"), InvalidId),
+        (group.follow("no id"), InvalidId),
+        (group.follow(chat.chat_id, reader="no id"), InvalidId),
     ]
-    for follower, expected in wrong:
-        follower.wait_for_end()
-        assert [type(error) for error in follower.errors] == [expected]
-        assert follower.entries == []
+    for reader, expected in wrong:
+        reader.wait_for_end()
+        assert [type(error) for error in reader.errors] == [expected]
+        assert reader.entries == []

@@ -1,4 +1,4 @@
-"""A full Redis (maxmemory, noeviction): nothing new is taken, but it is read, stopped, ended and erased as ever."""
+"""A full Redis (maxmemory, noeviction) accepts nothing new, but it can be read, stopped, ended and erased."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, ending_of, generation_field, log_of, text_of, types_of
-from support.readers.blocking_spool import FACES, Face, face_for
-from support.servers.contents import contents_of, keys_of
+from support.chats.logs import CHAT, ending_of, read_generation_field, read_log, text_of, types_of
+from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, open_spool
+from support.servers.contents import list_keys, read_contents
 from support.waiting import eventually
 
 from chunkspool import Generation, Producer
@@ -17,194 +17,213 @@ from chunkspool.errors import StoreFull
 SAID = "Redis is full, so nothing was written; free memory or raise maxmemory"
 
 
-class Memory:
-    """The server's limit."""
+class MemoryLimit:
+    """The server's memory limit."""
 
     def __init__(self, client: Redis) -> None:
-        """Leave it as it is."""
+        """Leave the limit unchanged."""
         self._client = client
 
-    def fill(self) -> None:
-        """Refuse whatever takes memory."""
+    def exhaust(self) -> None:
+        """Let Redis refuse everything that needs memory."""
         self._client.config_set("maxmemory-policy", "noeviction")
         self._client.config_set("maxmemory", 1)
 
-    def free(self) -> None:
-        """Have room again."""
+    def lift(self) -> None:
+        """Make room again."""
         self._client.config_set("maxmemory", 0)
 
 
 @pytest.fixture
-def memory(client: Redis) -> Iterator[Memory]:
-    """Give a server that can be full."""
-    memory = Memory(client)
+def memory(client: Redis) -> Iterator[MemoryLimit]:
+    """Provide a server that can be full."""
+    memory = MemoryLimit(client)
     yield memory
-    memory.free()
+    memory.lift()
 
 
-@pytest.fixture(params=FACES)
-def face(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Face]:
-    """Give both faces; their producers do not try for long."""
-    with face_for(request.param, redis_url, write_timeout=0.5, lease=0.6) as face:
-        yield face
+@pytest.fixture(params=SPOOL_KINDS)
+def any_spool(request: pytest.FixtureRequest, redis_url: str) -> Iterator[BlockingSpool]:
+    """Provide a spool of each kind whose producers retry only briefly."""
+    with open_spool(request.param, redis_url, write_timeout=0.5, lease=0.6) as any_spool:
+        yield any_spool
 
 
 @pytest.fixture
-def queued(face: Face) -> Generation:
-    """Give a generation that no worker has taken."""
-    made: Generation = face.enqueue(CHAT, "hello", request_id="mine")
+def queued_generation(any_spool: BlockingSpool) -> Generation:
+    """Provide a generation that no worker has claimed."""
+    made: Generation = any_spool.enqueue(CHAT, "hello", request_id="mine")
     return made
 
 
-def seen(client: Redis, made: Generation, index: bytes) -> None:
+def wait_for_event(client: Redis, made: Generation, index: bytes) -> None:
     """Wait until the attempt's event number `index` is in the log."""
-    eventually(lambda: generation_field(client, made.generation_id, "index") == index)
+    eventually(lambda: read_generation_field(client, made.generation_id, "index") == index)
 
 
-def test_nothing_new_is_taken(face: Face, queued: Generation, memory: Memory, client: Redis) -> None:
-    """Enqueue and claim are refused, and leave no trace: there is no ghost when there is room again."""
-    memory.fill()
-    before = contents_of(client)
+def test_nothing_new_is_accepted(
+    any_spool: BlockingSpool, queued_generation: Generation, memory: MemoryLimit, client: Redis
+) -> None:
+    """Enqueue and claim are rejected without a trace: no ghost appears once there is room again."""
+    memory.exhaust()
+    before = read_contents(client)
     for refused in (
-        lambda: face.enqueue("other", "hello"),
-        lambda: face.enqueue(CHAT, "hello", on_active="allow", request_id="other"),
-        lambda: face.produced(CHAT, queued.generation_id, repr),
+        lambda: any_spool.enqueue("other", "hello"),
+        lambda: any_spool.enqueue(CHAT, "hello", on_active="allow", request_id="other"),
+        lambda: any_spool.run_producer(CHAT, queued_generation.generation_id, repr),
     ):
         with pytest.raises(StoreFull, match=SAID):
             refused()
-    assert contents_of(client) == before
-    memory.free()
-    assert face.produced(CHAT, queued.generation_id, lambda out: out.text("hi")).state == "completed"
+    assert read_contents(client) == before
+    memory.lift()
+    assert (
+        any_spool.run_producer(CHAT, queued_generation.generation_id, lambda out: out.text("hi")).state == "completed"
+    )
 
 
-def test_readers_go_on(face: Face, queued: Generation, memory: Memory) -> None:
-    """What is there is read, from any cursor, by every call that reads."""
-    face.stop(CHAT)
-    memory.fill()
+def test_readers_continue(any_spool: BlockingSpool, queued_generation: Generation, memory: MemoryLimit) -> None:
+    """Existing events can be read, from any cursor, by every call that reads."""
+    any_spool.stop(CHAT)
+    memory.exhaust()
     types = ["generation.queued", "generation.stopped"]
-    assert [entry.type for entry in face.read(CHAT)] == types
-    assert [entry.type for entry in face.entries(CHAT)] == types
-    assert [entry.type for entry in face.entries(CHAT, 1, until=queued.generation_id)] == types[1:]
-    assert face.status(CHAT).last == 2
-    assert face.snapshot(CHAT).answers[0].state == "stopped"
+    assert [entry.type for entry in any_spool.read(CHAT)] == types
+    assert [entry.type for entry in any_spool.follow(CHAT)] == types
+    assert [entry.type for entry in any_spool.follow(CHAT, 1, until=queued_generation.generation_id)] == types[1:]
+    assert any_spool.status(CHAT).last == 2
+    assert any_spool.snapshot(CHAT).answers[0].state == "stopped"
 
 
 @pytest.mark.parametrize("how", ["chat", "one", "revoke"])
-def test_what_waits_is_stopped(face: Face, queued: Generation, memory: Memory, client: Redis, how: str) -> None:
-    """Also by a revoke. It takes a few bytes that were not to be had, and ends what would take many."""
-    memory.fill()
+def test_a_queued_generation_can_be_stopped(
+    any_spool: BlockingSpool, queued_generation: Generation, memory: MemoryLimit, client: Redis, how: str
+) -> None:
+    """Also by a revoke. It needs a few bytes that are not available, and frees many."""
+    memory.exhaust()
     if how == "revoke":
-        assert face.revoke(queued.generation_id).outcome == "stopped"
+        assert any_spool.revoke(queued_generation.generation_id).outcome == "stopped"
     else:
-        (stop,) = face.stop(CHAT, queued.generation_id if how == "one" else None)
+        (stop,) = any_spool.stop(CHAT, queued_generation.generation_id if how == "one" else None)
         assert stop.outcome == "stopped"
-    assert types_of(log_of(client), queued.generation_id) == ["generation.queued", "generation.stopped"]
-    assert face.status(CHAT).active == ()
+    assert types_of(read_log(client), queued_generation.generation_id) == ["generation.queued", "generation.stopped"]
+    assert any_spool.status(CHAT).active == ()
 
 
-def test_what_runs_is_stopped(face: Face, queued: Generation, memory: Memory, client: Redis) -> None:
-    """Also if it has said something that Redis would not take: that is written before the ending."""
+def test_a_running_generation_can_be_stopped(
+    any_spool: BlockingSpool, queued_generation: Generation, memory: MemoryLimit, client: Redis
+) -> None:
+    """Also with text that Redis would not accept: it is written before the ending."""
 
-    def say(out: Producer) -> None:
+    def write(out: Producer) -> None:
         out.text("be")
-        seen(client, queued, b"1")
-        memory.fill()
+        wait_for_event(client, queued_generation, b"1")
+        memory.exhaust()
         out.text("fore")
-        stops.append(stop_in_its_own_thread(face))
+        stops.append(stop_from_another_spool(any_spool))
         eventually(lambda: out._outbox.interruption)  # noqa: SLF001 - the model is silent: nothing else tells
 
     stops: list[str] = []
-    out = face.produced(CHAT, queued.generation_id, say)
+    out = any_spool.run_producer(CHAT, queued_generation.generation_id, write)
     assert (stops, out.state) == (["stopping"], "stopped")
-    assert text_of(log_of(client), queued.generation_id) == "before"
-    assert ending_of(log_of(client), queued.generation_id)["type"] == "generation.stopped"
+    assert text_of(read_log(client), queued_generation.generation_id) == "before"
+    assert ending_of(read_log(client), queued_generation.generation_id)["type"] == "generation.stopped"
 
 
-def stop_in_its_own_thread(face: Face) -> str:
-    """Stop by a spool of the sync face: the async one's loop is busy with the producer."""
-    with face_for("sync", face.settings.log.redis_url) as other:
+def stop_from_another_spool(any_spool: BlockingSpool) -> str:
+    """Stop with a sync spool, since the async one's loop is busy with the producer."""
+    with open_spool("sync", any_spool.settings.log.redis_url) as other:
         (stop,) = other.stop(CHAT)
     return str(stop.outcome)
 
 
-def test_a_producer_hears_of_it(face: Face, queued: Generation, memory: Memory, client: Redis) -> None:
-    """After write_timeout its model is closed, and its readers get generation.failed instead of waiting."""
+def test_a_producer_fails_after_write_timeout(
+    any_spool: BlockingSpool, queued_generation: Generation, memory: MemoryLimit, client: Redis
+) -> None:
+    """Its model call is closed, and its readers get generation.failed instead of waiting."""
 
-    def say(out: Producer) -> None:
+    def write(out: Producer) -> None:
         out.text("before")
-        seen(client, queued, b"1")
-        memory.fill()
+        wait_for_event(client, queued_generation, b"1")
+        memory.exhaust()
         out.text("lost")
         eventually(lambda: out._outbox.interruption)  # noqa: SLF001 - as above
         out.text("never said")
 
     with pytest.raises(StoreFull, match=SAID):
-        face.produced(CHAT, queued.generation_id, say)
-    log = log_of(client)
-    assert text_of(log, queued.generation_id) == "before"
-    ending = ending_of(log, queued.generation_id)
+        any_spool.run_producer(CHAT, queued_generation.generation_id, write)
+    log = read_log(client)
+    assert text_of(log, queued_generation.generation_id) == "before"
+    ending = ending_of(log, queued_generation.generation_id)
     assert (ending["type"], ending["code"], ending["retryable"]) == ("generation.failed", "store_unavailable", True)
-    assert face.status(CHAT).active == ()
+    assert any_spool.status(CHAT).active == ()
 
 
-def test_a_producer_that_leaves_writes_its_ending(
-    face: Face, queued: Generation, memory: Memory, client: Redis
+def test_leaving_the_block_writes_the_ending(
+    any_spool: BlockingSpool, queued_generation: Generation, memory: MemoryLimit, client: Redis
 ) -> None:
-    """The last words come with the ending, and are taken with it."""
+    """The last text goes with the ending and is accepted with it."""
 
-    def say(out: Producer) -> None:
+    def write(out: Producer) -> None:
         out.text("be")
-        seen(client, queued, b"1")
-        memory.fill()
+        wait_for_event(client, queued_generation, b"1")
+        memory.exhaust()
         out.text("fore")
 
-    assert face.produced(CHAT, queued.generation_id, say).state in {"completed", "failed"}
-    assert ending_of(log_of(client), queued.generation_id)["type"] in {"generation.completed", "generation.failed"}
-    assert face.status(CHAT).active == ()
+    assert any_spool.run_producer(CHAT, queued_generation.generation_id, write).state in {"completed", "failed"}
+    assert ending_of(read_log(client), queued_generation.generation_id)["type"] in {
+        "generation.completed",
+        "generation.failed",
+    }
+    assert any_spool.status(CHAT).active == ()
 
 
-def test_room_in_time_and_nothing_is_lost(redis_url: str, memory: Memory, client: Redis) -> None:
-    """What Redis would not take is sent again, once."""
-    with face_for("sync", redis_url, write_timeout=30) as face:
-        made = face.enqueue(CHAT, "hello")
+def test_nothing_is_lost_if_there_is_room_in_time(redis_url: str, memory: MemoryLimit, client: Redis) -> None:
+    """Rejected text is sent again, once."""
+    with open_spool("sync", redis_url, write_timeout=30) as any_spool:
+        made = any_spool.enqueue(CHAT, "hello")
 
-        def say(out: Producer) -> None:
+        def write(out: Producer) -> None:
             out.text("a")
-            seen(client, made, b"1")
-            memory.fill()
+            wait_for_event(client, made, b"1")
+            memory.exhaust()
             for piece in "bcde":
                 out.text(piece)
-            eventually(lambda: out._outbox.trouble)  # noqa: SLF001 - until it was refused once
-            memory.free()
-            seen(client, made, b"2")
+            eventually(lambda: out._outbox.trouble)  # noqa: SLF001 - until it was rejected once
+            memory.lift()
+            wait_for_event(client, made, b"2")
             out.text("f")
 
-        assert face.produced(CHAT, made.generation_id, say).state == "completed"
-    assert text_of(log_of(client), made.generation_id) == "abcdef"
+        assert any_spool.run_producer(CHAT, made.generation_id, write).state == "completed"
+    assert text_of(read_log(client), made.generation_id) == "abcdef"
 
 
-def test_a_silent_producer_keeps_its_lease(face: Face, queued: Generation, memory: Memory, client: Redis) -> None:
-    """Heartbeats take no memory, so nobody else claims what is alive."""
+def test_a_silent_producer_keeps_its_lease(
+    any_spool: BlockingSpool, queued_generation: Generation, memory: MemoryLimit, client: Redis
+) -> None:
+    """Heartbeats need no memory, so nobody else can claim a live generation."""
 
-    def say(_out: Producer) -> None:
-        memory.fill()
-        lease = lease_of(client, queued)
-        eventually(lambda: lease_of(client, queued) > lease + 2000 * face.settings.log.lease)
+    def write(_out: Producer) -> None:
+        memory.exhaust()
+        lease = read_lease(client, queued_generation)
+        eventually(lambda: read_lease(client, queued_generation) > lease + 2000 * any_spool.settings.log.lease)
 
-    assert face.produced(CHAT, queued.generation_id, say).state == "completed"
+    assert any_spool.run_producer(CHAT, queued_generation.generation_id, write).state == "completed"
 
 
-def lease_of(client: Redis, made: Generation) -> int:
+def read_lease(client: Redis, made: Generation) -> int:
     """Return when the attempt's lease ends, in ms."""
-    return int(generation_field(client, made.generation_id, "lease") or 0)
+    return int(read_generation_field(client, made.generation_id, "lease") or 0)
 
 
-@pytest.mark.parametrize("life", [lambda _face, _made: None, lambda face, _made: face.stop(CHAT)])
+@pytest.mark.parametrize("life", [lambda _face, _made: None, lambda any_spool, _made: any_spool.stop(CHAT)])
 def test_erase_makes_room(
-    face: Face, queued: Generation, memory: Memory, client: Redis, life: Callable[[Face, Generation], object]
+    any_spool: BlockingSpool,
+    queued_generation: Generation,
+    memory: MemoryLimit,
+    client: Redis,
+    life: Callable[[BlockingSpool, Generation], object],
 ) -> None:
     """No byte of the chat remains."""
-    life(face, queued)
-    memory.fill()
-    face.erase(CHAT)
-    assert not [key for key in keys_of(client) if CHAT in key or queued.generation_id in key]
+    life(any_spool, queued_generation)
+    memory.exhaust()
+    any_spool.erase(CHAT)
+    assert not [key for key in list_keys(client) if CHAT in key or queued_generation.generation_id in key]

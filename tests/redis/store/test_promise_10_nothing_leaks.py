@@ -1,4 +1,4 @@
-"""Promise 10, nothing leaks: every key has a TTL, and what has expired or was erased is gone to the last byte."""
+"""Promise 10, nothing leaks: every key has a TTL, and expired or erased data is gone to the last byte."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from functools import partial
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, KEYS, ending_of, generation_field, log_of, text_of
+from support.chats.logs import CHAT, KEYS, ending_of, read_generation_field, read_log, text_of
 from support.chats.spools import claim_and_die, settings_for, spool_for
-from support.readers.blocking_spool import FACES, Face, face_for
-from support.servers.contents import contents_of, holding, keys_of
+from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, open_spool
+from support.servers.contents import find_keys_containing, list_keys, read_contents
 from support.waiting import eventually
 
 from chunkspool import Generation, Producer, Spool
@@ -33,137 +33,139 @@ WEEK, DAY = 7 * 86_400, 86_400
 PROMPT, ANSWER, OWNER, REQUEST = "the-prompt", "the-answer", "the-owner", "the-request"
 
 
-@pytest.fixture(params=FACES)
-def face(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Face]:
-    """Give both faces."""
-    with face_for(request.param, redis_url, ttl=TTL, lease=0.3, max_attempts=1) as face:
-        yield face
+@pytest.fixture(params=SPOOL_KINDS)
+def any_spool(request: pytest.FixtureRequest, redis_url: str) -> Iterator[BlockingSpool]:
+    """Provide a spool of each kind."""
+    with open_spool(request.param, redis_url, ttl=TTL, lease=0.3, max_attempts=1) as any_spool:
+        yield any_spool
 
 
-def enqueued(face: Face, **options: object) -> Generation:
-    """Enqueue with something in every place that an enqueue has."""
-    made: Generation = face.enqueue(CHAT, PROMPT, request_id=REQUEST, owner=OWNER, **options)
+def enqueue_everything(any_spool: BlockingSpool, **options: object) -> Generation:
+    """Enqueue with a value for every option."""
+    made: Generation = any_spool.enqueue(CHAT, PROMPT, request_id=REQUEST, owner=OWNER, **options)
     return made
 
 
-def completed(face: Face, _client: Redis) -> None:
+def complete(any_spool: BlockingSpool, _client: Redis) -> None:
     """Answer."""
-    made = enqueued(face)
-    face.produced(CHAT, made.generation_id, lambda out: (out.text(ANSWER), out.data("a", 1)))
+    made = enqueue_everything(any_spool)
+    any_spool.run_producer(CHAT, made.generation_id, lambda out: (out.text(ANSWER), out.data("a", 1)))
 
 
-def failed(face: Face, _client: Redis) -> None:
-    """Begin to answer, then fail."""
-    made = enqueued(face)
+def fail_halfway(any_spool: BlockingSpool, _client: Redis) -> None:
+    """Start to answer, then fail."""
+    made = enqueue_everything(any_spool)
 
     def fail(out: Producer) -> None:
         out.text(ANSWER)
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        face.produced(CHAT, made.generation_id, fail)
+        any_spool.run_producer(CHAT, made.generation_id, fail)
 
 
-def stopped(face: Face, _client: Redis) -> None:
-    """Stop what waits."""
-    enqueued(face)
-    face.stop(CHAT, reason="enough")
+def stop_queued(any_spool: BlockingSpool, _client: Redis) -> None:
+    """Stop a queued generation."""
+    enqueue_everything(any_spool)
+    any_spool.stop(CHAT, reason="enough")
 
 
-def stopped_while_running(face: Face, client: Redis) -> None:
-    """Stop what runs."""
-    made = enqueued(face)
+def stop_running(any_spool: BlockingSpool, client: Redis) -> None:
+    """Stop a running generation."""
+    made = enqueue_everything(any_spool)
 
-    def say(out: Producer) -> None:
+    def write(out: Producer) -> None:
         out.text(ANSWER)
-        with spool_for(face.settings.log.redis_url) as other:
+        with spool_for(any_spool.settings.log.redis_url) as other:
             other.stop(CHAT)
-        eventually(lambda: generation_field(client, made.generation_id, "stop"))
+        eventually(lambda: read_generation_field(client, made.generation_id, "stop"))
 
-    assert face.produced(CHAT, made.generation_id, say).state == "stopped"
-
-
-def replaced(face: Face, _client: Redis) -> None:
-    """Put another one in its place."""
-    enqueued(face)
-    face.enqueue(CHAT, PROMPT, on_active="replace", owner=OWNER)
+    assert any_spool.run_producer(CHAT, made.generation_id, write).state == "stopped"
 
 
-def refused(face: Face, client: Redis) -> None:
-    """Find the chat busy; the refused request leaves nothing at all."""
-    enqueued(face)
-    before = contents_of(client)
+def replace_active(any_spool: BlockingSpool, _client: Redis) -> None:
+    """Replace the active generation."""
+    enqueue_everything(any_spool)
+    any_spool.enqueue(CHAT, PROMPT, on_active="replace", owner=OWNER)
+
+
+def get_rejected(any_spool: BlockingSpool, client: Redis) -> None:
+    """Find the chat busy; the rejected request leaves nothing at all."""
+    enqueue_everything(any_spool)
+    before = read_contents(client)
     with pytest.raises(ChatBusy):
-        face.enqueue(CHAT, PROMPT, request_id="another")
-    assert contents_of(client) == before
+        any_spool.enqueue(CHAT, PROMPT, request_id="another")
+    assert read_contents(client) == before
 
 
-def repeated(face: Face, client: Redis) -> None:
-    """Ask the same again, while it waits and after it was answered."""
-    completed(face, client)
-    assert enqueued(face) == enqueued(face)
+def repeat_request(any_spool: BlockingSpool, client: Redis) -> None:
+    """Repeat the same request, while it is queued and after it was answered."""
+    complete(any_spool, client)
+    assert enqueue_everything(any_spool) == enqueue_everything(any_spool)
 
 
-def beside_each_other(face: Face, _client: Redis) -> None:
-    """Two at once, of which one is stopped and one runs on."""
-    first = enqueued(face)
-    face.enqueue(CHAT, PROMPT, on_active="allow")
-    face.stop(CHAT, first.generation_id)
+def run_two_at_once(any_spool: BlockingSpool, _client: Redis) -> None:
+    """Run two at once: one is stopped, the other continues."""
+    first = enqueue_everything(any_spool)
+    any_spool.enqueue(CHAT, PROMPT, on_active="allow")
+    any_spool.stop(CHAT, first.generation_id)
 
 
-def never_handed_over(face: Face, _client: Redis) -> None:
-    """Have no broker."""
+def fail_to_publish(any_spool: BlockingSpool, _client: Redis) -> None:
+    """Enqueue without a broker."""
     broker = f"redis://{LOOPBACK}:{free_port()}/0"
     with (
-        face_for("sync", face.settings.log.redis_url, broker_url=broker, ttl=TTL) as other,
+        open_spool("sync", any_spool.settings.log.redis_url, broker_url=broker, ttl=TTL) as other,
         pytest.raises(EnqueueFailed),
     ):
-        enqueued(other)
+        enqueue_everything(other)
 
 
-def dead(face: Face, client: Redis) -> None:
+def die(any_spool: BlockingSpool, client: Redis) -> None:
     """Be claimed by a worker that dies."""
-    claim_and_die(client, enqueued(face).generation_id, 60)
+    claim_and_die(client, enqueue_everything(any_spool).generation_id, 60)
 
 
-def given_up(face: Face, client: Redis) -> None:
+def exceed_max_attempts(any_spool: BlockingSpool, client: Redis) -> None:
     """Be claimed once too often."""
-    made = enqueued(face)
+    made = enqueue_everything(any_spool)
     claim_and_die(client, made.generation_id, 0.001)
     with pytest.raises(NotClaimed):
-        face.produced(CHAT, made.generation_id, repr, wait=5)
+        any_spool.run_producer(CHAT, made.generation_id, repr, wait=5)
 
 
 LIVES = [
-    completed,
-    failed,
-    stopped,
-    stopped_while_running,
-    replaced,
-    refused,
-    repeated,
-    beside_each_other,
-    never_handed_over,
-    dead,
-    given_up,
+    complete,
+    fail_halfway,
+    stop_queued,
+    stop_running,
+    replace_active,
+    get_rejected,
+    repeat_request,
+    run_two_at_once,
+    fail_to_publish,
+    die,
+    exceed_max_attempts,
 ]
-Life = Callable[[Face, Redis], None]
+Scenario = Callable[[BlockingSpool, Redis], None]
 
 
-def ttls_of(client: Redis) -> dict[str, int]:
-    """Return the seconds that each key of the project has left."""
-    return {name: int(client.ttl(name)) for name in keys_of(client)}
+def read_ttls(client: Redis) -> dict[str, int]:
+    """Return the remaining seconds of each key of the project."""
+    return {name: int(client.ttl(name)) for name in list_keys(client)}
 
 
 @pytest.mark.parametrize("life", LIVES)
-def test_every_key_has_a_ttl_and_goes_with_an_erase(face: Face, client: Redis, life: Life) -> None:
-    """However a generation lived: `ttl` for the chat, a week more for what tells a late reader that it is late.
+def test_every_key_has_a_ttl_and_is_removed_by_an_erase(
+    any_spool: BlockingSpool, client: Redis, life: Scenario
+) -> None:
+    """In every scenario: `ttl` for the chat, a week more for the keys that tell a late reader it is late.
 
-    After the erase no byte is left of prompt, answer, owner, request and ids, save the ids in the queue.
+    An erase leaves no byte of prompt, answer, owner, request and ids, except the ids in the queue.
     """
-    life(face, client)
-    generations = [one.generation_id for one in face.status(CHAT).generations]
-    ttls = ttls_of(client)
+    life(any_spool, client)
+    generations = [one.generation_id for one in any_spool.status(CHAT).generations]
+    ttls = read_ttls(client)
     assert {KEYS.seq, KEYS.log, KEYS.head, KEYS.gens, *map(KEYS.gen, generations)} <= set(ttls)
     for name, left in ttls.items():
         most = (
@@ -175,45 +177,45 @@ def test_every_key_has_a_ttl_and_goes_with_an_erase(face: Face, client: Redis, l
         )
         assert 0 < left <= most, name
         assert left > TTL - 60 or not name.startswith(f"cs:{{default/{CHAT}}}"), name
-    face.erase(CHAT)
+    any_spool.erase(CHAT)
     for text in (PROMPT, ANSWER, OWNER, REQUEST, f"default/{CHAT}"):
-        assert holding(client, text) == [], text
+        assert find_keys_containing(client, text) == [], text
     for one in generations:
-        assert not [name for name in holding(client, one) if name.startswith("cs:")]
+        assert not [name for name in find_keys_containing(client, one) if name.startswith("cs:")]
     with pytest.raises(ChatNotFound):
-        face.status(CHAT)
-    face.erase(CHAT)
+        any_spool.status(CHAT)
+    any_spool.erase(CHAT)
 
 
-def test_a_message_of_an_erased_chat_is_worth_nothing(face: Face, client: Redis) -> None:
-    """The worker that gets it later finds no generation and makes none."""
-    made = enqueued(face)
-    face.erase(CHAT)
+def test_a_message_of_an_erased_chat_does_nothing(any_spool: BlockingSpool, client: Redis) -> None:
+    """The worker that gets it later finds no generation and creates none."""
+    made = enqueue_everything(any_spool)
+    any_spool.erase(CHAT)
     with pytest.raises(ChunkspoolError, match="or no longer has it"):
-        face.produced(CHAT, made.generation_id, repr)
-    assert face.revoke(made.generation_id) is None
-    assert holding(client, CHAT) == ["chunkspool"]
+        any_spool.run_producer(CHAT, made.generation_id, repr)
+    assert any_spool.revoke(made.generation_id) is None
+    assert find_keys_containing(client, CHAT) == ["chunkspool"]
 
 
-def test_a_chat_is_erased_while_it_is_written(face: Face, client: Redis) -> None:
-    """The writer is told, and what it still says is not written."""
-    made = enqueued(face)
+def test_a_chat_can_be_erased_while_it_is_written(any_spool: BlockingSpool, client: Redis) -> None:
+    """The writer gets an error, and what it writes afterwards is not stored."""
+    made = enqueue_everything(any_spool)
 
-    def say(out: Producer) -> None:
+    def write(out: Producer) -> None:
         out.text(ANSWER)
-        eventually(lambda: generation_field(client, made.generation_id, "index"))
-        with spool_for(face.settings.log.redis_url) as other:
+        eventually(lambda: read_generation_field(client, made.generation_id, "index"))
+        with spool_for(any_spool.settings.log.redis_url) as other:
             other.erase(CHAT)
         eventually(lambda: out.text(ANSWER), 20)
 
     with pytest.raises(ChunkspoolError, match="it was erased|was stopped"):
-        face.produced(CHAT, made.generation_id, say)
-    assert [name for name in keys_of(client) if CHAT in name or made.generation_id in name] == []
-    assert holding(client, ANSWER) == []
+        any_spool.run_producer(CHAT, made.generation_id, write)
+    assert [name for name in list_keys(client) if CHAT in name or made.generation_id in name] == []
+    assert find_keys_containing(client, ANSWER) == []
 
 
-def test_a_chat_is_erased_while_it_is_enqueued_to_and_written(redis_url: str, client: Redis) -> None:
-    """Whoever is faster: when all have gone and it is erased once more, nothing is left of anybody."""
+def test_a_chat_can_be_erased_during_enqueues_and_writes(redis_url: str, client: Redis) -> None:
+    """Whoever is faster: once all are done and it is erased again, nothing is left."""
     over = threading.Event()
 
     def ask(spool: Spool) -> int:
@@ -240,13 +242,15 @@ def test_a_chat_is_erased_while_it_is_enqueued_to_and_written(redis_url: str, cl
         assert sum(one.result(60) for one in asked) > 0
         spool.erase(CHAT)
     for text in (PROMPT, ANSWER, OWNER, f"default/{CHAT}"):
-        assert holding(client, text) == [], text
-    assert [name for name in keys_of(client) if not name.startswith("cs:{index}:")] == []
-    assert [name for name in holding(client, CHAT) if name.startswith("cs:")] == []
+        assert find_keys_containing(client, text) == [], text
+    assert [name for name in list_keys(client) if not name.startswith("cs:{index}:")] == []
+    assert [name for name in find_keys_containing(client, CHAT) if name.startswith("cs:")] == []
 
 
-def test_an_enqueue_that_an_erase_overtakes(redis_url: str, client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Erased between its two steps, it leaves a message that is worth nothing, and no key."""
+def test_an_enqueue_interrupted_by_an_erase_leaves_no_key(
+    redis_url: str, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Erased between its two steps, it leaves a message that does nothing."""
 
     def erase_first(dispatcher: Dispatcher, *generation: str) -> None:
         with spool_for(redis_url) as other:
@@ -257,75 +261,75 @@ def test_an_enqueue_that_an_erase_overtakes(redis_url: str, client: Redis, monke
     monkeypatch.setattr(Dispatcher, "publish", erase_first)
     with spool_for(redis_url) as spool:
         made = spool.enqueue(CHAT, PROMPT, request_id=REQUEST)
-    assert [name for name in holding(client, made.generation_id) if name.startswith("cs:")] == []
-    assert holding(client, PROMPT) == []
+    assert [name for name in find_keys_containing(client, made.generation_id) if name.startswith("cs:")] == []
+    assert find_keys_containing(client, PROMPT) == []
 
 
-def test_what_has_expired_is_gone(redis_url: str, client: Redis) -> None:
+def test_expired_data_is_gone(redis_url: str, client: Redis) -> None:
     """After `ttl` seconds prompt and answer are nowhere; a late reader is told, and the chat goes on counting."""
-    with face_for("sync", redis_url, ttl=1) as face:
-        completed(face, client)
-        last = face.status(CHAT).last
-        eventually(lambda: not holding(client, PROMPT) and not holding(client, ANSWER))
-        left = {name for name in keys_of(client) if not name.startswith("cs:{index}:")}
+    with open_spool("sync", redis_url, ttl=1) as any_spool:
+        complete(any_spool, client)
+        last = any_spool.status(CHAT).last
+        eventually(lambda: not find_keys_containing(client, PROMPT) and not find_keys_containing(client, ANSWER))
+        left = {name for name in list_keys(client) if not name.startswith("cs:{index}:")}
         assert left <= {KEYS.seq, KEYS.head, KEYS.readers}
-        assert holding(client, OWNER) == holding(client, REQUEST) == []
+        assert find_keys_containing(client, OWNER) == find_keys_containing(client, REQUEST) == []
         with pytest.raises(CursorExpired) as expired:
-            face.read(CHAT)
+            any_spool.read(CHAT)
         assert (expired.value.first, expired.value.last) == (last + 1, last)
-        assert (face.status(CHAT).generations, face.snapshot(CHAT).answers) == ((), ())
-        made = enqueued(face)
+        assert (any_spool.status(CHAT).generations, any_spool.snapshot(CHAT).answers) == ((), ())
+        made = enqueue_everything(any_spool)
         assert made.after == last
-        assert [entry.seq for entry in face.read(CHAT, last)] == [last + 1]
+        assert [entry.seq for entry in any_spool.read(CHAT, last)] == [last + 1]
 
 
-def test_what_nobody_ran_expires_too(face: Face, client: Redis) -> None:
-    """It does not count as active any more: no reader waits for it, and the chat is not busy with it."""
-    enqueued(face, ttl=1)
-    eventually(lambda: not holding(client, PROMPT))
-    assert face.status(CHAT).active == ()
-    assert face.entries(CHAT, 1) == []
-    assert face.enqueue(CHAT, PROMPT).after == 1
+def test_a_generation_that_never_ran_expires_too(any_spool: BlockingSpool, client: Redis) -> None:
+    """It no longer counts as active: no reader waits for it, and the chat is not busy."""
+    enqueue_everything(any_spool, ttl=1)
+    eventually(lambda: not find_keys_containing(client, PROMPT))
+    assert any_spool.status(CHAT).active == ()
+    assert any_spool.follow(CHAT, 1) == []
+    assert any_spool.enqueue(CHAT, PROMPT).after == 1
 
 
-def test_of_two_ttls_the_longer_counts(face: Face, client: Redis) -> None:
-    """A short-lived generation does not take the log from under another, nor hide it from an erase."""
-    long = enqueued(face)
-    short = face.enqueue(CHAT, PROMPT, on_active="allow", ttl=1)
-    face.produced(CHAT, short.generation_id, lambda out: out.text("short"))
+def test_of_two_ttls_the_longer_counts(any_spool: BlockingSpool, client: Redis) -> None:
+    """A short-lived generation neither removes the log under another one nor hides it from an erase."""
+    long = enqueue_everything(any_spool)
+    short = any_spool.enqueue(CHAT, PROMPT, on_active="allow", ttl=1)
+    any_spool.run_producer(CHAT, short.generation_id, lambda out: out.text("short"))
     eventually(lambda: not client.exists(KEYS.gen(short.generation_id)))
-    assert face.status(CHAT).active == (long.generation_id,)
-    face.produced(CHAT, long.generation_id, lambda out: out.text(ANSWER))
-    log = log_of(client)
+    assert any_spool.status(CHAT).active == (long.generation_id,)
+    any_spool.run_producer(CHAT, long.generation_id, lambda out: out.text(ANSWER))
+    log = read_log(client)
     assert text_of(log, long.generation_id) == ANSWER
     assert ending_of(log, long.generation_id)["type"] == "generation.completed"
-    other = face.enqueue(CHAT, PROMPT, ttl=1)
-    face.stop(CHAT)
+    other = any_spool.enqueue(CHAT, PROMPT, ttl=1)
+    any_spool.stop(CHAT)
     eventually(lambda: not client.exists(KEYS.gen(other.generation_id)))
-    face.erase(CHAT)
-    assert holding(client, PROMPT) == []
+    any_spool.erase(CHAT)
+    assert find_keys_containing(client, PROMPT) == []
 
 
-def test_a_long_life_keeps_what_it_writes(redis_url: str, client: Redis) -> None:
-    """A generation that talks for longer than its ttl keeps its chat alive with every word."""
+def test_a_generation_that_outlives_its_ttl_keeps_its_chat(redis_url: str, client: Redis) -> None:
+    """Every write keeps the chat alive."""
     with spool_for(redis_url, ttl=1, lease=0.3) as spool:
         made = spool.enqueue(CHAT, PROMPT)
         began = client.time()[0]
         with spool.produce(CHAT, made.generation_id) as out:
             while client.time()[0] < began + 3:
-                eventually(partial(_said, client, out, made.generation_id))
-        assert len(log_of(client)) > 3
+                eventually(partial(_is_written, client, out, made.generation_id))
+        assert len(read_log(client)) > 3
 
 
-def _said(client: Redis, out: Producer, generation_id: str) -> bool:
-    index = generation_field(client, generation_id, "index")
+def _is_written(client: Redis, out: Producer, generation_id: str) -> bool:
+    index = read_generation_field(client, generation_id, "index")
     out.data("tick", 1)
-    eventually(lambda: generation_field(client, generation_id, "index") != index)
+    eventually(lambda: read_generation_field(client, generation_id, "index") != index)
     return True
 
 
-def test_settings_with_a_ttl_of_nothing_are_refused() -> None:
-    """Nothing is kept for ever, and nothing for no time."""
+def test_a_ttl_of_zero_is_rejected() -> None:
+    """Nothing is kept forever, and nothing for no time."""
     for ttl in (0, 0.5, float("inf")):
         with pytest.raises(ChunkspoolError, match="CHUNKSPOOL_TTL"):
             settings_for("redis://host", ttl=ttl)

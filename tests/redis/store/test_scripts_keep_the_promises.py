@@ -1,4 +1,4 @@
-"""Whatever is called in whatever order, and called again: the scripts answer and write what the promises say."""
+"""Whatever is called, repeated and in whatever order: the scripts answer and write as promised."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from redis import Redis
 from support.checker.check import check
-from support.checker.raw_log import raw_chat
-from support.checker.reference_model import MAX_ATTEMPTS, PromisedChat, agrees
+from support.checker.raw_log import read_raw_chat
+from support.checker.reference_model import MAX_ATTEMPTS, ReferenceChat, matches
 
 from chunkspool.ids import new_generation_id
 from chunkspool.states import OnActive
@@ -35,41 +35,41 @@ ENDINGS: st.SearchStrategy[LastBatch | None] = st.sampled_from(
     [None, None, None, None, "released", "abandoned", "completed", "stopped", "failed"]
 )
 BUDGET = 10.0
-"""Seconds after which no more histories are begun; there are `CHUNK` at least."""
+"""Seconds after which no more histories are started; at least `CHUNK` are run."""
 CHUNK = 25
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """A call that can be sent any number of times, and what the promises say to it."""
+class RepeatableCall:
+    """A call that can be sent any number of times, and its expected replies."""
 
     call: ScriptCall[Any]
-    promised: Callable[[PromisedChat], Any]
+    expected: Callable[[ReferenceChat], Any]
 
 
-class Chat(RuleBasedStateMachine):
-    """One chat on a real server beside its model. Steps of several generations come in any order."""
+class ChatMachine(RuleBasedStateMachine):
+    """One chat on a real server, next to its reference model. Steps of several generations come in any order."""
 
     def __init__(self, client: Redis) -> None:
-        """Begin with an empty server."""
+        """Start with an empty server."""
         super().__init__()
         client.flushall()
         self.client = client
         self.store = Store(client)
-        self.model = PromisedChat()
-        self.history: list[Step] = []
+        self.model = ReferenceChat()
+        self.history: list[RepeatableCall] = []
         self.tokens = 0
         self.seen = 0
 
     @precondition(lambda self: len(self.model.active) < 4)
     @rule(on_active=ON_ACTIVE, request_id=REQUESTS, stale=st.booleans())
     def enqueue(self, on_active: OnActive, request_id: str | None, stale: bool) -> None:
-        """Ask for a generation; what was seen of the chat may be old."""
-        one, request = new_generation_id(), b'{"n":%d}' % len(self.history)
+        """Enqueue a generation; the caller's view of the chat may be outdated."""
+        generation_id, request = new_generation_id(), b'{"n":%d}' % len(self.history)
         seen = () if on_active == "allow" else tuple(self.model.active[1:] if stale else self.model.active)
         call = scripts.enqueue(
             KEYS,
-            one,
+            generation_id,
             request,
             model=None,
             active=seen,
@@ -77,128 +77,147 @@ class Chat(RuleBasedStateMachine):
             ttl_ms=TTL_MS,
             request_id=request_id,
         )
-        self.take(Step(call, lambda chat: chat.enqueue(one, request_id, request, on_active, seen)))
+        self.send_first(
+            RepeatableCall(call, lambda chat: chat.enqueue(generation_id, request_id, request, on_active, seen))
+        )
 
     @precondition(lambda self: self.model.active)
     @rule(which=WHICH, dead=st.booleans(), continues=st.booleans())
     def claim(self, which: int, dead: bool, continues: bool) -> None:
-        """Get the message, as a worker does; the worker that had it before may be dead."""
-        one, token = self.one(which, self.model.active), self.new_token()
+        """Claim like a worker that got the message; the worker before it may be dead."""
+        generation_id, token = self.id_at(which, self.model.active), self.new_token()
         if dead:
-            self.lease_ends(one)
+            self.expire_lease(generation_id)
         call = scripts.claim(
             KEYS,
-            one,
+            generation_id,
             token=token,
             lease_ms=LEASE_MS,
             max_attempts=MAX_ATTEMPTS,
             model=None,
             continues=continues,
         )
-        self.take(Step(call, lambda chat: chat.claim(one, token, continues=continues)))
+        self.send_first(RepeatableCall(call, lambda chat: chat.claim(generation_id, token, continues=continues)))
 
-    @precondition(lambda self: self.running)
+    @precondition(lambda self: self.claimed_ids)
     @rule(which=WHICH, older=st.integers(0, 4), skew=SKEW, texts=st.integers(0, 3), ending=ENDINGS)
     def append(self, which: int, older: int, skew: int, texts: int, ending: LastBatch | None) -> None:
-        """Write as an attempt, mostly the newest: what follows, some of it again, or after a gap."""
-        one = self.one(which, self.running)
-        self.take(self.appending(one, older=older == 4, skew=skew if texts else 0, texts=texts, ending=ending))
+        """Append as an attempt, usually the newest: the next events, some of them again, or after a gap."""
+        generation_id = self.id_at(which, self.claimed_ids)
+        self.send_first(
+            self.next_append(generation_id, older=older == 4, skew=skew if texts else 0, texts=texts, ending=ending)
+        )
 
-    @precondition(lambda self: self.running)
+    @precondition(lambda self: self.claimed_ids)
     @rule(which=WHICH)
-    def say(self, which: int) -> None:
-        """Write one more piece of text: what happens most."""
-        self.take(self.appending(self.one(which, self.running)))
+    def append_text(self, which: int) -> None:
+        """Append one more piece of text: the most common step."""
+        self.send_first(self.next_append(self.id_at(which, self.claimed_ids)))
 
     @precondition(lambda self: len(self.model.generations) > 3)
     @rule(which=WHICH, first=st.booleans())
-    def publish_fails(self, which: int, first: bool) -> None:
+    def fail_publish(self, which: int, first: bool) -> None:
         """End what could not be sent, or so it seems: a worker may have it, and it may have ended."""
-        one = self.one(which)
-        request_id, token = self.model.generations[one].request_id, one if first else "again"
-        call = scripts.unpublish(KEYS, one, request_id, token)
-        self.take(Step(call, lambda chat: chat.unpublish(one, request_id, token)))
+        generation_id = self.id_at(which)
+        request_id, token = self.model.generations[generation_id].request_id, generation_id if first else "again"
+        call = scripts.unpublish(KEYS, generation_id, request_id, token)
+        self.send_first(RepeatableCall(call, lambda chat: chat.unpublish(generation_id, request_id, token)))
 
     @precondition(lambda self: self.model.generations)
     @rule(which=WHICH)
     def publish_again(self, which: int) -> None:
         """Publish the message of a repeated request."""
-        one = self.one(which)
-        self.take(Step(scripts.publish_again(KEYS, one, "again"), lambda chat: chat.publish_again(one, "again")))
+        generation_id = self.id_at(which)
+        self.send_first(
+            RepeatableCall(
+                scripts.publish_again(KEYS, generation_id, "again"),
+                lambda chat: chat.publish_again(generation_id, "again"),
+            )
+        )
 
     @precondition(lambda self: len(self.model.generations) > 3)
     @rule(which=WHICH)
     def lose(self, which: int) -> None:
-        """Give a generation up whose message is nowhere."""
-        one = self.one(which)
-        self.take(Step(scripts.lose(KEYS, one, silent_ms=0), lambda chat: chat.lose(one)))
+        """Give up a generation whose message is lost."""
+        generation_id = self.id_at(which)
+        self.send_first(
+            RepeatableCall(scripts.lose(KEYS, generation_id, silent_ms=0), lambda chat: chat.lose(generation_id))
+        )
 
-    @precondition(lambda self: self.running)
+    @precondition(lambda self: self.claimed_ids)
     @rule(plan=st.lists(st.tuples(WHICH, st.integers(0, 2), ENDINGS), min_size=2, max_size=4))
     def append_many(self, plan: list[tuple[int, int, LastBatch | None]]) -> None:
-        """Write for several generations in one pipeline, as a flusher does."""
-        running = self.running
-        steps = [self.appending(self.one(which, running), texts=texts, ending=ending) for which, texts, ending in plan]
-        self.history += steps
+        """Append for several generations in one pipeline, like a flusher."""
+        running = self.claimed_ids
+        calls = [
+            self.next_append(self.id_at(which, running), texts=texts, ending=ending) for which, texts, ending in plan
+        ]
+        self.history += calls
         pipeline = self.client.pipeline(transaction=False)
-        for step in steps:
-            pipeline.eval(step.call.script.text, len(step.call.keys), *step.call.keys, *step.call.args)
-        replies = [step.call.parse(reply) for step, reply in zip(steps, pipeline.execute(), strict=True)]
-        assert replies == [step.promised(self.model) for step in steps]
+        for repeatable in calls:
+            pipeline.eval(
+                repeatable.call.script.text, len(repeatable.call.keys), *repeatable.call.keys, *repeatable.call.args
+            )
+        replies = [repeatable.call.parse(reply) for repeatable, reply in zip(calls, pipeline.execute(), strict=True)]
+        assert replies == [repeatable.expected(self.model) for repeatable in calls]
 
     @precondition(lambda self: self.model.generations)
     @rule(which=WHICH, by=st.sampled_from(["user", "revoke"]))
     def stop(self, which: int, by: str) -> None:
         """Stop a generation."""
-        one = self.one(which)
-        self.take(Step(scripts.stop(KEYS, one, by=by, reason="r"), lambda chat: chat.stop(one, by, "r")))
+        generation_id = self.id_at(which)
+        self.send_first(
+            RepeatableCall(
+                scripts.stop(KEYS, generation_id, by=by, reason="r"), lambda chat: chat.stop(generation_id, by, "r")
+            )
+        )
 
-    @precondition(lambda self: self.running)
+    @precondition(lambda self: self.claimed_ids)
     @rule(which=WHICH)
-    def worker_dies(self, which: int) -> None:
-        """Let a worker be heard of no more."""
-        self.lease_ends(self.one(which, self.running))
+    def kill_worker(self, which: int) -> None:
+        """End a worker's life without a trace."""
+        self.expire_lease(self.id_at(which, self.claimed_ids))
 
     @precondition(lambda self: len(self.history) > 30)
     @rule(stale=st.booleans())
     def erase(self, stale: bool) -> None:
-        """Erase the chat; what was seen of it may be old."""
+        """Erase the chat; the caller's view of it may be outdated."""
         seen, every = tuple(self.model.active), tuple(self.model.generations)
         known = len(every) - stale
         requests = tuple(self.model.requests)
         call = scripts.erase(KEYS, active=seen, generation_ids=every, request_ids=requests, listed=known)
-        self.take(Step(call, lambda chat: chat.erase(seen, known)))
+        self.send_first(RepeatableCall(call, lambda chat: chat.erase(seen, known)))
 
     @precondition(lambda self: self.history)
     @rule(back=st.integers(0, 12))
     def repeat(self, back: int) -> None:
-        """Send an earlier call once more: its reply was lost, or it came late."""
+        """Send an earlier call again: its reply was lost, or it arrived late."""
         self.send(self.history[-1 - back % len(self.history)])
 
     @invariant()
-    def the_log_is_what_was_promised(self) -> None:
-        """Look at what is new: it stands in its place, nothing else does, and the active generations are in order."""
-        promised = self.model.log
-        seen = min(self.seen, len(promised))
-        length, added, active = self.now(f"{seen + 1}-0")
-        assert length == len(promised)
-        assert [entry_id.decode() for entry_id, _ in added] == [f"{seq + 1}-0" for seq in range(seen, len(promised))]
-        for event, (_, fields) in zip(promised[seen:], added, strict=True):
-            assert agrees(event, fields[b"e"]), f"{fields} instead of {event}"
+    def log_matches_the_model(self) -> None:
+        """Check the new entries: exactly the expected ones, in place, and the active generations in order."""
+        expected = self.model.log
+        seen = min(self.seen, len(expected))
+        length, added, active = self.read_state(f"{seen + 1}-0")
+        assert length == len(expected)
+        assert [entry_id.decode() for entry_id, _ in added] == [f"{seq + 1}-0" for seq in range(seen, len(expected))]
+        for event, (_, fields) in zip(expected[seen:], added, strict=True):
+            assert matches(event, fields[b"e"]), f"{fields} instead of {event}"
         assert (active or b"").decode().split() == self.model.active
-        self.seen = len(promised)
+        self.seen = len(expected)
 
     def teardown(self) -> None:
-        """Look at the whole log once more; end what is left, then let the checker of raw logs judge it all."""
+        """Check the whole log once more; end what is left, then let the raw-log checker judge it all."""
         self.seen = 0
-        self.the_log_is_what_was_promised()
-        for one in tuple(self.model.active):
-            self.client.hdel(KEYS.gen(one), "lease")
-            self.store.send(scripts.stop(KEYS, one, by="user", reason=None))
-        assert check(raw_chat(self.client, KEYS.chat_id)) == []
+        self.log_matches_the_model()
+        for generation_id in tuple(self.model.active):
+            self.client.hdel(KEYS.gen(generation_id), "lease")
+            self.store.send(scripts.stop(KEYS, generation_id, by="user", reason=None))
+        assert check(read_raw_chat(self.client, KEYS.chat_id)) == []
 
-    def now(self, first: str) -> tuple[int, list[Any], Any]:
-        """Return the log's length, its entries from an id on, and what is active."""
+    def read_state(self, first: str) -> tuple[int, list[Any], Any]:
+        """Return the log's length, its entries from an id on, and the active generations."""
         pipeline = self.client.pipeline()
         pipeline.xlen(KEYS.log)
         pipeline.xrange(KEYS.log, first)
@@ -206,68 +225,74 @@ class Chat(RuleBasedStateMachine):
         length, added, active = pipeline.execute()
         return length, added, active
 
-    def take(self, step: Step) -> None:
+    def send_first(self, repeatable: RepeatableCall) -> None:
         """Send a call for the first time."""
-        self.history.append(step)
-        self.send(step)
+        self.history.append(repeatable)
+        self.send(repeatable)
 
-    def send(self, step: Step) -> None:
-        """Send a call; the reply must be the promised one."""
-        reply = self.store.send(step.call)
+    def send(self, repeatable: RepeatableCall) -> None:
+        """Send a call; the reply must match the reference model."""
+        reply = self.store.send(repeatable.call)
         if isinstance(reply, scripts.ClaimReply):
             reply = replace(reply, held_ms=0)
-        assert reply == step.promised(self.model)
+        assert reply == repeatable.expected(self.model)
 
     @property
-    def running(self) -> list[str]:
-        """The generations that an attempt has."""
-        return [one for one, generation in self.model.generations.items() if generation.status == "running"]
+    def claimed_ids(self) -> list[str]:
+        """The generations that have an attempt."""
+        return [
+            generation_id
+            for generation_id, generation in self.model.generations.items()
+            if generation.status == "running"
+        ]
 
-    def one(self, which: int, among: Iterable[str] | None = None) -> str:
-        """Return one of the chat's generations, the youngest for 0."""
+    def id_at(self, which: int, among: Iterable[str] | None = None) -> str:
+        """Return one of the chat's generation ids; 0 is the youngest."""
         every = list(self.model.generations if among is None else among)
         return every[-1 - which % len(every)]
 
-    def lease_ends(self, one: str) -> None:
-        """Let the lease of an attempt end now, if there is one."""
-        if self.model.generations[one].alive:
-            self.client.hset(KEYS.gen(one), "lease", "1")
-            self.model.generations[one].alive = False
+    def expire_lease(self, generation_id: str) -> None:
+        """Expire an attempt's lease now, if there is one."""
+        if self.model.generations[generation_id].alive:
+            self.client.hset(KEYS.gen(generation_id), "lease", "1")
+            self.model.generations[generation_id].alive = False
 
     def new_token(self) -> str:
-        """Return a token that no claim had before."""
+        """Return a token that no claim has used."""
         self.tokens += 1
         return f"token-{self.tokens}"
 
-    def appending(
+    def next_append(
         self,
-        one: str,
+        generation_id: str,
         *,
         attempt: int | None = None,
         older: bool = False,
         skew: int = 0,
         texts: int = 1,
         ending: LastBatch | None = None,
-    ) -> Step:
-        """Return an append that begins `skew` events after the one that is next."""
-        generation = self.model.generations[one]
+    ) -> RepeatableCall:
+        """Return an append that starts `skew` events after the next one."""
+        generation = self.model.generations[generation_id]
         attempt = generation.attempt - older if attempt is None else attempt
         index = 1 if attempt == 0 else max(1, len(generation.seqs) + 1 + skew)
-        said = [{"type": "text.delta", "text": f"{attempt}.{index + n}"} for n in range(texts)]
+        deltas = [{"type": "text.delta", "text": f"{attempt}.{index + n}"} for n in range(texts)]
         ends = ending not in {None, "released", "abandoned"}
-        events = [*said, {"type": f"generation.{ending}", "by": "producer"}] if ends else said
-        encoded = [json.dumps({"generation": one, **event}).encode() for event in events]
-        call = scripts.append(KEYS, one, attempt=attempt, index=index, lease_ms=LEASE_MS, events=encoded, ending=ending)
-        return Step(call, lambda chat: chat.append(one, attempt, index, events, ending))
+        events = [*deltas, {"type": f"generation.{ending}", "by": "producer"}] if ends else deltas
+        encoded = [json.dumps({"generation": generation_id, **event}).encode() for event in events]
+        call = scripts.append(
+            KEYS, generation_id, attempt=attempt, index=index, lease_ms=LEASE_MS, events=encoded, ending=ending
+        )
+        return RepeatableCall(call, lambda chat: chat.append(generation_id, attempt, index, events, ending))
 
 
-@pytest.mark.timeout(300)  # a failure is made small before it is shown
+@pytest.mark.timeout(300)  # a failing history is shrunk before it is shown
 def test_scripts_keep_the_promises(client: Redis) -> None:
-    """Promises 1 to 5: random histories of one chat, several generations interleaved, every call repeated."""
+    """Promises 1 to 5 hold for random histories of one chat: interleaved generations, every call repeated."""
     began = time.monotonic()
     while time.monotonic() - began < BUDGET:
         run_state_machine_as_test(
-            lambda: Chat(client),
+            lambda: ChatMachine(client),
             settings=settings(
                 max_examples=CHUNK,
                 stateful_step_count=60,

@@ -1,4 +1,4 @@
-"""Every route of a chat asks the hook first (promise 12); browsers of other origins are let in where that is set."""
+"""Every chat route asks the authorization hook first (promise 12); CORS admits only configured origins."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import httpx
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from support.chats.spools import async_spool_for
-from support.web.web_server import problem, serving, web
+from support.web.web_server import problem, serve_app, serve_web_app
 
 from chunkspool.web import AccessDenied, Action, SignedTokens, create_app
 
@@ -14,9 +14,9 @@ SECRET = "a secret of enough characters"
 HISTORY = [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "x"}]}]
 
 
-def calls(client: httpx.Client, chat: str) -> dict[Action, list[int]]:
-    """Call every route of a chat; return the statuses by the action that they need."""
-    every: dict[Action, list[tuple[str, str, object]]] = {
+def call_every_route(client: httpx.Client, chat: str) -> dict[Action, list[int]]:
+    """Call every route of a chat; return the statuses, grouped by the action that a route needs."""
+    requests: dict[Action, list[tuple[str, str, object]]] = {
         "ask": [
             ("POST", f"/v1/chats/{chat}/generations", {"prompt": "x", "on_active": "allow"}),
             ("POST", "/api/chat", {"id": chat, "messages": HISTORY}),
@@ -29,31 +29,31 @@ def calls(client: httpx.Client, chat: str) -> dict[Action, list[int]]:
         "stop": [("POST", f"/v1/chats/{chat}/stop", None), ("POST", f"/api/chat/{chat}/stop", None)],
         "erase": [("DELETE", f"/v1/chats/{chat}", None)],
     }
-    return {action: [status(client, *call) for call in group] for action, group in every.items()}
+    return {action: [call_route(client, *call) for call in group] for action, group in requests.items()}
 
 
-def status(client: httpx.Client, method: str, path: str, body: object) -> int:
-    """Call a route; hang up when its status is known."""
+def call_route(client: httpx.Client, method: str, path: str, body: object) -> int:
+    """Call a route and return its status; the body is not read, as a stream would not end."""
     with client.stream(method, path, json=body) as reply:
         return reply.status_code
 
 
 def test_every_route_asks_the_hook_for_its_action(redis_url: str) -> None:
-    """The hook is given tenant, chat and action; what it refuses is a 403, and nothing is done."""
+    """The hook gets tenant, chat and action; if it returns False, the answer is 403."""
     asked: list[tuple[str, str, Action]] = []
 
     def refuse(_request: Request, tenant: str, chat_id: str, action: Action) -> bool:
         asked.append((tenant, chat_id, action))
         return False
 
-    with web(redis_url, refuse) as site:
-        replies = calls(site.client, "c1")
-    assert {one for group in replies.values() for one in group} == {403}
+    with serve_web_app(redis_url, refuse) as site:
+        replies = call_every_route(site.client, "c1")
+    assert {status for group in replies.values() for status in group} == {403}
     assert asked == [("default", "c1", action) for action, group in replies.items() for _ in group]
 
 
-async def async_friend(request: Request, _tenant: str, _chat_id: str, _action: Action) -> bool:
-    """Let friends in, as an app does that asks its database."""
+async def admit_friends(request: Request, _tenant: str, _chat_id: str, _action: Action) -> bool:
+    """Admit friends: an async hook, like one of an app that asks its database."""
     if request.headers.get("x-name") == "stranger":
         raise AccessDenied("who are you?")
     if request.headers.get("x-name") == "teapot":
@@ -62,8 +62,8 @@ async def async_friend(request: Request, _tenant: str, _chat_id: str, _action: A
 
 
 def test_a_hook_may_be_async_and_choose_its_status(redis_url: str) -> None:
-    """False is 403, AccessDenied 401 with a challenge, and an HTTPException is what it says."""
-    with web(redis_url, async_friend) as site:
+    """False becomes 403, AccessDenied 401 with a challenge, and an HTTPException its own status."""
+    with serve_web_app(redis_url, admit_friends) as site:
         replies = {
             name: site.client.get("/v1/chats/c1", headers={"x-name": name})
             for name in ("friend", "foe", "stranger", "teapot")
@@ -79,39 +79,39 @@ def test_a_hook_may_be_async_and_choose_its_status(redis_url: str) -> None:
 
 
 def test_signed_tokens_guard_a_site(redis_url: str) -> None:
-    """Each action needs its own grant, in its own chat; a token in the query is for EventSources."""
+    """A token allows only its actions in its chat; it may also be in the query, for an EventSource."""
     signed = SignedTokens(SECRET)
-    with web(redis_url, signed) as site:
-        assert {one for group in calls(site.client, "c1").values() for one in group} == {401}
+    with serve_web_app(redis_url, signed) as site:
+        assert {status for group in call_every_route(site.client, "c1").values() for status in group} == {401}
         for action in ("ask", "read", "stop", "erase"):
             headers = {"Authorization": f"Bearer {signed.issue('c1', [action])}"}
             with httpx.Client(base_url=site.url, headers=headers) as client:
-                for needed, statuses in calls(client, "c1").items():
+                for needed, statuses in call_every_route(client, "c1").items():
                     assert (403 in statuses) == (needed != action), (needed, statuses)
-                assert {one for group in calls(client, "c2").values() for one in group} == {403}
+                assert {status for group in call_every_route(client, "c2").values() for status in group} == {403}
         site.client.post("/v1/chats/c1/generations", params={"token": signed.issue("c1")}, json={"prompt": "x"})
-        with site.following(f"/v1/chats/c1/events?token={signed.issue('c1', ['read'])}") as stream:
-            stream.until(lambda s: s.seqs == [1])
+        with site.open_stream(f"/v1/chats/c1/events?token={signed.issue('c1', ['read'])}") as stream:
+            stream.read_until(lambda s: s.seqs == [1])
 
 
-def test_tenants_of_one_site_stay_apart(redis_url: str) -> None:
-    """The same chat id is another chat for another tenant; a tenant that is none is refused."""
+def test_tenants_of_one_app_are_isolated(redis_url: str) -> None:
+    """The same chat id is a different chat for each tenant; an invalid tenant is rejected."""
     app = create_app(
         async_spool_for(redis_url),
         lambda *_: True,
         tenant_of=lambda request: request.headers.get("x-tenant", ""),
         closes_spool=True,
     )
-    with serving(app) as site:
+    with serve_app(app) as site:
         asked = site.client.post("/v1/chats/c1/generations", json={"prompt": "x"}, headers={"x-tenant": "one"})
         assert asked.status_code == 202
         statuses = [site.client.get("/v1/chats/c1", headers={"x-tenant": t}).status_code for t in ("one", "two", "a{b")]
     assert statuses == [200, 404, 422]
 
 
-def test_pages_of_the_named_origins_may_use_the_routes(redis_url: str) -> None:
-    """Also the event streams, and also where the answer is a problem; others get no leave."""
-    with web(redis_url, cors_origins="https://app.example, https://www.example") as site:
+def test_only_pages_of_configured_origins_may_use_the_routes(redis_url: str) -> None:
+    """Event streams and problem answers are included; other origins get no CORS header."""
+    with serve_web_app(redis_url, cors_origins="https://app.example, https://www.example") as site:
         site.ask("c1")
         for path in ("/v1/chats/c1", "/v1/chats/c1/events", "/api/chat/c1/stream"):
             for origin, allowed in (("https://app.example", True), ("https://evil.example", False)):

@@ -1,4 +1,4 @@
-"""Redis or the broker away, full, frozen or foreign: 503 with Retry-After within seconds, never a 500 or a hang."""
+"""While Redis or the broker is unreachable, full or frozen: 503 with Retry-After in seconds, no 500 and no hang."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import pytest
 from support.chats.logs import CHAT, KEYS
 from support.servers.redis_server import PrivateServer, embedded_server
 from support.waiting import eventually
-from support.web.web_server import Site, problem, web
+from support.web.web_server import Site, problem, serve_web_app
 
 HISTORY = [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "x"}]}]
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[PrivateServer]:
-    """Give a server of the test's own."""
+    """Give a private Redis server."""
     with embedded_server(tmp_path, maxmemory="30mb") as running:
         yield running
 
 
-def every_route(site: Site) -> list[httpx.Response]:
-    """Call everything that needs Redis."""
+def call_every_route(site: Site) -> list[httpx.Response]:
+    """Call every route that needs Redis."""
     chat = f"/v1/chats/{CHAT}"
     return [
         site.client.post(f"{chat}/generations", json={"prompt": "x", "on_active": "allow"}),
@@ -40,8 +40,8 @@ def every_route(site: Site) -> list[httpx.Response]:
     ]
 
 
-def assert_away(replies: list[httpx.Response]) -> None:
-    """Fail unless all are 503 problems that say when to come back."""
+def assert_unavailable(replies: list[httpx.Response]) -> None:
+    """Fail unless all are 503 problems with Retry-After and without the server's address."""
     for reply in replies:
         assert reply.status_code == 503, (reply.request.url, reply.text)
         assert int(reply.headers["retry-after"]) > 0
@@ -49,11 +49,11 @@ def assert_away(replies: list[httpx.Response]) -> None:
 
 
 def test_redis_down(server: PrivateServer) -> None:
-    """Every route says so, the process stays alive, and all is well when it is back."""
-    with web(server.url) as site:
+    """Every route answers 503, the process stays alive, and everything works again once Redis is back."""
+    with serve_web_app(server.url) as site:
         site.ask(CHAT)
         server.stop()
-        assert_away(every_route(site))
+        assert_unavailable(call_every_route(site))
         assert site.client.get("/healthz").status_code == 200
         server.start()
         eventually(lambda: site.client.get("/readyz").status_code == 200)
@@ -61,53 +61,56 @@ def test_redis_down(server: PrivateServer) -> None:
 
 
 def test_redis_frozen(server: PrivateServer) -> None:
-    """A server that takes connections and answers nothing costs `answer_timeout`, not for ever."""
-    with web(server.url, answer_timeout=0.3) as site:
+    """If Redis accepts connections but does not answer, every request still ends with a 503."""
+    with serve_web_app(server.url, answer_timeout=0.3) as site:
         site.ask(CHAT)
         server.pause()
         try:
             began = time.monotonic()
-            replies = every_route(site)
-            # The enqueues go on behind the clients' backs, so that they leave no half of a generation.
+            replies = call_every_route(site)
+            # A generous bound: an enqueue continues after its client got the 503, to leave no half-made generation.
             assert time.monotonic() - began < 30
         finally:
             server.resume()
-        assert_away(replies)
+        assert_unavailable(replies)
 
 
 def test_redis_full(server: PrivateServer) -> None:
-    """Asking is a 503; reading what is there goes on."""
-    with web(server.url) as site, server.client() as client:
+    """Asking is a 503; existing events can still be read."""
+    with serve_web_app(server.url) as site, server.client() as client:
         site.ask(CHAT)
         client.config_set("maxmemory", 1)
         reply = site.client.post(f"/v1/chats/{CHAT}/generations", json={"prompt": "x", "on_active": "allow"})
-        assert_away([reply])
+        assert_unavailable([reply])
         assert problem(reply)["type"].endswith("store-full")
-        with site.following(f"/v1/chats/{CHAT}/events") as stream:
-            stream.until(lambda s: s.seqs == [1])
+        with site.open_stream(f"/v1/chats/{CHAT}/events") as stream:
+            stream.read_until(lambda s: s.seqs == [1])
         client.config_set("maxmemory", "30mb")
 
 
 def test_wrong_password(tmp_path: Path) -> None:
-    """The server's own trouble: no stranger learns the URL."""
-    with embedded_server(tmp_path, password="right") as server, web(server.url.replace("right", "wrong")) as site:
-        assert_away(every_route(site))
+    """Redis rejects this server: 503, and the answer does not contain the URL."""
+    with (
+        embedded_server(tmp_path, password="right") as server,
+        serve_web_app(server.url.replace("right", "wrong")) as site,
+    ):
+        assert_unavailable(call_every_route(site))
 
 
-def test_broker_away(server: PrivateServer) -> None:
-    """Nothing is started, the log says so, and the same request may be sent again."""
-    with web(server.url, broker_url="redis://127.0.0.1:1/0", publish_timeout=1) as site:
+def test_broker_unreachable(server: PrivateServer) -> None:
+    """503; nothing is started, and the log has `generation.failed` with `enqueue_failed`."""
+    with serve_web_app(server.url, broker_url="redis://127.0.0.1:1/0", publish_timeout=1) as site:
         reply = site.client.post(f"/v1/chats/{CHAT}/generations", json={"prompt": "x", "request_id": "r1"})
-        assert_away([reply])
+        assert_unavailable([reply])
         assert problem(reply)["type"].endswith("broker-away")
-        with site.following(f"/v1/chats/{CHAT}/events") as stream:
-            ending = json.loads(stream.whole().events[-1].data)
+        with site.open_stream(f"/v1/chats/{CHAT}/events") as stream:
+            ending = json.loads(stream.read_to_end().events[-1].data)
         assert ending["code"] == "enqueue_failed"
 
 
 def test_a_key_of_another_type(server: PrivateServer) -> None:
-    """Another program's key where the log should be: 502, and Redis is not blamed for being away."""
-    with web(server.url) as site, server.client() as client:
+    """A foreign key in place of the log is a 502 `corrupt-log`, not a 503."""
+    with serve_web_app(server.url) as site, server.client() as client:
         site.ask(CHAT)
         client.delete(KEYS.log)
         client.set(KEYS.log, "a string", ex=60)
@@ -116,12 +119,12 @@ def test_a_key_of_another_type(server: PrivateServer) -> None:
             assert problem(reply)["type"].endswith("corrupt-log")
 
 
-def test_redis_that_goes_away_under_a_stream(server: PrivateServer) -> None:
-    """A reader's stream outlives an outage; one that lasts ends it with the reason."""
-    with web(server.url, read_timeout=1) as site:
+def test_an_outage_of_redis_under_an_open_stream(server: PrivateServer) -> None:
+    """An outage that lasts longer than `read_timeout` ends the stream with a problem event."""
+    with serve_web_app(server.url, read_timeout=1) as site:
         site.ask(CHAT)
-        with site.following(f"/v1/chats/{CHAT}/events?follow=true") as stream:
-            stream.until(lambda s: s.seqs == [1])
+        with site.open_stream(f"/v1/chats/{CHAT}/events?follow=true") as stream:
+            stream.read_until(lambda s: s.seqs == [1])
             server.stop()
-            last = stream.whole().events[-1]
+            last = stream.read_to_end().events[-1]
     assert (last.name, json.loads(last.data)["status"]) == ("problem", 503)

@@ -1,4 +1,4 @@
-"""The web routes inside other frameworks' apps, as the examples and docs/web.md show them."""
+"""The web routes, mounted in apps of other frameworks as in the examples and docs/web.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 from support.chats.logs import CHAT
 from support.chats.spools import spool_for
 from support.processes.nodes import PROJECT
-from support.web.web_server import problem, serving
+from support.web.web_server import problem, serve_app
 
 from chunkspool.web import SignedTokens
 
@@ -18,7 +18,7 @@ SECRET = "a secret of enough characters"
 HISTORY = [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "x"}]}]
 
 
-def app_of(name: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> ASGIApp:
+def load_app(name: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> ASGIApp:
     """Run an example; return its app."""
     monkeypatch.setenv("CHUNKSPOOL_REDIS_URL", redis_url)
     monkeypatch.setenv("CHUNKSPOOL_TOKEN_SECRET", SECRET)
@@ -30,24 +30,24 @@ def app_of(name: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> ASGIAp
 
 @pytest.mark.parametrize("name", ["fastapi", "starlette", "litestar", "django"])
 def test_mounted_below_a_path(name: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ask, follow the link to the events, resume, stop, useChat, and a problem: all of it below `/chat`."""
+    """Asking, following, resuming, stopping, useChat and problems all work below `/chat`."""
     token = SignedTokens(SECRET).issue(CHAT, ["ask", "read", "stop", "erase"])
-    with serving(app_of(name, redis_url, monkeypatch)) as site, spool_for(redis_url) as spool:
+    with serve_app(load_app(name, redis_url, monkeypatch)) as site, spool_for(redis_url) as spool:
         assert site.client.get("/chat/healthz").status_code == 200
         assert problem(site.client.get(f"/chat/v1/chats/{CHAT}"))["status"] == 401
         site.client.headers["Authorization"] = f"Bearer {token}"
         made = site.client.post(f"/chat/v1/chats/{CHAT}/generations", json={"prompt": "hello"}).json()
         assert made["links"]["chat"] == f"/chat/v1/chats/{CHAT}"
-        with spool.produce(CHAT, made["generation"]) as out, site.following(made["links"]["events"]) as stream:
+        with spool.produce(CHAT, made["generation"]) as out, site.open_stream(made["links"]["events"]) as stream:
             out.text("hello")
-            stream.until(lambda s: s.seqs == [1, 2, 3])
+            stream.read_until(lambda s: s.seqs == [1, 2, 3])
             out.__exit__(None, None, None)
-            assert stream.whole().seqs == [1, 2, 3, 4]
-        with site.following(made["links"]["events"], headers={"Last-Event-ID": "2"}) as resumed:
-            assert resumed.whole().seqs == [3, 4]
+            assert stream.read_to_end().seqs == [1, 2, 3, 4]
+        with site.open_stream(made["links"]["events"], headers={"Last-Event-ID": "2"}) as resumed:
+            assert resumed.read_to_end().seqs == [3, 4]
         assert site.client.post(made["links"]["stop"]).json() == {"stops": []}
-        with site.following("/chat/api/chat", "POST", json={"id": CHAT, "messages": HISTORY}) as stream:
-            stream.until(lambda s: bool(s.events))
+        with site.open_stream("/chat/api/chat", "POST", json={"id": CHAT, "messages": HISTORY}) as stream:
+            stream.read_until(lambda s: bool(s.events))
         assert problem(site.client.get("/chat/v1/chats/none/events"))["status"] == 403
         assert site.client.delete(made["links"]["chat"]).status_code == 204
         if name == "django":
@@ -55,7 +55,7 @@ def test_mounted_below_a_path(name: str, redis_url: str, monkeypatch: pytest.Mon
 
 
 def test_the_docs_show_the_examples() -> None:
-    """What docs/web.md shows is what was tested, without the docstrings."""
+    """docs/web.md contains the tested examples, without their docstrings."""
     text = (PROJECT / "docs" / "web.md").read_text()
     for name in ("fastapi", "starlette", "litestar", "django"):
         example = (PROJECT / "examples" / f"mounted_in_{name}.py").read_text()

@@ -1,4 +1,4 @@
-"""The JSON routes: ask, stop, look, erase, health; and what they answer to bad input (promises 5, 10, 11)."""
+"""The JSON routes: ask, stop, snapshot, erase, health; and their answers to bad input (promises 5, 10, 11)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, KEYS, log_of
-from support.web.web_server import Site, problem, web
+from support.chats.logs import CHAT, KEYS, read_log
+from support.web.web_server import Site, problem, serve_web_app
 
 from chunkspool import Spool
 
@@ -22,17 +22,17 @@ BAD_BODIES: list[tuple[Any, str]] = [
     ({"prompt": "x", "messages": [{"role": "user", "content": "x"}]}, "both"),
     ({"prompt": ""}, "empty"),
     ({"prompt": "  \n"}, "blank"),
-    ({"prompt": 7}, "a number for a prompt"),
+    ({"prompt": 7}, "a number for the prompt"),
     ({"prompt": "x", "colour": "red"}, "an unknown field"),
-    ({"prompt": "x", "request_id": "a{b"}, "a request id that is none"),
+    ({"prompt": "x", "request_id": "a{b"}, "an invalid request id"),
     ({"prompt": "x", "on_active": "wait"}, "an unknown on_active"),
     ({"prompt": "x", "model": ""}, "an empty model"),
-    ({"prompt": "x", "params": []}, "params that are no object"),
+    ({"prompt": "x", "params": []}, "params that are not an object"),
     ({"messages": []}, "no messages"),
     ({"messages": [{"role": "wizard", "content": "x"}]}, "an unknown role"),
-    ({"messages": "x"}, "a text for messages"),
+    ({"messages": "x"}, "a string for messages"),
     ([], "a list"),
-    ("x", "a text"),
+    ("x", "a string"),
     (None, "null"),
 ]
 RAW_BODIES = (b"", b"{", b"\xff", b'{"prompt": "\\ud800"}', b"[" * DEEP, b'{"prompt":"x","params":' + b'{"a":' * DEEP)
@@ -40,24 +40,24 @@ RAW_BODIES = (b"", b"{", b"\xff", b'{"prompt": "\\ud800"}', b"[" * DEEP, b'{"pro
 
 @pytest.fixture
 def site(redis_url: str) -> Iterator[Site]:
-    """Give a running app that everybody may use."""
-    with web(redis_url, max_body_bytes=4096, max_request_bytes=2048, answer_timeout=60) as running:
+    """Give a running app, open to everybody, with small limits."""
+    with serve_web_app(redis_url, max_body_bytes=4096, max_request_bytes=2048, answer_timeout=60) as running:
         yield running
 
 
-def test_ask_returns_where_to_go_on(site: Site, client: Redis) -> None:
-    """202 with the generation's id, the cursor before it, and links that work."""
+def test_ask_returns_id_cursor_and_links(site: Site, client: Redis) -> None:
+    """202 with the generation's id, the cursor before its first event, and links that work."""
     made = site.ask(CHAT, model="m", params={"temperature": 0})
-    assert log_of(client)[made["after"]].event["generation"] == made["generation"]
+    assert read_log(client)[made["after"]].event["generation"] == made["generation"]
     assert made["chat_id"] == CHAT
-    with site.following(made["links"]["events"]) as stream:
-        stream.until(lambda s: s.seqs == [1])
+    with site.open_stream(made["links"]["events"]) as stream:
+        stream.read_until(lambda s: s.seqs == [1])
     assert site.client.get(made["links"]["chat"]).status_code == 200
     assert site.client.post(made["links"]["stop"]).status_code == 202
 
 
 def test_a_worker_gets_what_was_asked(site: Site, spool: Spool) -> None:
-    """Messages with further fields, model and params arrive as they were sent."""
+    """Messages with extra fields, model and params arrive unchanged."""
     messages = [{"role": "user", "content": [{"type": "text", "text": "ü"}], "name": "Ann"}]
     reply = site.client.post(ASK, json={"messages": messages, "model": "m", "params": {"n": [1, None]}})
     with spool.produce(CHAT, reply.json()["generation"]) as out:
@@ -66,7 +66,7 @@ def test_a_worker_gets_what_was_asked(site: Site, spool: Spool) -> None:
 
 
 def test_the_same_request_again_is_the_same_generation(site: Site) -> None:
-    """By request_id or by Idempotency-Key, quoted or not: a client that retries pays once."""
+    """By request_id or by Idempotency-Key, quoted or not: a retry does not start a second generation."""
     first = site.ask(CHAT, request_id="r1")
     for headers, body in (({"Idempotency-Key": "r1"}, {}), ({"Idempotency-Key": '"r1"'}, {"request_id": "r1"})):
         again = site.client.post(ASK, json={"prompt": "hello", **body}, headers=headers)
@@ -76,8 +76,8 @@ def test_the_same_request_again_is_the_same_generation(site: Site) -> None:
     assert "differ" in problem(differs)["detail"]
 
 
-def test_a_busy_chat_is_409_and_says_with_what(site: Site) -> None:
-    """`replace` and `allow` are the ways around."""
+def test_a_busy_chat_is_409_and_names_the_active_generation(site: Site) -> None:
+    """With `allow` or `replace`, the request is accepted."""
     first = site.ask(CHAT)
     reply = site.client.post(ASK, json={"prompt": "x"})
     assert reply.status_code == 409
@@ -86,19 +86,19 @@ def test_a_busy_chat_is_409_and_says_with_what(site: Site) -> None:
     assert site.ask(CHAT, on_active="replace")["after"] == 4
 
 
-def test_stop_is_accepted_as_often_as_it_is_asked(site: Site, client: Redis) -> None:
-    """202 with what it did; without a body it stops all that is active."""
+def test_stop_may_be_repeated(site: Site, client: Redis) -> None:
+    """202 with the outcome for each generation; without a body it stops all that are active."""
     made = site.ask(CHAT)
     asked = {"generation": made["generation"], "reason": "enough"}
     outcomes = [site.client.post(f"/v1/chats/{CHAT}/stop", json=asked).json()["stops"] for _ in range(2)]
     assert [[stop["outcome"] for stop in stops] for stops in outcomes] == [["stopped"], ["ended"]]
     reply = site.client.post(f"/v1/chats/{CHAT}/stop")
     assert (reply.status_code, reply.json()) == (202, {"stops": []})
-    assert log_of(client)[-1].event["reason"] == "enough"
+    assert read_log(client)[-1].event["reason"] == "enough"
 
 
-def test_the_snapshot_is_what_a_person_sees_and_where_to_go_on(site: Site, spool: Spool) -> None:
-    """Answers, their states, what is active, and the seq to follow after."""
+def test_the_snapshot_has_the_answers_and_the_seq_to_follow_after(site: Site, spool: Spool) -> None:
+    """The answers with their states, the active generations, and the last seq they include."""
     made = site.ask(CHAT)
     with spool.produce(CHAT, made["generation"]) as out:
         out.text("hello there")
@@ -115,7 +115,7 @@ def test_the_snapshot_is_what_a_person_sees_and_where_to_go_on(site: Site, spool
 
 
 def test_erase_leaves_nothing_and_may_be_repeated(site: Site, client: Redis) -> None:
-    """204, and then the chat is unknown everywhere."""
+    """204, and afterwards no key is left and every route answers 404."""
     site.ask(CHAT)
     for _ in range(2):
         assert site.client.delete(f"/v1/chats/{CHAT}").status_code == 204
@@ -125,8 +125,8 @@ def test_erase_leaves_nothing_and_may_be_repeated(site: Site, client: Redis) -> 
         assert problem(reply)["type"].endswith("chat-not-found")
 
 
-def test_bad_bodies_are_refused_and_write_nothing(site: Site, client: Redis) -> None:
-    """Wrong types, unknown fields, both or neither of prompt and messages: 422, and a sentence that says why."""
+def test_bad_bodies_are_rejected_and_write_nothing(site: Site, client: Redis) -> None:
+    """Wrong types, unknown fields, both or neither of prompt and messages: 422 with an explanation."""
     for body, why in BAD_BODIES:
         reply = site.client.post(ASK, json=body)
         assert reply.status_code == 422, why
@@ -134,8 +134,8 @@ def test_bad_bodies_are_refused_and_write_nothing(site: Site, client: Redis) -> 
     assert not client.keys("cs:*")
 
 
-def test_bytes_that_are_no_json_are_refused(site: Site, client: Redis) -> None:
-    """Nothing, half an object, no UTF-8, half a surrogate pair, a nesting that breaks parsers: a 4xx, never a 500."""
+def test_bodies_that_are_not_json_are_rejected(site: Site, client: Redis) -> None:
+    """No body, half an object, invalid UTF-8, a lone surrogate, extreme nesting: a 4xx, never a 500."""
     for raw in RAW_BODIES:
         for content in (raw, raw[:4000]):
             reply = site.client.post(ASK, content=content, headers={"content-type": "application/json"})
@@ -145,8 +145,8 @@ def test_bytes_that_are_no_json_are_refused(site: Site, client: Redis) -> None:
     assert not client.keys("cs:*")
 
 
-def test_numbers_that_json_has_not_are_refused_or_harmless(site: Site, spool: Spool) -> None:
-    """NaN in params must not make a request that no worker can read."""
+def test_numbers_outside_json_are_rejected_or_harmless(site: Site, spool: Spool) -> None:
+    """NaN in params must not store a request that no worker can read."""
     headers = {"content-type": "application/json"}
     reply = site.client.post(ASK, content=b'{"prompt":"x","params":{"a":NaN,"b":1e999}}', headers=headers)
     assert reply.status_code in {202, 400, 422}
@@ -155,8 +155,8 @@ def test_numbers_that_json_has_not_are_refused_or_harmless(site: Site, spool: Sp
             assert set(out.request.params) == {"a", "b"}
 
 
-def test_too_large_is_413_however_it_comes(site: Site, client: Redis) -> None:
-    """By the header, in chunks without one, and by what the prompt would be in Redis."""
+def test_a_body_that_is_too_large_is_413(site: Site, client: Redis) -> None:
+    """By Content-Length, in chunks without it, and by the size that the request would have in Redis."""
     large = b'{"prompt":"' + b"x" * 5000 + b'"}'
     headers = {"content-type": "application/json"}
     announced = site.client.post(ASK, content=large, headers=headers)
@@ -170,8 +170,8 @@ def test_too_large_is_413_however_it_comes(site: Site, client: Redis) -> None:
     assert not client.keys("cs:*")
 
 
-def test_chat_ids_that_are_none_reach_nothing(site: Site, client: Redis) -> None:
-    """Braces, slashes, control characters, non-ASCII, too long: 404 or 422, by every route."""
+def test_invalid_chat_ids_write_nothing(site: Site, client: Redis) -> None:
+    """Braces, slashes, control characters, non-ASCII, too long: 404 or 422 from every route."""
     for chat in BAD_CHATS:
         replies = [
             site.client.post(f"/v1/chats/{chat}/generations", json={"prompt": "x"}),
@@ -188,7 +188,7 @@ def test_chat_ids_that_are_none_reach_nothing(site: Site, client: Redis) -> None
 
 
 def test_unknown_routes_and_methods_are_problems_too(site: Site) -> None:
-    """RFC 9457 everywhere, so that a client needs one way to read errors."""
+    """Every error is RFC 9457, so a client needs only one way to read errors."""
     missing = site.client.get("/v2/nothing")
     wrong = site.client.put(ASK)
     assert (missing.status_code, wrong.status_code) == (404, 405)
@@ -198,7 +198,7 @@ def test_unknown_routes_and_methods_are_problems_too(site: Site) -> None:
 
 
 def test_unknown_generations_cannot_be_stopped(site: Site) -> None:
-    """404 for one that never was; 422 for an id that can be none, a long reason, an unknown field."""
+    """404 for an unknown id; 422 for an invalid id, a reason that is too long, or an unknown field."""
     site.ask(CHAT)
     stop = f"/v1/chats/{CHAT}/stop"
     assert problem(site.client.post(stop, json={"generation": "nobody"}))["type"].endswith("generation-not-found")
@@ -206,21 +206,21 @@ def test_unknown_generations_cannot_be_stopped(site: Site) -> None:
         assert site.client.post(stop, json=body).status_code == 422
 
 
-def test_a_crowd_waits_for_its_turn(site: Site) -> None:
-    """Two hundred requests at once, as after a deploy: more than redis-py has connections, and nobody is refused."""
+def test_many_requests_at_once_wait_for_their_turn(site: Site) -> None:
+    """Two hundred requests at once, as after a deploy, exceed redis-py's connections, and all are answered."""
     site.ask(CHAT)
 
-    async def crowd() -> list[int]:
+    async def send_all() -> list[int]:
         async with httpx.AsyncClient(
             base_url=site.url, timeout=30, limits=httpx.Limits(max_connections=None)
         ) as client:
             replies = await asyncio.gather(*(client.get(f"/v1/chats/{CHAT}") for _ in range(200)))
             return [reply.status_code for reply in replies]
 
-    assert set(asyncio.run(crowd())) == {200}
+    assert set(asyncio.run(send_all())) == {200}
 
 
 def test_health_and_readiness(site: Site) -> None:
-    """Both are open to everybody, for whoever watches the process."""
+    """Both need no token: they are for the monitoring of the process."""
     assert site.client.get("/healthz").json() == {"status": "ok"}
     assert site.client.get("/readyz").json() == {"status": "ok"}

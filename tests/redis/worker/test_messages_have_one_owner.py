@@ -1,4 +1,4 @@
-"""A message that was redelivered belongs to whoever has it now: the broker's part of promises 3 and 9."""
+"""A redelivered message belongs to the worker that has it now: the broker's part of promises 3 and 9."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUEUE = "chunkspool"
 
 @pytest.fixture
 def channels(redis_url: str) -> Iterator[tuple[transport.WorkerChannel, transport.WorkerChannel]]:
-    """Give the channels of two workers, with a message in the queue."""
+    """Provide the channels of two workers, with a message in the queue."""
     with ExitStack() as open_:
         workers = [open_.enter_context(Connection(redis_url, transport=transport.WorkerTransport)) for _ in range(2)]
         one, other = (worker.default_channel for worker in workers)
@@ -28,13 +28,13 @@ def channels(redis_url: str) -> Iterator[tuple[transport.WorkerChannel, transpor
         yield one, other
 
 
-def get(channel: transport.WorkerChannel) -> transport.WorkerMessage:
+def take_message(channel: transport.WorkerChannel) -> transport.WorkerMessage:
     """Take the message, as a worker does."""
     return eventually(lambda: channel.basic_get(QUEUE))
 
 
-def give_back(channel: transport.WorkerChannel, tag: str, start: Barrier) -> None:
-    """Give a message back when all are ready to."""
+def requeue(channel: transport.WorkerChannel, tag: str, start: Barrier) -> None:
+    """Requeue a message, at the same moment as the others."""
     start.wait(10)
     channel.qos.restore_by_tag(tag)
 
@@ -42,11 +42,11 @@ def give_back(channel: transport.WorkerChannel, tag: str, start: Barrier) -> Non
 def test_a_late_acknowledgement_takes_nothing_from_the_new_owner(
     channels: tuple[transport.WorkerChannel, transport.WorkerChannel], client: Redis
 ) -> None:
-    """A worker was away for so long that its message went to another one; what it does with its own is its own."""
+    """A worker stood still until its message went to another one; what it then does affects only its own delivery."""
     late, owner = channels
-    first = get(late)
-    owner.qos.restore_by_tag(first.delivery_tag)  # what the look for messages of the dead does
-    second = get(owner)
+    first = take_message(late)
+    owner.qos.restore_by_tag(first.delivery_tag)  # as the search for dead workers' messages does
+    second = take_message(owner)
     assert second.headers == {**first.headers, "redelivered": True}
     first.ack()
     assert client.hkeys("unacked") == [second.delivery_tag.encode()]
@@ -56,15 +56,15 @@ def test_a_late_acknowledgement_takes_nothing_from_the_new_owner(
     assert (client.hlen("unacked"), client.zcard("unacked_index")) == (0, 0)
 
 
-def test_the_newest_of_several_owners_has_it(
+def test_the_newest_owner_has_the_message(
     channels: tuple[transport.WorkerChannel, transport.WorkerChannel], client: Redis
 ) -> None:
-    """However often it changes hands, it is there once."""
+    """However often it is redelivered, the message exists once."""
     one, other = channels
-    held = [get(one)]
+    held = [take_message(one)]
     for channel in (other, one, other):
         channel.qos.restore_by_tag(held[-1].delivery_tag)
-        held.append(get(channel))
+        held.append(take_message(channel))
     assert len({message.delivery_tag for message in held}) == 4
     for message in held[:-1]:
         message.reject(requeue=True)
@@ -73,16 +73,16 @@ def test_the_newest_of_several_owners_has_it(
     held[-1].ack()
 
 
-def test_a_message_is_given_back_once_however_many_try(
+def test_a_message_is_requeued_once_however_many_try(
     channels: tuple[transport.WorkerChannel, transport.WorkerChannel], client: Redis
 ) -> None:
-    """The lock under which workers look for messages of the dead saves work, no more: it may expire early."""
+    """The lock of kombu around the search for dead workers' messages only saves work, so it may expire early."""
     one, _ = channels
     with ThreadPoolExecutor(2) as pool:
         for _ in range(20):
-            tag = get(one).delivery_tag
+            tag = take_message(one).delivery_tag
             start = Barrier(2)
-            for both in [pool.submit(give_back, channel, tag, start) for channel in channels]:
+            for both in [pool.submit(requeue, channel, tag, start) for channel in channels]:
                 both.result(10)
             assert client.llen(QUEUE) == 1
             assert client.hlen("unacked") == 0

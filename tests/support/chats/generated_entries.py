@@ -1,4 +1,4 @@
-"""Make logs as workers write them, at random: attempts that die, several generations at once, every kind of event."""
+"""Generate random logs like those of workers: dying attempts, interleaved generations, every kind of event."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ WORDS = ("sky", " blue", "\n\n", "data: x", "ß", "🙂", '"', "\\", "\r", "\u20
 
 
 def random_log(seed: int, generations: int = 2) -> list[Entry]:
-    """Return the entries of a chat, numbered from 1."""
-    random = Random(seed)  # noqa: S311 - repeatable, no secret
-    threads = [_generation(random, f"g{n}") for n in range(generations)]
+    """Return the entries of a random chat, numbered from 1."""
+    random = Random(seed)  # noqa: S311 - repeatable, not a secret
+    threads = [_random_generation(random, f"g{n}") for n in range(generations)]
     events: list[Event] = []
     while any(threads):
         events.append(random.choice([thread for thread in threads if thread]).pop(0))
@@ -36,18 +36,18 @@ def random_log(seed: int, generations: int = 2) -> list[Entry]:
 
 
 def entries_of(events: list[Event]) -> list[Entry]:
-    """Return events as entries from seq 1."""
+    """Return events as entries, numbered from 1."""
     return [Entry(seq, 1000 + seq, event, encode(event)) for seq, event in enumerate(events, start=1)]
 
 
-def _generation(random: Random, name: str) -> list[Event]:
+def _random_generation(random: Random, name: str) -> list[Event]:
     events: list[Event] = [GenerationQueued(generation_id=name)]
     if random.random() < 0.1:
         return [*events, GenerationStopped(generation_id=name, by="user", reason=None)]
     for attempt in range(1, random.choice((2, 2, 3, 4))):
         continues = attempt > 1 and random.random() < 0.3
         events.append(GenerationStarted(generation_id=name, attempt=attempt, model="m", continues=continues))
-        events += _said(random, name, attempt if continues else 1)
+        events += _random_output(random, name, attempt if continues else 1)
     endings: list[Event] = [
         GenerationCompleted(generation_id=name, finish_reason=random.choice(("stop", "length", "strange"))),
         GenerationStopped(generation_id=name, by="user", reason=random.choice((None, "enough"))),
@@ -56,10 +56,10 @@ def _generation(random: Random, name: str) -> list[Event]:
     return [*events, random.choice(endings)]
 
 
-def _said(random: Random, name: str, attempt: int) -> list[Event]:
+def _random_output(random: Random, name: str, attempt: int) -> list[Event]:
     said: list[Event] = []
     for number in range(random.randrange(8)):
-        call = f"call-{attempt}-{number}"  # an attempt that begins anew may well use the same ids
+        call = f"call-{attempt}-{number}"  # an attempt that restarts may use the same ids
         choices: list[list[Event]] = [
             [TextDelta(generation_id=name, text=random.choice(WORDS)) for _ in range(random.randrange(1, 5))],
             [ReasoningDelta(generation_id=name, text=random.choice(WORDS))],

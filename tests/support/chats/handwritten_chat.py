@@ -1,4 +1,4 @@
-"""Write a chat by hand, batch by batch, and lose a frame on purpose."""
+"""Write a chat by hand, batch by batch, and lose frames on purpose."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from chunkspool.store.scripts import AppendReply
 
 
 @dataclass(slots=True)
-class Talk:
+class HandwrittenChat:
     """A chat with one claimed generation; its log begins with generation.queued and generation.started."""
 
     client: Redis
@@ -30,7 +30,7 @@ class Talk:
     index: int = 1
 
     def __post_init__(self) -> None:
-        """Make the generation and claim it."""
+        """Enqueue the generation and claim it."""
         self.client.script_load(scripts.load("append").text)
         self.store.send(
             scripts.enqueue(
@@ -49,39 +49,39 @@ class Talk:
 
     @property
     def store(self) -> Store:
-        """The door to the scripts."""
+        """A store on the client."""
         return Store(self.client)
 
-    def say(self, *texts: str) -> int:
-        """Append texts as one frame; return the last one's seq."""
-        return self.store.send(self._batch(texts)).last
+    def append(self, *texts: str) -> int:
+        """Append texts in one frame; return the last one's seq."""
+        return self.store.send(self._append_call(texts)).last
 
-    def say_each(self, *texts: str) -> int:
-        """Append texts as a frame each, in one round trip; return the last one's seq."""
+    def append_each(self, *texts: str) -> int:
+        """Append texts in a frame each, in one round trip; return the last one's seq."""
         pipeline = self.client.pipeline(transaction=False)
         for text in texts:
-            call = self._batch([text])
+            call = self._append_call([text])
             pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
         last: int = pipeline.execute()[-1][2]
         return last
 
-    def say_raw(self, event: bytes) -> int:
-        """Append whatever it is, event or not."""
+    def append_raw(self, event: bytes) -> int:
+        """Append these bytes, whether they are an event or not."""
         return self.store.send(self._append([event])).last
 
-    def say_unheard(self, *texts: str) -> int:
-        """Append texts, and have their frame get lost."""
-        return self.store.send(self._unheard(self._batch(texts))).last
+    def append_without_frame(self, *texts: str) -> int:
+        """Append texts and lose their frame."""
+        return self.store.send(self._without_frame(self._append_call(texts))).last
 
-    def end(self) -> int:
-        """Complete the generation; return its ending's seq."""
+    def complete(self) -> int:
+        """Complete the generation; return the ending's seq."""
         return self.store.send(self._ending()).last
 
-    def end_unheard(self) -> int:
-        """Complete the generation, and have the frame get lost."""
-        return self.store.send(self._unheard(self._ending())).last
+    def complete_without_frame(self) -> int:
+        """Complete the generation and lose the frame."""
+        return self.store.send(self._without_frame(self._ending())).last
 
-    def _batch(self, texts: Sequence[str]) -> ScriptCall[AppendReply]:
+    def _append_call(self, texts: Sequence[str]) -> ScriptCall[AppendReply]:
         return self._append([encode(TextDelta(generation_id=self.generation_id, text=text)) for text in texts])
 
     def _ending(self) -> ScriptCall[AppendReply]:
@@ -93,5 +93,5 @@ class Talk:
             self.keys, self.generation_id, attempt=1, index=index, lease_ms=60_000, events=events, ending=ending
         )
 
-    def _unheard(self, call: ScriptCall[AppendReply]) -> ScriptCall[AppendReply]:
+    def _without_frame(self, call: ScriptCall[AppendReply]) -> ScriptCall[AppendReply]:
         return replace(call, keys=tuple("cs:nobody" if key == self.keys.live else key for key in call.keys))

@@ -1,4 +1,4 @@
-"""Make spools for tests: short lease, short pauses."""
+"""Create spools for tests, with a short lease and short pauses."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from chunkspool.store.scripts import AppendReply
 
 
 def settings_for(url: str, **values: object) -> Settings:
-    """Return the settings of a test; `values` go before its defaults."""
+    """Return a test's settings; `values` override its defaults."""
     return Settings.checked({"redis_url": url, "ttl": 600, "write_timeout": 10, "flush_interval": 0.002, **values})
 
 
 def spool_for(url: str, **values: object) -> Spool:
-    """Return a spool that the caller closes."""
+    """Return a spool; the caller closes it."""
     return Spool.from_settings(settings_for(url, **values))
 
 
 def async_spool_for(url: str, **values: object) -> AsyncSpool:
-    """Return a spool that the caller closes."""
+    """Return an async spool; the caller closes it."""
     return AsyncSpool.from_settings(settings_for(url, **values))
 
 
 def claim_and_die(client: Redis, generation_id: str, lease: float, keys: ChatKeys = KEYS) -> int:
-    """Claim a generation and never be heard of again, as a killed worker does; return the attempt's number."""
+    """Claim a generation and disappear like a killed worker; return the attempt's number."""
     claim = scripts.claim(
         keys,
         generation_id,
@@ -56,7 +56,7 @@ def append_by_hand(
     lease: float = 60.0,
     keys: ChatKeys = KEYS,
 ) -> AppendReply:
-    """Append a batch without a producer: at once, also as an attempt that was thought to be dead."""
+    """Append a batch without a producer, immediately, even as an attempt that was thought to be dead."""
     encoded = [encode(event) for event in events]
     lease_ms = round(lease * 1000)
     call = scripts.append(

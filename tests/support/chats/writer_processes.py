@@ -1,4 +1,4 @@
-"""Many writers of one chat, to be run in processes of their own."""
+"""Many writers of one chat, to be run in separate processes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ PIECES = 40
 
 
 def pieces_of(name: str) -> list[str]:
-    """Return what the writer `name` says, piece by piece."""
+    """Return what the writer `name` writes, piece by piece."""
     return [f"<{name}:{number}>" for number in range(PIECES)]
 
 
-def write_as_crowd(url: str, process: int, threads: int) -> dict[str, str]:
-    """Let `threads` writers begin at once, each with a generation of its own; return generation id -> writer's name."""
+def write_concurrently(url: str, process: int, threads: int) -> dict[str, str]:
+    """Start `threads` writers at once, each with its own generation; return generation id -> writer's name."""
     start = Barrier(threads)
     with spool_for(url) as spool, ThreadPoolExecutor(threads) as pool:
         names = [f"{process}.{thread}" for thread in range(threads)]

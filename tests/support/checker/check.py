@@ -1,11 +1,11 @@
-"""Check a chat against the promises, by its raw log and what `support.checker.observations` knows from outside."""
+"""Check a chat against the promises, using its raw log and the observations from outside."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from support.checker.observations import Asked, Evidence, Reading
-from support.checker.raw_log import ENDINGS, Line, RawChat, generations_of
+from support.checker.observations import EnqueuedGeneration, Observations, Reading
+from support.checker.raw_log import ENDINGS, RawChat, ReadableEntry, generations_of
 from support.checker.texts import check_text
 from support.checker.violations import Rule, Violation
 
@@ -13,24 +13,24 @@ QUEUED, STARTED = "generation.queued", "generation.started"
 COMPLETED, STOPPED, FAILED = "generation.completed", "generation.stopped", "generation.failed"
 
 
-def check(chat: RawChat, evidence: Evidence | None = None) -> list[Violation]:
-    """Return all violations. Without evidence only what the log itself shows is checked."""
-    found = [*_log(chat)]
+def check(chat: RawChat, observations: Observations | None = None) -> list[Violation]:
+    """Return all violations. Without observations only the log itself is checked."""
+    found = [*_check_log(chat)]
     generations = generations_of(chat)
-    asked = {one.id: one for one in evidence.asked} if evidence else {}
+    asked = {one.generation_id: one for one in observations.generations} if observations else {}
     for generation, lines in generations.items():
-        found += _generation(chat.name, generation, lines)
+        found += _check_generation(chat.name, generation, lines)
         if generation in asked:
-            found += _asked(chat.name, asked[generation], lines)
-        elif evidence:
+            found += _check_expectations(chat.name, asked[generation], lines)
+        elif observations:
             found.append(Violation(Rule.GHOST, chat.name, generation, lines[0].seq))
     found += [Violation(Rule.LOST, chat.name, one) for one in asked if one not in generations]
-    for reading in evidence.readings if evidence else ():
-        found += _reading(chat, reading, generations)
+    for reading in observations.readings if observations else ():
+        found += _check_reading(chat, reading, generations)
     return found
 
 
-def _log(chat: RawChat) -> Iterator[Violation]:
+def _check_log(chat: RawChat) -> Iterator[Violation]:
     expected = 1
     for entry in chat.entries:
         if entry.seq != expected:
@@ -42,15 +42,15 @@ def _log(chat: RawChat) -> Iterator[Violation]:
         yield Violation(Rule.COUNTER, chat.name, detail=f"{chat.counter} after {expected - 1} events")
 
 
-def _generation(chat: str, generation: str, lines: Sequence[Line]) -> Iterator[Violation]:
+def _check_generation(chat: str, generation: str, lines: Sequence[ReadableEntry]) -> Iterator[Violation]:
     types = [line.type for line in lines]
     if types[0] != QUEUED or types.count(QUEUED) != 1:
         yield Violation(Rule.QUEUED, chat, generation, lines[0].seq, f"{types[0]}, {types.count(QUEUED)} in all")
-    yield from _endings(chat, generation, lines)
-    yield from _attempts(chat, generation, lines)
+    yield from _check_endings(chat, generation, lines)
+    yield from _check_attempts(chat, generation, lines)
 
 
-def _endings(chat: str, generation: str, lines: Sequence[Line]) -> Iterator[Violation]:
+def _check_endings(chat: str, generation: str, lines: Sequence[ReadableEntry]) -> Iterator[Violation]:
     ends = [i for i, line in enumerate(lines) if line.type in ENDINGS]
     if not ends:
         yield Violation(Rule.UNENDED, chat, generation, lines[-1].seq, f"its last event is {lines[-1].type}")
@@ -60,60 +60,68 @@ def _endings(chat: str, generation: str, lines: Sequence[Line]) -> Iterator[Viol
         yield Violation(rule, chat, generation, line.seq, f"{line.type} after {lines[ends[0]].type}")
 
 
-def _attempts(chat: str, generation: str, lines: Sequence[Line]) -> Iterator[Violation]:
-    """Count the attempts: 1, 2, 3 …; one that could not go on from the text before it may start anew, from nothing."""
+def _check_attempts(chat: str, generation: str, lines: Sequence[ReadableEntry]) -> Iterator[Violation]:
+    """Check that attempts are 1, 2, 3 …; one that could not continue may start again without the earlier text."""
     attempt, continues = 0, False
     for line in lines:
         if line.type == STARTED:
-            number, goes_on = line.event.get("attempt"), bool(line.event.get("continues"))
-            fell_back = number == attempt and continues and not goes_on
+            number, now_continues = line.event.get("attempt"), bool(line.event.get("continues"))
+            fell_back = number == attempt and continues and not now_continues
             if number != attempt + 1 and not fell_back:
                 yield Violation(Rule.ATTEMPTS, chat, generation, line.seq, f"attempt {number} after {attempt}")
-            attempt, continues = number if isinstance(number, int) else attempt, goes_on
+            attempt, continues = number if isinstance(number, int) else attempt, now_continues
         elif attempt == 0 and line.type not in {QUEUED, *ENDINGS}:
             yield Violation(Rule.UNSTARTED, chat, generation, line.seq, line.type)
     if attempt == 0 and lines[-1].type == COMPLETED:
         yield Violation(Rule.UNSTARTED, chat, generation, lines[-1].seq, "completed")
 
 
-def _asked(chat: str, asked: Asked, lines: Sequence[Line]) -> Iterator[Violation]:
+def _check_expectations(chat: str, asked: EnqueuedGeneration, lines: Sequence[ReadableEntry]) -> Iterator[Violation]:
     last = lines[-1]
     if last.type == STOPPED and last.event.get("by") not in asked.stopped_by:
-        yield Violation(Rule.STOP_UNASKED, chat, asked.id, last.seq, f"by {last.event.get('by')!r}")
+        yield Violation(Rule.STOP_UNASKED, chat, asked.generation_id, last.seq, f"by {last.event.get('by')!r}")
     if asked.stop_accepted and last.type in ENDINGS and last.type != STOPPED:
-        yield Violation(Rule.STOP_IGNORED, chat, asked.id, last.seq, last.type)
+        yield Violation(Rule.STOP_IGNORED, chat, asked.generation_id, last.seq, last.type)
     if last.type == FAILED and last.event.get("code") not in asked.may_fail:
-        yield Violation(Rule.FAILED, chat, asked.id, last.seq, f"{last.event.get('code')}: {last.event.get('message')}")
+        yield Violation(
+            Rule.FAILED, chat, asked.generation_id, last.seq, f"{last.event.get('code')}: {last.event.get('message')}"
+        )
     if asked.calls is not None:
         yield from check_text(chat, asked, lines)
 
 
-def _reading(chat: RawChat, reading: Reading, generations: Mapping[str, Sequence[Line]]) -> Iterator[Violation]:
+def _check_reading(
+    chat: RawChat, reading: Reading, generations: Mapping[str, Sequence[ReadableEntry]]
+) -> Iterator[Violation]:
     name, at = f"{chat.name} {reading.reader}", reading.after
     if reading.error is not None:
         yield Violation(Rule.READER_ERROR, name, seq=at + len(reading.entries), detail=reading.error)
     log = {entry.seq: entry.data for entry in chat.entries if entry.seq is not None}
     for seq, data in reading.entries:
         if seq != at + 1 or log.get(seq) != data:
-            detail = f"after {at} it got {seq}" if seq != at + 1 else f"{data[:60]!r} instead of {log.get(seq)!r:.60}"
+            detail = (
+                f"after {at} the reader got {seq}"
+                if seq != at + 1
+                else f"{data[:60]!r} instead of {log.get(seq)!r:.60}"
+            )
             yield Violation(Rule.READER, name, seq=at + 1, detail=detail)
             return
         at = seq
-    if reading.over:
-        yield from _let_go(name, reading, at, generations, max(log, default=0))
+    if reading.ended:
+        yield from _check_end_of_reading(name, reading, at, generations, max(log, default=0))
 
 
-def _let_go(
-    name: str, reading: Reading, at: int, generations: Mapping[str, Sequence[Line]], last: int
+def _check_end_of_reading(
+    name: str, reading: Reading, at: int, generations: Mapping[str, Sequence[ReadableEntry]], last: int
 ) -> Iterator[Violation]:
-    """Demand that a reader who is let go has it all: up to an idle moment, or its generation's ending."""
+    """Require a reader that ended by itself to have everything up to an idle moment or its generation's ending."""
     if reading.until == "idle":
         seen = {generation: [line for line in lines if line.seq <= at] for generation, lines in generations.items()}
-        open_ = [one for one, lines in seen.items() if lines and lines[-1].type not in ENDINGS]
+        unended = [one for one, lines in seen.items() if lines and lines[-1].type not in ENDINGS]
     else:
         ends = [line.seq for line in generations.get(reading.until, ()) if line.type in ENDINGS]
-        open_ = [] if ends and ends[0] <= at else [reading.until]
-    for generation in open_:
-        yield Violation(Rule.READER_LEFT, name, generation, at, "it had not ended there")
+        unended = [] if ends and ends[0] <= at else [reading.until]
+    for generation in unended:
+        yield Violation(Rule.READER_LEFT, name, generation, at, "it had not ended by then")
     if reading.complete and at != last:
-        yield Violation(Rule.READER_LEFT, name, seq=at, detail=f"the log goes on to {last}")
+        yield Violation(Rule.READER_LEFT, name, seq=at, detail=f"the log continues to {last}")

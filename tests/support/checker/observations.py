@@ -1,4 +1,4 @@
-"""What the checker is given beside the log: what was asked, what the model server sent, what readers got."""
+"""What the checker knows besides the log: requests, the model server's output, what readers received."""
 
 from __future__ import annotations
 
@@ -6,52 +6,52 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """One model call: the text that the model server sent, after the `prefix` that it was to go on from."""
+class ModelOutput:
+    """One model call: the text that the model server sent, after the `prefix` it was to continue from."""
 
     number: int
     text: str
     prefix: str = ""
     whole: bool = True
-    """Whether it was sent to its end."""
+    """Whether it was sent completely."""
     began: int | None = None
-    """When it came, in Unix ms."""
+    """When the call arrived, in Unix ms."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One generation that was enqueued. `calls` in the order of their numbers, or None where nobody recorded them."""
+class EnqueuedGeneration:
+    """One generation that was enqueued. `calls` are ordered by number, or None if nobody recorded them."""
 
-    id: str
-    calls: tuple[Sent, ...] | None = None
+    generation_id: str
+    calls: tuple[ModelOutput, ...] | None = None
     stopped_by: frozenset[str] = frozenset()
     """Who asked for a stop, as `generation.stopped` would name them."""
     stop_accepted: bool = False
     """Whether a stop was acknowledged before the generation had ended."""
     may_fail: frozenset[str] = frozenset()
-    """The codes of `generation.failed` that are no violation."""
+    """The codes of `generation.failed` that are not a violation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one subscription gave: `entries` after the cursor `after`, as (seq, stored bytes)."""
+    """What one subscription received: `entries` after the cursor `after`, as (seq, stored bytes)."""
 
     reader: str
     after: int
     entries: tuple[tuple[int, bytes], ...]
     until: str = "forever"
-    """What it was to last until: "idle", "forever" or a generation's id."""
-    over: bool = False
-    """Whether it ended by itself, not because the reader left."""
+    """When it was to end: "idle", "forever" or a generation's id."""
+    ended: bool = False
+    """Whether it ended by itself, rather than because the reader left."""
     error: str | None = None
-    """What was raised, or that it waited for ever."""
+    """The error that was raised, or that it waited forever."""
     complete: bool = False
-    """Whether it began when nothing more was going to be asked, and was to get all there is."""
+    """Whether it started after the last request and was therefore to receive everything."""
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """All that is known of one chat."""
+class Observations:
+    """Everything known about one chat."""
 
-    asked: tuple[Asked, ...] = ()
+    generations: tuple[EnqueuedGeneration, ...] = ()
     readings: tuple[Reading, ...] = ()

@@ -1,4 +1,4 @@
-"""Ask the paced model through workers, and judge by the checker what became of it."""
+"""Ask the paced model through workers, and let the checker judge the result."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from itertools import islice
 from typing import Any
 
 from redis import Redis
-from support.chats.logs import ENDINGS, Line, log_of, of_generation
+from support.chats.logs import ENDINGS, LogEntry, of_generation, read_log
 from support.checker.check import check
-from support.checker.observations import Asked, Evidence, Reading
-from support.checker.raw_log import raw_chat
-from support.models.paced_model import Call
-from support.models.paced_model_process import ModelProcess, sent
+from support.checker.observations import EnqueuedGeneration, Observations, Reading
+from support.checker.raw_log import read_raw_chat
+from support.models.paced_model import ModelCall
+from support.models.paced_model_process import ModelProcess, output_of
 from support.waiting import eventually
 
 from chunkspool import Generation, Spool
 from chunkspool.store.keys import ChatKeys
 
 
-def paced(pieces: int = 10, pace: float = 0.05, **more: Any) -> dict[str, Any]:
-    """Return params for the paced model: so many pieces, each after so many seconds."""
+def paced_params(pieces: int = 10, pace: float = 0.05, **more: Any) -> dict[str, Any]:
+    """Return params for the paced model: this many pieces, with this pause in seconds before each."""
     return {"paced": {"pieces": pieces, "pace": pace, **more}}
 
 
 def ask(spool: Spool, chat_id: str, params: dict[str, Any]) -> Generation:
-    """Enqueue a generation; the chat's id is its prompt, by which `calls_of` finds the calls."""
+    """Enqueue a generation; the chat id is its prompt, by which `fetch_calls_of` finds the calls."""
     return spool.enqueue(chat_id, chat_id, params=params)
 
 
-def running(spool: Spool, chat_id: str, params: dict[str, Any], *, deltas: int = 1) -> Generation:
-    """Start a generation; return when so much of its text is there."""
+def start_generation(spool: Spool, chat_id: str, params: dict[str, Any], *, deltas: int = 1) -> Generation:
+    """Start a generation; return once this many deltas are there."""
     asked = ask(spool, chat_id, params)
     with spool.subscribe(chat_id, asked.after) as entries:
         said = (entry for entry in entries if entry.type == "text.delta")
@@ -40,28 +40,28 @@ def running(spool: Spool, chat_id: str, params: dict[str, Any], *, deltas: int =
     return asked
 
 
-def calls_of(model: ModelProcess, chat_id: str) -> list[Call]:
-    """Return the model calls of a chat, refused ones left out."""
-    return [call for call in model.calls() if call.prompt == chat_id and not call.refused]
+def fetch_calls_of(model: ModelProcess, chat_id: str) -> list[ModelCall]:
+    """Return a chat's model calls, without refused ones."""
+    return [call for call in model.fetch_calls() if call.prompt == chat_id and not call.refused]
 
 
-def starts_of(client: Redis, asked: Generation) -> list[dict[str, Any]]:
-    """Return the `generation.started` events so far."""
-    return [line.event for line in lines_of(client, asked) if line.type == "generation.started"]
+def read_starts_of(client: Redis, asked: Generation) -> list[dict[str, Any]]:
+    """Return the generation's `generation.started` events so far."""
+    return [line.event for line in read_log_of_generation(client, asked) if line.type == "generation.started"]
 
 
-def lines_of(client: Redis, asked: Generation) -> list[Line]:
-    """Return the log of the generation so far."""
-    return of_generation(log_of(client, ChatKeys("default", asked.chat_id)), asked.generation_id)
+def read_log_of_generation(client: Redis, asked: Generation) -> list[LogEntry]:
+    """Return the generation's log so far."""
+    return of_generation(read_log(client, ChatKeys("default", asked.chat_id)), asked.generation_id)
 
 
-def attempt_begun(client: Redis, asked: Generation, attempt: int, timeout: float = 30) -> dict[str, Any]:
-    """Wait for the attempt of that number; return its `generation.started`."""
-    starts = eventually(lambda: [one for one in starts_of(client, asked) if one["attempt"] == attempt], timeout)
+def wait_for_attempt(client: Redis, asked: Generation, attempt: int, timeout: float = 30) -> dict[str, Any]:
+    """Wait for this attempt; return its `generation.started`."""
+    starts = eventually(lambda: [one for one in read_starts_of(client, asked) if one["attempt"] == attempt], timeout)
     return starts[0]
 
 
-def reading(spool: Spool, asked: Generation) -> Future[Reading]:
+def start_reading(spool: Spool, asked: Generation) -> Future[Reading]:
     """Read the generation from its beginning, in a thread that ends with its ending."""
     future: Future[Reading] = Future()
     connected = threading.Event()
@@ -72,17 +72,17 @@ def reading(spool: Spool, asked: Generation) -> Future[Reading]:
             with spool.subscribe(asked.chat_id, asked.after, until=asked.generation_id) as entries:
                 connected.set()
                 got.extend((entry.seq, entry.raw) for entry in entries)
-            future.set_result(Reading("reader", asked.after, tuple(got), until=asked.generation_id, over=True))
+            future.set_result(Reading("reader", asked.after, tuple(got), until=asked.generation_id, ended=True))
         except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
             future.set_exception(error)
 
-    # A daemon: where a test fails, nobody may wait for an ending that never comes.
+    # A daemon, so that a failed test does not wait for an ending that never comes.
     threading.Thread(target=read, daemon=True).start()
     assert connected.wait(30)
     return future
 
 
-def demand_promises(
+def assert_promises_kept(
     client: Redis,
     model: ModelProcess,
     asked: Generation,
@@ -90,10 +90,12 @@ def demand_promises(
     stopped_by: str | None = None,
     may_fail: Collection[str] = (),
 ) -> None:
-    """Wait for the ending; fail unless the chat keeps every promise that the checker knows of."""
-    eventually(lambda: lines_of(client, asked)[-1].type in ENDINGS, 30)
-    calls = tuple(sent(call) for call in calls_of(model, asked.chat_id))
+    """Wait for the ending; fail unless the chat keeps every promise that the checker knows."""
+    eventually(lambda: read_log_of_generation(client, asked)[-1].type in ENDINGS, 30)
+    calls = tuple(output_of(call) for call in fetch_calls_of(model, asked.chat_id))
     stopped = frozenset({stopped_by} if stopped_by else ())
-    known = Asked(asked.generation_id, calls, stopped, stop_accepted=bool(stopped), may_fail=frozenset(may_fail))
-    found = check(raw_chat(client, asked.chat_id), Evidence((known,), readings))
+    known = EnqueuedGeneration(
+        asked.generation_id, calls, stopped, stop_accepted=bool(stopped), may_fail=frozenset(may_fail)
+    )
+    found = check(read_raw_chat(client, asked.chat_id), Observations((known,), readings))
     assert not found, "\n".join(map(str, found))

@@ -1,4 +1,4 @@
-"""Read chats as they stand in Redis, with redis-py and json alone: no code of the library takes part."""
+"""Read chats as they are stored in Redis, with redis-py and json only, without any code of the library."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RawEntry:
 
 @dataclass(frozen=True, slots=True)
 class RawChat:
-    """A chat's log and its counter (None where there is none)."""
+    """A chat's log and its counter (None if there is none)."""
 
     name: str
     counter: int | None
@@ -48,8 +48,8 @@ class RawChat:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """An entry that could be read."""
+class ReadableEntry:
+    """A stream entry whose event could be read."""
 
     seq: int
     at: int
@@ -61,31 +61,31 @@ class Line:
         return str(self.event["type"])
 
 
-def generations_of(chat: RawChat) -> dict[str, list[Line]]:
-    """Return the readable entries of each generation, in the log's order."""
-    generations: dict[str, list[Line]] = {}
+def generations_of(chat: RawChat) -> dict[str, list[ReadableEntry]]:
+    """Return each generation's readable entries, in log order."""
+    generations: dict[str, list[ReadableEntry]] = {}
     for entry in chat.entries:
         event = entry.event
         if event is not None and entry.seq is not None:
-            generations.setdefault(event["generation"], []).append(Line(entry.seq, entry.at, event))
+            generations.setdefault(event["generation"], []).append(ReadableEntry(entry.seq, entry.at, event))
     return generations
 
 
-def raw_chat(client: Redis, name: str, tenant: str = "default") -> RawChat:
+def read_raw_chat(client: Redis, name: str, tenant: str = "default") -> RawChat:
     """Return a chat; without a log it has no entries."""
     prefix = f"cs:{{{tenant}/{name}}}"
     counter: Any = client.get(f"{prefix}:seq")
-    return RawChat(name, None if counter is None else int(counter), tuple(_entries(client, f"{prefix}:log")))
+    return RawChat(name, None if counter is None else int(counter), tuple(_read_entries(client, f"{prefix}:log")))
 
 
-def _entries(client: Redis, key: str) -> Iterator[RawEntry]:
+def _read_entries(client: Redis, key: str) -> Iterator[RawEntry]:
     after = "-"
-    while page := _page(client, key, after):
+    while page := _read_page(client, key, after):
         for entry_id, fields in page:
             after = f"({entry_id.decode()}"
             yield RawEntry(entry_id.decode(), int(fields.get(b"t", 0)), fields.get(b"e", b""))
 
 
-def _page(client: Redis, key: str, after: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
+def _read_page(client: Redis, key: str, after: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
     page: Any = client.xrange(key, after, "+", PAGE)
     return list(page)

@@ -1,19 +1,19 @@
-"""A log that keeps every promise, with what is known of it from outside: for the tests of the checker."""
+"""A log that keeps every promise, with its observations, for the checker's tests."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from support.checker.observations import Asked, Evidence, Reading, Sent
+from support.checker.observations import EnqueuedGeneration, ModelOutput, Observations, Reading
 from support.checker.raw_log import RawChat, RawEntry
 
 CHAT = "chat"
 STEP_MS = 100
 
 
-def said(call: int, *pieces: int) -> str:
-    """Return what the model says in `call`: each piece names the call and itself."""
+def call_text(call: int, *pieces: int) -> str:
+    """Return the model's text in `call`: each piece names the call and itself."""
     return "".join(f"<{call}.{piece}>" for piece in pieces)
 
 
@@ -34,11 +34,11 @@ def started(generation: str, attempt: int, **fields: Any) -> dict[str, Any]:
 
 def delta(generation: str, call: int, *pieces: int) -> dict[str, Any]:
     """Return a `text.delta`."""
-    return event("text.delta", generation, text=said(call, *pieces))
+    return event("text.delta", generation, text=call_text(call, *pieces))
 
 
 def ended(generation: str, how: str, **fields: Any) -> dict[str, Any]:
-    """Return an ending."""
+    """Return an ending of the kind `how`."""
     return event(f"generation.{how}", generation, **fields)
 
 
@@ -69,40 +69,44 @@ EVENTS = (
     started("fails", 2),
     ended("fails", "failed", code="too_many_attempts", message="…"),
 )
-ASKED = (
-    Asked("restarts", (Sent(1, said(1, 0, 1, 2), whole=False), Sent(3, said(3, 0, 1, 2)))),
-    Asked(
+ENQUEUED = (
+    EnqueuedGeneration(
+        "restarts", (ModelOutput(1, call_text(1, 0, 1, 2), whole=False), ModelOutput(3, call_text(3, 0, 1, 2)))
+    ),
+    EnqueuedGeneration(
         "continues",
         (
-            Sent(2, said(2, 0, 1), whole=False),
-            Sent(4, said(4, 0, 1, 2), prefix=said(2, 0), whole=False),
-            Sent(5, said(5, 0, 1), began=1550),
+            ModelOutput(2, call_text(2, 0, 1), whole=False),
+            ModelOutput(4, call_text(4, 0, 1, 2), prefix=call_text(2, 0), whole=False),
+            ModelOutput(5, call_text(5, 0, 1), began=1550),
         ),
     ),
-    Asked("stops", (Sent(6, said(6, 0, 1), whole=False),), frozenset({"user"}), stop_accepted=True),
-    Asked("fails", (), may_fail=frozenset({"too_many_attempts"})),
+    EnqueuedGeneration(
+        "stops", (ModelOutput(6, call_text(6, 0, 1), whole=False),), frozenset({"user"}), stop_accepted=True
+    ),
+    EnqueuedGeneration("fails", (), may_fail=frozenset({"too_many_attempts"})),
 )
 
 
 def chat_of(events: tuple[dict[str, Any], ...]) -> RawChat:
-    """Return a chat whose events came one after the other, the first at 100 ms."""
+    """Return a chat whose events are 100 ms apart, starting at 100 ms."""
     entries = [RawEntry(f"{n}-0", n * STEP_MS, json.dumps(one).encode()) for n, one in enumerate(events, 1)]
     return RawChat(CHAT, len(entries), tuple(entries))
 
 
-def read(chat: RawChat, after: int, upto: int, **how: Any) -> Reading:
-    """Return what a reader gets that reads from one cursor to another."""
+def reading_of(chat: RawChat, after: int, upto: int, **how: Any) -> Reading:
+    """Return what a reader receives from one cursor to another."""
     entries = [(entry.seq or 0, entry.data) for entry in chat.entries if after < (entry.seq or 0) <= upto]
     return Reading("reader", after, tuple(entries), **how)
 
 
-GOOD = chat_of(EVENTS)
-EVIDENCE = Evidence(
-    ASKED,
+VALID_LOG = chat_of(EVENTS)
+OBSERVATIONS = Observations(
+    ENQUEUED,
     (
-        read(GOOD, 0, 7),
-        read(GOOD, 7, len(EVENTS), until="idle", over=True, complete=True),
-        read(GOOD, 3, 12, until="restarts", over=True),
-        read(GOOD, 21, 21, until="idle", over=True),
+        reading_of(VALID_LOG, 0, 7),
+        reading_of(VALID_LOG, 7, len(EVENTS), until="idle", ended=True, complete=True),
+        reading_of(VALID_LOG, 3, 12, until="restarts", ended=True),
+        reading_of(VALID_LOG, 21, 21, until="idle", ended=True),
     ),
 )

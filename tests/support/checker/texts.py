@@ -1,21 +1,21 @@
-"""Check what a generation says against what the model server sent: the checker's rules of texts and model calls."""
+"""Check a generation's text against the model server's output: the rules about texts and model calls."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from support.checker.observations import Asked, Sent
-from support.checker.raw_log import Line
+from support.checker.observations import EnqueuedGeneration, ModelOutput
+from support.checker.raw_log import ReadableEntry
 from support.checker.violations import Rule, Violation
 
 CLOCK_MS = 5
-"""How far a call may seem to have come before its attempt began: both clocks are the machine's own, cut to ms."""
+"""How many ms a call may seem to precede its attempt: both times are from the machine's clock, truncated to ms."""
 
 
 @dataclass(slots=True)
 class Section:
-    """What was said after one `generation.started`; `at` is when its attempt began, in Unix ms."""
+    """The output after one `generation.started`; `at` is when its attempt started, in Unix ms."""
 
     seq: int
     at: int
@@ -25,17 +25,17 @@ class Section:
 
     @property
     def text(self) -> str:
-        """All of it."""
+        """The whole text."""
         return "".join(self.deltas)
 
 
-def sections_of(lines: Sequence[Line]) -> list[Section]:
-    """Return the attempts of a generation with what each said."""
+def sections_of(lines: Sequence[ReadableEntry]) -> list[Section]:
+    """Return a generation's attempts with their output."""
     sections: list[Section] = []
     for line in lines:
         if line.type == "generation.started":
             attempt, continues = line.event["attempt"], bool(line.event.get("continues"))
-            # One that falls back says so while it asks its model anew.
+            # An attempt that falls back writes a second start while it asks its model again.
             fell_back = bool(sections) and sections[-1].attempt == attempt
             at = sections[-1].at if fell_back else line.at
             sections.append(Section(line.seq, at, attempt, continues))
@@ -44,46 +44,52 @@ def sections_of(lines: Sequence[Line]) -> list[Section]:
     return sections
 
 
-def check_text(chat: str, asked: Asked, lines: Sequence[Line]) -> Iterator[Violation]:
-    """Yield where the log's text is not the beginning (of a completed one: the whole) of one model call an attempt."""
+def check_text(chat: str, asked: EnqueuedGeneration, lines: Sequence[ReadableEntry]) -> Iterator[Violation]:
+    """Yield where the text is not the beginning (if completed: the whole) of one model call per attempt."""
     sections, left = sections_of(lines), list(asked.calls or ())
     attempts = len({section.attempt for section in sections})
     if len(left) > attempts:
-        yield Violation(Rule.CALLS, chat, asked.id, lines[-1].seq, f"{len(left)} calls, {attempts} attempts")
+        yield Violation(Rule.CALLS, chat, asked.generation_id, lines[-1].seq, f"{len(left)} calls, {attempts} attempts")
     completed = lines[-1].type == "generation.completed"
-    kept = ""
+    prefix = ""
     for section in sections:
-        kept = kept if section.continues else ""
+        prefix = prefix if section.continues else ""
         whole = completed and section is sections[-1]
         if section.text or whole:
             call = _call_of(section, left, whole=whole)
-            for rule, detail in _broken(section, call, kept, whole=whole) if call else _misfit(section, asked, left):
-                yield Violation(rule, chat, asked.id, section.seq, f"attempt {section.attempt} {detail}")
-            # Later attempts are served by later calls: those up to this one are used up.
+            for rule, detail in (
+                _rules_broken(section, call, prefix, whole=whole)
+                if call
+                else _rule_of_unmatched_text(section, asked, left)
+            ):
+                yield Violation(rule, chat, asked.generation_id, section.seq, f"attempt {section.attempt} {detail}")
+            # Later attempts belong to later calls: those up to this one are used up.
             left = [one for one in left if call is None or one.number > call.number]
-        kept += section.text
+        prefix += section.text
 
 
-def _call_of(section: Section, calls: Sequence[Sent], *, whole: bool) -> Sent | None:
-    fitting = [one for one in calls if one.text.startswith(section.text)]
-    return min(fitting, key=lambda one: whole and one.text != section.text, default=None)
+def _call_of(section: Section, calls: Sequence[ModelOutput], *, whole: bool) -> ModelOutput | None:
+    matching = [one for one in calls if one.text.startswith(section.text)]
+    return min(matching, key=lambda one: whole and one.text != section.text, default=None)
 
 
-def _broken(section: Section, call: Sent, kept: str, *, whole: bool) -> Iterator[tuple[Rule, str]]:
+def _rules_broken(section: Section, call: ModelOutput, prefix: str, *, whole: bool) -> Iterator[tuple[Rule, str]]:
     if call.began is not None and call.began < section.at - CLOCK_MS:
-        yield Rule.MIXED, f"has the text of call {call.number}, which came before it had started"
-    if call.prefix != kept:
-        yield Rule.PREFIX, f"went on from {len(call.prefix)} characters, the log has {len(kept)}"
+        yield Rule.MIXED, f"has the text of call {call.number}, which came before it started"
+    if call.prefix != prefix:
+        yield Rule.PREFIX, f"continued from {len(call.prefix)} characters, the log has {len(prefix)}"
     if whole and not (call.whole and call.text == section.text):
         said = f"{len(section.text)} of {len(call.text)} characters"
         yield Rule.INCOMPLETE, f"said {said} of call {call.number}{'' if call.whole else ', which was cut off'}"
 
 
-def _misfit(section: Section, asked: Asked, left: Sequence[Sent]) -> Iterator[tuple[Rule, str]]:
-    """Say which rule a text breaks that begins none of the calls that are left."""
+def _rule_of_unmatched_text(
+    section: Section, asked: EnqueuedGeneration, left: Sequence[ModelOutput]
+) -> Iterator[tuple[Rule, str]]:
+    """Yield the rule that a text breaks if none of the remaining calls begins with it."""
     every = asked.calls or ()
-    speakers = [{one.number for one in every if delta in one.text} for delta in section.deltas]
-    # One call that has said it all, although not in this order, and not for an earlier attempt.
-    jumbled = bool(speakers) and bool(set.intersection(*speakers) & {one.number for one in left})
-    rule = Rule.MIXED if all(speakers) and speakers and not jumbled else Rule.TEXT
+    sources = [{one.number for one in every if delta in one.text} for delta in section.deltas]
+    # One remaining call contains every piece, although not in this order.
+    jumbled = bool(sources) and bool(set.intersection(*sources) & {one.number for one in left})
+    rule = Rule.MIXED if all(sources) and sources and not jumbled else Rule.TEXT
     yield rule, f"said {section.text[:80]!r} in {len(section.deltas)} pieces"

@@ -1,4 +1,4 @@
-"""Chunks of a chat completion as servers send them."""
+"""Chunks of a chat completion, as servers send them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def whole(**fields: Any) -> bytes:
 
 
 def tool_call(index: int | None, **fields: Any) -> bytes:
-    """Return a chunk with a piece of a tool call: `id`, `name`, `arguments` as given."""
+    """Return a chunk with part of a tool call: `id`, `name` and `arguments` as given."""
     function = {name: fields[name] for name in ("name", "arguments") if name in fields}
     piece = {"index": index, "function": function, **({"id": fields["id"]} if "id" in fields else {})}
     return chunk(tool_calls=[piece])
@@ -31,5 +31,5 @@ def event(data: bytes) -> bytes:
 
 
 def events(*chunks: bytes) -> bytes:
-    """Return a stream of these chunks, with its end."""
+    """Return a stream of these chunks, including its end."""
     return b"".join(map(event, chunks)) + DONE

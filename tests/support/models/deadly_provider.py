@@ -1,4 +1,4 @@
-"""A provider whose prompts can kill: a worker finds it by its entry point, as it would anybody's."""
+"""A provider that can kill its process; a worker finds it by its entry point, like any other provider."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _METADATA = "Metadata-Version: 2.1\nName: deadly\nVersion: 1.0\n"
 
 
 class DeadlyProvider:
-    """Says one word; then the process is killed, as by the kernel's out-of-memory killer, if the prompt is `POISON`."""
+    """Yields one word; if the prompt is `POISON`, the process is then killed, as if by the out-of-memory killer."""
 
     def __init__(self, _settings: Settings) -> None:
-        """Take nothing."""
+        """Ignore the settings."""
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
-        """Say it."""
+        """Yield the word."""
         yield Text("word")
         if request.messages[-1]["content"] == POISON:
             os.kill(os.getpid(), signal.SIGKILL)
 
     async def aclose(self) -> None:
-        """Nothing is held."""
+        """Do nothing."""
 
 
 def install(folder: Path) -> dict[str, str]:
-    """Make a package of it in `folder`; return the environment of a worker that uses it."""
+    """Create a package for it in `folder`; return the environment of a worker that uses it."""
     info = folder / "deadly-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(_METADATA)

@@ -1,4 +1,4 @@
-"""Real model servers for tests: llama.cpp's with a tiny model, and llmock, which fails on demand."""
+"""Real model servers for tests: llama.cpp's with a tiny model, and llmock, which fails on request."""
 
 from __future__ import annotations
 
@@ -15,57 +15,57 @@ from demo.process import Process
 
 
 class LlamaServer:
-    """llama.cpp's own HTTP server, with a model of random numbers. Use it as a context manager."""
+    """llama.cpp's own HTTP server with a random model. Use it as a context manager."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder` takes the model and the log."""
+        """Put the model and the log into `folder`."""
         # An empty environment: OPENAI_BASE_URL would name another server.
         self._server = ModelServer(folder, model_file=write_tiny_model(folder / "tiny.gguf"), environ={})
 
     @property
     def base_url(self) -> str:
-        """What the OpenAI client takes as its base_url."""
+        """The OpenAI client's base_url."""
         return self._server.base_url
 
-    def busy(self) -> int:
-        """Return how many answers it computes at this moment."""
+    def count_busy_slots(self) -> int:
+        """Return how many answers it is generating."""
         slots = httpx.get(f"{self.base_url.removesuffix('/v1')}/slots", timeout=10).raise_for_status().json()
         return sum(slot["is_processing"] for slot in slots)
 
     def __enter__(self) -> Self:
-        """Start."""
+        """Start the server."""
         self._server.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop."""
+        """Stop the server."""
         self._server.stop()
 
 
 class LlmockServer:
-    """llmock, a fake OpenAI that nobody here wrote, in a process of its own. Use it as a context manager."""
+    """llmock, a third-party fake of OpenAI, in its own process. Use it as a context manager."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder` takes the log."""
+        """Put the log into `folder`."""
         self._folder = folder
         self._port = free_port()
         self._process: Process | None = None
 
     @property
     def base_url(self) -> str:
-        """What the OpenAI client takes as its base_url."""
+        """The OpenAI client's base_url."""
         return f"http://{LOOPBACK}:{self._port}/v1"
 
-    def behave(self, *behaviours: dict[str, Any]) -> None:
-        """Queue what the next requests meet, for example `{"type": "fail", "status": 429, "retry_after": 1}`."""
+    def queue_behaviours(self, *behaviours: dict[str, Any]) -> None:
+        """Queue behaviours for the next requests, for example `{"type": "fail", "status": 429, "retry_after": 1}`."""
         self._call("/_llmock/scenario", {"behaviors": list(behaviours)})
 
     def requests(self) -> list[dict[str, Any]]:
-        """Return every chat request that it was sent since `reset`, with status, fault and whether it was completed."""
+        """Return every chat request since `reset`, with status, fault and whether it was completed."""
         return [one for one in self._call("/_llmock/requests")["requests"] if one["path"].endswith("/chat/completions")]
 
     def findings(self) -> set[str]:
-        """Return what it has to say against its client, for example "retry_after_ignored"."""
+        """Return what it criticises about its client, for example "retry_after_ignored"."""
         return {finding["code"] for finding in self._call("/_llmock/verdict")["findings"]}
 
     def reset(self) -> None:
@@ -73,7 +73,7 @@ class LlmockServer:
         self._call("/_llmock/reset", {})
 
     def __enter__(self) -> Self:
-        """Start."""
+        """Start the server."""
         llmock = [sys.executable, "-c", "from llmock.cli import app; app()"]
         command = [*llmock, "serve", "--port", str(self._port), "--log-level", "warning"]
         self._process = Process.start("llmock", command, self._folder)
@@ -81,9 +81,9 @@ class LlmockServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop."""
+        """Stop the server."""
         if self._process:
-            # Not asked in order: it would wait for the answers that it delays.
+            # Killed, because an orderly end would wait for the answers that it delays.
             self._process.kill()
 
     def _call(self, path: str, body: object = None) -> Any:

@@ -1,4 +1,4 @@
-"""Run the paced model as a process of its own, and ask it for its records."""
+"""Run the paced model as a separate process, and fetch its records."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from support.checker.observations import Sent
-from support.models.paced_model import Call
+from support.checker.observations import ModelOutput
+from support.models.paced_model import ModelCall
 
 from demo.ports import LOOPBACK, free_port, is_taken
 from demo.process import Process
@@ -26,7 +26,7 @@ class ModelProcess:
 
     @classmethod
     def start(cls, python: str, logs: Path) -> Self:
-        """Start it, and return when it listens. Only the main thread may do so."""
+        """Start the process; return once it listens. Only call this in the main thread."""
         port = free_port()
         process = Process.start("model", [python, str(PROGRAM), str(port)], logs)
         process.wait_until(lambda: is_taken(port), 30)
@@ -34,23 +34,23 @@ class ModelProcess:
 
     @property
     def base_url(self) -> str:
-        """What the provider takes for its OPENAI_BASE_URL."""
+        """The provider's OPENAI_BASE_URL."""
         return f"http://{LOOPBACK}:{self.port}/v1"
 
-    def calls(self) -> list[Call]:
+    def fetch_calls(self) -> list[ModelCall]:
         """Return all calls so far."""
         connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=30)
         try:
             connection.request("GET", "/calls")
-            return [Call(**call) for call in json.loads(connection.getresponse().read())]
+            return [ModelCall(**call) for call in json.loads(connection.getresponse().read())]
         finally:
             connection.close()
 
     def stop(self) -> None:
-        """End it."""
+        """End the process."""
         self.process.terminate()
 
 
-def sent(call: Call) -> Sent:
-    """Return a call as the checker wants it."""
-    return Sent(call.number, "".join(call.pieces), call.prefix, call.finished is not None, call.began)
+def output_of(call: ModelCall) -> ModelOutput:
+    """Return a call in the checker's form."""
+    return ModelOutput(call.number, "".join(call.pieces), call.prefix, call.finished is not None, call.began)

@@ -1,4 +1,4 @@
-"""Ask the OpenAI provider, without a worker."""
+"""Call the OpenAI provider without a worker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEY = "sk-the-key-of-this-test"
 
 @asynccontextmanager
 async def provider_for(base_url: str, **values: object) -> AsyncIterator[Provider]:
-    """Give a provider that asks the server at `base_url`; `values` are further settings."""
+    """Provide a provider for the server at `base_url`; `values` are further settings."""
     settings = {
         "model": "m",
         "openai_api_key": KEY,
@@ -33,19 +33,19 @@ async def provider_for(base_url: str, **values: object) -> AsyncIterator[Provide
         await provider.aclose()
 
 
-def asking(model: str | None = None, **params: Any) -> ModelRequest:
+def model_request(model: str | None = None, **params: Any) -> ModelRequest:
     """Return a request."""
     return ModelRequest(({"role": "user", "content": SECRET},), model, params)
 
 
-async def said(provider: Provider, request: ModelRequest) -> list[Delta]:
-    """Return all that the model says."""
+async def collect_deltas(provider: Provider, request: ModelRequest) -> list[Delta]:
+    """Return everything the model sends."""
     async with aclosing(provider.stream(request)) as deltas:
         return [delta async for delta in deltas]
 
 
-async def failing(provider: Provider, request: ModelRequest) -> tuple[ProviderError, list[Delta]]:
-    """Return the error that the answer ends with, and what was said before."""
+async def collect_failure(provider: Provider, request: ModelRequest) -> tuple[ProviderError, list[Delta]]:
+    """Return the error that ends the answer, and the deltas before it."""
     before: list[Delta] = []
     try:
         async with aclosing(provider.stream(request)) as deltas:
@@ -57,5 +57,5 @@ async def failing(provider: Provider, request: ModelRequest) -> tuple[ProviderEr
 
 
 def text_of(deltas: list[Delta]) -> str:
-    """Return the text that was said."""
+    """Return the text of the deltas."""
     return "".join(delta.text for delta in deltas if isinstance(delta, Text))

@@ -1,4 +1,4 @@
-"""A model server whose every byte is the test's, and which notes who asks and who leaves."""
+"""A model server whose every byte is set by the test, and which records requests and disconnects."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ _HEADERS_END = b"\r\n\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request, as it came."""
+    """A request as it arrived."""
 
     at: float
-    """When it was whole, by `time.monotonic()`."""
+    """When it was complete, by `time.monotonic()`."""
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
 
 
 class Exchange:
-    """One connection of a client that has sent a request and waits for what the test answers."""
+    """A connection whose client has sent a request and waits for the test's answer."""
 
-    def __init__(self, connection: socket.socket, note_leaver: Callable[[], None]) -> None:
-        """Take over a connection; `note_leaver` is called when `wait_for_leaver` has seen the client go."""
+    def __init__(self, connection: socket.socket, note_disconnect: Callable[[], None]) -> None:
+        """Take a connection; `note_disconnect` is called once `wait_for_disconnect` has seen the client leave."""
         self._connection = connection
-        self._note_leaver = note_leaver
+        self._note_disconnect = note_disconnect
         self._received = b""
 
     def send(self, data: bytes) -> None:
-        """Send bytes as they are."""
+        """Send bytes unchanged."""
         self._connection.sendall(data)
 
     def send_head(self, status: int = 200, **headers: str) -> None:
-        """Send the status line and headers (`retry_after="1"` for Retry-After); the body comes in chunks by default."""
+        """Send the status line and headers (`retry_after="1"` for Retry-After); by default the body is chunked."""
         framing = {} if "content_length" in headers else {"transfer_encoding": "chunked"}
         given = {"content_type": "text/event-stream", **framing, **headers}
         lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
@@ -51,18 +51,18 @@ class Exchange:
         self.send("\r\n".join(lines).encode() + _HEADERS_END)
 
     def send_chunk(self, data: bytes) -> None:
-        """Send a piece of the body; an empty one is its end."""
+        """Send a chunk of the body; an empty one ends it."""
         self.send(b"%x\r\n%b\r\n" % (len(data), data))
 
-    def wait_for_leaver(self) -> None:
+    def wait_for_disconnect(self) -> None:
         """Wait until the client closes the connection."""
         with suppress(ConnectionResetError):
             while self._connection.recv(_BUFFER):
                 pass
-        self._note_leaver()
+        self._note_disconnect()
 
-    def next_request(self) -> Request | None:
-        """Return the next request, or None when the client has left."""
+    def read_request(self) -> Request | None:
+        """Return the next request, or None if the client has left."""
         while _HEADERS_END not in self._received:
             if not self._receive():
                 return None
@@ -82,12 +82,12 @@ class Exchange:
         return bool(data)
 
 
-Answer = Callable[[Exchange], bool | None]
-"""Answers one request. What returns True leaves the connection open for the next one."""
+AnswerFunction = Callable[[Exchange], bool | None]
+"""Answers one request. If it returns True, the connection stays open for the next one."""
 
 
-def streaming(*pieces: bytes) -> Answer:
-    """Answer with a stream, each piece sent for itself, and an orderly end."""
+def answer_with_stream(*pieces: bytes) -> AnswerFunction:
+    """Return a function that answers with a stream, sends each piece separately and ends it in order."""
 
     def answer(exchange: Exchange) -> bool:
         exchange.send_head()
@@ -98,8 +98,8 @@ def streaming(*pieces: bytes) -> Answer:
     return answer
 
 
-def refusing(status: int, body: object = None, **headers: str) -> Answer:
-    """Answer with an error: `body` as JSON, and further headers."""
+def answer_with_error(status: int, body: object = None, **headers: str) -> AnswerFunction:
+    """Return a function that answers with an error: `body` as JSON, and further headers."""
     raw = b"" if body is None else json.dumps(body).encode()
 
     def answer(exchange: Exchange) -> bool:
@@ -110,31 +110,31 @@ def refusing(status: int, body: object = None, **headers: str) -> Answer:
     return answer
 
 
-def silent(exchange: Exchange) -> None:
-    """Answer nothing until the client leaves."""
-    exchange.wait_for_leaver()
+def stay_silent(exchange: Exchange) -> None:
+    """Send nothing until the client leaves."""
+    exchange.wait_for_disconnect()
 
 
-def cutting(exchange: Exchange) -> None:
+def close_connection(exchange: Exchange) -> None:
     """Close the connection without an answer."""
 
 
 class RawModel:
-    """The n-th request of all gets the n-th answer, the last one for all that follow. Use it as a context manager."""
+    """Gives the n-th request the n-th answer, and later ones the last. Use it as a context manager."""
 
-    def __init__(self, *answers: Answer) -> None:
-        """Nothing listens yet."""
+    def __init__(self, *answers: AnswerFunction) -> None:
+        """Bind a port; it does not accept connections before the block is entered."""
         self._answers = answers
         self._lock = threading.Lock()
         self._requests: list[Request] = []
         self._connections: set[socket.socket] = set()
         self._connected = 0
-        self._left = 0
+        self._disconnected = 0
         self._listener = socket.create_server((LOOPBACK, 0))
 
     @property
     def base_url(self) -> str:
-        """What the OpenAI client takes as its base_url."""
+        """The OpenAI client's base_url."""
         return f"http://{LOOPBACK}:{self._listener.getsockname()[1]}/v1"
 
     @property
@@ -145,18 +145,18 @@ class RawModel:
 
     @property
     def connected(self) -> int:
-        """How many connections were made so far."""
+        """How many connections were opened so far."""
         with self._lock:
             return self._connected
 
     @property
-    def left(self) -> int:
-        """How many connections the client has closed under an answer that waited for it."""
+    def disconnected(self) -> int:
+        """How many connections the client closed while an answer waited for it."""
         with self._lock:
-            return self._left
+            return self._disconnected
 
     def __enter__(self) -> Self:
-        """Listen."""
+        """Start accepting connections."""
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
@@ -183,8 +183,8 @@ class RawModel:
     def _serve(self, connection: socket.socket) -> None:
         # The client may leave at any moment.
         with connection, suppress(ConnectionError):
-            exchange = Exchange(connection, self._note_leaver)
-            while (request := exchange.next_request()) is not None:
+            exchange = Exchange(connection, self._note_disconnect)
+            while (request := exchange.read_request()) is not None:
                 with self._lock:
                     self._requests.append(request)
                     answer = self._answers[min(len(self._requests), len(self._answers)) - 1]
@@ -193,6 +193,6 @@ class RawModel:
         with self._lock:
             self._connections.discard(connection)
 
-    def _note_leaver(self) -> None:
+    def _note_disconnect(self) -> None:
         with self._lock:
-            self._left += 1
+            self._disconnected += 1

@@ -1,4 +1,4 @@
-"""Write a language model that llama.cpp runs for real: half a megabyte of random numbers that never says "end"."""
+"""Write a language model that llama.cpp really runs: half a megabyte of random numbers that never ends its answer."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 from gguf import GGUFWriter, TokenType
 
 WORDS = 1000
-# Enough layers that it says some hundred words a second and not thousands: an answer then takes long enough to stop.
+# Enough layers for some hundred words a second, not thousands, so that there is time to stop an answer.
 _LAYERS = 24
 _WIDTH = 16
 _CONTEXT = 4096
 
 
 def write_tiny_model(file: Path) -> Path:
-    """Write it and return the file. The same numbers every time; what it says is " w0" to " w999"."""
+    """Write the model and return the file. It is always the same; its words are " w0" to " w999"."""
     random = np.random.default_rng(1)
     writer = GGUFWriter(file, "llama")
     writer.add_context_length(_CONTEXT)
@@ -25,12 +25,12 @@ def write_tiny_model(file: Path) -> Path:
     writer.add_head_count(2)
     writer.add_head_count_kv(2)
     writer.add_layer_norm_rms_eps(1e-5)
-    speechless, tokens = _add_vocabulary(writer)
+    silent_tokens, tokens = _add_vocabulary(writer)
     _add(writer, "token_embd", random.normal(size=(tokens, _WIDTH)))
-    said = random.normal(size=(tokens, _WIDTH))
-    # Neither "end" nor half a character: zero is never among the best of a thousand.
-    said[:speechless] = 0
-    _add(writer, "output", said)
+    output = random.normal(size=(tokens, _WIDTH))
+    # Zero is never among the best of a thousand, so neither "end" nor half a character is chosen.
+    output[:silent_tokens] = 0
+    _add(writer, "output", output)
     _add(writer, "output_norm", np.ones(_WIDTH))
     for layer in range(_LAYERS):
         _add_layer(writer, f"blk.{layer}", random)
@@ -42,7 +42,7 @@ def write_tiny_model(file: Path) -> Path:
 
 
 def _add_vocabulary(writer: GGUFWriter) -> tuple[int, int]:
-    """Add the tokens; return how many of them stand before the words, and how many there are."""
+    """Add the tokens; return how many precede the words, and how many there are."""
     special = [("<unk>", TokenType.UNKNOWN), ("<s>", TokenType.CONTROL), ("</s>", TokenType.CONTROL)]
     letters = [(f"<0x{byte:02X}>", TokenType.BYTE) for byte in range(256)]
     words = [(f"\u2581w{number}", TokenType.NORMAL) for number in range(WORDS)]

@@ -14,7 +14,7 @@ from typing import Any
 
 from celery import Celery
 from pytest_celery import CeleryTestContainer
-from support.servers.rabbitmq import Rabbit
+from support.servers.rabbitmq import RabbitServer
 from support.servers.redis_server import PrivateServer
 
 from demo.process import Process
@@ -25,14 +25,14 @@ PROJECT = Path(__file__).parents[3]
 class BrokerProcess(CeleryTestContainer):
     """The Redis, Valkey or RabbitMQ server of a test, as pytest-celery's broker."""
 
-    # Not super().__init__: it wants a container of a Docker engine.
-    def __init__(self, server: PrivateServer | Rabbit) -> None:
-        """`server` is started and stopped by the fixture that gave it."""
+    # super().__init__ is not called: it needs a Docker container.
+    def __init__(self, server: PrivateServer | RabbitServer) -> None:
+        """Wrap `server`; its fixture starts and stops it."""
         self._server = server
 
     @property
     def id(self) -> str:
-        """The port, which is the server's own."""
+        """The server's port."""
         return str(self._server.port)
 
     @property
@@ -42,12 +42,12 @@ class BrokerProcess(CeleryTestContainer):
 
     @property
     def status(self) -> str:
-        """What Docker would say."""
+        """The status in Docker's words."""
         return "running" if self._server.alive else "exited"
 
     @property
     def celeryconfig(self) -> dict[str, Any]:
-        """Where Celery finds it, from inside and from outside: the same place here."""
+        """The broker's URL from inside and from outside, which are the same here."""
         return {"url": self._server.url, "host_url": self._server.url}
 
     def ready(self) -> bool:
@@ -55,7 +55,7 @@ class BrokerProcess(CeleryTestContainer):
         return self._server.alive
 
     def logs(self) -> str:
-        """Return nothing: its log is the server's."""
+        """Return nothing: the log belongs to the server."""
         return ""
 
     def teardown(self) -> None:
@@ -64,7 +64,7 @@ class BrokerProcess(CeleryTestContainer):
 
 @dataclass(frozen=True, slots=True)
 class WorkerCommand:
-    """How a worker is started: `celery -A worker.app worker -P <pool> -c <slots>`, and its environment."""
+    """How to start a worker: `celery -A worker.app worker -P <pool> -c <slots>`, and its environment."""
 
     name: str
     pool: str
@@ -92,27 +92,27 @@ class WorkerProcess(CeleryTestContainer):
     process: Process | None = field(default=None)
 
     def __post_init__(self) -> None:
-        """Start it."""
+        """Start the worker."""
         self.restart()
 
     @property
     def id(self) -> str:
-        """The process's id."""
+        """The process id."""
         return str(self.running().pid)
 
     @property
     def name(self) -> str:
-        """The node's name, without the host."""
+        """The node's name without the host."""
         return self.worker.name
 
     @property
     def status(self) -> str:
-        """What Docker would say."""
+        """The status in Docker's words."""
         return "running" if self.running().alive else "exited"
 
     @property
     def celeryconfig(self) -> dict[str, Any]:
-        """Nothing: the worker reads the project's own `celeryconfig.py`."""
+        """Empty: the worker reads the project's own `celeryconfig.py`."""
         return {}
 
     def running(self) -> Process:
@@ -121,25 +121,25 @@ class WorkerProcess(CeleryTestContainer):
         return self.process
 
     def ready(self) -> bool:
-        """Wait until it answers a ping."""
+        """Wait until the worker answers a ping."""
         with Celery("ping", broker=self.broker, set_as_current=False) as app:
             node = f"{self.worker.name}@localhost"
             self.running().wait_until(lambda: bool(app.control.ping(destination=[node], timeout=0.2)), 60)
         return True
 
     def logs(self) -> str:
-        """Return all that it has written."""
+        """Return everything it has written."""
         return self.running().log.read_text(errors="replace")
 
     def kill(self, signal: str | int = "SIGKILL") -> None:
-        """Send a signal to it and its children."""
+        """Send a signal to the worker and its children."""
         self.running().send(_number(signal))
 
     def reload(self) -> None:
-        """Nothing to do: the status is asked anew each time."""
+        """Do nothing: the status is always current."""
 
     def restart(self, timeout: float = 20) -> None:
-        """End it, if it runs, and start it again."""
+        """End the worker if it runs, and start it again."""
         if self.process is not None:
             self.process.terminate(timeout)
         path = os.pathsep.join((str(PROJECT), str(PROJECT / "tests")))
@@ -147,11 +147,11 @@ class WorkerProcess(CeleryTestContainer):
         self.process = Process.start(self.name, self.worker.line(), self.folder, env=environment, cwd=PROJECT)
 
     def ask_to_end(self) -> None:
-        """Send SIGTERM to its main process, and return at once."""
+        """Send SIGTERM to its main process and return at once."""
         self.running().popen.terminate()
 
     def teardown(self) -> None:
-        """Wait for the end that it was asked for, so that an orderly end is tested every time; see to it at last."""
+        """Wait for the requested end, so that every test covers an orderly one; kill the worker if it takes long."""
         process = self.running()
         with suppress(subprocess.TimeoutExpired):
             process.popen.wait(10)

@@ -10,6 +10,6 @@ from redis import Redis
 
 @shared_task(name="own.ping")
 def ping(value: str) -> None:
-    """Leave a trace."""
+    """Store `value` in Redis."""
     with Redis.from_url(os.environ["CHUNKSPOOL_REDIS_URL"]) as client:
         client.set("own.ping", value, ex=60)

@@ -1,4 +1,4 @@
-"""One face for both: an `AsyncSpool` that is called as a `Spool` is, so that a test is written once for the two."""
+"""Sync and async spools with the same blocking interface, so that a test is written once for both."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from support.chats.spools import async_spool_for, spool_for
 
 from chunkspool import AsyncSpool, Entry, Producer, Spool
 
-FACES = ("sync", "async")
+SPOOL_KINDS = ("sync", "async")
 
 
-class SyncFace:
-    """A `Spool`, with two calls more that hide how its blocks are entered."""
+class BlockingSyncSpool:
+    """A `Spool` with two more calls, which enter its blocks."""
 
     def __init__(self, spool: Spool) -> None:
-        """`spool` stays its owner's to close."""
+        """Wrap `spool`, which stays its owner's to close."""
         self.spool = spool
 
     def __getattr__(self, name: str) -> Any:
-        """Call what `Spool` has."""
+        """Return the attribute of `Spool`."""
         return getattr(self.spool, name)
 
-    def for_tenant(self, tenant: str) -> SyncFace:
-        """Return this face for another tenant; close only the first."""
-        return SyncFace(self.spool.for_tenant(tenant))
+    def for_tenant(self, tenant: str) -> BlockingSyncSpool:
+        """Return a wrapper for another tenant; close only the first."""
+        return BlockingSyncSpool(self.spool.for_tenant(tenant))
 
-    def entries(self, chat_id: str, after: int = 0, *, until: str = "idle") -> list[Entry]:
-        """Return what a subscription brings until its end."""
+    def follow(self, chat_id: str, after: int = 0, *, until: str = "idle") -> list[Entry]:
+        """Return the entries of a subscription, up to its end."""
         with self.spool.subscribe(chat_id, after, until=until) as entries:
             return list(entries)
 
-    def produced(
-        self, chat_id: str, generation_id: str, say: Callable[[Producer], object], *, wait: float = 0
+    def run_producer(
+        self, chat_id: str, generation_id: str, write: Callable[[Producer], object], *, wait: float = 0
     ) -> Producer:
-        """Claim the generation, let `say` write it, and return its producer."""
+        """Claim the generation, let `write` write it, and return its producer."""
         with self.spool.produce(chat_id, generation_id, wait=wait) as out:
-            say(out)
+            write(out)
         return out
 
     def close(self) -> None:
@@ -47,20 +47,20 @@ class SyncFace:
         self.spool.close()
 
 
-class AsyncFace:
-    """An `AsyncSpool`: each call runs to its end on a loop that stands still between the calls."""
+class BlockingAsyncSpool:
+    """An `AsyncSpool` whose calls each run to their end on an event loop that is idle in between."""
 
     def __init__(self, spool: AsyncSpool, runner: asyncio.Runner | None = None) -> None:
-        """`spool` stays its owner's to close."""
+        """Wrap `spool`, which stays its owner's to close."""
         self.spool = spool
         self._runner = runner or asyncio.Runner()
 
     def run(self, awaitable: Awaitable[Any]) -> Any:
         """Wait for `awaitable` on the loop."""
-        return self._runner.run(self._awaited(awaitable))
+        return self._runner.run(self._await(awaitable))
 
     def __getattr__(self, name: str) -> Any:
-        """Call what `AsyncSpool` has, and wait for what is to be awaited."""
+        """Return the attribute of `AsyncSpool`, as a blocking call where it is awaitable."""
         method = getattr(self.spool, name)
         if not callable(method):
             return method
@@ -71,12 +71,12 @@ class AsyncFace:
 
         return call
 
-    def for_tenant(self, tenant: str) -> AsyncFace:
-        """Return this face for another tenant; close only the first."""
-        return AsyncFace(self.spool.for_tenant(tenant), self._runner)
+    def for_tenant(self, tenant: str) -> BlockingAsyncSpool:
+        """Return a wrapper for another tenant; close only the first."""
+        return BlockingAsyncSpool(self.spool.for_tenant(tenant), self._runner)
 
-    def entries(self, chat_id: str, after: int = 0, *, until: str = "idle") -> list[Entry]:
-        """Return what a subscription brings until its end."""
+    def follow(self, chat_id: str, after: int = 0, *, until: str = "idle") -> list[Entry]:
+        """Return the entries of a subscription, up to its end."""
 
         async def read() -> list[Entry]:
             async with self.spool.subscribe(chat_id, after, until=until) as entries:
@@ -84,14 +84,14 @@ class AsyncFace:
 
         return self.run(read())
 
-    def produced(
-        self, chat_id: str, generation_id: str, say: Callable[[Producer], object], *, wait: float = 0
+    def run_producer(
+        self, chat_id: str, generation_id: str, write: Callable[[Producer], object], *, wait: float = 0
     ) -> Producer:
-        """Claim the generation, let `say` write it, and return its producer."""
+        """Claim the generation, let `write` write it, and return its producer."""
 
         async def produce() -> Producer:
             async with self.spool.produce(chat_id, generation_id, wait=wait) as out:
-                say(out)
+                write(out)
             return out
 
         return self.run(produce())
@@ -102,18 +102,22 @@ class AsyncFace:
         self._runner.close()
 
     @staticmethod
-    async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    async def _await(awaitable: Awaitable[Any]) -> Any:
         return await awaitable
 
 
-Face = SyncFace | AsyncFace
+BlockingSpool = BlockingSyncSpool | BlockingAsyncSpool
 
 
 @contextmanager
-def face_for(kind: str, url: str, **settings: object) -> Iterator[Face]:
-    """Give a spool of the face `kind` with the settings of a test, and close it."""
-    face = SyncFace(spool_for(url, **settings)) if kind == "sync" else AsyncFace(async_spool_for(url, **settings))
+def open_spool(kind: str, url: str, **settings: object) -> Iterator[BlockingSpool]:
+    """Open a spool of this kind with a test's settings, and close it afterwards."""
+    any_spool = (
+        BlockingSyncSpool(spool_for(url, **settings))
+        if kind == "sync"
+        else BlockingAsyncSpool(async_spool_for(url, **settings))
+    )
     try:
-        yield face
+        yield any_spool
     finally:
-        face.close()
+        any_spool.close()

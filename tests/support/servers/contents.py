@@ -1,4 +1,4 @@
-"""All that a server holds: to be compared before and after, or to be searched."""
+"""Everything a server holds, to be compared before and after, or searched."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ _READ: dict[bytes, Callable[[Redis, bytes], Any]] = {
     b"set": lambda client, key: client.smembers(key),
     b"zset": lambda client, key: client.zrange(key, 0, -1),
     b"stream": lambda client, key: client.xrange(key),
-    b"none": lambda _client, _key: "",  # it has expired since it was listed
+    b"none": lambda _client, _key: "",  # it has expired since the scan
 }
 
 
-def contents_of(client: Redis) -> dict[bytes, Any]:
-    """Return every key with its value; TTLs are not part of it."""
-    # Not by DUMP: of a large hash it gives the fields in an order that changes while nobody writes.
+def read_contents(client: Redis) -> dict[bytes, Any]:
+    """Return every key with its value, without TTLs."""
+    # Not with DUMP, which returns a large hash's fields in an order that changes without writes.
     return {key: _READ[client.type(key)](client, key) for key in client.scan_iter(count=1000)}
 
 
-def keys_of(client: Redis) -> list[str]:
+def list_keys(client: Redis) -> list[str]:
     """Return the names of the project's keys, sorted."""
     return sorted(key.decode() for key in client.scan_iter(match="cs:*", count=1000))
 
 
-def holding(client: Redis, text: str) -> list[str]:
-    """Return the names of all keys, whosever they are, that have `text` in their name or anywhere in their value."""
+def find_keys_containing(client: Redis, text: str) -> list[str]:
+    """Return all keys, of any owner, with `text` in their name or anywhere in their value."""
     found = [
         key.decode()
         for key in client.scan_iter(count=1000)

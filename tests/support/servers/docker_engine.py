@@ -1,4 +1,4 @@
-"""A Docker engine, where there is one: tests that need it skip with the reason where none answers."""
+"""A Docker engine, if there is one: tests that need it are skipped with the reason otherwise."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ BASE_IMAGES = ("python:3.13-slim", REDIS_IMAGE)
 
 
 def run(*command: str, environment: Mapping[str, str] = os.environ) -> str:
-    """Run a command; its output is shown if it fails."""
+    """Run a command; show its output if it fails."""
     done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - our own command lines
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
-def docker() -> str:
-    """Return the client's path; skip the test where no engine answers, or has no base image."""
+def find_docker() -> str:
+    """Return the client's path; skip the test if no engine answers or a base image is missing."""
     found = shutil.which("docker")
     if found is None:
         pytest.skip("docker is not on PATH")
@@ -34,9 +34,9 @@ def docker() -> str:
     return found
 
 
-def compose() -> tuple[str, ...]:
-    """Return how Compose is called; skip the test where there is none."""
-    client = docker()
+def find_compose() -> tuple[str, ...]:
+    """Return the Compose command; skip the test if there is none."""
+    client = find_docker()
     if subprocess.run([client, "compose", "version"], capture_output=True, check=False).returncode == 0:  # noqa: S603 - fixed words
         return client, "compose"
     program = shutil.which("docker-compose")
@@ -46,6 +46,6 @@ def compose() -> tuple[str, ...]:
 
 
 def build_worker_image() -> None:
-    """Build the image of the Dockerfile, on the host's network: the one that is known to reach the package index."""
+    """Build the Dockerfile's image on the host's network, which is known to reach the package index."""
     environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
-    run(docker(), "build", "--network", "host", "--tag", WORKER_IMAGE, ".", environment=environment)
+    run(find_docker(), "build", "--network", "host", "--tag", WORKER_IMAGE, ".", environment=environment)

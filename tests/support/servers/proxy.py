@@ -1,4 +1,4 @@
-"""Stand between a client and a Redis server and break things on demand: lose a reply, cut, refuse."""
+"""A proxy between a client and a Redis server that loses replies, cuts or refuses connections on request."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Proxy:
         self.port = free_port()
         self._target_port = target_port
         self._lock = threading.Lock()
-        self._wanted: list[bytes] = []
+        self._to_swallow: list[bytes] = []
         self._swallowed = 0
-        self._links: set[_Link] = set()
-        self._listening: _Listening | None = None
+        self._connections: set[_ProxiedConnection] = set()
+        self._listener: _Listener | None = None
 
     @property
     def url(self) -> str:
-        """The server's URL by way of this proxy."""
+        """The server's URL through this proxy."""
         return f"redis://{LOOPBACK}:{self.port}/0"
 
     @property
@@ -45,111 +45,111 @@ class Proxy:
         """Let the next request that contains `matching` be executed, drop its reply and close that connection.
 
         `matching` is searched in the request's words joined by spaces, for example `b"EVALSHA"` or `b"INCRBY counter"`.
-        Calls add up: two of them lose two replies. Requests on a connection that has subscribed are not counted right.
+        Calls add up: two of them lose two replies. Requests on a subscribed connection are not counted correctly.
         """
         with self._lock:
-            self._wanted.append(matching)
+            self._to_swallow.append(matching)
 
     def cut(self) -> None:
-        """Close all connections; new ones are welcome."""
+        """Close all connections; new ones are accepted."""
         with self._lock:
-            links, self._links = self._links, set()
-        for link in links:
-            link.close()
+            connections, self._connections = self._connections, set()
+        for connection in connections:
+            connection.close()
 
     def refuse(self) -> None:
-        """Be down: close all connections and refuse new ones."""
-        if self._listening:
-            self._listening.end()
-        self._listening = None
+        """Close all connections and refuse new ones."""
+        if self._listener:
+            self._listener.end()
+        self._listener = None
         self.cut()
 
     def accept(self) -> None:
-        """Be up again, on the same port."""
-        if self._listening is None:
-            self._listening = _Listening(self)
+        """Accept connections again, on the same port."""
+        if self._listener is None:
+            self._listener = _Listener(self)
 
     def __enter__(self) -> Self:
-        """Be up."""
+        """Start accepting connections."""
         self.accept()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Be down for good."""
+        """Stop for good."""
         self.refuse()
 
-    def welcome(self, client: socket.socket) -> None:
-        """Connect a client that has come to the server; without a server the client is sent away."""
+    def connect(self, client: socket.socket) -> None:
+        """Connect a new client to the server; if the server is down, close the client's connection."""
         try:
             server = socket.create_connection((LOOPBACK, self._target_port), timeout=5)
         except OSError:
             client.close()
             return
         server.settimeout(None)
-        link = _Link(self, client, server)
+        connection = _ProxiedConnection(self, client, server)
         with self._lock:
-            self._links.add(link)
-        link.start()
+            self._connections.add(connection)
+        connection.start()
 
-    def wants(self, request: bytes) -> bool:
-        """Tell whether the reply to `request` is to be lost; each wish is granted once."""
+    def should_swallow(self, request: bytes) -> bool:
+        """Tell whether the reply to `request` is to be lost; each call of `swallow_next_reply` counts once."""
         with self._lock:
-            hit = next((wish for wish in self._wanted if wish in request), None)
-            if hit is not None:
-                self._wanted.remove(hit)
-            return hit is not None
+            found = next((pattern for pattern in self._to_swallow if pattern in request), None)
+            if found is not None:
+                self._to_swallow.remove(found)
+            return found is not None
 
-    def lost(self, link: _Link) -> None:
-        """Count the reply that `link` has swallowed."""
+    def note_swallowed(self, connection: _ProxiedConnection) -> None:
+        """Count the reply that `connection` has swallowed."""
         with self._lock:
             self._swallowed += 1
-            self._links.discard(link)
+            self._connections.discard(connection)
 
-    def gone(self, link: _Link) -> None:
-        """Forget a link whose connections are closed."""
+    def forget(self, connection: _ProxiedConnection) -> None:
+        """Forget a connection that is closed."""
         with self._lock:
-            self._links.discard(link)
+            self._connections.discard(connection)
 
 
-class _Listening:
-    """The open port: a thread that owns the socket, so that nobody closes it while it is being waited on."""
+class _Listener:
+    """The open port: its thread owns the socket, so that it is not closed while it is waited on."""
 
     def __init__(self, proxy: Proxy) -> None:
         self._proxy = proxy
-        self._over = threading.Event()
+        self._stopping = threading.Event()
         self._socket = socket.create_server((LOOPBACK, proxy.port))
         self._socket.settimeout(_POLL_SECONDS)
         self._thread = threading.Thread(target=self._run, name="proxy-accept", daemon=True)
         self._thread.start()
 
     def end(self) -> None:
-        self._over.set()
+        self._stopping.set()
         self._thread.join()
 
     def _run(self) -> None:
         with self._socket:
-            while not self._over.is_set():
+            while not self._stopping.is_set():
                 with suppress(TimeoutError):
                     client, _ = self._socket.accept()
                     client.settimeout(None)
-                    self._proxy.welcome(client)
+                    self._proxy.connect(client)
 
 
 @dataclass(eq=False, slots=True)
-class _Link:
-    """One client's connection and its counterpart; replies are counted to find the one of the wanted request."""
+class _ProxiedConnection:
+    """One client's connection and its counterpart; replies are counted to find the one to lose."""
 
     proxy: Proxy
     client: socket.socket
     server: socket.socket
     requests: hiredis.Reader = field(default_factory=lambda: hiredis.Reader(notEnoughData=_INCOMPLETE))
     replies: hiredis.Reader = field(default_factory=lambda: hiredis.Reader(notEnoughData=_INCOMPLETE))
-    asked: int = 0
+    requested: int = 0
     answered: int = 0
-    doomed: int | None = None
+    swallow_at: int | None = None
 
     def start(self) -> None:
-        # The two pumps share `doomed`: it is set before the request is forwarded, so before its reply can arrive.
+        # The two pumps share `swallow_at`: it is set before the request is forwarded, so before its reply can arrive.
         pumps = [threading.Thread(target=pump, daemon=True) for pump in (self._forward, self._return)]
         for pump in pumps:
             pump.start()
@@ -171,8 +171,8 @@ class _Link:
         with suppress(OSError):
             while data := self.server.recv(_BUFFER):
                 self._count_replies(data)
-                if self.doomed is not None and self.answered >= self.doomed:
-                    self.proxy.lost(self)
+                if self.swallow_at is not None and self.answered >= self.swallow_at:
+                    self.proxy.note_swallowed(self)
                     break
                 self.client.sendall(data)
         self.close()
@@ -180,9 +180,9 @@ class _Link:
     def _count_requests(self, data: bytes) -> None:
         self.requests.feed(data)
         while (request := self.requests.gets()) is not _INCOMPLETE:
-            self.asked += 1
-            if self.doomed is None and self.proxy.wants(b" ".join(request)):
-                self.doomed = self.asked
+            self.requested += 1
+            if self.swallow_at is None and self.proxy.should_swallow(b" ".join(request)):
+                self.swallow_at = self.requested
 
     def _count_replies(self, data: bytes) -> None:
         self.replies.feed(data)
@@ -194,4 +194,4 @@ class _Link:
             pump.join()
         self.client.close()
         self.server.close()
-        self.proxy.gone(self)
+        self.proxy.forget(self)

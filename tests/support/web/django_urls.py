@@ -1,4 +1,4 @@
-"""The URLs of the Django project beside which the web routes are mounted."""
+"""The URLs of the Django project next to which the web routes are mounted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from django.urls import path
 
 
 def hello(_request: HttpRequest) -> HttpResponse:
-    """Say where one is."""
+    """Return a greeting."""
     return HttpResponse("hello from Django")
 
 

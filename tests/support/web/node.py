@@ -1,4 +1,4 @@
-"""Run the AI SDK's client, as npm installs it."""
+"""Run the AI SDK's client, as installed by npm."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "end_to_end" / "web" / "usechat"
 
 
-def installed_client() -> Path:
-    """Return the client's script, its packages installed; skip where there is no Node.js, which CI has."""
+def install_client() -> Path:
+    """Install the client's packages and return its script; skip the test without Node.js, but fail in CI."""
     missing = [name for name in ("node", "npm") if shutil.which(name) is None]
     if missing:
         reason = f"{' and '.join(missing)} not on PATH; apt-get install nodejs npm brings them"
@@ -33,5 +33,5 @@ def installed_client() -> Path:
 
 def start_client(url: str, scenario: str) -> subprocess.Popen[str]:
     """Start a scenario of the client."""
-    command = ["node", str(installed_client()), url, scenario]
+    command = ["node", str(install_client()), url, scenario]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603 - ours

@@ -1,4 +1,4 @@
-"""Read server-sent events as the specification says, by no code of the library."""
+"""Parse server-sent events according to the specification, without any code of the library."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class SseEvent:
     """One event of a stream."""
 
     id: str
@@ -22,15 +22,15 @@ class Event:
 
 
 @dataclass(slots=True)
-class Reader:
-    """Takes the stream in any pieces, gives the events that are whole."""
+class SseParser:
+    """Takes a stream in arbitrary pieces and returns complete events."""
 
     rest: bytes = b""
     last_id: str = ""
     retry: int | None = None
     comments: list[str] = field(default_factory=list)
 
-    def events(self, piece: bytes) -> Iterator[Event]:
+    def events(self, piece: bytes) -> Iterator[SseEvent]:
         """Return the events that `piece` completes."""
         self.rest += piece
         *blocks, self.rest = re.split(rb"\n\n", self.rest)
@@ -51,9 +51,9 @@ class Reader:
                     case "retry":
                         self.retry = int(value)
             if data:
-                yield Event(self.last_id, name, "\n".join(data))
+                yield SseEvent(self.last_id, name, "\n".join(data))
 
 
-def events_of(stream: bytes) -> list[Event]:
+def events_of(stream: bytes) -> list[SseEvent]:
     """Return all events of a stream."""
-    return list(Reader().events(stream))
+    return list(SseParser().events(stream))

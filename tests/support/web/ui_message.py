@@ -1,4 +1,4 @@
-"""What the AI SDK's client makes of a UI message stream: a model of it in Python, as strict as the original."""
+"""What the AI SDK's client builds from a UI message stream, modelled in Python as strictly as the original."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ Part = dict[str, Any]
 
 
 def parts_of(stream: bytes) -> list[Part]:
-    """Return the parts of a stream, without its [DONE], which must be the last."""
+    """Return a stream's parts without its [DONE], which must be last."""
     datas = [event.data for event in events_of(stream)]
     assert "[DONE]" not in datas[:-1]
     return [json.loads(data) for data in datas if data != "[DONE]"]
 
 
-class UiMessage:
+class ClientMessage:
     """A message that grows."""
 
     def __init__(self) -> None:
-        """Nothing is known of it."""
+        """Start empty."""
         self.id: str | None = None
         self.metadata: dict[str, Any] = {}
         self.parts: list[Part] = []
@@ -31,7 +31,7 @@ class UiMessage:
         self.aborted = False
         self._open: dict[str, Part] = {}
 
-    def take(self, parts: Iterable[Part]) -> UiMessage:
+    def take(self, parts: Iterable[Part]) -> ClientMessage:
         """Apply parts; fail where the SDK would give up on the stream."""
         for part in parts:
             self._take(part)
@@ -72,6 +72,6 @@ class UiMessage:
         self.metadata.update(part.get("messageMetadata", {}))
 
     def visible(self) -> list[Part]:
-        """Return the parts behind the last restart: what the docs tell a front end to show."""
+        """Return the parts after the last restart: what the docs tell a front end to show."""
         restarts = [i for i, part in enumerate(self.parts) if part["type"] == "data-chunkspool-restart"]
         return self.parts[restarts[-1] :] if restarts else self.parts

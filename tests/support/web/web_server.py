@@ -1,4 +1,4 @@
-"""Run the web app under a real uvicorn in a thread of the test, and follow its event streams."""
+"""Run the web app on a real uvicorn in a thread of the test, and follow its event streams."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import uvicorn
 from starlette.types import ASGIApp
 from support.chats.spools import async_spool_for
 from support.waiting import eventually
-from support.web.sse import Event, Reader
+from support.web.sse import SseEvent, SseParser
 
 from chunkspool.web import Authorize, allow_all, create_app
 from demo.ports import LOOPBACK, free_port
 
 
 @dataclass(slots=True)
-class Stream:
-    """An event stream that is being read."""
+class SseStream:
+    """An open event stream."""
 
     response: httpx.Response
-    reader: Reader = field(default_factory=Reader)
-    events: list[Event] = field(default_factory=list)
+    reader: SseParser = field(default_factory=SseParser)
+    events: list[SseEvent] = field(default_factory=list)
     _pieces: Iterator[bytes] | None = None
 
     @property
@@ -34,13 +34,13 @@ class Stream:
         """The seqs of the events so far."""
         return [event.seq for event in self.events]
 
-    def until(self, seen: Callable[[Stream], bool]) -> Stream:
-        """Read on until `seen(self)`; fail when the stream ends before."""
+    def read_until(self, seen: Callable[[SseStream], bool]) -> SseStream:
+        """Read until `seen(self)`; fail if the stream ends before."""
         while not seen(self):
             assert self.read(), f"the stream ended after {self.events}"
         return self
 
-    def whole(self) -> Stream:
+    def read_to_end(self) -> SseStream:
         """Read to the end."""
         while self.read():
             pass
@@ -57,30 +57,30 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A running app, and a client of it."""
+    """A running app and a client for it."""
 
     url: str
     client: httpx.Client
 
     def ask(self, chat: str = "chat", /, **body: Any) -> dict[str, Any]:
-        """Ask and return the reply."""
+        """Enqueue a generation and return the response."""
         reply = self.client.post(f"/v1/chats/{chat}/generations", json={"prompt": "hello", **body})
         assert reply.status_code == 202, reply.text
         made: dict[str, Any] = reply.json()
         return made
 
     @contextmanager
-    def following(self, path: str, method: str = "GET", **options: Any) -> Iterator[Stream]:
-        """Open an event stream; leaving the block hangs up."""
+    def open_stream(self, path: str, method: str = "GET", **options: Any) -> Iterator[SseStream]:
+        """Open an event stream; leaving the block closes it."""
         with self.client.stream(method, path, **options) as response:
             if response.status_code != 200:
                 response.read()
                 raise AssertionError(f"{response.status_code} {response.text}")
-            yield Stream(response)
+            yield SseStream(response)
 
 
 @contextmanager
-def serving(app: ASGIApp) -> Iterator[Site]:
+def serve_app(app: ASGIApp) -> Iterator[Site]:
     """Run an app until the block is left."""
     port = free_port()
     config = uvicorn.Config(app, host=LOOPBACK, port=port, log_config=None, ws="none", timeout_graceful_shutdown=5)
@@ -99,13 +99,13 @@ def serving(app: ASGIApp) -> Iterator[Site]:
 
 
 @contextmanager
-def web(redis_url: str, authorize: Authorize = allow_all, **settings: object) -> Iterator[Site]:
-    """Run the web app of a Redis."""
+def serve_web_app(redis_url: str, authorize: Authorize = allow_all, **settings: object) -> Iterator[Site]:
+    """Run the web app for the Redis at `redis_url`."""
     leaving = threading.Event()
     spool = async_spool_for(redis_url, **settings)
-    # uvicorn in a thread has no signal handler by which the app could find it.
-    app = create_app(spool, authorize, leaving=leaving.is_set, closes_spool=True)
-    with serving(app) as site:
+    # uvicorn in a thread has no signal handler by which the app could detect it.
+    app = create_app(spool, authorize, is_shutting_down=leaving.is_set, closes_spool=True)
+    with serve_app(app) as site:
         try:
             yield site
         finally:
@@ -113,7 +113,7 @@ def web(redis_url: str, authorize: Authorize = allow_all, **settings: object) ->
 
 
 def problem(reply: httpx.Response) -> dict[str, Any]:
-    """Return the problem document of a reply; fail unless it is one."""
+    """Return a response's problem document; fail unless it is one."""
     assert reply.headers["content-type"] == "application/problem+json", reply.text
     document: dict[str, Any] = json.loads(reply.content)
     assert document["status"] == reply.status_code

@@ -1,4 +1,4 @@
-"""The pure parts of the command line: JSON lines, words, exit codes, and what it says without its extra."""
+"""The pure parts of the command line: JSON lines, words, exit codes, and the message without its extra."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ import pytest
 
 from chunkspool import cli, errors
 from chunkspool.cli.exit_codes import ExitCode, code_of_ending, code_of_error
-from chunkspool.cli.formatting import Remark, duration, in_words, is_void, json_line, one_line, plain, status_lines
+from chunkspool.cli.formatting import (
+    Remark,
+    describe_event,
+    duration,
+    is_void,
+    json_line,
+    one_line,
+    plain,
+    status_lines,
+)
 from chunkspool.events import (
     DataEvent,
     Entry,
@@ -45,14 +54,14 @@ STORED = [
 
 @pytest.mark.parametrize("raw", STORED)
 def test_a_json_line_is_the_stored_bytes_with_the_seq(raw: bytes) -> None:
-    """Nothing is encoded anew: numbers, escapes and fields of newer versions stay as they were written."""
+    """Nothing is encoded again: numbers, escapes and fields of newer versions stay as they were written."""
     line = json_line(entry_of(raw))
     assert line == b'{"seq":7,' + raw[1:] + b"\n"
     assert json.loads(line) == {"seq": 7, **json.loads(raw)}
 
 
 def test_a_foreign_event_stays_on_one_line() -> None:
-    """What another program has laid out over several lines is one line all the same."""
+    """An event that another program wrote over several lines becomes one line."""
     raw = b' {\n  "type": "x",\r\n  "text": "a\\nb"\n}\n'
     line = json_line(entry_of(raw))
     assert line.count(b"\n") == 1
@@ -60,13 +69,13 @@ def test_a_foreign_event_stays_on_one_line() -> None:
 
 
 def test_the_logs_seq_wins_over_an_events_own() -> None:
-    """A field of the same name in the event must not pass for the cursor."""
+    """A field `seq` of the event must not be taken for the cursor."""
     line = json_line(entry_of(b'{"type":"x","seq":1,"generation":"g"}'))
     assert json.loads(line)["seq"] == 7
 
 
 def test_text_cannot_command_the_terminal() -> None:
-    """ESC and all other controls but newline and tab are shown, not sent; CR is dropped."""
+    """ESC and all other control characters but newline and tab become visible ones; CR is dropped."""
     everything = "".join(map(chr, range(0x100)))
     shown = plain(everything)
     assert not {chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))} - {"\n", "\t"} & set(shown)
@@ -81,11 +90,11 @@ REMARKS: list[tuple[Remark, str]] = [
     (GenerationStarted(generation_id="g", attempt=1, model="m"), "started with model m"),
     (
         GenerationStarted(generation_id="g", attempt=2),
-        "attempt 2 began: the earlier text is void, the answer begins again",
+        "attempt 2 started: the earlier text is void, the answer restarts",
     ),
-    (GenerationStarted(generation_id="g", attempt=3, continues=True), "attempt 3 goes on from there"),
+    (GenerationStarted(generation_id="g", attempt=3, continues=True), "attempt 3 continues from there"),
     (ToolCallEvent(generation_id="g", id="c1", name="clock", arguments="{}"), "calls the tool clock (c1): {}"),
-    (ToolResultEvent(generation_id="g", id="c1", output={"h": 12}), 'the tool gave back (c1): {"h":12}'),
+    (ToolResultEvent(generation_id="g", id="c1", output={"h": 12}), 'tool result (c1): {"h":12}'),
     (DataEvent(generation_id="g", name="title", value="t"), 'data title: "t"'),
     (UsageEvent(generation_id="g", input_tokens=3, output_tokens=50), "3 tokens in, 50 out"),
     (GenerationCompleted(generation_id="g"), "completed"),
@@ -97,18 +106,18 @@ REMARKS: list[tuple[Remark, str]] = [
         GenerationFailed(generation_id="g", code="c", message="No.", retryable=True),
         "failed (c): No. Asking again may help.",
     ),
-    (UnknownEvent(type="x", generation_id="g"), 'event 7 is of a type unknown here: {"type":"x","generation":"g"}'),
+    (UnknownEvent(type="x", generation_id="g"), 'event 7 has an unknown type: {"type":"x","generation":"g"}'),
 ]
 
 
 @pytest.mark.parametrize(("event", "words"), REMARKS)
-def test_every_event_that_is_no_text_has_words(event: Remark, words: str) -> None:
-    """A person reads what happened, in one line."""
-    assert in_words(Entry(7, 0, event, encode(event)), event) == words
+def test_every_event_that_is_no_text_is_described(event: Remark, words: str) -> None:
+    """People read in one line what happened."""
+    assert describe_event(Entry(7, 0, event, encode(event)), event) == words
 
 
 def test_text_is_void_after_a_restart_only() -> None:
-    """Neither a first attempt nor one that goes on makes earlier text void."""
+    """Neither a first attempt nor one that continues makes earlier text void."""
     started = [(1, False), (2, False), (2, True)]
     void = [is_void(GenerationStarted(generation_id="g", attempt=n, continues=on)) for n, on in started]
     assert void == [False, True, False]
@@ -126,13 +135,13 @@ def test_text_is_void_after_a_restart_only() -> None:
         (9e7, "1 d"),
     ],
 )
-def test_times_are_told_in_their_largest_unit(ms: int, words: str) -> None:
-    """Nobody counts milliseconds of a day."""
+def test_times_are_shown_in_their_largest_unit(ms: int, words: str) -> None:
+    """From milliseconds to days; a negative time counts as 0."""
     assert duration(ms) == words
 
 
-def test_a_status_tells_what_a_running_generation_is_about() -> None:
-    """Stopping and stalled are told apart from running."""
+def test_a_status_tells_stopping_and_stalled_from_running() -> None:
+    """Each generation has a row with its state and how long it took."""
 
     def generation(name: str, state: str, **fields: object) -> GenerationStatus:
         blank = {"started": None, "ended": None, "lease_until": None, "stop_asked": False, "owner": None}
@@ -171,19 +180,19 @@ CODES: list[tuple[errors.ChunkspoolError, int]] = [
 
 @pytest.mark.parametrize(("error", "code"), CODES)
 def test_every_error_has_its_exit_code(error: errors.ChunkspoolError, code: int) -> None:
-    """Scripts can tell what went wrong."""
+    """A script can tell from the code what went wrong."""
     assert code_of_error(error) == code
 
 
 def test_every_ending_has_its_exit_code() -> None:
-    """0 completed, 3 stopped, 4 failed."""
+    """0 for completed, 3 for stopped, 4 for failed."""
     assert code_of_ending(GenerationCompleted(generation_id="g")) == 0
     assert code_of_ending(GenerationStopped(generation_id="g", by="user")) == 3
     assert code_of_ending(GenerationFailed(generation_id="g", code="c", message="m")) == 4
 
 
 def test_every_exit_code_is_documented() -> None:
-    """docs/cli.md has one row for each, and no other."""
+    """docs/cli.md has one row for each code, and no other row."""
     rows = [line for line in (DOCS / "cli.md").read_text().splitlines() if line.startswith("| `")]
     assert rows == [f"| `{code:d}` | {code.meaning} |" for code in ExitCode]
 
@@ -192,9 +201,9 @@ def test_every_exit_code_is_documented() -> None:
 def test_without_its_extra_it_says_what_to_install(
     missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The base wheel has the console script too."""
-    for name in ("commands", "following", "terminal"):
-        monkeypatch.delitem(sys.modules, f"chunkspool.{name}", raising=False)
+    """The wheel without extras has the console script, too."""
+    for name in ("commands", "execute", "follow", "screen", "terminal"):
+        monkeypatch.delitem(sys.modules, f"chunkspool.cli.{name}", raising=False)
     for name in [name for name in sys.modules if name == missing or name.startswith(f"{missing}.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
@@ -207,7 +216,7 @@ def test_without_its_extra_it_says_what_to_install(
 
 
 def test_another_module_that_is_missing_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The advice is given for the extra's packages only; a broken installation shows as what it is."""
+    """Only the extra's own packages lead to that advice; a broken installation shows its own error."""
     monkeypatch.delitem(sys.modules, "chunkspool.cli.commands", raising=False)
     monkeypatch.setitem(sys.modules, "chunkspool.spool", None)
     with pytest.raises(ModuleNotFoundError, match="chunkspool.spool"):

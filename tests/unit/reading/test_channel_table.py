@@ -1,4 +1,4 @@
-"""What a hub asks of Redis and of its readers, without any Redis: subscriptions, looks, pings."""
+"""What a hub asks of Redis and its readers, without Redis: subscriptions, probes, pings."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from chunkspool.store.pages import Page
 
 
 class CountingWaiter:
-    """Counts how often it rang."""
+    """Counts its wake-ups."""
 
     def __init__(self) -> None:
-        """Begin at none."""
+        """Start at zero."""
         self.wakes = 0
 
     def set(self) -> None:
-        """Count."""
+        """Count one."""
         self.wakes += 1
 
 
@@ -52,8 +52,8 @@ def parse(data: bytes) -> Frame:
     return found
 
 
-def following(channels: ChannelTable, *readers: Reader) -> None:
-    """Have the readers join and be up to date."""
+def join_all(channels: ChannelTable, *readers: Reader) -> None:
+    """Let the readers join and catch up."""
     channels.connect()
     for one in readers:
         channels.join(one)
@@ -67,10 +67,10 @@ def following(channels: ChannelTable, *readers: Reader) -> None:
         one.cursor.page()
 
 
-def test_readers_of_one_chat_ask_once() -> None:
-    """One SUBSCRIBE for the first, one UNSUBSCRIBE for the last."""
+def test_readers_of_one_chat_share_a_subscription() -> None:
+    """There is one SUBSCRIBE for the first reader and one UNSUBSCRIBE after the last."""
     channels, first, second = ChannelTable(), reader(), reader()
-    following(channels, first, second)
+    join_all(channels, first, second)
     channels.leave(first)
     assert channels.take_commands() is None
     channels.leave(second)
@@ -80,8 +80,8 @@ def test_readers_of_one_chat_ask_once() -> None:
     assert (channels.take_commands(), len(channels)) == (PendingCommands(), 0)
 
 
-def test_nothing_is_asked_without_a_connection() -> None:
-    """What is wanted is asked for when there is one, and again after it was lost."""
+def test_subscriptions_wait_for_a_connection() -> None:
+    """Commands are issued once there is a connection, and again after it was lost."""
     channels, one = ChannelTable(), reader()
     channels.join(one)
     assert channels.take_commands() is None
@@ -93,8 +93,8 @@ def test_nothing_is_asked_without_a_connection() -> None:
     assert channels.take_commands() == PendingCommands(subscribe=(channel(),))
 
 
-def test_who_leaves_before_the_reply_is_unsubscribed_after_it() -> None:
-    """The replies of SUBSCRIBE and UNSUBSCRIBE cannot be told apart by who asked: one is awaited at a time."""
+def test_a_reader_that_leaves_before_the_reply_is_unsubscribed_after_it() -> None:
+    """Replies to SUBSCRIBE and UNSUBSCRIBE do not say which request they answer, so one is awaited at a time."""
     channels, one, two = ChannelTable(), reader(), reader()
     channels.connect()
     channels.join(one)
@@ -112,10 +112,10 @@ def test_who_leaves_before_the_reply_is_unsubscribed_after_it() -> None:
     assert two.listening
 
 
-def test_a_frame_is_read_once_for_all() -> None:
+def test_a_frame_is_parsed_once_for_all_readers() -> None:
     """Readers of a chat share its entries."""
     channels, one, two = ChannelTable(), reader(), reader()
-    following(channels, one, two)
+    join_all(channels, one, two)
     channels.take_frame(channel(), frame(1, "a", "b"))
     assert [item.seq for item in one.ready] == [1, 2]
     assert one.ready[0] is two.ready[0]
@@ -123,7 +123,7 @@ def test_a_frame_is_read_once_for_all() -> None:
 
 
 def test_only_a_confirmed_reader_trusts_frames() -> None:
-    """What came before the confirmation is in the log: the reader is sent there first."""
+    """Events before the confirmation are in the log, so the reader goes there first."""
     channels, one = ChannelTable(), reader()
     channels.connect()
     channels.join(one)
@@ -135,7 +135,7 @@ def test_only_a_confirmed_reader_trusts_frames() -> None:
 
 
 def test_a_frame_during_a_read_sends_the_reader_to_the_log_again() -> None:
-    """It is not taken, for the page may hold it; but it is not forgotten either."""
+    """The page may already hold it, so it is not taken, but it is not forgotten either."""
     one = reader()
     one.cursor.behind = True
     one.cursor.page()
@@ -147,8 +147,8 @@ def test_a_frame_during_a_read_sends_the_reader_to_the_log_again() -> None:
     assert not one.cursor.behind
 
 
-def test_a_reader_holds_only_so_many_events() -> None:
-    """What comes on top is left to the log, and nothing is taken out of order afterwards."""
+def test_a_readers_buffer_limits_its_events() -> None:
+    """Further events are left to the log, and nothing is taken out of order afterwards."""
     one = reader()
     for seq in range(1, 2 * BUFFER_EVENTS):
         one.offer(parse(frame(seq, "a")))
@@ -159,8 +159,8 @@ def test_a_reader_holds_only_so_many_events() -> None:
     assert not one.ready
 
 
-def test_a_reader_holds_only_so_many_bytes() -> None:
-    """Large events fill the buffer sooner; one that keeps up is never short of room."""
+def test_a_readers_buffer_limits_its_bytes() -> None:
+    """Large events fill the buffer sooner; a reader that keeps up never runs out of room."""
     one, text = reader(), "x" * (BUFFER_BYTES // 10)
     for seq in range(1, 100):
         one.offer(parse(frame(seq, text)))
@@ -173,100 +173,100 @@ def test_a_reader_holds_only_so_many_bytes() -> None:
     assert one.cursor.behind
 
 
-def test_a_frame_larger_than_the_buffer_is_taken_by_who_has_nothing() -> None:
-    """Otherwise it would have to be read from the log each time."""
+def test_an_empty_buffer_accepts_an_oversized_frame() -> None:
+    """Otherwise it would have to be read from the log every time."""
     one = reader()
     one.offer(parse(frame(1, "x" * 2 * BUFFER_BYTES)))
     assert [item.seq for item in one.ready] == [1]
 
 
-def ticks(channels: ChannelTable, number: int = TICKS) -> list[int]:
-    """Let time pass; return how many chats are looked at in each tick."""
+def run_ticks(channels: ChannelTable, number: int = TICKS) -> list[int]:
+    """Let time pass; return how many chats are probed in each tick."""
     counts = []
     for _ in range(number):
         channels.note_sign_of_life()
         channels.tick()
-        looked_at = 0
+        probed = 0
         while channels.has_probes:
-            looks = channels.take_probes()
-            looked_at += len(looks)
-            for look in looks:
-                channels.take_probe_reply(look, Page((), 0, ("g",)))
-        counts.append(looked_at)
+            probes = channels.take_probes()
+            probed += len(probes)
+            for probe in probes:
+                channels.take_probe_reply(probe, Page((), 0, ("g",)))
+        counts.append(probed)
     return counts
 
 
-def test_quiet_chats_are_looked_at_once_a_round_and_spread() -> None:
-    """A round is so many ticks; in each of them a part of the chats has its turn."""
+def test_quiet_chats_are_probed_once_a_round_spread_over_its_ticks() -> None:
+    """A round has TICKS ticks; each tick probes its share of the chats."""
     channels = ChannelTable()
-    following(channels, *(reader(f"chat-{number}") for number in range(1000)))
-    assert ticks(channels) == [0] * TICKS
+    join_all(channels, *(reader(f"chat-{number}") for number in range(1000)))
+    assert run_ticks(channels) == [0] * TICKS
     for _ in range(3):
-        assert ticks(channels) == [1000 // TICKS] * TICKS
+        assert run_ticks(channels) == [1000 // TICKS] * TICKS
 
 
-def test_chats_that_speak_are_not_looked_at() -> None:
-    """Their frames tell all that a look could tell."""
+def test_chats_with_frames_are_not_probed() -> None:
+    """Their frames say everything that a probe could."""
     channels, one = ChannelTable(), reader()
-    following(channels, one)
+    join_all(channels, one)
     for seq in range(1, 4):
         channels.take_frame(channel(), frame(seq, "a"))
-        assert sum(ticks(channels)) == 0
-    assert sum(ticks(channels)) == 1
+        assert sum(run_ticks(channels)) == 0
+    assert sum(run_ticks(channels)) == 1
 
 
-def test_readers_of_one_chat_share_a_look() -> None:
-    """As far as they want to know the same."""
+def test_readers_of_one_chat_share_a_probe() -> None:
+    """Readers share a probe if they need the same information."""
     channels = ChannelTable()
-    following(channels, reader(), reader(), reader(until="idle"), reader(until="some-generation"))
-    ticks(channels)
+    join_all(channels, reader(), reader(), reader(until="idle"), reader(until="some-generation"))
+    run_ticks(channels)
     channels.tick()
     for _ in range(TICKS - 1):
         channels.tick()
-    assert sorted(len(look.readers) for look in channels.take_probes()) == [1, 3]
+    assert sorted(len(probe.readers) for probe in channels.take_probes()) == [1, 3]
 
 
-def test_a_look_wakes_only_those_who_are_behind() -> None:
-    """The others sleep on."""
+def test_a_probe_wakes_only_readers_that_are_behind() -> None:
+    """The others are not woken."""
     channels, ahead, behind = ChannelTable(), reader(seq=3), reader(seq=2)
-    following(channels, ahead, behind)
-    ticks(channels, 2 * TICKS - 1)
+    join_all(channels, ahead, behind)
+    run_ticks(channels, 2 * TICKS - 1)
     channels.tick()
-    [look] = channels.take_probes()
-    channels.take_probe_reply(look, Page((), 3, ()))
+    [probe] = channels.take_probes()
+    channels.take_probe_reply(probe, Page((), 3, ()))
     assert (ahead.cursor.behind, behind.cursor.behind) == (False, True)
 
 
-def test_a_look_that_a_frame_has_overtaken_is_ignored() -> None:
-    """It shows the chat as it was before."""
+def test_a_probe_overtaken_by_a_frame_is_ignored() -> None:
+    """It shows an older state of the chat."""
     channels, one = ChannelTable(), reader()
-    following(channels, one)
-    ticks(channels, 2 * TICKS - 1)
+    join_all(channels, one)
+    run_ticks(channels, 2 * TICKS - 1)
     channels.tick()
-    [look] = channels.take_probes()
+    [probe] = channels.take_probes()
     channels.take_frame(channel(), frame(1, "a"))
-    channels.take_probe_reply(look, Page((), 0, ()))
+    channels.take_probe_reply(probe, Page((), 0, ()))
     assert not one.cursor.behind
 
 
-def test_an_error_is_for_the_reader_to_find() -> None:
-    """Its own read raises it where it is iterated; only a Redis that is away is the hub's matter."""
+def test_a_probes_error_is_raised_by_the_readers_own_read() -> None:
+    """Only an unreachable Redis concerns the hub."""
     channels, one = ChannelTable(), reader()
-    following(channels, one)
-    ticks(channels, 2 * TICKS - 1)
+    join_all(channels, one)
+    run_ticks(channels, 2 * TICKS - 1)
     channels.tick()
-    [look] = channels.take_probes()
+    [probe] = channels.take_probes()
     with pytest.raises(StoreUnavailable):
-        channels.take_probe_reply(look, StoreUnavailable("away"))
-    channels.take_probe_reply(look, ChatNotFound("chat"))
+        channels.take_probe_reply(probe, StoreUnavailable("away"))
+    channels.take_probe_reply(probe, ChatNotFound("chat"))
     assert one.cursor.behind
 
 
-def test_after_a_lost_connection_all_are_looked_at_at_once() -> None:
-    """In round trips of limited size."""
+def test_all_chats_are_probed_at_once_after_a_reconnect() -> None:
+    """The round trips have a limited size."""
     channels = ChannelTable()
     readers = [reader(f"chat-{number}") for number in range(3 * PROBES)]
-    following(channels, *readers)
+    join_all(channels, *readers)
     channels.disconnect()
     channels.connect()
     commands = channels.take_commands()
@@ -278,23 +278,23 @@ def test_after_a_lost_connection_all_are_looked_at_at_once() -> None:
     assert not any(one.cursor.behind for one in readers)
 
 
-def test_a_silent_connection_is_asked_and_then_given_up() -> None:
-    """PING after a round without a word; another round without an answer, and it is dead."""
+def test_a_silent_connection_is_pinged_and_then_given_up() -> None:
+    """After one silent round it gets a PING; after another without an answer it counts as lost."""
     channels = ChannelTable()
-    following(channels, reader())
-    said = []
+    join_all(channels, reader())
+    issued = []
     for _ in range(2 * TICKS):
         channels.tick()
-        said.append(channels.take_commands())
-    assert said == [PendingCommands(ping=True) if tick == TICKS else None for tick in range(2 * TICKS)]
+        issued.append(channels.take_commands())
+    assert issued == [PendingCommands(ping=True) if tick == TICKS else None for tick in range(2 * TICKS)]
     with pytest.raises(StoreUnavailable, match="PING"):
         channels.tick()
 
 
 def test_an_answered_ping_is_a_sign_of_life() -> None:
-    """The connection is kept, and asked again when it is silent for another round."""
+    """The connection is kept and pinged again after another silent round."""
     channels = ChannelTable()
-    following(channels, reader())
+    join_all(channels, reader())
     pings = 0
     for _ in range(10 * TICKS):
         channels.tick()
@@ -305,8 +305,8 @@ def test_an_answered_ping_is_a_sign_of_life() -> None:
     assert 4 <= pings <= 10
 
 
-def test_it_is_at_rest_when_all_is_subscribed_and_nobody_in_doubt() -> None:
-    """Only then has a connection proved its worth."""
+def test_a_table_is_settled_once_everything_is_subscribed() -> None:
+    """Only then has a connection proved that it works."""
     channels, one = ChannelTable(), reader()
     channels.join(one)
     states = [channels.is_settled]
@@ -321,10 +321,10 @@ def test_it_is_at_rest_when_all_is_subscribed_and_nobody_in_doubt() -> None:
     assert states == [False, False, False, True, False]
 
 
-def test_failing_leaves_nobody_behind() -> None:
-    """Each reader is woken with the error and held no longer; it may come again."""
+def test_a_failure_wakes_every_reader_with_the_error() -> None:
+    """The table no longer holds them; they may join again."""
     channels, one, two = ChannelTable(), reader(), reader("other")
-    following(channels, one, two)
+    join_all(channels, one, two)
     error = StoreUnavailable("away")
     channels.fail(error)
     assert (len(channels), one.joined, two.joined) == (0, False, False)
@@ -337,17 +337,17 @@ def test_failing_leaves_nobody_behind() -> None:
 
 
 def test_a_dropped_reader_leaves_with_the_next_commands() -> None:
-    """The garbage collector only leaves a note, at whatever moment it comes."""
+    """The garbage collector may run at any moment and only leaves a note."""
     channels, one = ChannelTable(), reader()
-    following(channels, one)
+    join_all(channels, one)
     channels.drop(one)
     assert one.joined
     assert channels.take_commands() == PendingCommands(unsubscribe=(channel(),))
     assert not one.joined
 
 
-def test_an_ending_makes_an_idle_reader_ask_whether_that_was_all() -> None:
-    """One page, not one for every frame."""
+def test_an_ending_makes_an_idle_reader_check_for_active_generations() -> None:
+    """It reads one page, not one per frame."""
     one = reader(until="idle")
     one.offer(parse(frame(1, "a")))
     assert not one.cursor.behind

@@ -1,4 +1,4 @@
-"""An entry is checked when it is read, by a shortcut for deltas that must agree with the full check."""
+"""An entry is checked when it is read; the shortcut for deltas agrees with the full check."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ almost_events = st.fixed_dictionaries(
 )
 
 
-def judged(raw: bytes) -> str:
-    """Return what the full check says of it."""
+def verdict_of_full_check(raw: bytes) -> str:
+    """Return what the full check says about `raw`."""
     try:
         decode(raw, 1)
     except CorruptLog as error:
@@ -43,8 +43,8 @@ def judged(raw: bytes) -> str:
 @given(st.binary(max_size=40))
 @example(b"[" * 10_000)
 @example(b"null")
-def test_no_bytes_are_too_strange(raw: bytes) -> None:
-    """Whatever stands in Redis is an entry or is unreadable; nothing else is raised."""
+def test_any_bytes_are_an_entry_or_unreadable(raw: bytes) -> None:
+    """Nothing else is raised, whatever is stored in Redis."""
     assert isinstance(item_of(1, 2, raw), Entry | Unreadable)
 
 
@@ -54,11 +54,11 @@ def test_no_bytes_are_too_strange(raw: bytes) -> None:
 @example({"type": "text.delta", "generation": None, "text": ""})
 @example({"type": ["text.delta"], "generation": "g", "text": ""})
 def test_the_shortcut_agrees_with_the_full_check(fields: dict[str, object]) -> None:
-    """What it lets through decodes, with the same type and generation; what it does not, is judged in full."""
+    """What the shortcut accepts decodes to the same type and generation; anything else gets the full check."""
     raw = json.dumps(fields).encode()
     item = item_of(1, 2, raw)
     if isinstance(item, Unreadable):
-        assert item.why == judged(raw)
+        assert item.why == verdict_of_full_check(raw)
         with pytest.raises(CorruptLog) as raised:
             entry_of(item)
         assert raised.value.seq == 1
@@ -68,7 +68,7 @@ def test_the_shortcut_agrees_with_the_full_check(fields: dict[str, object]) -> N
 
 
 def test_an_entry_is_a_value() -> None:
-    """Entries of the same place and event are equal, decoded or not, and survive copying and pickling."""
+    """Entries with the same seq and event are equal, decoded or not, and survive copying and pickling."""
     lazy, eager = entry_of(item_of(3, 4, RAW)), Entry(3, 4, TEXT, RAW)
     assert lazy == eager
     assert hash(lazy) == hash(eager)
@@ -98,14 +98,14 @@ def test_an_entry_is_a_value() -> None:
         [b"t", b"7", b"e", RAW, b"more", b"1"],
     ],
 )
-def test_a_stream_may_come_in_any_shape(fields: object) -> None:
-    """As Redis sends it, as redis-py's callbacks leave it, as text, or with fields of a newer version."""
+def test_a_stream_is_read_in_every_reply_format(fields: object) -> None:
+    """As Redis sends it, as redis-py's callbacks convert it, as text, or with fields of a newer version."""
     entry_id = "12-0" if "t" in fields else b"12-0"  # type: ignore[operator]
     assert items_of_stream([(entry_id, fields)]) == (Entry(12, 7, TEXT, RAW),)
 
 
-def test_what_others_wrote_into_the_stream_is_unreadable() -> None:
-    """An entry without an event keeps its place; a time that is none counts as 0."""
+def test_a_foreign_stream_entry_is_unreadable() -> None:
+    """An entry without an event keeps its place; an invalid time counts as 0."""
     found = items_of_stream([(b"1-0", [b"x", b"y"]), (b"2-0", [b"t", b"soon", b"e", RAW])])
     assert found == (Unreadable(1, "the entry has no event in it"), Entry(2, 0, TEXT, RAW))
     strange = items_of_stream([(b"1-0", [b"\xff", b"\xfe"]), (b"2-0", [b"t", b"9" * 5_000, b"\xff", b"", b"e", RAW])])
@@ -115,7 +115,7 @@ def test_what_others_wrote_into_the_stream_is_unreadable() -> None:
 
 
 def test_a_frame_numbers_its_events() -> None:
-    """One event a line, from its first seq up; what cannot be read keeps its place."""
+    """One event per line, counted up from its first seq; an unreadable one keeps its place."""
     other = encode(ReasoningDelta(generation_id="g", text="hm"))
     frame = read_frame(b"5 9 abc 8\n" + RAW + b"\n{}\n" + other)
     assert frame is not None
@@ -130,7 +130,7 @@ def test_a_frame_numbers_its_events() -> None:
 
 
 @pytest.mark.parametrize("data", [b"0 0\n", b"", b"\n", b"x\n{}", b"5\n{}", b"x 9\n{}", b"-1 9\n{}", b"\xff 1\n"])
-def test_an_erase_and_what_is_no_frame_have_no_first_seq(data: bytes) -> None:
+def test_an_erase_and_an_invalid_frame_have_no_first_seq(data: bytes) -> None:
     """Both send the readers to the log."""
     found = read_frame(data)
     assert found is not None

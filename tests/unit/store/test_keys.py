@@ -1,4 +1,4 @@
-"""Keys: built in one place, each chat's in one slot, no two the same."""
+"""Keys are built in one module, a chat's keys share one slot, and no two keys are equal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CODE = [
 SCRIPTS = list((PROJECT / "chunkspool" / "store" / "lua").glob("*.lua"))
 
 
-def of_chat(tenant: str, chat: str) -> list[str]:
+def keys_of_chat(tenant: str, chat: str) -> list[str]:
     """Return every key of a chat with one generation and one request."""
     keys = ChatKeys(tenant, chat)
     own = [
@@ -32,12 +32,12 @@ def of_chat(tenant: str, chat: str) -> list[str]:
 
 
 def test_all_keys_of_a_chat_are_in_one_slot() -> None:
-    """One script may touch them all on Redis Cluster."""
+    """One script may access all of them on Redis Cluster."""
     for tenant, chat in (("default", "chat"), ("a.b", "user:42@example.org"), ("x" * 128, "y" * 128)):
-        assert len({key_slot(key.encode()) for key in of_chat(tenant, chat)}) == 1
+        assert len({key_slot(key.encode()) for key in keys_of_chat(tenant, chat)}) == 1
 
 
-def test_what_the_sweep_goes_through_is_in_one_slot() -> None:
+def test_the_sweeps_keys_are_in_one_slot() -> None:
     """Places and their index are written together."""
     assert len({key_slot(key.encode()) for key in (*INDEX, place_of("one"))}) == 1
 
@@ -45,8 +45,8 @@ def test_what_the_sweep_goes_through_is_in_one_slot() -> None:
 def test_no_two_keys_are_the_same() -> None:
     """Whatever the ids: a chat named as another's generation, a tenant named as a chat, a queue as a key."""
     ids = ["a", "gen:one", "log", "request:one", "places", "unfinished"]
-    chats = [key for tenant, chat in product(["a", "log", "index"], ids) for key in of_chat(tenant, chat)]
-    # An id may be anything, also the name of a key of the index.
+    chats = [key for tenant, chat in product(["a", "log", "index"], ids) for key in keys_of_chat(tenant, chat)]
+    # An id may be anything, including the name of a key of the index.
     places = [place_of(one) for one in ("one", "two", "a.b", *(key.rpartition("}:")[2] for key in INDEX))]
     queues = [QueueKeys(name) for name in ("b", "unfinished", "a:b", "a%3Ab", "{x}", "ä b\n")]
     others = [key for one in queues for key in (one.unfinished, one.republished, one.watermark, one.sweep_lock)]
@@ -62,8 +62,8 @@ def test_channels_of_two_databases_differ() -> None:
     assert ChatKeys("default", "chat").log == ChatKeys("default", "chat", 1).log
 
 
-def test_an_unchecked_id_is_in_no_key() -> None:
-    """There is no way to a key around the check."""
+def test_every_id_in_a_key_is_checked() -> None:
+    """No key can be built without the check."""
     for make in (
         lambda: ChatKeys("a/b", "c"),
         lambda: ChatKeys("a", "b/c"),
@@ -77,16 +77,16 @@ def test_an_unchecked_id_is_in_no_key() -> None:
 
 
 def test_every_key_is_built_in_one_module() -> None:
-    """No other module, and no script, spells a key's name."""
+    """No other module and no script spells out a key's name."""
     assert len(CODE) > 40
-    strangers = [
+    misplaced = [
         f"{path.relative_to(PROJECT)}:{node.lineno}"
         for path in CODE
         if path.name != "keys.py"
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith(("cs:", "cs{"))
     ]
-    assert strangers == []
+    assert misplaced == []
     assert {path.name for path in SCRIPTS} >= {"append.lua", "claim.lua", "enqueue.lua", "erase.lua", "stop.lua"}
     for path in SCRIPTS:
         code = [line.partition("--")[0] for line in path.read_text("utf-8").splitlines()]

@@ -1,4 +1,4 @@
-"""What the chunks of a chat completion say, as the servers of this world send them."""
+"""Chunks of a chat completion become deltas, in all the variants that real servers send."""
 
 from __future__ import annotations
 
@@ -10,52 +10,52 @@ from support.models.chunks import chunk, tool_call, whole
 
 from chunkspool.errors import ProviderError
 from chunkspool.provider import Delta, Finish, Reasoning, Text, ToolCall, Usage
-from tasks.providers.chat_chunks import DONE, Answer
+from tasks.providers.chat_chunks import DONE, ChunkAssembler
 
 SECRET = "what-the-user-asked"
 
 
-def said(*chunks: bytes) -> list[Delta]:
-    """Feed an answer and return all that it says."""
-    answer = Answer()
-    return [delta for one in chunks for delta in answer.feed(one)] + answer.end()
+def assemble(*chunks: bytes) -> list[Delta]:
+    """Return the deltas of an answer with these chunks."""
+    assembler = ChunkAssembler()
+    return [delta for one in chunks for delta in assembler.feed(one)] + assembler.end()
 
 
-def failure(*chunks: bytes) -> ProviderError:
-    """Feed an answer and return the error that it ends with."""
+def fail_to_assemble(*chunks: bytes) -> ProviderError:
+    """Return the error that an answer with these chunks ends with."""
     with pytest.raises(ProviderError) as caught:
-        said(*chunks)
+        assemble(*chunks)
     return caught.value
 
 
-def test_text_comes_piece_by_piece_and_empty_pieces_say_nothing() -> None:
-    """A first delta has content null or empty; the end gives the finish reason."""
+def test_text_comes_piece_by_piece_without_empty_pieces() -> None:
+    """The first delta has content null or empty; the last one has the finish reason."""
     chunks = [chunk(role="assistant", content=None), chunk(content=""), chunk(content="Hel"), chunk(content="lo")]
-    assert said(*chunks, chunk("stop"), DONE) == [Text("Hel"), Text("lo"), Finish("stop")]
+    assert assemble(*chunks, chunk("stop"), DONE) == [Text("Hel"), Text("lo"), Finish("stop")]
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
 def test_reasoning_has_two_names(name: str) -> None:
-    """DeepSeek, vLLM and llama.cpp call it reasoning_content, OpenRouter and Ollama reasoning."""
-    assert said(chunk(**{name: "Hm."}), chunk(content="Yes."), chunk("stop")) == [
+    """DeepSeek, vLLM and llama.cpp call it reasoning_content, OpenRouter and Ollama call it reasoning."""
+    assert assemble(chunk(**{name: "Hm."}), chunk(content="Yes."), chunk("stop")) == [
         Reasoning("Hm."),
         Text("Yes."),
         Finish("stop"),
     ]
 
 
-def test_reasoning_under_both_names_is_said_once() -> None:
-    """Some servers fill both."""
-    assert said(chunk("stop", reasoning_content="Hm.", reasoning="Hm."))[0] == Reasoning("Hm.")
+def test_reasoning_under_both_names_counts_once() -> None:
+    """Some servers fill both names."""
+    assert assemble(chunk("stop", reasoning_content="Hm.", reasoning="Hm."))[0] == Reasoning("Hm.")
 
 
 def test_a_refusal_is_text() -> None:
-    """OpenAI sends what the model says instead under another name."""
-    assert said(chunk("stop", content=None, refusal="I cannot."))[0] == Text("I cannot.")
+    """OpenAI sends the text of a refusal under another name."""
+    assert assemble(chunk("stop", content=None, refusal="I cannot."))[0] == Text("I cannot.")
 
 
-def test_tool_calls_grow_by_index_and_come_whole_before_the_finish() -> None:
-    """Pieces of several calls may come in turns; each becomes one call with all its arguments."""
+def test_tool_calls_are_assembled_by_index_before_the_finish() -> None:
+    """Pieces of several calls may alternate; each becomes one call with all its arguments."""
     chunks = [
         tool_call(0, id="a", name="clock", arguments=""),
         tool_call(1, id="b", name="map", arguments='{"x"'),
@@ -64,7 +64,7 @@ def test_tool_calls_grow_by_index_and_come_whole_before_the_finish() -> None:
         tool_call(0, arguments='"CET"}'),
         chunk("tool_calls"),
     ]
-    assert said(*chunks) == [
+    assert assemble(*chunks) == [
         ToolCall("a", "clock", '{"zone":"CET"}'),
         ToolCall("b", "map", '{"x":1}'),
         Finish("tool_calls"),
@@ -75,40 +75,46 @@ def test_tool_calls_grow_by_index_and_come_whole_before_the_finish() -> None:
 def test_tool_calls_with_one_index_are_told_apart_by_their_ids(index: int | None) -> None:
     """Some servers send whole calls without an index, or with the same one for all."""
     chunks = [tool_call(index, id=name, name=name, arguments="{}") for name in ("a", "b")]
-    assert said(*chunks, chunk("tool_calls"))[:2] == [ToolCall("a", "a", "{}"), ToolCall("b", "b", "{}")]
+    assert assemble(*chunks, chunk("tool_calls"))[:2] == [ToolCall("a", "a", "{}"), ToolCall("b", "b", "{}")]
 
 
 def test_a_tool_call_that_repeats_its_id_in_every_piece_is_one() -> None:
-    """And one without any id gets one."""
+    """A call without any id gets one."""
     chunks = [tool_call(0, id="a", name="clock", arguments="{"), tool_call(0, id="a", arguments="}")]
-    assert said(*chunks, chunk("tool_calls"))[0] == ToolCall("a", "clock", "{}")
-    assert said(tool_call(0, name="clock", arguments="{}"), chunk("stop"))[0] == ToolCall("call_0", "clock", "{}")
+    assert assemble(*chunks, chunk("tool_calls"))[0] == ToolCall("a", "clock", "{}")
+    assert assemble(tool_call(0, name="clock", arguments="{}"), chunk("stop"))[0] == ToolCall("call_0", "clock", "{}")
 
 
 def test_arguments_that_are_json_become_its_text() -> None:
-    """Some servers send an object instead of the text of one; none at all is an empty text."""
-    assert said(tool_call(0, id="a", name="f", arguments={"x": 1}), chunk("stop"))[0] == ToolCall("a", "f", '{"x":1}')
-    assert said(tool_call(0, id="a", name="f", arguments=None), chunk("stop"))[0] == ToolCall("a", "f", "")
+    """Some servers send an object instead of its text; missing arguments become an empty text."""
+    assert assemble(tool_call(0, id="a", name="f", arguments={"x": 1}), chunk("stop"))[0] == ToolCall(
+        "a", "f", '{"x":1}'
+    )
+    assert assemble(tool_call(0, id="a", name="f", arguments=None), chunk("stop"))[0] == ToolCall("a", "f", "")
 
 
 def test_usage_comes_last_and_once() -> None:
-    """In a chunk without choices, or with every chunk: then the last one counts."""
+    """It comes in a chunk without choices, or with every chunk; then the last one counts."""
     usage = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
     first = whole(choices=[{"index": 0, "delta": {"content": "a"}}], usage=usage | {"completion_tokens": 1})
-    assert said(first, chunk("stop"), whole(choices=[], usage=usage), DONE) == [Text("a"), Finish("stop"), Usage(3, 5)]
-    assert said(whole(choices=[], usage=None), chunk("stop")) == [Finish("stop")]
+    assert assemble(first, chunk("stop"), whole(choices=[], usage=usage), DONE) == [
+        Text("a"),
+        Finish("stop"),
+        Usage(3, 5),
+    ]
+    assert assemble(whole(choices=[], usage=None), chunk("stop")) == [Finish("stop")]
 
 
 @pytest.mark.parametrize("usage", [{}, {"prompt_tokens": None}, {"prompt_tokens": "7", "completion_tokens": -1}])
-def test_odd_usage_is_no_reason_to_lose_an_answer(usage: dict[str, Any]) -> None:
-    """What is no count counts nothing."""
-    assert said(chunk("stop", content="a"), whole(choices=[], usage=usage))[:2] == [Text("a"), Finish("stop")]
+def test_invalid_usage_does_not_lose_the_answer(usage: dict[str, Any]) -> None:
+    """A value that is no count is taken as 0."""
+    assert assemble(chunk("stop", content="a"), whole(choices=[], usage=usage))[:2] == [Text("a"), Finish("stop")]
 
 
 def test_only_the_first_of_several_answers_is_taken() -> None:
-    """A generation is one answer, whatever params ask for."""
+    """A generation is one answer, even if params ask for several."""
     second = whole(choices=[{"index": 1, "delta": {"content": "B"}, "finish_reason": "stop"}])
-    assert said(chunk(content="A"), second, chunk("stop")) == [Text("A"), Finish("stop")]
+    assert assemble(chunk(content="A"), second, chunk("stop")) == [Text("A"), Finish("stop")]
 
 
 @pytest.mark.parametrize(
@@ -124,36 +130,36 @@ def test_only_the_first_of_several_answers_is_taken() -> None:
         {"object": "unheard.of", "x": [1]},
     ],
 )
-def test_what_is_not_understood_is_passed_over(odd: dict[str, Any]) -> None:
-    """Servers add fields and chunks of their own."""
-    assert said(json.dumps(odd).encode(), chunk("stop", content="a")) == [Text("a"), Finish("stop")]
+def test_unknown_chunks_are_ignored(odd: dict[str, Any]) -> None:
+    """Servers send fields and chunks of their own."""
+    assert assemble(json.dumps(odd).encode(), chunk("stop", content="a")) == [Text("a"), Finish("stop")]
 
 
 def test_halves_of_a_character_are_kept() -> None:
     """Models split an emoji between tokens, and some servers send each half as an escape."""
     halves = [rb'{"choices":[{"delta":{"content":"\ud83d"}}]}', rb'{"choices":[{"delta":{"content":"\ude00"}}]}']
-    assert said(*halves, chunk("stop"))[:2] == [Text("\ud83d"), Text("\ude00")]
+    assert assemble(*halves, chunk("stop"))[:2] == [Text("\ud83d"), Text("\ude00")]
 
 
 @pytest.mark.parametrize("junk", [b"{", b"\xff", b"7", b"[]", b"null", b"[" * 100_000, f"{SECRET}".encode()])
-def test_junk_is_a_failure_that_does_not_quote_it(junk: bytes) -> None:
-    """Neither the chunk nor the decoder's error is for readers."""
-    error = failure(chunk(content="a"), junk)
+def test_junk_is_a_failure_without_a_quote(junk: bytes) -> None:
+    """Readers see neither the chunk nor the decoder's error."""
+    error = fail_to_assemble(chunk(content="a"), junk)
     assert (error.code, error.retryable) == ("malformed_response", True)
     assert SECRET not in str(error)
 
 
-def test_an_answer_without_an_end_broke_off() -> None:
-    """No finish reason and no [DONE]: half an answer must not pass for a whole one."""
-    assert failure(chunk(content="a")).code == "truncated"
-    assert failure().code == "truncated"
+def test_an_answer_without_an_end_is_truncated() -> None:
+    """Without a finish reason and without [DONE], half an answer must not pass for a whole one."""
+    assert fail_to_assemble(chunk(content="a")).code == "truncated"
+    assert fail_to_assemble().code == "truncated"
 
 
 def test_either_end_is_enough() -> None:
-    """Some servers send no finish reason, others no [DONE]; calls that were open are closed."""
-    assert said(chunk(content="a"), DONE) == [Text("a")]
-    assert said(chunk("length", content="a")) == [Text("a"), Finish("length")]
-    assert said(tool_call(0, id="a", name="f", arguments="{}"), DONE) == [ToolCall("a", "f", "{}")]
+    """Some servers send no finish reason, others no [DONE]; open tool calls are closed at either."""
+    assert assemble(chunk(content="a"), DONE) == [Text("a")]
+    assert assemble(chunk("length", content="a")) == [Text("a"), Finish("length")]
+    assert assemble(tool_call(0, id="a", name="f", arguments="{}"), DONE) == [ToolCall("a", "f", "{}")]
 
 
 @pytest.mark.parametrize(
@@ -165,16 +171,16 @@ def test_either_end_is_enough() -> None:
         ({"message": SECRET, "code": 400, "type": "BadRequest"}, "invalid_request", False, "(HTTP 400, BadRequest)"),
         ({"code": "context_length_exceeded"}, "context_length_exceeded", False, "(context_length_exceeded)"),
         ({"type": "insufficient_quota"}, "quota_exhausted", False, "(insufficient_quota)"),
-        ({"code": f"not a name: {SECRET}"}, "provider_error", True, "answered."),
-        (SECRET, "provider_error", True, "answered."),
-        ([7], "provider_error", True, "answered."),
+        ({"code": f"not a name: {SECRET}"}, "provider_error", True, "answering."),
+        (SECRET, "provider_error", True, "answering."),
+        ([7], "provider_error", True, "answering."),
     ],
 )
-def test_an_error_in_the_stream_is_a_failure_with_the_servers_names(
+def test_an_error_in_the_stream_is_a_failure_with_the_servers_code(
     error: object, code: str, retryable: bool, shown: str
 ) -> None:
-    """Its code and type are told, its words are not: they may quote the prompt."""
-    raised = failure(chunk(content="a"), whole(error=error))
+    """Readers see its code and type, but not its message, which may quote the prompt."""
+    raised = fail_to_assemble(chunk(content="a"), whole(error=error))
     assert (raised.code, raised.retryable) == (code, retryable)
     assert shown in raised.message
     assert SECRET not in str(raised)

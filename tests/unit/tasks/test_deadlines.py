@@ -1,4 +1,4 @@
-"""An attempt ends in time: as a whole, before its first token, and in its silences."""
+"""An attempt is limited in its length, in the wait for its first token, and in its silences."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ LONG = 60
 
 
 def settings(**values: float) -> Settings:
-    """Return settings whose clocks run for long, but for those given."""
+    """Return settings with long time-outs, except for those given."""
     return Settings.checked({"deadline": LONG, "first_token_timeout": LONG, "idle_timeout": LONG, **values})
 
 
 @pytest.mark.parametrize("code", ["deadline", "first_token_timeout", "idle_timeout"])
 async def test_each_clock_has_its_own_code(code: str) -> None:
-    """What is waited for is cancelled, and the error says which clock it was; asking again may help."""
+    """The block is cancelled, and the error names the clock and is retryable."""
     cancelled = False
     with pytest.raises(ProviderError) as raised:
         async with Deadlines(settings(**{code: 0.02})) as deadlines:
             if code == "idle_timeout":
-                deadlines.heard()
+                deadlines.note_delta()
             try:
                 await asyncio.sleep(LONG)
             except asyncio.CancelledError:
@@ -36,23 +36,23 @@ async def test_each_clock_has_its_own_code(code: str) -> None:
     assert "0.02 seconds" in raised.value.message
 
 
-async def test_a_model_that_speaks_is_not_idle() -> None:
-    """Each delta sets the clock back; only the silence after the last one is too long."""
+async def test_a_model_that_sends_is_not_idle() -> None:
+    """Each delta restarts the idle clock; only the silence after the last one is too long."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     with pytest.raises(ProviderError, match="idle_timeout"):
         async with Deadlines(settings(first_token_timeout=5, idle_timeout=0.2)) as deadlines:
             for _ in range(10):
                 await asyncio.sleep(0.05)
-                deadlines.heard()
+                deadlines.note_delta()
             await asyncio.sleep(LONG)
     assert loop.time() - began >= 10 * 0.05 + 0.2
 
 
 async def test_in_time_nothing_happens() -> None:
-    """What the block raises goes its way, and no timer is left to hit what comes after it."""
+    """The block's own errors pass unchanged, and no timer is left to cancel what comes after the block."""
     async with Deadlines(settings(deadline=0.05)) as deadlines:
-        deadlines.heard()
+        deadlines.note_delta()
     with pytest.raises(TimeoutError):
         async with Deadlines(settings(deadline=0.05)):
             raise TimeoutError
@@ -63,7 +63,7 @@ async def test_in_time_nothing_happens() -> None:
 
 
 async def test_a_cancellation_from_outside_is_not_taken_for_a_deadline() -> None:
-    """A stop cancels the same task: it must not come out as a time-out."""
+    """A stop cancels the same task and must not appear as a time-out."""
 
     async def attempt() -> None:
         async with Deadlines(settings()):

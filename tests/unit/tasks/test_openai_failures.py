@@ -1,4 +1,4 @@
-"""What an error of the OpenAI SDK means for readers, programs and the attempt."""
+"""An error of the OpenAI SDK becomes a code, a sentence and a decision whether to ask again."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import httpx2
 import openai
 import pytest
 
-from tasks.providers.failures import AGAIN, RETRYABLE, Code, failure
-from tasks.providers.openai_failures import of_call, of_read, seconds_to_wait
+from tasks.providers.failures import ASKED_AGAIN, RETRYABLE, Code, failure
+from tasks.providers.openai_failures import parse_retry_after, translate_call_error, translate_read_error
 
 SECRET = "what-the-user-asked"
 REQUEST = httpx2.Request("POST", "http://model.example/v1/chat/completions", json={"messages": SECRET})
@@ -15,21 +15,21 @@ NOW = 1_700_000_000.0
 
 
 def refusal(status: int, body: object = None, **headers: str) -> openai.APIStatusError:
-    """Return what the SDK raises for such a reply."""
+    """Return what the SDK raises for this response."""
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     response = httpx2.Response(status, request=REQUEST, headers=given)
     return openai.APIStatusError(f"Error code: {status} - {SECRET}", response=response, body=body)
 
 
 def timeout(cause: Exception) -> openai.APITimeoutError:
-    """Return what the SDK raises for such a time-out."""
+    """Return what the SDK raises for a time-out with this cause."""
     error = openai.APITimeoutError(request=REQUEST)
     error.__cause__ = cause
     return error
 
 
 def test_the_sdk_sends_with_httpx2() -> None:
-    """Its transport's errors are what `of_call` and `of_read` look for; another one needs other names here."""
+    """We translate the errors of its transport; another transport would need other names here."""
     assert issubclass(openai.DefaultAsyncHttpxClient, httpx2.AsyncClient)
     assert openai.Timeout is httpx2.Timeout
 
@@ -52,8 +52,8 @@ def test_the_sdk_sends_with_httpx2() -> None:
     ],
 )
 def test_a_status_has_one_meaning(status: int, code: Code) -> None:
-    """And the message names it, without the server's words."""
-    error, after = of_call(refusal(status, {"message": SECRET}))
+    """The message names the status and does not quote the server."""
+    error, after = translate_call_error(refusal(status, {"message": SECRET}))
     assert (error.code, error.retryable, after) == (code, code in RETRYABLE, 0)
     assert f"(HTTP {status})" in error.message
     assert SECRET not in str(error)
@@ -71,26 +71,26 @@ def test_a_status_has_one_meaning(status: int, code: Code) -> None:
         (400, SECRET, Code.INVALID_REQUEST),
     ],
 )
-def test_a_servers_name_for_it_goes_before_the_status(status: int, body: object, code: Code) -> None:
-    """A used-up quota is a 429 that no patience mends."""
-    assert of_call(refusal(status, body))[0].code == code
+def test_a_servers_code_goes_before_the_status(status: int, body: object, code: Code) -> None:
+    """A used-up quota is a 429, too, but asking again does not help."""
+    assert translate_call_error(refusal(status, body))[0].code == code
 
 
-def test_a_refused_request_tells_which_field_is_wrong() -> None:
-    """Names are told, sentences are not."""
+def test_a_rejected_request_names_the_wrong_field() -> None:
+    """Plain names are shown, sentences are not."""
     body = {"code": "invalid_value", "param": "messages[0].role", "message": SECRET}
-    assert "(HTTP 400, invalid_value, messages[0].role)" in of_call(refusal(400, body))[0].message
+    assert "(HTTP 400, invalid_value, messages[0].role)" in translate_call_error(refusal(400, body))[0].message
 
 
 @pytest.mark.parametrize("word", [SECRET, f"no name: {SECRET}", "sk-abc", "key7", "a" * 61, "two\nlines", "", 7, None])
-def test_what_may_be_a_prompt_or_a_key_is_no_name(word: object) -> None:
+def test_what_may_be_a_prompt_or_a_key_is_not_shown(word: object) -> None:
     """A server may put either into the fields of its error."""
-    assert of_call(refusal(400, {"code": word, "param": word}))[0].message.endswith("(HTTP 400).")
+    assert translate_call_error(refusal(400, {"code": word, "param": word}))[0].message.endswith("(HTTP 400).")
 
 
-def test_a_busy_provider_says_when_to_come_back() -> None:
-    """The reader is told, and the attempt waits as long."""
-    error, after = of_call(refusal(429, retry_after="90"))
+def test_a_busy_provider_says_how_long_to_wait() -> None:
+    """The reader sees it, and the attempt waits that long."""
+    error, after = translate_call_error(refusal(429, retry_after="90"))
     assert after == 90
     assert "try again in 90 seconds" in error.message
 
@@ -111,32 +111,32 @@ def test_a_busy_provider_says_when_to_come_back() -> None:
     ],
 )
 def test_retry_after_is_seconds_or_a_date(given: str, seconds: float) -> None:
-    """What cannot be read asks for nothing, nor does a date that has passed."""
-    assert seconds_to_wait({"retry-after": given}, NOW) == seconds
+    """An unreadable value or a past date asks for no wait."""
+    assert parse_retry_after({"retry-after": given}, NOW) == seconds
 
 
-def test_a_provider_that_cannot_be_reached_is_asked_again_and_a_silent_one_is_not() -> None:
-    """A silent one may be at work on the request, and would be paid twice."""
+def test_an_unreachable_provider_is_asked_again_and_a_silent_one_is_not() -> None:
+    """A silent one may be working on the request, which would then be paid twice."""
     for error in (
         openai.APIConnectionError(request=REQUEST),
         timeout(httpx2.ConnectTimeout("x")),
         httpx2.ReadError(""),
     ):
-        assert of_call(error)[0].code == Code.PROVIDER_UNREACHABLE in AGAIN
+        assert translate_call_error(error)[0].code == Code.PROVIDER_UNREACHABLE in ASKED_AGAIN
     for error in (timeout(httpx2.ReadTimeout("x")), httpx2.ReadTimeout("x")):
-        assert of_call(error)[0].code == Code.PROVIDER_TIMEOUT not in AGAIN
+        assert translate_call_error(error)[0].code == Code.PROVIDER_TIMEOUT not in ASKED_AGAIN
 
 
-def test_a_connection_that_is_lost_in_mid_answer_is_not_one_that_fell_silent() -> None:
-    """The codes tell which."""
-    assert of_read(httpx2.RemoteProtocolError("x")).code == "truncated"
-    assert of_read(ConnectionResetError()).code == "truncated"
-    assert of_read(httpx2.ReadTimeout("x")).code == "provider_timeout"
+def test_a_connection_lost_in_mid_answer_is_not_a_silent_one() -> None:
+    """They have different codes."""
+    assert translate_read_error(httpx2.RemoteProtocolError("x")).code == "truncated"
+    assert translate_read_error(ConnectionResetError()).code == "truncated"
+    assert translate_read_error(httpx2.ReadTimeout("x")).code == "provider_timeout"
 
 
 @pytest.mark.parametrize("code", Code)
-def test_every_code_is_said_to_people(code: Code) -> None:
-    """In a sentence, and as a plain string, which travels without our classes."""
+def test_every_code_has_a_sentence_for_people(code: Code) -> None:
+    """And the code of the error is a plain string, which can be unpickled without our classes."""
     error = failure(code)
     assert error.message.endswith(".")
     assert len(error.message.split()) > 4

@@ -1,4 +1,4 @@
-"""The scripted provider says what it is told to, and nothing else."""
+"""The scripted provider runs its script, and nothing else."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tasks.providers.scripted import ScriptedProvider
 
 
 def request(*, content: Any = "Hello there", model: str | None = None, **params: Any) -> ModelRequest:
-    """Return what the provider is asked."""
+    """Return a request to the provider."""
     return ModelRequest(({"role": "user", "content": content},), model, params)
 
 
-async def said(asked: ModelRequest, limit: int | None = None) -> list[Delta]:
-    """Return all that it says, or so many deltas."""
+async def collect(asked: ModelRequest, limit: int | None = None) -> list[Delta]:
+    """Return all deltas, or the first `limit` ones."""
     found: list[Delta] = []
     async with aclosing(ScriptedProvider().stream(asked)) as deltas:
         async for delta in deltas:
@@ -30,12 +30,12 @@ async def said(asked: ModelRequest, limit: int | None = None) -> list[Delta]:
 
 
 async def test_without_a_script_it_echoes_word_by_word() -> None:
-    """The last message; the pieces make the whole."""
-    assert await said(request()) == [Text("You"), Text(" said:"), Text(" Hello"), Text(" there")]
+    """It echoes the last message; joined, the pieces are the whole text."""
+    assert await collect(request()) == [Text("You"), Text(" said:"), Text(" Hello"), Text(" there")]
 
 
-async def test_a_script_is_said_step_by_step() -> None:
-    """One delta for each thing that can be said, in order."""
+async def test_a_script_is_run_step_by_step() -> None:
+    """Each kind of step yields its delta, in order."""
     script = [
         {"reasoning": "Hm."},
         {"text": "a", "repeat": 3},
@@ -45,16 +45,16 @@ async def test_a_script_is_said_step_by_step() -> None:
         {"finish": "length"},
     ]
     told = [Reasoning("Hm."), *[Text("a")] * 3, ToolCall("c", "clock", "{}"), Usage(1, 2), Finish("length")]
-    assert await said(request(script=script)) == told == await said(request(script=script))
+    assert await collect(request(script=script)) == told == await collect(request(script=script))
 
 
-async def test_an_empty_script_says_nothing() -> None:
-    """It is a script, too."""
-    assert await said(request(script=[])) == []
+async def test_an_empty_script_yields_nothing() -> None:
+    """It is not taken for a missing one, which would echo."""
+    assert await collect(request(script=[])) == []
 
 
-async def test_it_fails_as_told_after_what_it_has_said() -> None:
-    """With the code, message and retryable of the script."""
+async def test_it_fails_where_the_script_says() -> None:
+    """After the steps before it, with the script's code, message and retryable."""
     fail = {"code": "rate_limited", "message": "Busy.", "retryable": True}
     deltas = ScriptedProvider().stream(request(script=[{"text": "a"}, {"fail": fail}]))
     assert await anext(deltas) == Text("a")
@@ -63,15 +63,15 @@ async def test_it_fails_as_told_after_what_it_has_said() -> None:
     assert (caught.value.code, caught.value.message, caught.value.retryable) == ("rate_limited", "Busy.", True)
 
 
-async def test_it_crashes_as_told() -> None:
-    """As a bug in a provider would: with an error that is not ours."""
+async def test_it_crashes_where_the_script_says() -> None:
+    """As a bug in a provider would: with an error that is not one of ours."""
     with pytest.raises(RuntimeError):
-        await said(request(script=[{"crash": True}]))
+        await collect(request(script=[{"crash": True}]))
 
 
 async def test_its_silence_can_be_cancelled() -> None:
-    """As every wait of a provider."""
-    task = asyncio.create_task(said(request(script=[{"text": "a"}, {"silent": True}])))
+    """Like every wait of a provider."""
+    task = asyncio.create_task(collect(request(script=[{"text": "a"}, {"silent": True}])))
     done, _ = await asyncio.wait({task}, timeout=0.05)
     assert not done
     task.cancel()
@@ -80,14 +80,14 @@ async def test_its_silence_can_be_cancelled() -> None:
 
 
 async def test_pace_is_waited_before_each_delta(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So many seconds."""
+    """In seconds."""
     waited: list[float] = []
 
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    await said(request(script=[{"text": "a", "repeat": 2}, {"wait": 7}], pace=0.5))
+    await collect(request(script=[{"text": "a", "repeat": 2}, {"wait": 7}], pace=0.5))
     assert waited == [0.5, 0.5, 0.5, 7]
 
 
@@ -104,17 +104,17 @@ async def test_pace_is_waited_before_each_delta(monkeypatch: pytest.MonkeyPatch)
         ({"pace": "slow"}, "pace"),
     ],
 )
-async def test_a_wrong_script_is_refused_with_its_place(params: dict[str, Any], where: str) -> None:
-    """Before anything is said."""
+async def test_an_invalid_script_is_rejected_with_the_place(params: dict[str, Any], where: str) -> None:
+    """Before the first delta."""
     with pytest.raises(ProviderError) as caught:
-        await said(request(**params))
+        await collect(request(**params))
     assert caught.value.code == "invalid_request"
     assert where in caught.value.message
 
 
-async def test_another_model_is_refused() -> None:
-    """Its only model is `scripted`; params of other providers are passed over."""
-    assert await said(request(model="scripted", max_tokens=5), limit=1) == [Text("You")]
+async def test_another_model_is_rejected() -> None:
+    """Its only model is `scripted`; params of other providers are ignored."""
+    assert await collect(request(model="scripted", max_tokens=5), limit=1) == [Text("You")]
     with pytest.raises(ProviderError) as caught:
-        await said(request(model="gpt-7"))
+        await collect(request(model="gpt-7"))
     assert caught.value.code == "model_not_found"

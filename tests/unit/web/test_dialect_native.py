@@ -1,67 +1,67 @@
-"""The native dialect: what stands in the log reaches a reader as it is, whatever is in it, wherever it is cut."""
+"""The native dialect: a reader gets the log's entries unchanged, whatever they contain and wherever a stream is cut."""
 
 from __future__ import annotations
 
 import json
 
 from support.chats.generated_entries import entries_of, random_log
-from support.web.sse import Event, Reader, events_of
+from support.web.sse import SseEvent, SseParser, events_of
 
 from chunkspool import Entry
 from chunkspool.events import TextDelta, UnknownEvent
-from chunkspool.web.dialects.native import Native
+from chunkspool.web.dialects.native import NativeEncoder
 
 
-def encoded(entries: list[Entry], **options: bool) -> bytes:
-    """Return the stream of some entries."""
-    encoder = Native(**options)
+def encode_all(entries: list[Entry], **options: bool) -> bytes:
+    """Return the stream of these entries."""
+    encoder = NativeEncoder(**options)
     for entry in entries:
         encoder.add(entry)
     return encoder.take()
 
 
 def test_id_event_and_data_are_seq_type_and_the_stored_bytes() -> None:
-    """`data:` is the stored JSON, byte for byte: also white space that no encoder of ours would write."""
+    """`data:` is the stored JSON, byte for byte, even with white space that chunkspool never writes."""
     raw = b'{"type": "text.delta",  "generation": "g", "text": "\\u00fc\\n"}'
     entry = Entry(7, 1, TextDelta(generation_id="g", text="ü\n"), raw)
-    assert events_of(encoded([entry])) == [Event("7.-1", "text.delta", raw.decode())]
+    assert events_of(encode_all([entry])) == [SseEvent("7.-1", "text.delta", raw.decode())]
 
 
-def test_every_cut_makes_the_whole() -> None:
-    """For 200 random logs and every cut k: the events up to k and those of a resume after k are those of the whole."""
+def test_a_resume_after_any_event_makes_the_stream_whole() -> None:
+    """For 200 random logs and every cut k: the events up to k plus those of a resume after k equal the whole stream."""
     for seed in range(200):
         log = random_log(seed)
-        whole = events_of(encoded(log))
+        whole = events_of(encode_all(log))
         assert [(event.id, json.loads(event.data)) for event in whole] == [
             (entry.cursor, json.loads(entry.raw)) for entry in log
         ]
         for k in range(len(log) + 1):
-            assert events_of(encoded(log[:k])) + events_of(encoded(log[k:])) == whole
+            assert events_of(encode_all(log[:k])) + events_of(encode_all(log[k:])) == whole
 
 
 def test_a_forged_event_cannot_break_out_of_its_line() -> None:
-    """Line ends between the tokens of a forged event stay inside its data; a forged type cannot make a field."""
+    """Line breaks between the tokens of a forged event stay inside its data; a forged type cannot add a field."""
     raw = b'{"type":\n"text.delta",\r\n"generation":"g",\r"text":"x"}'
     entries = [
         Entry(1, 1, TextDelta(generation_id="g", text="x"), raw),
         Entry(2, 1, UnknownEvent(type="x\nid: 99", generation_id="g"), b'{"type":"x\\nid: 99"}'),
     ]
-    found = events_of(encoded(entries))
+    found = events_of(encode_all(entries))
     assert [(event.id, event.name) for event in found] == [("1.-1", "text.delta"), ("2.-1", "unknown")]
     assert json.loads(found[0].data) == json.loads(raw)
 
 
-def test_times_are_comments_that_an_event_source_passes_over() -> None:
-    """With `times`, a comment before an event says when it was written; the events are the same."""
+def test_times_are_comments_that_an_event_source_ignores() -> None:
+    """With `times`, a comment before each event has its time of writing; the events stay the same."""
     log = random_log(1)
-    reader = Reader()
-    assert list(reader.events(encoded(log, times=True))) == events_of(encoded(log))
+    reader = SseParser()
+    assert list(reader.events(encode_all(log, times=True))) == events_of(encode_all(log))
     assert reader.comments == [str(entry.at) for entry in log]
 
 
-def test_what_was_taken_is_not_given_twice() -> None:
-    """`take` empties the encoder, and `size` follows."""
-    encoder = Native()
+def test_nothing_is_taken_twice() -> None:
+    """`take` empties the encoder and resets `size`."""
+    encoder = NativeEncoder()
     encoder.add(entries_of([TextDelta(generation_id="g", text="x")])[0])
     assert encoder.size > 0
     assert encoder.take().startswith(b"retry: ")
@@ -69,10 +69,10 @@ def test_what_was_taken_is_not_given_twice() -> None:
 
 
 def test_a_corrupt_entry_and_an_early_end_are_events() -> None:
-    """A reader sees which seq it cannot have, and why a stream ends before its time."""
-    encoder = Native()
+    """A reader learns which seq is unreadable, and why a stream ends early."""
+    encoder = NativeEncoder()
     encoder.add_corrupt(5)
     encoder.add_problem({"status": 410, "title": "Cursor expired"})
     corrupt, problem = events_of(encoder.take())
-    assert corrupt == Event("5", "log.corrupt", '{"seq":5}')
+    assert corrupt == SseEvent("5", "log.corrupt", '{"seq":5}')
     assert (problem.name, json.loads(problem.data)["status"]) == ("problem", 410)

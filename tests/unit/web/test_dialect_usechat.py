@@ -1,4 +1,4 @@
-"""The useChat dialect: valid parts for the AI SDK, whatever happens to a generation, wherever a client joins it."""
+"""The useChat dialect: the AI SDK gets valid parts, whatever happens to a generation and whenever a client joins."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import pytest
 from support.chats.generated_entries import entries_of, random_log
 from support.web.sse import events_of
-from support.web.ui_message import UiMessage, parts_of
+from support.web.ui_message import ClientMessage, parts_of
 
 from chunkspool import Entry, fold
 from chunkspool.events import (
@@ -22,15 +22,15 @@ from chunkspool.events import (
     ToolCallEvent,
     ToolResultEvent,
 )
-from chunkspool.web.dialects.usechat import RESTART, UseChat
+from chunkspool.web.dialects.usechat import RESTART, UseChatEncoder
 
 G = "g0"
 BEGINNING: list[Event] = [GenerationQueued(generation_id=G), GenerationStarted(generation_id=G, attempt=1, model="m")]
 
 
 def stream_of(replayed: list[Entry], live: list[Entry]) -> bytes:
-    """Return what a client gets that joins after `replayed`."""
-    encoder = UseChat(G)
+    """Return the stream of a client that joins after `replayed`."""
+    encoder = UseChatEncoder(G)
     for entry in replayed:
         encoder.add(entry)
     stream = encoder.take()
@@ -46,23 +46,23 @@ def types_of(stream: bytes) -> list[str]:
 
 
 def test_every_cut_makes_the_same_message() -> None:
-    """For 200 random logs and every cut k: replay up to k and live from there give the message of the whole replay."""
+    """For 200 random logs and every cut k: a replay up to k, then live events, give the message of a full replay."""
     for seed in range(200):
         log = random_log(seed)
-        whole = UiMessage().take(parts_of(stream_of(log, [])))
+        whole = ClientMessage().take(parts_of(stream_of(log, [])))
         for k in range(len(log) + 1):
-            joined = UiMessage().take(parts_of(stream_of(log[:k], log[k:])))
+            joined = ClientMessage().take(parts_of(stream_of(log[:k], log[k:])))
             assert joined.visible() == whole.visible(), (seed, k)
             assert (joined.id, joined.metadata) == (whole.id, whole.metadata)
             assert (joined.finish_reason, joined.error) == (whole.finish_reason, whole.error)
             assert joined.aborted == whole.aborted
 
 
-def test_the_message_is_what_fold_says() -> None:
-    """Text, reasoning, tools and data that a front end shows are those of the library's own fold."""
+def test_the_message_equals_the_result_of_fold() -> None:
+    """A front end shows the same text, reasoning, tools and data as the library's own `fold`."""
     for seed in range(200):
         log = random_log(seed)
-        message = UiMessage().take(parts_of(stream_of([], log)))
+        message = ClientMessage().take(parts_of(stream_of([], log)))
         shown = message.visible()
         (answer,) = [answer for answer in fold(entry.event for entry in log) if answer.generation_id == G]
         assert "".join(part["text"] for part in shown if part["type"] == "text") == answer.text
@@ -74,8 +74,8 @@ def test_the_message_is_what_fold_says() -> None:
         assert ("stopped" in message.metadata) == (answer.state == "stopped")
 
 
-def test_five_thousand_deltas_come_as_one() -> None:
-    """A replay is merged; what comes live afterwards is not held back."""
+def test_five_thousand_replayed_deltas_become_one() -> None:
+    """A replay is merged; live deltas after it are sent at once."""
     deltas: list[Event] = [TextDelta(generation_id=G, text=f"{n} ") for n in range(5000)]
     log = entries_of(
         [*BEGINNING, *deltas, TextDelta(generation_id=G, text="live"), GenerationCompleted(generation_id=G)]
@@ -85,8 +85,8 @@ def test_five_thousand_deltas_come_as_one() -> None:
     assert said == ["".join(f"{n} " for n in range(5000)), "live"]
 
 
-def test_a_stream_is_framed_as_the_sdk_wants_it() -> None:
-    """start, start-step, the parts, finish-step, finish, and [DONE] as the last data."""
+def test_a_stream_is_framed_as_the_sdk_expects() -> None:
+    """start, start-step, the parts, finish-step, finish, and finally [DONE]."""
     log = entries_of([*BEGINNING, TextDelta(generation_id=G, text="hi"), GenerationCompleted(generation_id=G)])
     stream = stream_of([], log)
     framed = [
@@ -104,8 +104,8 @@ def test_a_stream_is_framed_as_the_sdk_wants_it() -> None:
     assert parts_of(stream)[0] == {"type": "start", "messageId": G, "messageMetadata": {"generation": G}}
 
 
-def test_a_restart_closes_what_is_open_and_begins_anew() -> None:
-    """A client that saw the void text gets its end, a marker, and a fresh text part."""
+def test_a_restart_closes_the_open_part_and_starts_a_new_one() -> None:
+    """A client that has the void text gets the end of its part, a marker, and a new text part."""
     again = GenerationStarted(generation_id=G, attempt=2, model="m")
     said: list[Event] = [TextDelta(generation_id=G, text="void"), again, TextDelta(generation_id=G, text="good")]
     log = entries_of([*BEGINNING, *said, GenerationCompleted(generation_id=G)])
@@ -114,13 +114,13 @@ def test_a_restart_closes_what_is_open_and_begins_anew() -> None:
         *("text-delta", "text-end", "finish-step", RESTART),
         *("start-step", "message-metadata", "text-start"),
     ]
-    message = UiMessage().take(parts_of(stream))
+    message = ClientMessage().take(parts_of(stream))
     assert [part.get("text") for part in message.visible()] == [None, None, "good"]
     assert message.metadata["attempt"] == 2
 
 
 def test_a_client_that_joins_after_a_restart_never_sees_the_void_text() -> None:
-    """Nothing of a dead attempt is sent to a client that has nothing of it."""
+    """A client that has nothing of a dead attempt is sent nothing of it."""
     again = GenerationStarted(generation_id=G, attempt=2)
     events: list[Event] = [
         TextDelta(generation_id=G, text="void"),
@@ -133,28 +133,28 @@ def test_a_client_that_joins_after_a_restart_never_sees_the_void_text() -> None:
     assert types_of(stream) == ["start", RESTART, "start-step", "message-metadata", "text-start", "text-delta"]
 
 
-def test_an_attempt_that_continues_goes_on_in_the_same_part() -> None:
-    """`continues`: nothing is void, and the text goes on in mid-word."""
+def test_an_attempt_that_continues_extends_the_same_part() -> None:
+    """With `continues`, nothing is void, and the text continues in the middle of a word."""
     again = GenerationStarted(generation_id=G, attempt=2, continues=True)
     log = entries_of([*BEGINNING, TextDelta(generation_id=G, text="wo"), again, TextDelta(generation_id=G, text="rd")])
-    message = UiMessage().take(parts_of(stream_of([], log)))
+    message = ClientMessage().take(parts_of(stream_of([], log)))
     assert [part.get("text") for part in message.parts] == [None, "word"]
 
 
 def test_a_stop_is_an_abort_and_is_in_the_metadata() -> None:
-    """The SDK keeps `abort` to itself; who stopped and why is in the message."""
+    """The SDK hides `abort` from the app, so the metadata has who stopped the generation and why."""
     log = entries_of(
         [GenerationQueued(generation_id=G), GenerationStopped(generation_id=G, by="user", reason="enough")]
     )
-    message = UiMessage().take(parts_of(stream_of([], log)))
+    message = ClientMessage().take(parts_of(stream_of([], log)))
     assert message.aborted
     assert message.metadata["stopped"] == {"by": "user", "reason": "enough"}
 
 
 def test_a_failure_is_the_sdks_error() -> None:
-    """The message for people is the error's text; the code is in the metadata."""
+    """The message for people becomes the error text; the code is in the metadata."""
     failed = GenerationFailed(generation_id=G, code="rate_limit", message="Too busy.", retryable=True)
-    message = UiMessage().take(parts_of(stream_of([], entries_of([*BEGINNING, failed]))))
+    message = ClientMessage().take(parts_of(stream_of([], entries_of([*BEGINNING, failed]))))
     assert message.error == "Too busy."
     assert message.metadata["failed"] == {"code": "rate_limit", "retryable": True}
 
@@ -164,13 +164,13 @@ def test_a_failure_is_the_sdks_error() -> None:
     [("stop", "stop"), ("content_filter", "content-filter"), ("tool_calls", "tool-calls"), ("eos", "other")],
 )
 def test_finish_reasons_are_the_sdks(reason: str, expected: str) -> None:
-    """Its schema knows six; another one would end the stream with an error."""
+    """Its schema has six reasons; any other would end the stream with an error."""
     log = entries_of([*BEGINNING, GenerationCompleted(generation_id=G, finish_reason=reason)])
     assert parts_of(stream_of([], log))[-1] == {"type": "finish", "finishReason": expected}
 
 
 def test_tool_calls_reach_the_front_end_with_their_input() -> None:
-    """Arguments that are JSON come decoded; broken ones are an error of that tool, not of the stream."""
+    """JSON arguments are decoded; broken ones are an error of that tool call, not of the stream."""
     calls: list[Event] = [
         ToolCallEvent(generation_id=G, id="1", name="clock", arguments='{"zone":"UTC"}'),
         ToolCallEvent(generation_id=G, id="2", name="clock", arguments="{broken"),
@@ -188,7 +188,7 @@ def test_tool_calls_reach_the_front_end_with_their_input() -> None:
 
 
 def test_a_result_of_a_void_call_is_not_sent() -> None:
-    """The SDK gives up on a whole stream over a result whose call it does not know."""
+    """The SDK would abort the whole stream at a result whose call it does not know."""
     events: list[Event] = [
         ToolCallEvent(generation_id=G, id="1", name="clock", arguments="{}"),
         GenerationStarted(generation_id=G, attempt=2),
@@ -197,16 +197,16 @@ def test_a_result_of_a_void_call_is_not_sent() -> None:
     assert "tool-output-available" not in types_of(stream_of(entries_of([*BEGINNING, *events]), []))
 
 
-def test_an_answer_that_goes_on_in_the_last_message_has_no_id_of_its_own() -> None:
-    """After tools that ran in the browser the SDK must not be given a new id: it would show the message twice."""
-    encoder = UseChat(G, continues_message=True)
+def test_an_answer_that_extends_the_last_message_has_no_id_of_its_own() -> None:
+    """After tools have run in the browser, a new id would make the SDK show the message twice."""
+    encoder = UseChatEncoder(G, continues_message=True)
     encoder.add(entries_of(BEGINNING)[0])
     assert "messageId" not in parts_of(encoder.take())[0]
 
 
-def test_an_early_end_is_an_error_and_done() -> None:
-    """What ends a stream before its generation has ended reaches the front end."""
-    encoder = UseChat(G)
+def test_an_early_end_is_an_error_and_completes_the_stream() -> None:
+    """The front end learns why a stream ends before its generation has ended."""
+    encoder = UseChatEncoder(G)
     encoder.add_problem({"title": "Chat not found", "detail": "It was erased."})
     data = [event.data for event in events_of(encoder.take())]
     assert [json.loads(data[0]), *data[1:]] == [{"type": "error", "errorText": "It was erased."}, "[DONE]"]

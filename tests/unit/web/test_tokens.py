@@ -1,4 +1,4 @@
-"""Signed tokens: good for one chat, for some actions, for some time, and for nothing else (promise 12)."""
+"""Signed tokens: valid for one chat, some actions and a limited time, and for nothing else (promise 12)."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ NOW = 1_000_000.0
 
 
 def tokens(secret: str = SECRET, now: float = NOW) -> SignedTokens:
-    """Return a checker whose clock stands."""
+    """Return signed tokens whose clock stands still."""
     return SignedTokens(secret, clock=lambda: now)
 
 
 def request(authorization: str | None = None, query: str = "") -> Request:
-    """Return a request that carries a token, or does not."""
+    """Return a request with or without a token."""
     headers = [] if authorization is None else [(b"authorization", authorization.encode())]
     return Request({"type": "http", "method": "GET", "headers": headers, "query_string": query.encode()})
 
 
-def test_a_token_is_good_for_its_chat_and_actions() -> None:
-    """Another chat, another action, another tenant: no."""
+def test_a_token_is_valid_only_for_its_chat_and_actions() -> None:
+    """Not for another chat, another action or another tenant."""
     signed = tokens()
     asked = request(f"Bearer {signed.issue('c1', ['ask', 'read'])}")
     answers = [
@@ -45,8 +45,8 @@ def test_a_token_is_good_for_its_chat_and_actions() -> None:
     assert answers == [True, True, False, False, False]
 
 
-def test_a_star_is_any_chat_of_the_tenant() -> None:
-    """For a back office, say."""
+def test_a_star_means_any_chat_of_the_tenant() -> None:
+    """A token for "*" is valid in every chat of its tenant and in none of another tenant."""
     signed = tokens()
     asked = request(f"bearer {signed.issue('*', ['erase'], tenant='t')}")
     assert signed(asked, "t", "whatever", "erase")
@@ -54,7 +54,7 @@ def test_a_star_is_any_chat_of_the_tenant() -> None:
 
 
 def test_the_query_is_for_event_sources_and_the_header_wins() -> None:
-    """A browser's EventSource can set no header."""
+    """`?token=` works, because a browser's EventSource cannot set headers; with both, only the header counts."""
     signed = tokens()
     good, other = signed.issue("c1", ["read"]), signed.issue("c2", ["read"])
     assert signed(request(query=f"token={good}"), "default", "c1", "read")
@@ -62,7 +62,7 @@ def test_the_query_is_for_event_sources_and_the_header_wins() -> None:
 
 
 def test_a_token_expires() -> None:
-    """After its seconds it is a stranger's."""
+    """Once its time is over, a token is rejected."""
     token = tokens().issue("c1", seconds=60)
     assert tokens(now=NOW + 59)(request(f"Bearer {token}"), "default", "c1", "read")
     with pytest.raises(AccessDenied, match="expired"):
@@ -70,7 +70,7 @@ def test_a_token_expires() -> None:
 
 
 def test_every_single_changed_character_is_noticed() -> None:
-    """There is no bit of a token that does not count."""
+    """Changing any character of a token makes it invalid."""
     token = tokens().issue("c1", ["read"])
     for i, old in enumerate(token):
         forged = f"{token[:i]}{'A' if old != 'A' else 'Q'}{token[i + 1 :]}"
@@ -93,14 +93,14 @@ def test_every_single_changed_character_is_noticed() -> None:
         "Bearer v1.=.=",
     ],
 )
-def test_no_token_and_nonsense_are_refused(authorization: str | None) -> None:
-    """A stranger gets AccessDenied, never another error."""
+def test_a_missing_or_malformed_token_is_rejected(authorization: str | None) -> None:
+    """It raises AccessDenied, never another error."""
     with pytest.raises(AccessDenied):
         tokens()(request(authorization), "default", "c1", "read")
 
 
-def test_a_payload_that_was_signed_with_another_secret_is_refused() -> None:
-    """Whoever does not know the secret can make no token, not even one without an expiry."""
+def test_a_token_that_was_signed_with_another_secret_is_rejected() -> None:
+    """Without the secret nobody can make a valid token, and every token has an expiry."""
     token = SignedTokens("another secret, just as long").issue("c1", ["read"])
     with pytest.raises(AccessDenied):
         tokens()(request(f"Bearer {token}"), "default", "c1", "read")
@@ -119,13 +119,13 @@ def test_a_payload_that_was_signed_with_another_secret_is_refused() -> None:
         ("c1", ["read"], float("inf")),
     ],
 )
-def test_a_token_that_makes_no_sense_is_not_issued(chat: str, actions: Sequence[Action], seconds: float) -> None:
-    """Wrong chat ids, unknown actions, and tokens for ever."""
+def test_an_invalid_token_is_not_issued(chat: str, actions: Sequence[Action], seconds: float) -> None:
+    """Invalid chat ids, unknown actions, and tokens that never expire or have already expired."""
     with pytest.raises(InvalidInput):
         tokens().issue(chat, actions, seconds=seconds)
 
 
-def test_a_secret_that_can_be_guessed_is_refused() -> None:
-    """Sixteen characters are the least."""
+def test_a_short_secret_is_rejected() -> None:
+    """A secret needs at least sixteen characters."""
     with pytest.raises(SettingsError):
         SignedTokens("short")

@@ -1,4 +1,4 @@
-"""The history that a useChat front end sends becomes the messages of the model."""
+"""The history that a useChat front end sends is converted to the messages of the model."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from chunkspool.web.dialects.usechat_messages import UseChatRequest, model_messages
+from chunkspool.web.dialects.usechat_messages import UseChatRequest, to_model_messages
 
 
 def request(*messages: dict[str, Any], **fields: Any) -> UseChatRequest:
-    """Return a body with these messages."""
+    """Return a request body with these messages."""
     return UseChatRequest.model_validate({"id": "c1", "messages": list(messages), **fields})
 
 
@@ -19,20 +19,20 @@ def ui(role: str, *parts: dict[str, Any], message_id: str = "m1") -> dict[str, A
     return {"id": message_id, "role": role, "parts": list(parts)}
 
 
-def text(said: str) -> dict[str, Any]:
+def text(content: str) -> dict[str, Any]:
     """Return a text part."""
-    return {"type": "text", "text": said}
+    return {"type": "text", "text": content}
 
 
 def test_texts_become_contents() -> None:
-    """System, user and assistant keep their roles; reasoning, steps and data are not the model's."""
+    """System, user and assistant keep their roles; reasoning, steps and data are not sent to the model."""
     body = request(
         ui("system", text("Be brief.")),
         ui("user", text("Why is the sky blue?")),
         ui("assistant", {"type": "step-start"}, {"type": "reasoning", "text": "hm"}, text("Rayleigh."), text("Air.")),
         ui("user", text("And at night?")),
     )
-    assert model_messages(body.messages) == [
+    assert to_model_messages(body.messages) == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Why is the sky blue?"},
         {"role": "assistant", "content": "Rayleigh.\nAir."},
@@ -41,7 +41,7 @@ def test_texts_become_contents() -> None:
 
 
 def test_files_of_the_user_are_passed_on() -> None:
-    """Images as image_url, others as file, beside the text."""
+    """Beside the text: images as image_url, other files as file."""
     image = {"type": "file", "mediaType": "image/png", "url": "data:image/png;base64,AA=="}
     paper = {
         "type": "file",
@@ -49,7 +49,7 @@ def test_files_of_the_user_are_passed_on() -> None:
         "url": "data:application/pdf;base64,AA==",
         "filename": "a.pdf",
     }
-    (message,) = model_messages(request(ui("user", text("What is this?"), image, paper)).messages)
+    (message,) = to_model_messages(request(ui("user", text("What is this?"), image, paper)).messages)
     assert message["content"] == [
         {"type": "text", "text": "What is this?"},
         {"type": "image_url", "image_url": {"url": image["url"]}},
@@ -58,7 +58,7 @@ def test_files_of_the_user_are_passed_on() -> None:
 
 
 def test_tools_that_have_run_become_calls_and_outputs() -> None:
-    """Static and dynamic ones; a call without an output is left out, for a model would refuse it."""
+    """Both static and dynamic tools. A call without an output is left out, because a model would reject it."""
     static = {"type": "tool-clock", "toolCallId": "1", "state": "output-available", "input": {}, "output": {"hour": 12}}
     dynamic = {
         "type": "dynamic-tool",
@@ -69,7 +69,7 @@ def test_tools_that_have_run_become_calls_and_outputs() -> None:
         "errorText": "no such address",
     }
     waiting = {"type": "tool-clock", "toolCallId": "3", "state": "input-available", "input": {}}
-    said, *outputs = model_messages(request(ui("assistant", text("Let me see."), static, dynamic, waiting)).messages)
+    said, *outputs = to_model_messages(request(ui("assistant", text("Let me see."), static, dynamic, waiting)).messages)
     assert said["content"] == "Let me see."
     assert [(call["id"], call["function"]["name"], call["function"]["arguments"]) for call in said["tool_calls"]] == [
         ("1", "clock", "{}"),
@@ -81,16 +81,16 @@ def test_tools_that_have_run_become_calls_and_outputs() -> None:
     ]
 
 
-def test_the_void_text_of_a_dead_attempt_is_not_told_to_the_model() -> None:
-    """A front end that keeps all parts sends those of a dead attempt, too."""
+def test_the_void_text_of_a_dead_attempt_is_not_sent_to_the_model() -> None:
+    """The parts before a restart are dropped, even if the front end sends them."""
     restart = {"type": "data-chunkspool-restart", "data": {"attempt": 2}}
-    (message,) = model_messages(request(ui("assistant", text("void"), restart, text("good"))).messages)
+    (message,) = to_model_messages(request(ui("assistant", text("void"), restart, text("good"))).messages)
     assert message == {"role": "assistant", "content": "good"}
 
 
 def test_empty_messages_are_left_out() -> None:
-    """An answer that was stopped before its first word has nothing to say to a model."""
-    assert model_messages(request(ui("assistant", {"type": "step-start"}), ui("user")).messages) == []
+    """Such as an answer that was stopped before its first word."""
+    assert to_model_messages(request(ui("assistant", {"type": "step-start"}), ui("user")).messages) == []
 
 
 @pytest.mark.parametrize(
@@ -102,13 +102,11 @@ def test_empty_messages_are_left_out() -> None:
         ("assistant", {}, None),
     ],
 )
-def test_only_a_fresh_message_makes_a_request_idempotent(
-    last: str, fields: dict[str, Any], expected: str | None
-) -> None:
-    """Sent twice by a retry, a new message is answered once; regenerating or editing it asks for another answer."""
+def test_only_a_new_message_makes_a_request_idempotent(last: str, fields: dict[str, Any], expected: str | None) -> None:
+    """A retry of a new message is answered once; regenerating or editing it asks for another answer."""
     assert request(ui(last, text("x")), **fields).fresh_message_id == expected
 
 
 def test_fields_of_front_ends_and_later_sdks_are_ignored() -> None:
-    """`body` options and fields that this version does not know."""
+    """Options in `body` and fields of later SDKs do not make a request invalid."""
     assert request(ui("user", text("x")), theme="dark", model="m").model == "m"

@@ -1,4 +1,4 @@
-"""Promise 9: a prefork worker looks often for killed children; `make recovery` and real workers show the rest."""
+"""Promise 9: a prefork worker checks often for killed children; tests with real workers show the effect."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from worker.prefork import ChildMonitor
 
 
 def consumer_of(kind: type[Any]) -> SimpleNamespace:
-    """Return as much of a consumer as the step needs."""
+    """Return a stand-in for the parts of a consumer that the step uses."""
     pool = kind.__new__(kind)
     pool.maintain_pool = Mock()
     return SimpleNamespace(pool=pool, timer=Mock())
 
 
-def test_it_looks_until_it_is_stopped() -> None:
-    """Twice a second, also after a reconnect, which stops and starts the step: one timer at a time."""
+def test_it_checks_until_it_is_stopped() -> None:
+    """Twice a second, with one timer at a time: a reconnect stops the step and starts it again."""
     consumer = consumer_of(TaskPool)
     step = ChildMonitor(consumer)
     assert step.enabled
@@ -31,6 +31,6 @@ def test_it_looks_until_it_is_stopped() -> None:
         assert consumer.timer.call_repeatedly.return_value.cancel.call_count == number
 
 
-def test_other_pools_have_none() -> None:
-    """Threads are no children."""
+def test_it_is_disabled_on_other_pools() -> None:
+    """A pool of threads has no children."""
     assert not ChildMonitor(consumer_of(Threads)).enabled

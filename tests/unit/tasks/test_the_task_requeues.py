@@ -1,4 +1,4 @@
-"""A message whose generation cannot be run now is given back to the broker, not lost."""
+"""A message whose generation cannot run now is requeued, not lost."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from chunkspool.errors import NotClaimed, ProviderError, Released, StoreFull, St
 from tasks import celery_tasks as shell
 
 
-class Runtime:
-    """A process's runtime whose runs fail."""
+class FailingRuntime:
+    """A process's runtime in which the generation fails."""
 
     provider = None
     spool = SimpleNamespace(for_tenant=lambda _tenant: None)
 
     def __init__(self, error: Exception) -> None:
-        """Raise `error` when the generation is run."""
+        """Raise `error` when the generation runs."""
         self._error: Exception | None = error
 
     def run(self, coroutine: Any) -> None:
-        """Fail the first time; what comes after it is the pause."""
+        """Fail the first time; the second call is the pause."""
         coroutine.close()
         error, self._error = self._error, None
         if error is not None:
@@ -32,7 +32,7 @@ class Runtime:
 
 def run_with(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """Run the task in a process where the generation fails with `error`."""
-    monkeypatch.setattr(shell, "_runtime", SimpleNamespace(get=lambda: Runtime(error)))
+    monkeypatch.setattr(shell, "_runtime", SimpleNamespace(get=lambda: FailingRuntime(error)))
     shell.generate.run("tenant", "chat", "generation")
 
 
@@ -40,15 +40,15 @@ ERRORS = [StoreUnavailable("away"), StoreFull("full"), NotClaimed("generation", 
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_what_cannot_be_run_now_is_given_back(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    """Redis away or full, another attempt alive, this process about to end: the message is requeued."""
+def test_what_cannot_run_now_is_requeued(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Redis unreachable or full, another attempt alive, or this process about to exit."""
     with pytest.raises(Reject) as rejected:
         run_with(monkeypatch, error)
     assert rejected.value.requeue is True
     assert rejected.value.reason is error
 
 
-def test_a_failed_generation_is_done_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The log has the failure; a second run would not be asked for by anybody."""
+def test_a_failed_generation_is_not_requeued(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The failure is in the log; nobody asked for a second run."""
     with pytest.raises(ProviderError):
         run_with(monkeypatch, ProviderError("rate_limit", "Too busy.", retryable=True))

@@ -1,4 +1,4 @@
-"""The provider that the settings name is found, or the worker is told at start what is wrong."""
+"""The provider that the settings name is loaded, or an error at the worker's start says what is wrong."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ scripted = own_provider_of_a_test:Echo
 
 @pytest.fixture
 def own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Install a package with providers of its own: a module, and what pip would write about it."""
+    """Install a package with providers of its own: a module and the metadata that pip would write."""
     (tmp_path / "own_provider_of_a_test.py").write_text(MODULE)
     info = tmp_path / "own_provider-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own-provider\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(ENTRY_POINTS)
     monkeypatch.syspath_prepend(tmp_path)
-    # So that the next test's own module is another one.
+    # The next test must import its own copy.
     monkeypatch.delitem(sys.modules, "own_provider_of_a_test", raising=False)
 
 
@@ -76,14 +76,14 @@ def test_the_built_in_ones_need_no_entry_point() -> None:
 
 @pytest.mark.usefixtures("own_package")
 def test_an_own_provider_is_found_by_its_entry_point() -> None:
-    """It is made with the settings."""
+    """It is created with the settings."""
     provider = load_provider(settings("echo", tenant="t1"))
     assert (type(provider).__name__, provider.tenant) == ("Echo", "t1")
 
 
 @pytest.mark.usefixtures("own_package")
 def test_an_own_provider_cannot_take_a_built_in_name() -> None:
-    """Installing a package must not change what `scripted` is."""
+    """Installing a package must not replace `scripted`."""
     assert isinstance(load_provider(settings("scripted")), ScriptedProvider)
 
 
@@ -95,26 +95,28 @@ def test_an_own_provider_cannot_take_a_built_in_name() -> None:
         ("misnamed", "AttributeError.*Ecco"),
         ("broken", "no such device"),
         ("number", "TypeError.*not callable"),
-        ("half", "gives a object, which lacks `stream` or `aclose`"),
+        ("half", "gives an object of type object, which lacks `stream` or `aclose`"),
     ],
 )
-def test_an_own_provider_that_cannot_be_had_is_said(name: str, why: str) -> None:
+def test_an_own_provider_that_cannot_be_loaded_is_an_error(name: str, why: str) -> None:
     """Whatever its package raises, the message names the setting."""
     with pytest.raises(SettingsError, match=f"CHUNKSPOOL_PROVIDER='{name}'.*{why}"):
         load_provider(settings(name))
 
 
 @pytest.mark.usefixtures("own_package")
-def test_an_own_provider_may_refuse_the_settings_itself() -> None:
-    """Its own words are the message."""
+def test_an_own_provider_may_reject_the_settings() -> None:
+    """Its own message is shown."""
     with pytest.raises(SettingsError, match="^ECHO_KEY is not set$"):
         load_provider(settings("keyless"))
 
 
 @pytest.mark.usefixtures("own_package")
-def test_an_unknown_name_lists_those_that_there_are() -> None:
-    """Built-in ones first."""
-    with pytest.raises(SettingsError, match="'ekko': no such provider; there are openai_api, scripted, absent, broken"):
+def test_an_unknown_name_lists_the_available_ones() -> None:
+    """Built-in providers come first."""
+    with pytest.raises(
+        SettingsError, match="'ekko': no such provider; available: openai_api, scripted, absent, broken"
+    ):
         load_provider(settings("ekko"))
 
 
@@ -130,14 +132,14 @@ def test_an_unknown_name_lists_those_that_there_are() -> None:
     ],
 )
 def test_openai_api_says_which_setting_is_wrong(values: dict[str, object], why: str) -> None:
-    """At start, and without showing the key."""
+    """At the worker's start, and without showing the key."""
     with pytest.raises(SettingsError, match=why) as caught:
         load_provider(settings("openai_api", **values))
     assert "secret" not in str(caught.value)
 
 
-def test_the_sdk_is_loaded_for_its_users_only() -> None:
-    """It is large; and where it is missing, the message says what to install."""
+def test_the_sdk_is_loaded_only_where_it_is_used() -> None:
+    """It is large. If it is missing, the message says what to install."""
     code = (
         "import sys; sys.modules['openai'] = None\n"
         "from chunkspool.settings import Settings\n"

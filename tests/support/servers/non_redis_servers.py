@@ -1,4 +1,4 @@
-"""Servers that are no Redis: one that speaks HTTP, one that says nothing, one that hangs up."""
+"""Servers that are not Redis: one speaks HTTP, one is silent, one hangs up."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from demo.ports import LOOPBACK
 
 
-class _Quiet(BaseHTTPRequestHandler):
+class _QuietHandler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Write nothing to the test's output."""
 
 
 @contextmanager
 def http_server() -> Iterator[int]:
-    """Give the port of a web server."""
-    with ThreadingHTTPServer((LOOPBACK, 0), _Quiet) as server:
+    """Provide the port of a web server."""
+    with ThreadingHTTPServer((LOOPBACK, 0), _QuietHandler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
@@ -31,36 +31,36 @@ def http_server() -> Iterator[int]:
 
 @contextmanager
 def silent_server() -> Iterator[int]:
-    """Give the port of a server that accepts connections and never answers."""
-    with _accepting(lambda _client: None) as port:
+    """Provide the port of a server that accepts connections and never answers."""
+    with _accept_connections(lambda _client: None) as port:
         yield port
 
 
 @contextmanager
 def closing_server() -> Iterator[int]:
-    """Give the port of a server that accepts connections and hangs up at once."""
-    with _accepting(lambda client: client.close()) as port:
+    """Provide the port of a server that accepts connections and hangs up at once."""
+    with _accept_connections(lambda client: client.close()) as port:
         yield port
 
 
 @contextmanager
-def _accepting(welcome: Callable[[socket.socket], None]) -> Iterator[int]:
-    listening = socket.create_server((LOOPBACK, 0))
-    listening.settimeout(0.05)
-    over, guests = threading.Event(), list[socket.socket]()
+def _accept_connections(on_connect: Callable[[socket.socket], None]) -> Iterator[int]:
+    listener = socket.create_server((LOOPBACK, 0))
+    listener.settimeout(0.05)
+    stopping, clients = threading.Event(), list[socket.socket]()
 
     def accept() -> None:
-        while not over.is_set():
+        while not stopping.is_set():
             with suppress(TimeoutError):
-                guests.append(listening.accept()[0])
-                welcome(guests[-1])
+                clients.append(listener.accept()[0])
+                on_connect(clients[-1])
 
     thread = threading.Thread(target=accept)
     thread.start()
     try:
-        yield listening.getsockname()[1]
+        yield listener.getsockname()[1]
     finally:
-        over.set()
+        stopping.set()
         thread.join()
-        for one in (listening, *guests):
+        for one in (listener, *clients):
             one.close()

@@ -1,4 +1,4 @@
-"""The buffer between a model and Redis: it merges, numbers and cuts, and loses, repeats and reorders nothing."""
+"""The buffer between a model and Redis merges, numbers and splits events without loss, repetition or reordering."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SMALLEST_EVENT = 1024
 ENDING = encode(GenerationCompleted(generation_id="g"))
 FAILED = encode(GenerationFailed(generation_id="g", code="store_unavailable", message="lost"))
 KINDS: st.SearchStrategy[Kind] = st.sampled_from(["text", "reasoning"])
-# The characters that cost something: short and long in UTF-8, longer in JSON, halves of a pair.
+# Difficult characters: short and long in UTF-8, longer in JSON, halves of a surrogate pair.
 TEXTS = st.text(st.characters() | st.sampled_from('\0\n"\\é😀\ud83d\ude00'), min_size=1, max_size=300)
 SAID = st.tuples(KINDS, TEXTS) | st.tuples(st.just("data"), st.integers())
 STEPS = st.lists(st.one_of(SAID, st.sampled_from(["cut", "written"])), max_size=60)
@@ -29,8 +29,8 @@ def buffer_of(limit: int = LIMIT, max_event_bytes: int = SMALLEST_EVENT) -> Buff
     return Buffer("g", limit, max_event_bytes)
 
 
-def taken(buffer: Buffer) -> list[Batch]:
-    """Take all that waits, as a flusher does whose every write succeeds."""
+def take_all(buffer: Buffer) -> list[Batch]:
+    """Take everything that waits, like a flusher whose writes all succeed."""
     batches = []
     while (batch := buffer.cut()) is not None:
         batches.append(batch)
@@ -39,14 +39,14 @@ def taken(buffer: Buffer) -> list[Batch]:
 
 
 def events_of(batches: list[Batch]) -> list[dict[str, Any]]:
-    """Return the events of batches; fail unless they are numbered from 1 without a hole."""
+    """Return the events of batches; fail unless they are numbered from 1 without gaps."""
     numbers = [batch.index + i for batch in batches for i in range(len(batch.events))]
     assert numbers == list(range(1, len(numbers) + 1))
     return [json.loads(event) for batch in batches for event in batch.events]
 
 
-def spoken(said: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    """Return what was said, or written, with neighbours of one kind as one."""
+def merged(said: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Return the events with adjacent ones of the same kind merged."""
     merged: list[tuple[str, Any]] = []
     for kind, value in said:
         if kind != "data" and merged and merged[-1][0] == kind:
@@ -56,14 +56,14 @@ def spoken(said: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
     return merged
 
 
-def written_in(events: list[dict[str, Any]]) -> list[tuple[str, Any]]:
-    """Return the events as they were said."""
+def kinds_and_values_of(events: list[dict[str, Any]]) -> list[tuple[str, Any]]:
+    """Return kind and value of each event."""
     return [(event["type"].removesuffix(".delta"), event.get("text", event.get("value"))) for event in events]
 
 
 @given(STEPS)
-def test_whatever_is_said_goes_out_once_and_in_order(steps: list[Any]) -> None:
-    """However writing and saying interleave, and however often a write must be repeated."""
+def test_everything_is_written_once_and_in_order(steps: list[Any]) -> None:
+    """However adding and writing interleave, and however often a write is repeated."""
     buffer, said, batches = buffer_of(), list[tuple[str, Any]](), list[Batch]()
     for step in steps:
         match step:
@@ -71,7 +71,7 @@ def test_whatever_is_said_goes_out_once_and_in_order(steps: list[Any]) -> None:
                 said.append(step)
                 buffer.add_event(encode(DataEvent(generation_id="g", name="n", value=value)))
             case (kind, text):
-                # A pair that two writes part cannot be put together: that is a test of its own.
+                # A pair split by two writes cannot be joined, so halves have their own test.
                 whole = "".join("?" if 0xD800 <= ord(char) < 0xE000 else char for char in text)
                 said.append((kind, whole))
                 buffer.add_text(kind, whole)
@@ -83,29 +83,29 @@ def test_whatever_is_said_goes_out_once_and_in_order(steps: list[Any]) -> None:
                     batches.append(batch)
                     buffer.confirm()
     buffer.end("completed", ENDING)
-    batches += taken(buffer)
+    batches += take_all(buffer)
     events = events_of(batches)
     assert events.pop()["type"] == "generation.completed"
     assert [batch.ending for batch in batches] == [None] * (len(batches) - 1) + ["completed"]
-    assert spoken(written_in(events)) == spoken(said)
+    assert merged(kinds_and_values_of(events)) == merged(said)
     assert all(len(event) <= SMALLEST_EVENT for batch in batches for event in batch.events)
 
 
 @given(KINDS, TEXTS)
 def test_a_delta_is_encoded_as_any_event_is(kind: Kind, text: str) -> None:
-    """The quick way and the usual way give the same bytes."""
+    """The fast path and the general path produce the same bytes."""
     model = TextDelta if kind == "text" else ReasoningDelta
     assert encode_delta("g", kind, text) == encode(model(generation_id="g", text=text))
 
 
-def test_neighbours_of_a_kind_become_one_event() -> None:
-    """Another kind, or any other event, comes between."""
+def test_adjacent_deltas_of_one_kind_are_merged() -> None:
+    """Another kind, or any other event, separates them."""
     buffer = buffer_of()
     for kind, text in [("text", "a"), ("text", "b"), ("reasoning", "c"), ("reasoning", "d"), ("text", "e")]:
         buffer.add_text(kind, text)  # type: ignore[arg-type]
     buffer.add_event(encode(DataEvent(generation_id="g", name="n", value=1)))
     buffer.add_text("text", "f")
-    assert written_in(events_of(taken(buffer))) == [
+    assert kinds_and_values_of(events_of(take_all(buffer))) == [
         ("text", "ab"),
         ("reasoning", "cd"),
         ("text", "e"),
@@ -114,16 +114,16 @@ def test_neighbours_of_a_kind_become_one_event() -> None:
     ]
 
 
-def test_the_halves_of_a_pair_become_their_character() -> None:
+def test_split_surrogate_pairs_are_joined() -> None:
     """Models split them between tokens, which may be more than one flush apart; the first half waits for the other."""
     buffer = buffer_of()
     texts = []
     for text in ["a\ud83d", "\ude00!", "\ud83d", "\ude01", "\ud83d"]:
         buffer.add_text("text", text)
-        texts += [json.loads(event)["text"] for batch in taken(buffer) for event in batch.events]
+        texts += [json.loads(event)["text"] for batch in take_all(buffer) for event in batch.events]
     assert texts == ["a", "😀!", "😁"]
     buffer.end("completed", ENDING)
-    (batch,) = taken(buffer)
+    (batch,) = take_all(buffer)
     assert json.loads(batch.events[0])["text"] == "\ufffd", "a half that stays alone is a U+FFFD"
     assert (len(batch.events), batch.index, batch.ending) == (2, 4, "completed")
     assert not buffer.is_full
@@ -134,14 +134,14 @@ def test_half_a_character_is_lost_by_nothing(after: str) -> None:
     """What comes instead of its other half does not take it along."""
     buffer = buffer_of()
     buffer.add_text("text", "\ud83d")
-    assert taken(buffer) == []
+    assert take_all(buffer) == []
     if after == "reasoning":
         assert buffer.add_text("reasoning", "hm"), "the flusher must be woken"
     elif after == "event":
         assert buffer.add_event(ENDING)
     else:
         buffer.end_without_ending(counts=False)
-    (batch,) = taken(buffer)
+    (batch,) = take_all(buffer)
     assert json.loads(batch.events[0])["text"] == "\ufffd"
     assert len(batch.events) == (1 if after == "released" else 2)
 
@@ -151,37 +151,37 @@ def test_a_long_piece_is_not_cut_within_a_character() -> None:
     buffer = buffer_of()
     text = "x" + "\ud83d\ude00" * 1000
     buffer.add_text("text", text)
-    events = events_of(taken(buffer))
+    events = events_of(take_all(buffer))
     assert "".join(event["text"] for event in events) == "x" + "😀" * 1000
     assert len(events) > 1
 
 
-def test_a_piece_of_any_size_is_cut_into_events_and_batches() -> None:
-    """Ten megabytes in one piece: no event is over its limit, no batch is much over its own."""
+def test_a_huge_piece_is_split_into_events_and_batches() -> None:
+    """Ten megabytes in one piece: no event exceeds its limit, no batch exceeds its own by much."""
     buffer, text = buffer_of(max_event_bytes=64 * 1024), "\0é" * 2_500_000
     buffer.add_text("text", text)
     assert buffer.is_full
-    batches = taken(buffer)
+    batches = take_all(buffer)
     assert "".join(event["text"] for event in events_of(batches)) == text
     assert max(len(event) for batch in batches for event in batch.events) <= 64 * 1024
     assert max(batch.size for batch in batches) <= BATCH_BYTES + 64 * 1024
     assert not buffer.is_full
 
 
-def test_a_batch_has_its_limits() -> None:
-    """So many events, and so many bytes; what is over goes into the next one."""
+def test_a_batch_is_limited_in_events_and_bytes() -> None:
+    """Anything above the limits goes into the next batch."""
     buffer = buffer_of(limit=1)
     for number in range(BATCH_EVENTS + 1):
         buffer.add_event(encode(DataEvent(generation_id="g", name="n", value=number)))
-    assert [len(batch.events) for batch in taken(buffer)] == [BATCH_EVENTS, 1]
+    assert [len(batch.events) for batch in take_all(buffer)] == [BATCH_EVENTS, 1]
     big = encode(DataEvent(generation_id="g", name="n", value="x" * (BATCH_BYTES // 2)))
     for _ in range(3):
         buffer.add_event(big)
-    assert [len(batch.events) for batch in taken(buffer)] == [2, 1]
+    assert [len(batch.events) for batch in take_all(buffer)] == [2, 1]
 
 
 def test_adding_tells_whether_the_flusher_must_be_woken() -> None:
-    """Only what comes into an empty buffer says so."""
+    """Only the first event in an empty buffer wakes it."""
     buffer = buffer_of()
     assert buffer.add_text("text", "a")
     assert not buffer.add_text("text", "b")
@@ -193,20 +193,20 @@ def test_adding_tells_whether_the_flusher_must_be_woken() -> None:
     assert not buffer.confirm()
 
 
-def test_the_ending_goes_last_however_early_it_came() -> None:
-    """Also when more waits than one batch holds."""
+def test_the_ending_is_written_last_however_early_it_came() -> None:
+    """Also when more is waiting than one batch holds."""
     buffer = buffer_of()
     for number in range(BATCH_EVENTS):
         buffer.add_event(encode(DataEvent(generation_id="g", name="n", value=number)))
     buffer.end("completed", ENDING)
-    batches = taken(buffer)
+    batches = take_all(buffer)
     assert [batch.ending for batch in batches] == ["completed"]
     assert events_of(batches)[-1]["type"] == "generation.completed"
     assert buffer.cut() is None
 
 
-def test_room_comes_when_half_is_free() -> None:
-    """A full buffer makes its producer wait until half of it is written."""
+def test_a_full_buffer_blocks_until_half_is_free() -> None:
+    """The producer waits until half of it is written."""
     buffer = buffer_of(limit=4 * BATCH_BYTES)
     for _ in range(8):
         buffer.add_event(b"x" * (BATCH_BYTES // 2))
@@ -222,8 +222,8 @@ def test_room_comes_when_half_is_free() -> None:
     assert buffer.wait_for_room().done(), "nobody waits where there is room"
 
 
-def test_a_released_producer_waits_no_more() -> None:
-    """Neither one that waits already nor one that comes an instant later."""
+def test_an_unblocked_producer_no_longer_waits() -> None:
+    """Neither one that is already waiting nor one that comes a moment later."""
     buffer = buffer_of(limit=1)
     buffer.add_text("text", "more than one byte")
     waiting = buffer.wait_for_room()
@@ -233,8 +233,8 @@ def test_a_released_producer_waits_no_more() -> None:
     assert buffer.wait_for_room().done()
 
 
-def test_a_waiting_producer_that_is_cancelled_does_not_hurt_the_flusher() -> None:
-    """The cancellation of an async producer is not passed on to what the flusher is going to set."""
+def test_a_cancelled_producer_does_not_affect_the_flusher() -> None:
+    """Cancelling an async producer does not cancel the future that the flusher is going to set."""
     buffer = buffer_of(limit=1)
     buffer.add_text("text", "more than one byte")
     assert not buffer.wait_for_room().cancel()
@@ -244,8 +244,8 @@ def test_a_waiting_producer_that_is_cancelled_does_not_hurt_the_flusher() -> Non
 
 
 @pytest.mark.parametrize("ended", ["before", "under way", "after"])
-def test_a_restart_drops_what_waits_and_can_only_fail(ended: str) -> None:
-    """Redis has lost events: the producer's own ending, whenever it comes, becomes the failure."""
+def test_a_restart_drops_pending_events_and_fails_the_generation(ended: str) -> None:
+    """Redis lost events: the producer's own ending, whenever it comes, becomes the failure."""
     buffer = buffer_of()
     buffer.add_text("text", "lost")
     if ended == "under way":
@@ -258,12 +258,12 @@ def test_a_restart_drops_what_waits_and_can_only_fail(ended: str) -> None:
     if ended == "after":
         assert buffer.cut() is None
         buffer.end("completed", ENDING)
-    (batch,) = taken(buffer)
+    (batch,) = take_all(buffer)
     assert (batch.index, batch.events, batch.ending) == (7, (FAILED,), "failed")
 
 
-def test_threads_may_say_and_write_at_once() -> None:
-    """One thread says, another writes: nothing is lost and nothing is out of order."""
+def test_two_threads_can_add_and_write_at_once() -> None:
+    """One thread adds, another writes: nothing is lost or out of order."""
     buffer, numbers = buffer_of(), range(20_000)
 
     def write() -> list[Batch]:
