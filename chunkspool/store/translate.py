@@ -105,13 +105,14 @@ _BY_PHRASE: tuple[tuple[re.Pattern[str], _Make], ...] = tuple(
         (r"exec without multi", _refuse_right),
         (r"fail(ing )?over", _says(StoreNotReady, _FAILOVER)),
         (r"max number of clients", _says(StoreUnavailable, "Redis takes no more connections (maxclients); try again")),
-        (r"not an integer|would overflow|XADD|stream ID", _changed),
         (r"invalid password|no password is set|without any password", _says(StoreRefused, _REJECTED)),
         (r"operation not permitted", _says(StoreRefused, _REJECTED)),
         (r"DB index|invalid DB|SELECT is not allowed", _says(StoreRefused, "the URL's database does not exist there")),
         (r"unknown (\w+ )?(sub)?command|wrong number of arg|syntax error", _says(StoreRefused, _UNABLE)),
         (r"not allowed from script|not supported|unsupported|command is not available", _says(StoreRefused, _UNABLE)),
+        (r"non local key", _says(StoreRefused, _CLUSTER_NODE)),
         (r"compiling script|script attempted|attempt to |bad argument", _says(StoreRefused, _UNABLE)),
+        (r"not an integer|would overflow|specified in XADD|stream ID", _changed),
     )
 )
 """What a reply without a code word of its own is told as. What is in neither list passes."""

@@ -1,4 +1,4 @@
-"""Stand between a client and a Redis server and break things on demand: lose a reply, cut, refuse."""
+"""Stand between a client and a Redis server and break things on demand: lose a reply, cut, refuse, lead elsewhere."""
 
 from __future__ import annotations
 
@@ -50,6 +50,14 @@ class Proxy:
         with self._lock:
             self._wanted.append(matching)
 
+    def lead_to(self, target_port: int) -> None:
+        """Connect whoever comes from now on to another server; what is connected stays where it is.
+
+        So does one address behind which a failover happens: a service of Kubernetes, a name in DNS, a load balancer.
+        """
+        with self._lock:
+            self._target_port = target_port
+
     def cut(self) -> None:
         """Close all connections; new ones are welcome."""
         with self._lock:
@@ -80,8 +88,10 @@ class Proxy:
 
     def welcome(self, client: socket.socket) -> None:
         """Connect a client that has come to the server; without a server the client is sent away."""
+        with self._lock:
+            target_port = self._target_port
         try:
-            server = socket.create_connection((LOOPBACK, self._target_port), timeout=5)
+            server = socket.create_connection((LOOPBACK, target_port), timeout=5)
         except OSError:
             client.close()
             return
