@@ -17,7 +17,9 @@ ChunkspoolError
 ├── CursorAhead
 ├── CorruptLog
 ├── StoreError
-│   ├── StoreUnavailable   unreachable: try again later
+│   ├── StoreUnavailable   unreachable, or it refuses for now: try again later
+│   │   ├── StoreNotReady  a replica, or still loading: a failover may be under way
+│   │   └── StoreBusy      too many calls at a time: no connection became free
 │   ├── StoreFull          out of memory
 │   ├── StoreRefused       wrong password, not a Redis, no permission
 │   └── LogRolledBack      acknowledged events are gone
@@ -194,7 +196,15 @@ class StoreError(ChunkspoolError):
 
 
 class StoreUnavailable(StoreError):
-    """Redis cannot be reached, or did not answer in time. Trying again is safe."""
+    """Redis cannot be reached, did not answer in time, or refuses for now. Trying again is safe."""
+
+
+class StoreNotReady(StoreUnavailable):
+    """The server is a replica, or still loads its data. During a failover, a new connection may reach another one."""
+
+
+class StoreBusy(StoreUnavailable):
+    """All connections to Redis were in use for too long. Nothing was sent: call less at a time, or try again."""
 
 
 class StoreFull(StoreError):

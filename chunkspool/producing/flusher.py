@@ -22,6 +22,7 @@ from chunkspool.errors import (
     SpoolClosed,
     Stopped,
     StoreFull,
+    StoreNotReady,
     StoreUnavailable,
 )
 from chunkspool.events import GenerationFailed, encode
@@ -30,9 +31,10 @@ from chunkspool.producing.outbox import Outbox
 from chunkspool.retry import RetryBudget
 from chunkspool.settings import LogSettings
 from chunkspool.store import scripts
-from chunkspool.store.client import translate
 from chunkspool.store.commands import ScriptCall
+from chunkspool.store.failover import drop_connections
 from chunkspool.store.scripts import AppendReply
+from chunkspool.store.translate import translate
 
 BEATS = 3
 """Heartbeats of a lease: two may be lost before another worker takes over."""
@@ -206,7 +208,7 @@ class Flusher:
             request_id=outbox.request_id,
         )
 
-    def _send(self, calls: list[ScriptCall[AppendReply]]) -> list[AppendReply | Exception]:
+    def _send(self, calls: list[ScriptCall[AppendReply]]) -> list[AppendReply | ChunkspoolError]:
         """Send all calls in one pipeline; each gets its answer or its own error."""
         replies = self._execute(calls)
         again = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
@@ -214,10 +216,14 @@ class Flusher:
             # SCRIPT FLUSH, a restart or a failover. What was refused was not executed; a whole text cannot be refused.
             for i, reply in zip(again, self._execute([calls[i] for i in again], whole=True), strict=True):
                 replies[i] = reply
-        return [
-            reply if isinstance(reply, Exception) else call.parse(reply)
+        found = [
+            translate(reply) if isinstance(reply, Exception) else call.parse(reply)
             for call, reply in zip(calls, replies, strict=True)
         ]
+        if any(isinstance(one, StoreNotReady) for one in found):
+            # A failover: the next try takes a new connection, and the stop listener, whose own is of this pool, too.
+            drop_connections(self._client)
+        return found
 
     def _execute(self, calls: list[ScriptCall[AppendReply]], *, whole: bool = False) -> list[Any]:
         try:
@@ -262,18 +268,18 @@ class Flusher:
             self._schedule(outbox, now)
         outbox.interrupt(error)
 
-    def _take_error(self, outbox: Outbox, batch: Batch | None, error: Exception) -> None:
+    def _take_error(self, outbox: Outbox, batch: Batch | None, error: ChunkspoolError) -> None:
         """Keep the batch and try again, unless that cannot help or has been tried for too long."""
-        ours = outbox.trouble = translate(error)
+        outbox.trouble = error
         now = time.monotonic()
         late = outbox.retry.fail()
-        if late and isinstance(ours, StoreFull) and batch is not None and outbox.interruption is None:
+        if late and isinstance(error, StoreFull) and batch is not None and outbox.interruption is None:
             # A full Redis takes an ending all the same (append.lua): no reader is left waiting.
             outbox.retry.renew()
-            self._fail(outbox, batch.index, now, ours)
+            self._fail(outbox, batch.index, now, error)
             return
-        if late or not isinstance(ours, StoreUnavailable | StoreFull):
-            self._drop(outbox, ours)
+        if late or not isinstance(error, StoreUnavailable | StoreFull):
+            self._drop(outbox, error)
             return
         self._schedule(outbox, now + self._pauses.pause())
 

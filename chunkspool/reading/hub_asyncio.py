@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import redis.asyncio
 
-from chunkspool.errors import ChunkspoolError, InternalError, SpoolClosed, StoreUnavailable
+from chunkspool.errors import ChunkspoolError, InternalError, SpoolClosed, StoreNotReady, StoreUnavailable
 from chunkspool.reading.channels import TICKS, ChannelTable
 from chunkspool.reading.pubsub import AsyncPubSubConnection, share_of
 from chunkspool.reading.read_batcher import ReadBatcher
@@ -17,6 +17,7 @@ from chunkspool.reading.reader import Reader
 from chunkspool.retry import RetryBudget
 from chunkspool.store.client import AsyncStore
 from chunkspool.store.commands import ScriptCall, Transaction
+from chunkspool.store.failover import ROLE_CHECK, PrimaryWatch, drop_connections_async
 
 T = TypeVar("T")
 LINGER = 1.0
@@ -35,6 +36,7 @@ class AsyncHub:
         self._channels = ChannelTable(self._notified.set)
         self._store = AsyncStore(client)
         self._batcher = ReadBatcher(self._store, share_of(client))
+        self._watch = PrimaryWatch()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -86,6 +88,8 @@ class AsyncHub:
                     await self._follow(retry)
                 except StoreUnavailable as error:
                     self._channels.disconnect()
+                    if isinstance(error, StoreNotReady):
+                        await drop_connections_async(self._client)  # those on which pages are read
                     await asyncio.sleep(retry.pause_after(error))
         except ChunkspoolError as error:
             self._channels.fail(error)
@@ -99,7 +103,7 @@ class AsyncHub:
 
     async def _follow(self, retry: RetryBudget) -> None:
         """Serve the readers over one connection; return when the last of them has left."""
-        connection = await AsyncPubSubConnection.open(self._client)
+        connection = await AsyncPubSubConnection.open(self._client, self._watch)
         hearing = asyncio.create_task(connection.hear(self._channels), name="chunkspool-hub-hears")
         hearing.add_done_callback(lambda _: self._notified.set())
         try:
@@ -117,13 +121,16 @@ class AsyncHub:
 
     async def _serve(self, connection: AsyncPubSubConnection, hearing: asyncio.Task[None], retry: RetryBudget) -> None:
         now = asyncio.get_running_loop().time
-        next_tick, give_up = now(), math.inf
+        next_tick, give_up, next_check = now(), math.inf, now() + ROLE_CHECK
         while not (hearing.done() or self._closed):
             self._notified.clear()
             await connection.send(self._channels.take_commands())
             if now() >= next_tick:
                 self._channels.tick()
                 next_tick = now() + self._tick
+            if now() >= next_check:
+                await connection.check_role()
+                next_check = now() + ROLE_CHECK
             await self._probe(connection)
             if self._channels.is_settled:
                 retry.renew()
@@ -131,7 +138,7 @@ class AsyncHub:
             if now() >= give_up:
                 return
             if not self._channels.has_probes:
-                await self._wait_until(min(next_tick, give_up))
+                await self._wait_until(min(next_tick, give_up, next_check))
         if hearing.done():
             await hearing
 

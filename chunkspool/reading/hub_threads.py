@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import redis
 
-from chunkspool.errors import ChunkspoolError, InternalError, SpoolClosed, StoreUnavailable
+from chunkspool.errors import ChunkspoolError, InternalError, SpoolClosed, StoreNotReady, StoreUnavailable
 from chunkspool.per_process import PerProcess
 from chunkspool.reading.channels import TICKS, ChannelTable
 from chunkspool.reading.pubsub import PubSubConnection, share_of
@@ -17,6 +17,7 @@ from chunkspool.reading.reader import Reader
 from chunkspool.retry import RetryBudget
 from chunkspool.store.client import Store
 from chunkspool.store.commands import ScriptCall, Transaction
+from chunkspool.store.failover import ROLE_CHECK, PrimaryWatch, drop_connections
 
 T = TypeVar("T")
 LINGER = 1.0
@@ -77,6 +78,7 @@ class _ProcessHub:
         self._read_timeout = read_timeout
         self._client = client
         self._store = Store(client)
+        self._watch = PrimaryWatch()
         self._tick = recheck / TICKS
         self._slots = threading.BoundedSemaphore(share_of(client))
         self._closing = threading.Event()
@@ -143,6 +145,8 @@ class _ProcessHub:
 
     def _wait_after(self, error: ChunkspoolError, retry: RetryBudget) -> None:
         """Wait before the next try, or give up."""
+        if isinstance(error, StoreNotReady):
+            drop_connections(self._client)  # those on which pages are read
         try:
             if not isinstance(error, StoreUnavailable):
                 raise error
@@ -153,7 +157,7 @@ class _ProcessHub:
 
     def _follow(self, retry: RetryBudget) -> None:
         """Serve the readers over one connection; return when the last of them has left."""
-        connection = PubSubConnection.open(self._client)
+        connection = PubSubConnection.open(self._client, self._watch)
         try:
             with self.lock:
                 self.channels.connect()
@@ -168,6 +172,7 @@ class _ProcessHub:
 
     def _serve(self, connection: PubSubConnection, retry: RetryBudget) -> None:
         next_tick, give_up = time.monotonic(), math.inf
+        next_check = next_tick + ROLE_CHECK
         while not self._closing.is_set():
             something = connection.wait(0 if self.channels.has_probes else min(self._tick, LISTEN_SECONDS))
             now = time.monotonic()
@@ -184,6 +189,9 @@ class _ProcessHub:
                 probes = self.channels.take_probes()
             if now >= give_up:
                 return
+            if now >= next_check:
+                connection.check_role()
+                next_check = time.monotonic() + ROLE_CHECK
             if probes:
                 found = connection.probe([probe.read for probe in probes])
                 with self.lock:

@@ -14,8 +14,10 @@ from redis.exceptions import RedisError
 
 from chunkspool.errors import ChunkspoolError
 from chunkspool.reading.channels import ChannelTable, PendingCommands
-from chunkspool.store.client import CONNECT_TIMEOUT, SOCKET_TIMEOUT, AsyncStore, Store, translate_errors
+from chunkspool.store.client import CONNECT_TIMEOUT, SOCKET_TIMEOUT, AsyncStore, Store, keep_cancellation
 from chunkspool.store.commands import Transaction
+from chunkspool.store.failover import PrimaryWatch, Role, ask_role, ask_role_async
+from chunkspool.store.translate import translate_errors
 
 T = TypeVar("T")
 CHANNELS = 1000
@@ -29,14 +31,15 @@ BURST = 100
 class PubSubConnection:
     """The connection of a hub of threads. One thread listens, any may send; all but `wait` under the hub's lock."""
 
-    def __init__(self, connection: Any, probing: redis.Redis) -> None:
+    def __init__(self, connection: Any, probing: redis.Redis, watch: PrimaryWatch) -> None:
         """Own `connection` and the client `probing`, which has one connection."""
         self._connection = connection
         self._probing = probing
+        self._watch = watch
         self.broken = False  # sending has failed: `hear` raises what is wrong
 
     @classmethod
-    def open(cls, client: redis.Redis) -> Self:
+    def open(cls, client: redis.Redis, watch: PrimaryWatch) -> Self:
         """Connect where `client` connects to. Raises `StoreError`."""
         pool = client.connection_pool
         options = _connection_options(pool.connection_kwargs)
@@ -44,7 +47,13 @@ class PubSubConnection:
             connection = pool.connection_class(**options)
             connection.connect()
         own_pool = redis.ConnectionPool(connection_class=pool.connection_class, max_connections=1, **options)
-        return cls(connection, redis.Redis(connection_pool=own_pool))
+        opened = cls(connection, redis.Redis(connection_pool=own_pool), watch)
+        try:
+            watch.open(ask_role(opened._probing))
+        except BaseException:
+            opened.close()
+            raise
+        return opened
 
     def send(self, commands: PendingCommands | None) -> None:
         """Send the commands; the replies come in by `hear`, and so does the error if they cannot be sent."""
@@ -72,8 +81,12 @@ class PubSubConnection:
         _pass_on(reply, channels)
 
     def probe(self, reads: Sequence[Transaction[T]]) -> list[T | ChunkspoolError]:
-        """Send probes on a connection beside, which is opened when first used. Needs no lock."""
-        return Store(self._probing).send_all(reads, at_once=False)
+        """Send probes on the connection beside. Needs no lock."""
+        return Store(self._probing, patient=False).send_all(reads, at_once=False)
+
+    def check_role(self) -> None:
+        """Raise `StoreNotReady` if a failover has left this connection behind. Needs no lock."""
+        self._watch.check(ask_role(self._probing, anew=self._watch.stranded))
 
     def close(self) -> None:
         """Free the connections."""
@@ -85,13 +98,14 @@ class PubSubConnection:
 class AsyncPubSubConnection:
     """The connection of a hub on an event loop."""
 
-    def __init__(self, connection: Any, probing: redis.asyncio.Redis) -> None:
+    def __init__(self, connection: Any, probing: redis.asyncio.Redis, watch: PrimaryWatch) -> None:
         """Own `connection` and the client `probing`, which has one connection."""
         self._connection = connection
         self._probing = probing
+        self._watch = watch
 
     @classmethod
-    async def open(cls, client: redis.asyncio.Redis) -> Self:
+    async def open(cls, client: redis.asyncio.Redis, watch: PrimaryWatch) -> Self:
         """Connect where `client` connects to. Raises `StoreError`."""
         pool = client.connection_pool
         # Time limits are set here: redis-py's, one for every reply, would be half of what a probe costs, and its
@@ -106,7 +120,13 @@ class AsyncPubSubConnection:
             await connection.disconnect(nowait=True)
             raise
         own_pool = redis.asyncio.ConnectionPool(connection_class=pool.connection_class, max_connections=1, **options)
-        return cls(connection, redis.asyncio.Redis(connection_pool=own_pool))
+        opened = cls(connection, redis.asyncio.Redis(connection_pool=own_pool), watch)
+        try:
+            watch.open(await opened._ask_role())
+        except BaseException:
+            await opened.close()
+            raise
+        return opened
 
     async def send(self, commands: PendingCommands | None) -> None:
         """Send the commands; the replies come in by `hear`."""
@@ -127,13 +147,22 @@ class AsyncPubSubConnection:
                 await asyncio.sleep(0)
 
     async def probe(self, reads: Sequence[Transaction[T]]) -> list[T | ChunkspoolError]:
-        """Send probes on a connection beside, which is opened when first used."""
+        """Send probes on the connection beside."""
         try:
             with translate_errors():
                 async with asyncio.timeout(SOCKET_TIMEOUT):
-                    return await AsyncStore(self._probing).send_all(reads, at_once=False)
+                    return await AsyncStore(self._probing, patient=False).send_all(reads, at_once=False)
         except ChunkspoolError as error:
             return [error] * len(reads)
+
+    async def check_role(self) -> None:
+        """Raise `StoreNotReady` if a failover has left this connection behind."""
+        self._watch.check(await self._ask_role())
+
+    async def _ask_role(self) -> Role | None:
+        with translate_errors():
+            async with asyncio.timeout(CONNECT_TIMEOUT + SOCKET_TIMEOUT), keep_cancellation():
+                return await ask_role_async(self._probing, anew=self._watch.stranded)
 
     async def close(self) -> None:
         """Free the connections."""

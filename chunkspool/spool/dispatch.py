@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chunkspool.errors import EnqueueFailed, without_password
+from redis.exceptions import RedisError
+
+from chunkspool.errors import EnqueueFailed, StoreNotReady, without_password
 from chunkspool.per_process import PerProcess
+from chunkspool.retry import RetryBudget
 from chunkspool.settings import Settings
+from chunkspool.store.failover import LONGEST_PAUSE, PATIENCE
+from chunkspool.store.translate import translate
 
 if TYPE_CHECKING:  # so that `import chunkspool` does not load Celery
     from celery import Celery
@@ -45,20 +51,7 @@ class Dispatcher:
     def publish(self, tenant: str, chat_id: str, generation_id: str, queue: str, task: str) -> None:
         """Send the message to `queue`; its task id is the generation's id. Raises `EnqueueFailed`."""
         try:
-            broker = self._broker.get()
-            with broker.producers.acquire(block=True, timeout=self._settings.worker.publish_timeout) as producer:
-                broker.app.send_task(
-                    task,
-                    args=[tenant, chat_id, generation_id],
-                    task_id=generation_id,
-                    queue=queue,
-                    ignore_result=True,
-                    serializer="json",
-                    retry=True,
-                    retry_policy=RETRY_POLICY,
-                    confirm_timeout=self._settings.worker.publish_timeout,
-                    producer=producer,
-                )
+            self._send_until_ready((tenant, chat_id, generation_id), queue, task)
         except ValueError:
             # Not its text: of a URL that cannot be parsed it may quote a piece of the password.
             why = "the broker's URL is invalid; write a / or @ of its password as %2F or %40"
@@ -67,6 +60,40 @@ class Dispatcher:
             # Whatever kept the message from the broker, the caller must hear of it and the generation must end.
             why = without_password(str(error)) or type(error).__name__
             raise EnqueueFailed(chat_id, generation_id, why) from error
+
+    def _send_until_ready(self, args: tuple[str, str, str], queue: str, task: str) -> None:
+        """Send it; during a failover of the broker's Redis, try again. A second message would be harmless."""
+        failover = RetryBudget(min(PATIENCE, self._settings.worker.publish_timeout))
+        while True:
+            broker = self._broker.get()
+            try:
+                return self._send(broker, args, queue, task)
+            except Exception as error:
+                if not _is_not_ready(error):
+                    raise
+                _drop_connections(broker.connections)
+                pause = min(failover.pause_after(error), LONGEST_PAUSE)
+            time.sleep(pause)
+
+    def _send(self, broker: _Broker, args: tuple[str, str, str], queue: str, task: str) -> None:
+        timeout = self._settings.worker.publish_timeout
+        try:
+            acquired = broker.producers.acquire(block=True, timeout=timeout)
+        except broker.producers.LimitExceeded:
+            raise TimeoutError(f"no connection to the broker became free within {timeout:g} seconds") from None
+        with acquired as producer:
+            broker.app.send_task(
+                task,
+                args=list(args),
+                task_id=args[2],
+                queue=queue,
+                ignore_result=True,
+                serializer="json",
+                retry=True,
+                retry_policy=RETRY_POLICY,
+                confirm_timeout=timeout,
+                producer=producer,
+            )
 
     def close(self) -> None:
         """Close our connections, and the app if it is our own."""
@@ -99,3 +126,22 @@ class Dispatcher:
         options |= app.conf.broker_transport_options
         connections = app.connection_for_write(connect_timeout=timeout, transport_options=options).Pool(CONNECTIONS)
         return connections, ProducerPool(connections, limit=CONNECTIONS)  # type: ignore[no-untyped-call]
+
+
+def _is_not_ready(error: Exception) -> bool:
+    """Tell whether the broker is a Redis in a failover; kombu wraps some of its errors into others."""
+    causes = [one for one in (error, error.__cause__) if isinstance(one, RedisError)]
+    return any(isinstance(translate(one), StoreNotReady) for one in causes)
+
+
+def _drop_connections(pool: Any) -> None:
+    """Close the idle connections of a kombu pool: new ones go through the address, to the new primary."""
+    idle = []
+    try:
+        while True:
+            idle.append(pool.acquire(block=False))
+    except pool.LimitExceeded:
+        pass
+    for connection in idle:
+        connection.collect()
+        connection.release()

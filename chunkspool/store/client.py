@@ -1,43 +1,34 @@
-"""Sends script calls and transactions, for sync and async clients; the border where Redis's errors become ours."""
+"""Sends script calls and transactions, for sync and async clients."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from copy import copy
+from functools import partial
 from typing import Any, TypeVar
 
 import redis
 import redis.asyncio
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    ClusterDownError,
-    InvalidResponse,
-    MasterDownError,
-    NoPermissionError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
+from redis.exceptions import NoScriptError, OutOfMemoryError
 from redis.retry import Retry
 
 from chunkspool.errors import (
     ChunkspoolError,
     CorruptLog,
     SettingsError,
-    StoreFull,
-    StoreRefused,
-    StoreUnavailable,
+    StoreError,
+    StoreNotReady,
     without_password,
 )
 from chunkspool.store import scripts
 from chunkspool.store.commands import ScriptCall, Transaction
+from chunkspool.store.failover import CallRetry, drop_connections, drop_connections_async
+from chunkspool.store.slots import AsyncSlots, Slots, calls_at_once
+from chunkspool.store.translate import translate, translate_errors
 
 T = TypeVar("T")
 
@@ -45,23 +36,23 @@ CONNECT_TIMEOUT = 2.0
 """Seconds to open a connection. A Redis that needs longer is as good as unreachable; retrying is always safe."""
 SOCKET_TIMEOUT = 5.0
 """Seconds for a reply. No call of ours blocks in the server."""
-_PASSING = (ClusterDownError, MasterDownError, TryAgainError)
-_PASSING_CODES = ("LOADING", "BUSY", "NOREPLICAS", "UNKILLABLE")
-_REFUSED = (AuthenticationError, AuthorizationError, NoPermissionError)
 
 
 class Store:
-    """Calls through a sync client."""
+    """Calls through a sync client. Each waits for a connection and for the end of a failover, for a limited time."""
 
-    def __init__(self, client: redis.Redis) -> None:
-        """`client` stays its owner's to close."""
+    def __init__(self, client: redis.Redis, *, patient: bool = True) -> None:
+        """`client` stays its owner's to close. A `patient` store's calls wait for the end of a failover."""
         self.client = client
+        self._patient = patient
+        self._under_way: set[CallRetry] = set()
+        self._slots = Slots(calls_at_once(client))
 
     def send(self, call: ScriptCall[T] | Transaction[T]) -> T:
         """Send `call` and return what it brings. Raises `StoreError` or `CorruptLog`."""
-        with translate_errors():
-            reply = self._send_transaction(call) if isinstance(call, Transaction) else self._send_script(call)
-        return _parse(call, reply)
+        if isinstance(call, Transaction):
+            return _parse(call, self._persist(partial(self._send_transaction, call)))
+        return _parse(call, self._persist(partial(self._send_script, call)))
 
     def send_all(self, transactions: Sequence[Transaction[T]], *, at_once: bool) -> list[T | ChunkspoolError]:
         """Send all in one round trip; where one fails, its error is returned in its place.
@@ -69,16 +60,27 @@ class Store:
         `at_once`: as of one moment, otherwise one command after the other.
         """
         try:
-            with translate_errors():
-                pipeline = _fill(self.client.pipeline(transaction=at_once), transactions)
-                try:
-                    replies = pipeline.execute(raise_on_error=False)
-                except OutOfMemoryError:
-                    calls = map(scripts.transaction, transactions)
-                    replies = [reply for call in calls for reply in self._send_script(call)]
+            replies = self._persist(partial(self._send_pipeline, transactions, at_once=at_once))
         except ChunkspoolError as error:
             return [copy(error) for _ in transactions]
         return _split_replies(transactions, replies)
+
+    def _persist(self, send: Callable[[], Any]) -> Any:
+        """Return what `send` brings, tried again as `CallRetry` says."""
+        retry = CallRetry(patient=self._patient)
+        self._under_way.add(retry)
+        try:
+            while True:
+                try:
+                    with self._slots.take(), translate_errors():
+                        return send()
+                except StoreError as error:
+                    if isinstance(error, StoreNotReady):
+                        drop_connections(self.client)
+                    pause = retry.pause_after(error, len(self._under_way))
+                time.sleep(pause)
+        finally:
+            self._under_way.discard(retry)
 
     def _send_script(self, call: ScriptCall[Any]) -> Any:
         try:
@@ -93,38 +95,58 @@ class Store:
         except OutOfMemoryError:
             return self._send_script(scripts.transaction(transaction))
 
+    def _send_pipeline(self, transactions: Sequence[Transaction[Any]], *, at_once: bool) -> list[Any]:
+        pipeline = _fill(self.client.pipeline(transaction=at_once), transactions)
+        try:
+            replies: list[Any] = pipeline.execute(raise_on_error=False)
+        except OutOfMemoryError:
+            calls = map(scripts.transaction, transactions)
+            return [reply for call in calls for reply in self._send_script(call)]
+        _raise_if_not_ready(replies)
+        return replies
+
 
 class AsyncStore:
-    """Calls through an asyncio client."""
+    """Calls through an asyncio client. See `Store`."""
 
-    def __init__(self, client: redis.asyncio.Redis) -> None:
-        """`client` stays its owner's to close."""
+    def __init__(self, client: redis.asyncio.Redis, *, patient: bool = True) -> None:
+        """`client` stays its owner's to close. A `patient` store's calls wait for the end of a failover."""
         self.client = client
+        self._patient = patient
+        self._under_way: set[CallRetry] = set()
+        self._slots = AsyncSlots(calls_at_once(client))
 
     async def send(self, call: ScriptCall[T] | Transaction[T]) -> T:
         """Send `call` and return what it brings. Raises `StoreError` or `CorruptLog`."""
-        async with keep_cancellation():
-            with translate_errors():
-                if isinstance(call, Transaction):
-                    reply = await self._send_transaction(call)
-                else:
-                    reply = await self._send_script(call)
-        return _parse(call, reply)
+        if isinstance(call, Transaction):
+            return _parse(call, await self._persist(partial(self._send_transaction, call)))
+        return _parse(call, await self._persist(partial(self._send_script, call)))
 
     async def send_all(self, transactions: Sequence[Transaction[T]], *, at_once: bool) -> list[T | ChunkspoolError]:
         """Send all in one round trip. See `Store.send_all`."""
         try:
-            async with keep_cancellation():
-                with translate_errors():
-                    pipeline = _fill(self.client.pipeline(transaction=at_once), transactions)
-                    try:
-                        replies = await pipeline.execute(raise_on_error=False)
-                    except OutOfMemoryError:
-                        calls = map(scripts.transaction, transactions)
-                        replies = [reply for call in calls for reply in await self._send_script(call)]
+            replies = await self._persist(partial(self._send_pipeline, transactions, at_once=at_once))
         except ChunkspoolError as error:
             return [copy(error) for _ in transactions]
         return _split_replies(transactions, replies)
+
+    async def _persist(self, send: Callable[[], Awaitable[Any]]) -> Any:
+        """Return what `send` brings, tried again as `CallRetry` says."""
+        retry = CallRetry(patient=self._patient)
+        self._under_way.add(retry)
+        try:
+            while True:
+                try:
+                    async with self._slots.take(), keep_cancellation():
+                        with translate_errors():
+                            return await send()
+                except StoreError as error:
+                    if isinstance(error, StoreNotReady):
+                        await drop_connections_async(self.client)
+                    pause = retry.pause_after(error, len(self._under_way))
+                await asyncio.sleep(pause)
+        finally:
+            self._under_way.discard(retry)
 
     async def _send_script(self, call: ScriptCall[Any]) -> Any:
         try:
@@ -138,6 +160,16 @@ class AsyncStore:
             return await pipeline.execute()
         except OutOfMemoryError:
             return await self._send_script(scripts.transaction(transaction))
+
+    async def _send_pipeline(self, transactions: Sequence[Transaction[Any]], *, at_once: bool) -> list[Any]:
+        pipeline = _fill(self.client.pipeline(transaction=at_once), transactions)
+        try:
+            replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        except OutOfMemoryError:
+            calls = map(scripts.transaction, transactions)
+            return [reply for call in calls for reply in await self._send_script(call)]
+        _raise_if_not_ready(replies)
+        return replies
 
 
 def connect(url: str) -> redis.Redis:
@@ -194,6 +226,13 @@ def _split_replies(transactions: Sequence[Transaction[T]], replies: Sequence[Any
     return found
 
 
+def _raise_if_not_ready(replies: Sequence[Any]) -> None:
+    """Raise for the whole pipeline what says that the connection leads to the wrong server."""
+    for reply in replies:
+        if isinstance(reply, Exception) and isinstance(translate(reply), StoreNotReady):
+            raise reply
+
+
 def _parse(call: ScriptCall[T] | Transaction[T], reply: Any) -> T:
     try:
         return call.parse(reply)
@@ -201,15 +240,6 @@ def _parse(call: ScriptCall[T] | Transaction[T], reply: Any) -> T:
         raise
     except (ValueError, TypeError, LookupError) as error:
         raise CorruptLog(None, f"another program wrote a value there: {error}") from error
-
-
-@contextmanager
-def translate_errors() -> Iterator[None]:
-    """Turn what redis-py raises inside the block into our errors."""
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        raise translate(error) from error
 
 
 @asynccontextmanager
@@ -232,30 +262,6 @@ async def keep_cancellation() -> AsyncIterator[None]:
         if task is not None and task.cancelling() > before and not delivered:
             await asyncio.sleep(0)  # the same: it must not come once more later
             raise asyncio.CancelledError
-
-
-def translate(error: Exception) -> ChunkspoolError:
-    """Return our error for one of redis-py's (or for an operating system's, which it lets through)."""
-    text = str(error) or type(error).__name__
-    if isinstance(error, OutOfMemoryError) or "OOM command not allowed" in text:
-        return StoreFull(f"Redis is full, so nothing was written; free memory or raise maxmemory: {text}")
-    if isinstance(error, InvalidResponse):
-        return StoreRefused(f"the server at this URL is not a Redis; check the URL: {text}")
-    if isinstance(error, _REFUSED) or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
-        return StoreRefused(f"Redis rejected the connection; check the URL, the user and the password: {text}")
-    if isinstance(error, ReadOnlyError):
-        return StoreUnavailable(f"this Redis is a read-only replica; try again, or use the primary's URL: {text}")
-    if isinstance(error, ResponseError) and not (isinstance(error, _PASSING) or text.startswith(_PASSING_CODES)):
-        return _refusal(text)
-    return StoreUnavailable(f"Redis cannot be reached; check that it runs where the URL says, then try again: {text}")
-
-
-def _refusal(text: str) -> ChunkspoolError:
-    if "WRONGTYPE" in text:
-        return CorruptLog(None, "another program wrote a key of another type there; delete it (WRONGTYPE)")
-    if "not an integer" in text or "XADD" in text or "stream ID" in text:
-        return CorruptLog(None, f"another program changed the counter or the log: {text}")
-    return StoreRefused(f"the server cannot do what chunkspool needs, Redis 6.2 or newer can: {text}")
 
 
 @contextmanager

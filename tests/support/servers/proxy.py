@@ -1,4 +1,4 @@
-"""A proxy between a client and a Redis server that loses replies, cuts or refuses connections on request."""
+"""A proxy between a client and a Redis server: loses replies, cuts or refuses connections, or leads elsewhere."""
 
 from __future__ import annotations
 
@@ -50,6 +50,14 @@ class Proxy:
         with self._lock:
             self._to_swallow.append(matching)
 
+    def lead_to(self, target_port: int) -> None:
+        """Connect whoever comes from now on to another server; what is connected stays where it is.
+
+        So does one address behind which a failover happens: a service of Kubernetes, a name in DNS, a load balancer.
+        """
+        with self._lock:
+            self._target_port = target_port
+
     def cut(self) -> None:
         """Close all connections; new ones are accepted."""
         with self._lock:
@@ -80,8 +88,10 @@ class Proxy:
 
     def connect(self, client: socket.socket) -> None:
         """Connect a new client to the server; if the server is down, close the client's connection."""
+        with self._lock:
+            target_port = self._target_port
         try:
-            server = socket.create_connection((LOOPBACK, self._target_port), timeout=5)
+            server = socket.create_connection((LOOPBACK, target_port), timeout=5)
         except OSError:
             client.close()
             return

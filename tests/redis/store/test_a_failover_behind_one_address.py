@@ -1,0 +1,204 @@
+"""A replica takes over behind one address while old connections stay open: nobody stays with the old primary."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from support.chats.logs import CHAT, generation_field, log_of, text_of, types_of
+from support.chats.spools import async_spool_for, spool_for
+from support.readers.blocking_spool import FACES, AsyncFace, Face, face_for
+from support.readers.reader_group import Hall
+from support.servers.failover import Pair, pair_of
+from support.servers.redis_server import PrivateServer
+from support.waiting import eventually
+
+from chunkspool import Producer
+from chunkspool.errors import ChunkspoolError, EnqueueFailed, StoreNotReady
+
+SOON = 3.0
+"""Seconds within which all is well after the address leads to the new primary: a second or two, on a busy machine."""
+
+
+@pytest.fixture
+def pair(redis_server: PrivateServer, tmp_path: Path) -> Iterator[Pair]:
+    """Give a primary and its replica behind one address."""
+    with pair_of(redis_server, tmp_path) as pair:
+        yield pair
+
+
+@pytest.fixture(params=FACES)
+def face(request: pytest.FixtureRequest, pair: Pair) -> Iterator[Face]:
+    """Give both faces, with connections in their pools: many to Redis, one to the broker."""
+    with face_for(request.param, pair.url) as face:
+        face.enqueue(CHAT, "hello")
+        crowd(face, 20)
+        yield face
+
+
+def crowd(face: Face, many: int) -> None:
+    """Make so many calls at a time."""
+    if isinstance(face, AsyncFace):
+
+        async def calls() -> None:
+            await asyncio.gather(*(face.spool.status(CHAT) for _ in range(many)))
+
+        face.run(calls())
+    else:
+        with ThreadPoolExecutor(many) as pool:
+            list(pool.map(lambda _: face.status(CHAT), range(many)))
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What became of calls: when each ended, how long it took, and its error."""
+
+    calls: list[tuple[float, float, ChunkspoolError | None]] = field(default_factory=list)
+
+    def run(self, face: Face, seconds: float) -> None:
+        """Make one call after the other for so long."""
+        over = time.monotonic() + seconds
+        for call in itertools.cycle(
+            (lambda: face.enqueue(CHAT, "hello", on_active="allow"), lambda: face.status(CHAT), lambda: face.stop(CHAT))
+        ):
+            began = time.monotonic()
+            if began > over:
+                return
+            error = None
+            try:
+                call()
+            except ChunkspoolError as raised:
+                error = raised
+            self.calls.append((time.monotonic(), time.monotonic() - began, error))
+
+    @property
+    def errors(self) -> dict[float, ChunkspoolError]:
+        """All errors, by their times."""
+        return {ended: error for ended, _, error in self.calls if error is not None}
+
+    @property
+    def longest(self) -> float:
+        """Seconds of the longest call."""
+        return max(took for _, took, _ in self.calls)
+
+
+def test_calls_hide_a_failover(face: Face, pair: Pair) -> None:
+    """The address follows half a second after the change of roles: each call waits a little, and none fails."""
+    traffic = Traffic()
+    with pair.fail_over_behind(lag=0.5):
+        traffic.run(face, 3)
+    crowd(face, 20)
+    assert traffic.errors == {}
+    assert traffic.longest < 0.5 + SOON
+    assert pair.new.llen("chunkspool") > 1
+
+
+def test_a_slow_address_costs_errors_only_while_it_is_slow(face: Face, pair: Pair) -> None:
+    """It follows after four seconds: calls fail as unavailable, and within a second or two all is well again."""
+    traffic = Traffic()
+    with pair.fail_over_behind(lag=4) as switched:
+        traffic.run(face, 4 + SOON)
+    assert traffic.errors
+    assert {type(error) for error in traffic.errors.values()} <= {StoreNotReady, EnqueueFailed}
+    assert max(traffic.errors) - switched[0] < SOON
+    assert traffic.calls[-1][2] is None
+
+
+PIECES = [f"piece {number}, " for number in range(600)]
+WHOLE = "".join(PIECES)
+
+
+def say(out: Producer) -> None:
+    """Speak for some seconds."""
+    for piece in PIECES:
+        out.text(piece)
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("isolated", [False, True], ids=["replicating", "isolated"])
+@pytest.mark.parametrize("kind", FACES)
+def test_a_producer_continues_and_its_readers_get_all_of_it_once(
+    pair: Pair, hall: Hall, kind: str, isolated: bool
+) -> None:
+    """The same attempt goes on, nothing is lost, nothing comes twice; also if the old primary is cut off."""
+    follower = hall.audience(pair.url).follow
+    with spool_for(pair.url) as other:
+        made = other.enqueue(CHAT, "hello")
+    first, second = follower(CHAT), follower(CHAT, 1)
+    with face_for(kind, pair.url) as face, ThreadPoolExecutor() as pool:
+        answering = pool.submit(answer, face, kind, made.generation_id)
+        first.wait_for(20)
+        pair.fail_over(lag=0.5, isolated=isolated)
+        switched = time.monotonic()
+        heard = len(first.entries)
+        eventually(lambda: len(first.entries) > heard + 20)
+        heard_after = time.monotonic() - switched
+        assert answering.result(60) == "completed"
+        first.wait_for_end()
+        second.wait_for_end()
+    log = log_of(pair.new)
+    assert heard_after < SOON
+    assert text_of(log, made.generation_id) == WHOLE
+    assert generation_field(pair.new, made.generation_id, "attempt") == b"1"
+    assert types_of(log, made.generation_id).count("generation.started") == 1
+    for reader, after in ((first, 0), (second, 1)):
+        assert reader.errors == []
+        assert reader.seqs == list(range(after + 1, len(log) + 1))
+        assert "".join(reader.texts) == WHOLE
+
+
+def answer(face: Face, kind: str, generation_id: str) -> str:
+    """Write the answer by the face; return how it ended."""
+    if kind == "sync":
+        return str(face.produced(CHAT, generation_id, say).state)
+
+    async def produce() -> str:
+        async with face.spool.produce(CHAT, generation_id) as out:
+            for piece in PIECES:
+                out.text(piece)
+                await asyncio.sleep(0.005)
+        return str(out.state)
+
+    return str(face.run(produce()))
+
+
+def test_a_stop_arrives_after_a_failover(pair: Pair) -> None:
+    """Of a silent generation whose heartbeats are a minute apart: only the stop that is pushed can tell it."""
+    with spool_for(pair.url, lease=180) as spool, ThreadPoolExecutor() as pool:
+        made, silent = spool.enqueue(CHAT, "hello"), threading.Event()
+
+        def produce() -> str:
+            with spool.produce(CHAT, made.generation_id) as out:
+                out.text("hi")
+                eventually(lambda: generation_field(pair.old, made.generation_id, "index") == b"1")
+                silent.set()
+                eventually(lambda: out._outbox.interruption, 60)  # noqa: SLF001 - the model is silent
+            return str(out.state)
+
+        producing = pool.submit(produce)
+        assert silent.wait(30)
+        pair.fail_over(isolated=True)
+        time.sleep(SOON)
+        began = time.monotonic()
+        with spool_for(pair.url) as other:
+            assert [stop.outcome for stop in other.stop(CHAT)] == ["stopping"]
+        assert producing.result(60) == "stopped"
+        assert time.monotonic() - began < SOON
+
+
+async def test_a_burst_during_a_failover(pair: Pair) -> None:
+    """Hundreds of calls at a time, all on connections to the old primary: all of them succeed."""
+    async with async_spool_for(pair.url) as spool:
+        await asyncio.gather(*(spool.enqueue(f"chat-{number}", "hello") for number in range(100)))
+        changing = asyncio.create_task(asyncio.to_thread(pair.fail_over, lag=0.5))
+        await asyncio.sleep(0.2)
+        made = await asyncio.gather(*(spool.stop(f"chat-{number}") for number in range(100)))
+        await changing
+    assert {one.outcome for stops in made for one in stops} == {"stopped"}
