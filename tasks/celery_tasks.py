@@ -24,6 +24,7 @@ from chunkspool.errors import (
 from tasks import attempt
 from tasks.providers import load_provider
 from tasks.runtime import ProcessRuntime, Runtime
+from tasks.worker_end import WorkerEnd
 
 logger = get_logger(__name__)
 
@@ -31,7 +32,11 @@ PAUSE = 1.0
 """Seconds before a message is requeued because of Redis: without a pause, worker and queue would pass it to and fro."""
 _REQUEUED = (StoreUnavailable, StoreFull, LogRolledBack, BufferFull, SpoolClosed)
 
-_runtime = ProcessRuntime(lambda: Runtime(Settings.from_env()))
+_worker_end = WorkerEnd()
+_runtime = ProcessRuntime(lambda: Runtime(Settings.from_env(), _worker_end.is_under_way))
+
+signals.worker_shutting_down.connect(_worker_end.note)
+signals.worker_shutdown.connect(_worker_end.note)
 
 
 def release() -> None:

@@ -30,8 +30,12 @@ second SIGTERM that came right after the first.
 class Runtime:
     """Runs coroutines for the pool's threads, all on one loop: a process has one set of connections and one flusher."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Start the loop. Raises `SettingsError` for a provider that cannot be loaded."""
+    def __init__(self, settings: Settings, worker_is_ending: Callable[[], bool]) -> None:
+        """Start the loop. Raises `SettingsError` for a provider that cannot be loaded.
+
+        `worker_is_ending` is asked when this process is told to exit: if only the process ends, its attempts count.
+        """
+        self._worker_is_ending = worker_is_ending
         self.provider: Provider = load_provider(settings)
         self.spool = AsyncSpool.from_settings(settings)
         self._loop = asyncio.new_event_loop()
@@ -50,16 +54,19 @@ class Runtime:
                 concurrent.futures.wait([future], SIGNAL_SECONDS)
             return future.result()
         except SystemExit:
-            self.release()
+            self.release(counts=not self._worker_is_ending())
             concurrent.futures.wait([future], RELEASE_SECONDS)
             raise
         except BaseException:
             future.cancel()
             raise
 
-    def release(self) -> None:
-        """Release for other processes what runs here, and refuse what would start later."""
-        self.spool.release()
+    def release(self, *, counts: bool = False) -> None:
+        """Release for other processes what runs here, and refuse what would start later.
+
+        `counts`: the attempts count towards `max_attempts`.
+        """
+        self.spool.release(counts=counts)
 
     def close(self) -> None:
         """Close all connections and end the loop."""

@@ -17,7 +17,7 @@ from end_to_end.workers.test_main_job import follow, scripted
 from pytest_celery import CeleryTestWorker
 from redis import Redis
 from support.chats.logs import ending_of, read_log, types_of
-from support.processes.nodes import PROJECT
+from support.processes.nodes import PROJECT, count_held
 from support.waiting import eventually
 
 from chunkspool import Generation, Spool
@@ -123,9 +123,9 @@ def test_a_revoke_is_a_stop(
         running = start_generation(spool, f"{number}-running", SILENT if number % 2 else FLOWING)
         prefetched, queued = (spool.enqueue(f"{number}-{name}", way) for name in ("prefetched", "queued"))
         if pool != "solo":  # a solo worker fetches nothing while it runs a task
-            eventually(lambda: client.hlen("unacked") == 2)
+            eventually(lambda: count_held(client) == 2)
         revoke([queued.generation_id, prefetched.generation_id, running.generation_id])
-        eventually(lambda: client.hlen("unacked") + client.llen("chunkspool") == 0)
+        eventually(lambda: count_held(client) + client.llen("chunkspool") == 0)
         demand_stopped(client, running, "generation.started", "text.delta")
         demand_stopped(client, prefetched)
         demand_stopped(client, queued)
@@ -141,7 +141,7 @@ def test_a_revoke_while_no_worker_is_up(start_worker: StartWorker, spool: Spool,
     assert spool.revoke(asked.generation_id) is not None
     demand_stopped(client, asked)
     start_worker("threads", 1)
-    eventually(lambda: client.hlen("unacked") + client.llen("chunkspool") == 0)
+    eventually(lambda: count_held(client) + client.llen("chunkspool") == 0)
     demand_stopped(client, asked)
 
 

@@ -13,6 +13,7 @@ from end_to_end.workers.test_promise_5_revoke_in_workers import SILENT, start_ge
 from pytest_celery import CeleryTestWorker
 from redis import Redis
 from support.chats.logs import read_log
+from support.processes.nodes import count_held
 from support.waiting import eventually
 
 from chunkspool import Entry, Generation, Spool, fold
@@ -118,7 +119,7 @@ def test_what_ends_within_the_grace_is_not_disturbed(
     send_sigterm(leaving)
     late = spool.enqueue("late", "x")
     # The leaving worker was waiting for a message when it got the signal, so Redis may have given it this one.
-    eventually(lambda: (client.llen("chunkspool"), client.hlen("unacked")) == (1, 1))
+    eventually(lambda: (client.llen("chunkspool"), count_held(client)) == (1, 1))
     other = start_worker("threads", 2, CHUNKSPOOL_REDELIVERY="2")
     assert follow(spool, "late")[-1].type == "generation.completed"
     assert spool.status("chat").active == (asked.generation_id,)

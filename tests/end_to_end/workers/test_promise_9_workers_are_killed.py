@@ -153,3 +153,33 @@ def test_a_poison_prompt_does_not_loop(start_worker: StartWorker, spool: Spool, 
     spool.enqueue("other", "harmless")
     assert answer_of(follow(spool, "other")).text == "word"
     assert worker.container.running().alive
+
+
+def test_a_child_that_is_told_to_exit_uses_up_its_attempts(start_worker: StartWorker, spool: Spool) -> None:
+    """A watchdog's SIGTERM to a prefork child is no shutdown: after `max_attempts` no more calls are paid."""
+    worker = start_worker("prefork", 1, CHUNKSPOOL_MAX_ATTEMPTS="2", **SHORT)
+    spool.enqueue("chat", "x", params=scripted({"text": "word ", "repeat": 2000}, pace=0.05))
+    seen: list[str] = []
+    with spool.subscribe("chat", 0) as entries:
+        for entry in entries:
+            seen.append(entry.type)
+            if entry.type == "generation.started":
+                for child in psutil.Process(int(worker.container.id)).children():
+                    child.terminate()
+    assert seen.count("generation.started") == 2
+    assert entry.event.code == "too_many_attempts"
+    assert spool.enqueue("other", "y").generation_id
+
+
+def test_a_shutdown_of_the_whole_group_does_not_count(start_worker: StartWorker, spool: Spool) -> None:
+    """A supervisor's SIGTERM reaches the children as well as the main process: the attempt does not count."""
+    worker = start_worker("prefork", 1, CHUNKSPOOL_MAX_ATTEMPTS="1", CHUNKSPOOL_DRAIN_GRACE="0.5", **SHORT)
+    spool.enqueue("chat", "x", params=scripted({"text": "word ", "repeat": 60}, pace=0.05))
+    with spool.subscribe("chat", 0, until="forever") as entries:
+        next(entry for entry in entries if entry.type == "text.delta")
+    main = psutil.Process(int(worker.container.id))
+    for process in (*main.children(), main):
+        process.terminate()
+    start_worker("threads", 1, CHUNKSPOOL_MAX_ATTEMPTS="1", **SHORT)
+    answer = answer_of(follow(spool, "chat"))
+    assert (answer.state, answer.attempt) == ("completed", 2)

@@ -14,6 +14,7 @@ from typing import Any
 
 from celery import Celery
 from pytest_celery import CeleryTestContainer
+from redis import Redis
 from support.servers.rabbitmq import RabbitServer
 from support.servers.redis_server import PrivateServer
 
@@ -157,6 +158,11 @@ class WorkerProcess(CeleryTestContainer):
             process.popen.wait(10)
         if process.alive:
             process.kill()
+
+
+def count_held(client: Redis) -> int:
+    """Return how many messages the workers hold unacknowledged."""
+    return sum(client.hlen(key) for key in client.scan_iter("chunkspool.unacked:*"))
 
 
 def _number(name: str | int) -> signal.Signals:

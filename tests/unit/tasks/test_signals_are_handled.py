@@ -36,7 +36,7 @@ async def kill_ourselves() -> None:
 @pytest.fixture
 def runtime() -> Iterator[Runtime]:
     """Give a runtime that connects nowhere."""
-    made = Runtime(Settings.checked({"provider": "scripted"}))
+    made = Runtime(Settings.checked({"provider": "scripted"}), lambda: True)
     yield made
     made.close()
 
