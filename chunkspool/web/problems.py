@@ -32,6 +32,7 @@ from chunkspool.errors import (
     ServerShuttingDown,
     SettingsError,
     SpoolClosed,
+    StoreBusy,
     StoreFull,
     StoreRefused,
     StoreUnavailable,
@@ -166,6 +167,7 @@ _EXPLANATIONS: Mapping[type[Exception], Callable[[Any], Problem]] = {
         5, "broker-away", "Broker unreachable", "The broker cannot be reached; nothing was started."
     ),
     StoreUnavailable: _unavailable(2, "store-away", "Redis unreachable", "Redis cannot be reached; try again."),
+    StoreBusy: _unavailable(2, "store-busy", "Redis busy", "Too many requests wait for Redis; try again."),
     StoreFull: _unavailable(10, "store-full", "Redis full", "Redis is out of memory; nothing was written."),
     StoreRefused: _unavailable(30, "store-refuses", "Redis refused", "Redis rejected this server; see the server log."),
     ServerShuttingDown: _unavailable(1, "shutting-down", "Shutting down", "The server is shutting down; try again."),

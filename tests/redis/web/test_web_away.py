@@ -9,10 +9,17 @@ from pathlib import Path
 
 import httpx
 import pytest
+from redis.asyncio import ConnectionPool
+from redis.asyncio import Redis as AsyncRedis
 from support.chats.logs import CHAT, KEYS
+from support.chats.spools import settings_for
 from support.servers.redis_server import PrivateServer, embedded_server
 from support.waiting import eventually
-from support.web.web_server import Site, problem, web
+from support.web.web_server import Site, problem, serving, web
+
+from chunkspool import AsyncSpool
+from chunkspool.store import slots
+from chunkspool.web import allow_all, create_app
 
 HISTORY = [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "x"}]}]
 
@@ -92,6 +99,18 @@ def test_wrong_password(tmp_path: Path) -> None:
     """The server's own trouble: no stranger learns the URL."""
     with embedded_server(tmp_path, password="right") as server, web(server.url.replace("right", "wrong")) as site:
         assert_away(every_route(site))
+
+
+def test_no_connection_becomes_free(server: PrivateServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app's own client is used up by others: a 503 that says so, not that Redis is away."""
+    monkeypatch.setattr(slots, "WAIT_SECONDS", 0.1)
+    pool = ConnectionPool.from_url(server.url, max_connections=1)
+    pool.get_available_connection()
+    app = create_app(AsyncSpool(AsyncRedis(connection_pool=pool), settings=settings_for(server.url)), allow_all)
+    with serving(app) as site:
+        reply = site.client.get(f"/v1/chats/{CHAT}")
+        assert_away([reply])
+        assert problem(reply)["type"].endswith("store-busy")
 
 
 def test_broker_away(server: PrivateServer) -> None:
