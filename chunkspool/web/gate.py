@@ -1,4 +1,4 @@
-"""The gate to Redis: limits how many requests of the web app use it at once, and for how long each."""
+"""The gate to Redis: how long a request of the web app may take there."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from contextlib import asynccontextmanager
 
 from chunkspool.errors import StoreUnavailable
 
-MAX_CONCURRENT = 64
-"""Requests that may use Redis at once; the others wait for their turn. After a deploy all readers reconnect in the same
-moment, redis-py's pool refuses the 101st connection, and an EventSource that gets a 503 never tries again."""
-
 
 class RequestGate:
-    """One per app."""
+    """One per app. It bounds time only: that calls wait for a connection is the spool's own doing.
+
+    After a deploy all readers come back at once, and an EventSource that is answered 503 never tries again: of 2,500
+    that came in one moment, none was refused, with or without a limit of their number here.
+    """
 
     def __init__(self, seconds: float) -> None:
-        """`seconds`: how long a request may take, including the wait for its turn."""
+        """`seconds`: how long a request may take, its wait for a connection included."""
         self._seconds = seconds
-        self._turns = asyncio.Semaphore(MAX_CONCURRENT)
 
     @asynccontextmanager
     async def enter(self) -> AsyncIterator[None]:
-        """Wait for a turn, then run the block. Raises `StoreUnavailable` when the time limit is reached."""
+        """Run the block. Raises `StoreUnavailable` when the time limit is reached."""
         try:
-            async with asyncio.timeout(self._seconds), self._turns:
+            async with asyncio.timeout(self._seconds):
                 yield
         except TimeoutError:
-            raise StoreUnavailable(f"Redis did not answer within {self._seconds:g} seconds") from None
+            raise StoreUnavailable(
+                f"Redis did not answer within {self._seconds:g} seconds, the wait for a connection included"
+            ) from None

@@ -32,6 +32,7 @@ from chunkspool.errors import (
     ServerShuttingDown,
     SettingsError,
     SpoolClosed,
+    StoreBusy,
     StoreFull,
     StoreRefused,
     StoreUnavailable,
@@ -167,6 +168,7 @@ _EXPLANATIONS: Mapping[type[Exception], Callable[[Any], Problem]] = {
         5, "broker-away", "Broker unreachable", "The broker cannot be reached; nothing was started."
     ),
     StoreUnavailable: _explain_unavailable(2, "store-away", "Redis unreachable", "Redis cannot be reached; try again."),
+    StoreBusy: _explain_unavailable(2, "store-busy", "Redis busy", "Too many requests wait for Redis; try again."),
     StoreFull: _explain_unavailable(10, "store-full", "Redis full", "Redis is out of memory; nothing was written."),
     StoreRefused: _explain_unavailable(
         30, "store-refuses", "Redis refused", "Redis rejected this server; see the server log."

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from support.chats.logs import CHAT, generation_field, log_of, text_of, types_of
+from support.chats.logs import CHAT, read_generation_field, read_log, text_of, types_of
 from support.chats.spools import async_spool_for, spool_for
-from support.readers.blocking_spool import FACES, AsyncFace, Face, face_for
-from support.readers.reader_group import Hall
+from support.readers.blocking_spool import SPOOL_KINDS, BlockingAsyncSpool, BlockingSpool, open_spool
+from support.readers.reader_group import ReaderGroups
 from support.servers.failover import Pair, pair_of
 from support.servers.redis_server import PrivateServer
 from support.waiting import eventually
@@ -34,26 +34,26 @@ def pair(redis_server: PrivateServer, tmp_path: Path) -> Iterator[Pair]:
         yield pair
 
 
-@pytest.fixture(params=FACES)
-def face(request: pytest.FixtureRequest, pair: Pair) -> Iterator[Face]:
+@pytest.fixture(params=SPOOL_KINDS)
+def spool(request: pytest.FixtureRequest, pair: Pair) -> Iterator[BlockingSpool]:
     """Give both faces, with connections in their pools: many to Redis, one to the broker."""
-    with face_for(request.param, pair.url) as face:
-        face.enqueue(CHAT, "hello")
-        crowd(face, 20)
-        yield face
+    with open_spool(request.param, pair.url) as spool:
+        spool.enqueue(CHAT, "hello")
+        crowd(spool, 20)
+        yield spool
 
 
-def crowd(face: Face, many: int) -> None:
+def crowd(spool: BlockingSpool, many: int) -> None:
     """Make so many calls at a time."""
-    if isinstance(face, AsyncFace):
+    if isinstance(spool, BlockingAsyncSpool):
 
         async def calls() -> None:
-            await asyncio.gather(*(face.spool.status(CHAT) for _ in range(many)))
+            await asyncio.gather(*(spool.spool.status(CHAT) for _ in range(many)))
 
-        face.run(calls())
+        spool.run(calls())
     else:
         with ThreadPoolExecutor(many) as pool:
-            list(pool.map(lambda _: face.status(CHAT), range(many)))
+            list(pool.map(lambda _: spool.status(CHAT), range(many)))
 
 
 @dataclass(slots=True)
@@ -62,11 +62,15 @@ class Traffic:
 
     calls: list[tuple[float, float, ChunkspoolError | None]] = field(default_factory=list)
 
-    def run(self, face: Face, seconds: float) -> None:
+    def run(self, spool: BlockingSpool, seconds: float) -> None:
         """Make one call after the other for so long."""
         over = time.monotonic() + seconds
         for call in itertools.cycle(
-            (lambda: face.enqueue(CHAT, "hello", on_active="allow"), lambda: face.status(CHAT), lambda: face.stop(CHAT))
+            (
+                lambda: spool.enqueue(CHAT, "hello", on_active="allow"),
+                lambda: spool.status(CHAT),
+                lambda: spool.stop(CHAT),
+            )
         ):
             began = time.monotonic()
             if began > over:
@@ -89,22 +93,22 @@ class Traffic:
         return max(took for _, took, _ in self.calls)
 
 
-def test_calls_hide_a_failover(face: Face, pair: Pair) -> None:
+def test_calls_hide_a_failover(spool: BlockingSpool, pair: Pair) -> None:
     """The address follows half a second after the change of roles: each call waits a little, and none fails."""
     traffic = Traffic()
     with pair.fail_over_behind(lag=0.5):
-        traffic.run(face, 3)
-    crowd(face, 20)
+        traffic.run(spool, 3)
+    crowd(spool, 20)
     assert traffic.errors == {}
     assert traffic.longest < 0.5 + SOON
     assert pair.new.llen("chunkspool") > 1
 
 
-def test_a_slow_address_costs_errors_only_while_it_is_slow(face: Face, pair: Pair) -> None:
+def test_a_slow_address_costs_errors_only_while_it_is_slow(spool: BlockingSpool, pair: Pair) -> None:
     """It follows after four seconds: calls fail as unavailable, and within a second or two all is well again."""
     traffic = Traffic()
     with pair.fail_over_behind(lag=4) as switched:
-        traffic.run(face, 4 + SOON)
+        traffic.run(spool, 4 + SOON)
     assert traffic.errors
     assert {type(error) for error in traffic.errors.values()} <= {StoreNotReady, EnqueueFailed}
     assert max(traffic.errors) - switched[0] < SOON
@@ -123,50 +127,56 @@ def say(out: Producer) -> None:
 
 
 @pytest.mark.parametrize("isolated", [False, True], ids=["replicating", "isolated"])
-@pytest.mark.parametrize("kind", FACES)
-def test_a_producer_continues_and_its_readers_get_all_of_it_once(
-    pair: Pair, hall: Hall, kind: str, isolated: bool
-) -> None:
-    """The same attempt goes on, nothing is lost, nothing comes twice; also if the old primary is cut off."""
-    follower = hall.audience(pair.url).follow
-    with spool_for(pair.url) as other:
-        made = other.enqueue(CHAT, "hello")
-    first, second = follower(CHAT), follower(CHAT, 1)
-    with face_for(kind, pair.url) as face, ThreadPoolExecutor() as pool:
-        answering = pool.submit(answer, face, kind, made.generation_id)
-        first.wait_for(20)
+@pytest.mark.parametrize("kind", SPOOL_KINDS)
+def test_a_producer_continues_and_its_readers_get_all_of_it_once(pair: Pair, kind: str, isolated: bool) -> None:
+    """The same attempt goes on, no gaps, no duplicates, for readers of both kinds; also if the old primary is cut off.
+
+    In that case its copy is stale: who stayed with it would hear nothing more.
+    """
+    with (
+        ReaderGroups("asyncio") as loop,
+        ReaderGroups("threads") as threads,
+        open_spool(kind, pair.url) as spool,
+        ThreadPoolExecutor() as pool,
+    ):
+        with spool_for(pair.url) as other:
+            made = other.enqueue(CHAT, "hello")
+        readers = [reader_groups.open(pair.url).follow(CHAT) for reader_groups in (loop, threads)]
+        answering = pool.submit(answer, spool, kind, made.generation_id)
+        for reader in readers:
+            reader.wait_for(20)
         pair.fail_over(lag=0.5, isolated=isolated)
-        switched = time.monotonic()
-        heard = len(first.entries)
-        eventually(lambda: len(first.entries) > heard + 20)
+        switched, heard = time.monotonic(), [len(reader.entries) for reader in readers]
+        for reader, before in zip(readers, heard, strict=True):
+            eventually(lambda reader=reader, before=before: len(reader.entries) > before + 20)
         heard_after = time.monotonic() - switched
         assert answering.result(60) == "completed"
-        first.wait_for_end()
-        second.wait_for_end()
-    log = log_of(pair.new)
+        for reader in readers:
+            reader.wait_for_end()
+    log = read_log(pair.new)
     assert heard_after < SOON
     assert text_of(log, made.generation_id) == WHOLE
-    assert generation_field(pair.new, made.generation_id, "attempt") == b"1"
+    assert read_generation_field(pair.new, made.generation_id, "attempt") == b"1"
     assert types_of(log, made.generation_id).count("generation.started") == 1
-    for reader, after in ((first, 0), (second, 1)):
+    for reader in readers:
         assert reader.errors == []
-        assert reader.seqs == list(range(after + 1, len(log) + 1))
+        assert reader.seqs == list(range(1, len(log) + 1))
         assert "".join(reader.texts) == WHOLE
 
 
-def answer(face: Face, kind: str, generation_id: str) -> str:
-    """Write the answer by the face; return how it ended."""
+def answer(spool: BlockingSpool, kind: str, generation_id: str) -> str:
+    """Write the answer by the spool; return how it ended."""
     if kind == "sync":
-        return str(face.produced(CHAT, generation_id, say).state)
+        return str(spool.run_producer(CHAT, generation_id, say).state)
 
     async def produce() -> str:
-        async with face.spool.produce(CHAT, generation_id) as out:
+        async with spool.spool.produce(CHAT, generation_id) as out:
             for piece in PIECES:
                 out.text(piece)
                 await asyncio.sleep(0.005)
         return str(out.state)
 
-    return str(face.run(produce()))
+    return str(spool.run(produce()))
 
 
 def test_a_stop_arrives_after_a_failover(pair: Pair) -> None:
@@ -177,7 +187,7 @@ def test_a_stop_arrives_after_a_failover(pair: Pair) -> None:
         def produce() -> str:
             with spool.produce(CHAT, made.generation_id) as out:
                 out.text("hi")
-                eventually(lambda: generation_field(pair.old, made.generation_id, "index") == b"1")
+                eventually(lambda: read_generation_field(pair.old, made.generation_id, "index") == b"1")
                 silent.set()
                 eventually(lambda: out._outbox.interruption, 60)  # noqa: SLF001 - the model is silent
             return str(out.state)
@@ -194,11 +204,15 @@ def test_a_stop_arrives_after_a_failover(pair: Pair) -> None:
 
 
 async def test_a_burst_during_a_failover(pair: Pair) -> None:
-    """Hundreds of calls at a time, all on connections to the old primary: all of them succeed."""
+    """Hundreds of calls at a time, on many connections to the old primary and to its broker: all of them succeed."""
+    chats = [f"chat-{number}" for number in range(100)]
     async with async_spool_for(pair.url) as spool:
-        await asyncio.gather(*(spool.enqueue(f"chat-{number}", "hello") for number in range(100)))
+        await asyncio.gather(*(spool.enqueue(chat, "hello") for chat in chats))
         changing = asyncio.create_task(asyncio.to_thread(pair.fail_over, lag=0.5))
         await asyncio.sleep(0.2)
-        made = await asyncio.gather(*(spool.stop(f"chat-{number}") for number in range(100)))
+        stops = asyncio.gather(*(spool.stop(chat) for chat in chats))
+        made = asyncio.gather(*(spool.enqueue(f"new-{chat}", "hello") for chat in chats))
+        assert {one.outcome for stopped in await stops for one in stopped} == {"stopped"}
+        assert len(await made) == len(chats)
         await changing
-    assert {one.outcome for stops in made for one in stops} == {"stopped"}
+    assert pair.new.llen("chunkspool") == 2 * len(chats)

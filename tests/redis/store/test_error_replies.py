@@ -10,8 +10,8 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 from support.chats.logs import CHAT
-from support.readers.blocking_spool import FACES, Face, face_for
-from support.servers.redis_server import PrivateServer, another
+from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, open_spool
+from support.servers.redis_server import PrivateServer, run_second_server
 from support.servers.trouble import (
     Trouble,
     demotion,
@@ -89,7 +89,7 @@ WAYS = (direct, pipeline, silent_pipeline, multi, script, script_in_a_pipeline)
 @pytest.fixture
 def server(redis_server: PrivateServer, tmp_path: Path) -> Iterator[PrivateServer]:
     """Give a server that the test may spoil."""
-    with another(redis_server, tmp_path) as server:
+    with run_second_server(redis_server, tmp_path) as server:
         yield server
 
 
@@ -110,9 +110,9 @@ def test_a_refusal_is_told_as_what_it_is(server: PrivateServer, trouble: Trouble
             way(client)
 
 
-@pytest.fixture(params=FACES)
+@pytest.fixture(params=SPOOL_KINDS)
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Give the name of each face, whose calls do not wait long for a failover."""
+    """Give the name of each spool, whose calls do not wait long for a failover."""
     monkeypatch.setattr(failover, "PATIENCE", 0.2)
     return str(request.param)
 
@@ -121,17 +121,17 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 def test_both_faces_are_told_so(server: PrivateServer, kind: str, trouble: Trouble) -> None:
     """What writes raises it, and works when it is over; the same spool, no restart."""
     expected, said = TROUBLES[trouble]
-    with face_for(kind, server.url, read_timeout=0.2) as face:
-        made = face.enqueue(CHAT, "hello")
+    with open_spool(kind, server.url, read_timeout=0.2) as spool:
+        made = spool.enqueue(CHAT, "hello")
         with trouble(server):
             for call in (
-                lambda: face.enqueue("other", "hello"),
-                lambda: face.produced(CHAT, made.generation_id, repr),
+                lambda: spool.enqueue("other", "hello"),
+                lambda: spool.run_producer(CHAT, made.generation_id, repr),
             ):
                 with pytest.raises(expected, match=said):
                     call()
-        face.enqueue("other", "hello")
-        assert face.produced(CHAT, made.generation_id, lambda out: out.text("hi")).state == "completed"
+        spool.enqueue("other", "hello")
+        assert spool.run_producer(CHAT, made.generation_id, lambda out: out.text("hi")).state == "completed"
 
 
 def test_no_more_connections(server: PrivateServer, kind: str) -> None:
@@ -139,16 +139,20 @@ def test_no_more_connections(server: PrivateServer, kind: str) -> None:
     with server.client() as admin:
         most = admin.config_get("maxclients")["maxclients"]
         admin.config_set("maxclients", 1)
-        with face_for(kind, server.url) as face:
+        with open_spool(kind, server.url) as spool:
             with pytest.raises(StoreUnavailable, match="takes no more connections \\(maxclients\\)"):
-                face.enqueue(CHAT, "hello")
+                spool.enqueue(CHAT, "hello")
             admin.config_set("maxclients", most)
-            face.enqueue(CHAT, "hello")
+            spool.enqueue(CHAT, "hello")
 
 
 def test_a_server_that_loads_its_data(server: PrivateServer, tmp_path: Path, kind: str) -> None:
     """LOADING, here of a new replica that copies its primary, is waited for like the rest of a failover."""
-    with another(server, tmp_path / "primary") as primary, primary.client() as client, server.client() as loading:
+    with (
+        run_second_server(server, tmp_path / "primary") as primary,
+        primary.client() as client,
+        server.client() as loading,
+    ):
         filled = client.pipeline(transaction=False)
         for number in range(1000):
             filled.set(f"key {number}", "x" * 1000)
@@ -160,8 +164,8 @@ def test_a_server_that_loads_its_data(server: PrivateServer, tmp_path: Path, kin
         told = eventually(lambda: refusal_of(lambda: loading.get(KEY)))
         assert type(told) is StoreNotReady
         assert "still loading its data" in str(told)
-        with face_for(kind, server.url) as face, pytest.raises(StoreNotReady):
-            face.enqueue(CHAT, "hello")
+        with open_spool(kind, server.url) as spool, pytest.raises(StoreNotReady):
+            spool.enqueue(CHAT, "hello")
 
 
 def refusal_of(call: Callable[[], object]) -> ChunkspoolError | None:
@@ -189,18 +193,18 @@ def test_a_refused_right_is_named_until_all_are_there(server: PrivateServer, kin
 def missing_rights(kind: str, url: str, broker_url: str) -> list[str]:
     """Live a spool's life, and return what the error says is to be written into the ACL."""
     try:
-        with face_for(kind, url, broker_url=broker_url, write_timeout=0.5, lease=0.6) as face:
-            live(face)
+        with open_spool(kind, url, broker_url=broker_url, write_timeout=0.5, lease=0.6) as spool:
+            live(spool)
     except StoreRefused as refused:
         return re.findall(r"; write (.+) into its ACL", str(refused))[0].split()
     return []
 
 
-def live(face: Face) -> None:
+def live(spool: BlockingSpool) -> None:
     """Do what a web app and a worker do."""
-    made = face.enqueue(CHAT, "hello")
-    assert face.produced(CHAT, made.generation_id, lambda out: out.text("hi")).state == "completed"
-    assert face.entries(CHAT)[-1].type == "generation.completed"
-    face.status(CHAT)
-    face.stop(CHAT)
-    face.erase(CHAT)
+    made = spool.enqueue(CHAT, "hello")
+    assert spool.run_producer(CHAT, made.generation_id, lambda out: out.text("hi")).state == "completed"
+    assert spool.entries(CHAT)[-1].type == "generation.completed"
+    spool.status(CHAT)
+    spool.stop(CHAT)
+    spool.erase(CHAT)

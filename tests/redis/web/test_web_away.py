@@ -9,10 +9,17 @@ from pathlib import Path
 
 import httpx
 import pytest
+from redis.asyncio import ConnectionPool
+from redis.asyncio import Redis as AsyncRedis
 from support.chats.logs import CHAT, KEYS
+from support.chats.spools import settings_for
 from support.servers.redis_server import PrivateServer, embedded_server
 from support.waiting import eventually
-from support.web.web_server import Site, problem, serve_web_app
+from support.web.web_server import Site, problem, serve_app, serve_web_app
+
+from chunkspool import AsyncSpool
+from chunkspool.store import slots
+from chunkspool.web import allow_all, create_app
 
 HISTORY = [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "x"}]}]
 
@@ -95,6 +102,18 @@ def test_wrong_password(tmp_path: Path) -> None:
         serve_web_app(server.url.replace("right", "wrong")) as site,
     ):
         assert_unavailable(call_every_route(site))
+
+
+def test_no_connection_becomes_free(server: PrivateServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others use up the app's own client: a 503 that says so, not that Redis cannot be reached."""
+    monkeypatch.setattr(slots, "WAIT_SECONDS", 0.1)
+    pool = ConnectionPool.from_url(server.url, max_connections=1)
+    pool.get_available_connection()
+    app = create_app(AsyncSpool(AsyncRedis(connection_pool=pool), settings=settings_for(server.url)), allow_all)
+    with serve_app(app) as site:
+        reply = site.client.get(f"/v1/chats/{CHAT}")
+        assert_unavailable([reply])
+        assert problem(reply)["type"].endswith("store-busy")
 
 
 def test_broker_unreachable(server: PrivateServer) -> None:

@@ -220,6 +220,25 @@ def test_many_requests_at_once_wait_for_their_turn(site: Site) -> None:
     assert set(asyncio.run(send_all())) == {200}
 
 
+def test_a_crowd_of_readers_comes_back_at_once(site: Site) -> None:
+    """Three hundred event streams in one moment: an EventSource that is answered 503 would never try again."""
+    site.ask(CHAT)
+
+    async def follow(client: httpx.AsyncClient) -> int:
+        async with client.stream("GET", f"/v1/chats/{CHAT}/events?follow=true") as reply:
+            async for line in reply.aiter_lines():
+                if line == "id: 1":
+                    break
+            return reply.status_code
+
+    async def crowd() -> list[int]:
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=site.url, timeout=60, limits=limits) as client:
+            return await asyncio.gather(*(follow(client) for _ in range(300)))
+
+    assert set(asyncio.run(crowd())) == {200}
+
+
 def test_health_and_readiness(site: Site) -> None:
     """Both need no token: they are for the monitoring of the process."""
     assert site.client.get("/healthz").json() == {"status": "ok"}

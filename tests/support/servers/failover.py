@@ -10,7 +10,7 @@ from pathlib import Path
 
 from redis import Redis
 from support.servers.proxy import Proxy
-from support.servers.redis_server import PrivateServer, another
+from support.servers.redis_server import PrivateServer, run_second_server
 from support.waiting import eventually
 
 from demo.ports import LOOPBACK
@@ -70,7 +70,7 @@ class Pair:
 def pair_of(server: PrivateServer, folder: Path) -> Iterator[Pair]:
     """Run two servers of the same kind as `server`, replicating, behind one address."""
     with ExitStack() as stack:
-        old, new = (stack.enter_context(another(server, folder / name)) for name in ("old", "new"))
+        old, new = (stack.enter_context(run_second_server(server, folder / name)) for name in ("old", "new"))
         clients = [stack.enter_context(one.client()) for one in (old, new)]
         for client in clients:
             client.config_set("repl-diskless-sync-delay", 0)

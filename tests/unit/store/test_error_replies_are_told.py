@@ -199,7 +199,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("way", "reply", "kind", "said"), CASES, ids=lambda value: getattr(value, "__name__", str(value)[:40]))
+@pytest.mark.parametrize(
+    ("way", "reply", "kind", "said"), CASES, ids=lambda value: getattr(value, "__name__", str(value)[:40])
+)
 def test_a_reply_is_told_as_what_it_is(way: Callable[[str], Exception], reply: str, kind: Kind, said: str) -> None:
     """Whichever way it comes, and without what the user had written."""
     error = translate(way(reply))
