@@ -1,7 +1,7 @@
 """Celery's configuration: data only. Pool and size are given on the command line: `-P threads -c 100`."""
 
 from chunkspool.settings import Settings
-from chunkspool.store.keys import unacked_keys
+from chunkspool.store.keys import QueueKeys
 
 _settings = Settings.from_env()
 
@@ -17,7 +17,7 @@ if broker_url.startswith(("redis://", "rediss://")):
         "unacked_restore_interval": 1,
         "unacked_restore_throttle": 1,
         # Other Celery apps may use the same Redis: these workers requeue the messages of their own queue only.
-        **unacked_keys(_settings.worker.queue, _settings.worker.redelivery),
+        **QueueKeys(_settings.worker.queue).unacked(_settings.worker.redelivery),
         # Workers check under a lock. If its holder dies, nobody checks until the lock expires, so it expires soon. The
         # lock only saves work: requeueing a message is one transaction, which succeeds once however many try.
         "unacked_mutex_expire": 1,

@@ -20,7 +20,8 @@ if TYPE_CHECKING:  # so that `import chunkspool` does not load Celery
     from celery import Celery
 
 RETRY_POLICY = {"max_retries": 1, "interval_start": 0.1, "interval_max": 0.1}
-"""One more try for a connection that went stale in the pool; an unreachable broker is the caller's to hear of."""
+"""One more try for a connection that went stale in the pool; an unreachable broker is the caller's to hear of. For it
+kombu connects anew, also after an error reply: so it leaves a Redis that a failover has made a replica."""
 CONNECTIONS = 10
 """Messages that are sent at the same time; more of them wait for each other."""
 
@@ -61,22 +62,30 @@ class Dispatcher:
             why = without_password(str(error)) or type(error).__name__
             raise EnqueueFailed(chat_id, generation_id, why) from error
 
+    def close(self) -> None:
+        """Close our connections, and the app if it is our own."""
+        broker = self._broker.take()
+        if broker is None:
+            return
+        broker.producers.force_close_all()
+        broker.connections.force_close_all()
+        if self._given is None:
+            broker.app.close()
+
     def _send_until_ready(self, args: tuple[str, str, str], queue: str, task: str) -> None:
         """Send it; during a failover of the broker's Redis, try again. A second message would be harmless."""
         failover = RetryBudget(min(PATIENCE, self._settings.worker.publish_timeout))
         while True:
-            broker = self._broker.get()
             try:
-                return self._send(broker, args, queue, task)
+                return self._send(args, queue, task)
             except Exception as error:
                 if not _is_not_ready(error):
                     raise
-                _drop_connections(broker.connections)
                 pause = min(failover.pause_after(error), LONGEST_PAUSE)
             time.sleep(pause)
 
-    def _send(self, broker: _Broker, args: tuple[str, str, str], queue: str, task: str) -> None:
-        timeout = self._settings.worker.publish_timeout
+    def _send(self, args: tuple[str, str, str], queue: str, task: str) -> None:
+        broker, timeout = self._broker.get(), self._settings.worker.publish_timeout
         try:
             acquired = broker.producers.acquire(block=True, timeout=timeout)
         except broker.producers.LimitExceeded:
@@ -94,16 +103,6 @@ class Dispatcher:
                 confirm_timeout=timeout,
                 producer=producer,
             )
-
-    def close(self) -> None:
-        """Close our connections, and the app if it is our own."""
-        broker = self._broker.take()
-        if broker is None:
-            return
-        broker.producers.force_close_all()
-        broker.connections.force_close_all()
-        if self._given is None:
-            broker.app.close()
 
     def _open_broker(self) -> _Broker:
         with _IMPORT_LOCK:
@@ -132,16 +131,3 @@ def _is_not_ready(error: Exception) -> bool:
     """Tell whether the broker is a Redis in a failover; kombu wraps some of its errors into others."""
     causes = [one for one in (error, error.__cause__) if isinstance(one, RedisError)]
     return any(isinstance(translate(one), StoreNotReady) for one in causes)
-
-
-def _drop_connections(pool: Any) -> None:
-    """Close the idle connections of a kombu pool: new ones go through the address, to the new primary."""
-    idle = []
-    try:
-        while True:
-            idle.append(pool.acquire(block=False))
-    except pool.LimitExceeded:
-        pass
-    for connection in idle:
-        connection.collect()
-        connection.release()

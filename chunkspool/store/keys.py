@@ -24,18 +24,6 @@ def place_of(generation_id: str) -> str:
     return f"cs:{{index}}:place:{checked_id('generation_id', generation_id)}"
 
 
-def unacked_keys(queue: str, redelivery: float) -> dict[str, str]:
-    """Return the names of kombu's keys for the messages that workers of `queue` hold, as its transport options.
-
-    kombu's own names are the same for every app of a server, and each app's workers requeue whatever has stood there
-    for longer than *their* time-out, also other apps' messages. So workers with another `redelivery` (seconds) have
-    other keys as well. The messages of a worker that died before its time-out was changed are found by the sweep.
-    """
-    ours = f"{quote(queue, safe='')}:{redelivery:g}"
-    names = {"unacked_key": "unacked", "unacked_index_key": "unacked_index", "unacked_mutex_key": "unacked_mutex"}
-    return {option: f"chunkspool.{name}:{ours}" for option, name in names.items()}
-
-
 @dataclass(frozen=True, slots=True)
 class QueueKeys:
     """The index of the generations of one Celery queue, which the workers of that queue look after."""
@@ -65,6 +53,17 @@ class QueueKeys:
     def sweep_lock(self) -> str:
         """String: there while a sweep is under way or was a moment ago."""
         return self._key("sweep_lock")
+
+    def unacked(self, redelivery: float) -> dict[str, str]:
+        """Return the names of kombu's keys for the messages that the queue's workers hold, as transport options.
+
+        kombu's own names are the same for every app of a server, and each app's workers requeue whatever has stood
+        there for longer than *their* time-out, also other apps' messages. So workers with another `redelivery`
+        (seconds) have other keys, too. What a worker held that died before its time-out was changed, the sweep finds.
+        """
+        ours = f"{quote(self.queue, safe='')}:{redelivery:g}"
+        names = {"unacked_key": "unacked", "unacked_index_key": "unacked_index", "unacked_mutex_key": "unacked_mutex"}
+        return {option: f"chunkspool.{name}:{ours}" for option, name in names.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from support.chats.spools import async_spool_for, settings_for, spool_for
 from support.waiting import eventually
 
 from chunkspool import AsyncSpool, Spool
-from chunkspool.errors import StoreBusy
+from chunkspool.errors import EnqueueFailed, StoreBusy
+from chunkspool.spool.dispatch import CONNECTIONS
 from chunkspool.store import slots
 
 BURST = 2000
@@ -139,6 +140,20 @@ async def test_a_wait_that_is_too_long_is_told(redis_url: str, monkeypatch: pyte
             Spool(client).status(CHAT)
         for one in held:
             client.connection_pool.release(one)
+
+
+def test_a_wait_for_the_broker_that_is_too_long_is_told(redis_url: str) -> None:
+    """All connections to the broker are in use: the caller hears that, and the chat is free again."""
+    with spool_for(redis_url, publish_timeout=0.3) as spool:
+        spool.enqueue(CHAT, "hello")
+        broker = spool._dispatcher._broker.get()  # noqa: SLF001 - a broker that is slow ten times at once is rare
+        held = [broker.producers.acquire() for _ in range(CONNECTIONS)]
+        with pytest.raises(EnqueueFailed, match="no connection to the broker became free within 0.3 seconds"):
+            spool.enqueue("other", "hello")
+        assert spool.status("other").active == ()
+        for one in held:
+            one.release()
+        spool.enqueue("other", "hello")
 
 
 async def test_cancelled_calls_leak_no_connection(redis_url: str) -> None:

@@ -22,6 +22,7 @@ from support.waiting import eventually
 
 from chunkspool import Producer
 from chunkspool.errors import ChunkspoolError, EnqueueFailed, StoreNotReady
+from chunkspool.producing.stop_listener import StopListener
 
 SOON = 3.0
 """Seconds within which all is well after the address leads to the new primary: a second or two, on a busy machine."""
@@ -36,7 +37,7 @@ def pair(redis_server: PrivateServer, tmp_path: Path) -> Iterator[Pair]:
 
 @pytest.fixture(params=SPOOL_KINDS)
 def spool(request: pytest.FixtureRequest, pair: Pair) -> Iterator[BlockingSpool]:
-    """Give both faces, with connections in their pools: many to Redis, one to the broker."""
+    """Give both spools, with connections in their pools: many to Redis, one to the broker."""
     with open_spool(request.param, pair.url) as spool:
         spool.enqueue(CHAT, "hello")
         crowd(spool, 20)
@@ -115,7 +116,17 @@ def test_a_slow_address_costs_errors_only_while_it_is_slow(spool: BlockingSpool,
     assert traffic.calls[-1][2] is None
 
 
-PIECES = [f"piece {number}, " for number in range(600)]
+def test_enqueue_hides_a_failover_of_the_broker(pair: Pair, redis_url: str) -> None:
+    """Also where the broker is another Redis than the log: no message is lost, no caller hears of it."""
+    with spool_for(redis_url, broker_url=pair.url) as spool:
+        spool.enqueue(CHAT, "hello")
+        with pair.fail_over_behind(lag=1):
+            eventually(lambda: pair.old.info("replication")["role"] == "slave")
+            spool.enqueue(CHAT, "hello", on_active="allow")
+    assert pair.new.llen("chunkspool") == 2
+
+
+PIECES = [f"piece {number}, " for number in range(800)]
 WHOLE = "".join(PIECES)
 
 
@@ -131,7 +142,8 @@ def say(out: Producer) -> None:
 def test_a_producer_continues_and_its_readers_get_all_of_it_once(pair: Pair, kind: str, isolated: bool) -> None:
     """The same attempt goes on, no gaps, no duplicates, for readers of both kinds; also if the old primary is cut off.
 
-    In that case its copy is stale: who stayed with it would hear nothing more.
+    In that case its copy is stale: who stayed with it would hear nothing more. The address follows late enough for all
+    to come back to the old server first.
     """
     with (
         ReaderGroups("asyncio") as loop,
@@ -145,7 +157,7 @@ def test_a_producer_continues_and_its_readers_get_all_of_it_once(pair: Pair, kin
         answering = pool.submit(answer, spool, kind, made.generation_id)
         for reader in readers:
             reader.wait_for(20)
-        pair.fail_over(lag=0.5, isolated=isolated)
+        pair.fail_over(lag=2, isolated=isolated)
         switched, heard = time.monotonic(), [len(reader.entries) for reader in readers]
         for reader, before in zip(readers, heard, strict=True):
             eventually(lambda reader=reader, before=before: len(reader.entries) > before + 20)
@@ -177,6 +189,20 @@ def answer(spool: BlockingSpool, kind: str, generation_id: str) -> str:
         return str(out.state)
 
     return str(spool.run(produce()))
+
+
+def test_the_flusher_leaves_by_itself(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only because the stop listener has noticed the failover."""
+    monkeypatch.setattr(StopListener, "_run", lambda listener: listener._closing.wait())  # noqa: SLF001 - it is deaf
+    with spool_for(pair.url) as spool:
+        made = spool.enqueue(CHAT, "hello")
+        with spool.produce(CHAT, made.generation_id) as out:
+            out.text("before, ")
+            eventually(lambda: generation_field(pair.old, made.generation_id, "index") == b"1")
+            pair.fail_over()
+            out.text("after")
+        assert out.state == "completed"
+    assert text_of(log_of(pair.new), made.generation_id) == "before, after"
 
 
 def test_a_stop_arrives_after_a_failover(pair: Pair) -> None:

@@ -118,7 +118,7 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.__name__)
-def test_both_faces_are_told_so(server: PrivateServer, kind: str, trouble: Trouble) -> None:
+def test_both_spools_are_told_so(server: PrivateServer, kind: str, trouble: Trouble) -> None:
     """What writes raises it, and works when it is over; the same spool, no restart."""
     expected, said = TROUBLES[trouble]
     with open_spool(kind, server.url, read_timeout=0.2) as spool:
@@ -204,7 +204,7 @@ def live(spool: BlockingSpool) -> None:
     """Do what a web app and a worker do."""
     made = spool.enqueue(CHAT, "hello")
     assert spool.run_producer(CHAT, made.generation_id, lambda out: out.text("hi")).state == "completed"
-    assert spool.entries(CHAT)[-1].type == "generation.completed"
+    assert spool.follow(CHAT)[-1].type == "generation.completed"
     spool.status(CHAT)
     spool.stop(CHAT)
     spool.erase(CHAT)
