@@ -1,15 +1,19 @@
 """Celery's configuration: data only. The pool and its size are the command line's: `-P threads -c 100`."""
 
+from chunkspool.broker_url import parse_broker_url
 from chunkspool.settings import Settings
 
 _settings = Settings.from_env()
+_broker = parse_broker_url(_settings.broker)
 
-broker_url = _settings.broker
+broker_url = _broker.url
+broker_use_ssl = _broker.use_ssl
 broker_connection_retry_on_startup = True
 # For as long as it takes: by default a worker ends after a hundred tries.
 broker_connection_max_retries = None
-if broker_url.startswith(("redis://", "rediss://")):
+if _broker.is_redis:
     broker_transport_options = {
+        **_broker.transport_options,
         # A dead worker's message is another's after so long, seen by a look every second (kombu's defaults: an hour,
         # and 100 seconds). A live worker renews what it holds: worker/lease.py.
         "visibility_timeout": _settings.worker.redelivery,

@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -77,7 +77,7 @@ def launch(
 
 def url_of(port: int, secret: str = "") -> str:
     """Return the URL of a server on a loopback port."""
-    return f"redis://:{secret}@{LOOPBACK}:{port}/0" if secret else f"redis://{LOOPBACK}:{port}/0"
+    return f"redis://:{quote(secret, safe='')}@{LOOPBACK}:{port}/0" if secret else f"redis://{LOOPBACK}:{port}/0"
 
 
 def ping(url: str) -> None:

@@ -6,6 +6,10 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from chunkspool.broker_url import parse_broker_url
 from chunkspool.errors import EnqueueFailed, without_password
 from chunkspool.per_process import PerProcess
 from chunkspool.settings import Settings
@@ -86,7 +90,9 @@ class Dispatcher:
     def _make_app(self) -> Celery:
         from celery import Celery  # noqa: PLC0415 - here, so that readers never load Celery
 
-        app = Celery("chunkspool-client", broker=self._settings.broker, set_as_current=False)
+        broker = parse_broker_url(self._settings.broker)
+        app = Celery("chunkspool-client", broker=broker.url, set_as_current=False)
+        app.conf.update(broker_use_ssl=broker.use_ssl, broker_transport_options=broker.transport_options)
         app.conf.update(task_serializer="json", accept_content=["json"])
         return app
 
@@ -97,5 +103,8 @@ class Dispatcher:
         # The times are for Redis. RabbitMQ is asked to confirm: it takes nothing before it says so.
         options = {"socket_connect_timeout": timeout / 2, "socket_timeout": timeout, "confirm_publish": True}
         options |= app.conf.broker_transport_options
+        if "sentinel_kwargs" in options:
+            # redis-py would ask a Sentinel that is down eleven times before it asks the next one.
+            options["sentinel_kwargs"] = {"retry": Retry(NoBackoff(), 0), **options["sentinel_kwargs"]}
         connections = app.connection_for_write(connect_timeout=timeout, transport_options=options).Pool(CONNECTIONS)
         return connections, ProducerPool(connections, limit=CONNECTIONS)  # type: ignore[no-untyped-call]

@@ -34,10 +34,11 @@ from chunkspool.errors import (
     StoreFull,
     StoreRefused,
     StoreUnavailable,
-    without_password,
 )
+from chunkspool.redis_url import RedisUrl, parse_redis_url
 from chunkspool.store import scripts
 from chunkspool.store.commands import ScriptCall, Transaction
+from chunkspool.store.sentinel import connect_by_sentinel, connect_by_sentinel_async
 
 T = TypeVar("T")
 
@@ -142,24 +143,22 @@ class AsyncStore:
 
 def connect(url: str) -> redis.Redis:
     """Return a sync client that connects when it is first used. Raises `SettingsError` for a URL that is none."""
-    with _check_url(url):
-        return redis.Redis.from_url(
-            url,
-            socket_connect_timeout=CONNECT_TIMEOUT,
-            socket_timeout=SOCKET_TIMEOUT,
-            retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
-        )
+    where = _parse_url(url)
+    retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), 2)
+    options: dict[str, Any] = {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_timeout": SOCKET_TIMEOUT}
+    if where.service:
+        return connect_by_sentinel(where, retry=retry, **options)
+    return redis.Redis.from_url(where.for_redis_py(), retry=retry, **options)
 
 
 def connect_async(url: str) -> redis.asyncio.Redis:
     """Return an asyncio client that connects when it is first used. Raises `SettingsError` for a URL that is none."""
-    with _check_url(url):
-        return redis.asyncio.Redis.from_url(
-            url,
-            socket_connect_timeout=CONNECT_TIMEOUT,
-            socket_timeout=SOCKET_TIMEOUT,
-            retry=redis.asyncio.retry.Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
-        )
+    where = _parse_url(url)
+    retry = redis.asyncio.retry.Retry(ExponentialBackoff(cap=0.5, base=0.05), 2)
+    options: dict[str, Any] = {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_timeout": SOCKET_TIMEOUT}
+    if where.service:
+        return connect_by_sentinel_async(where, retry=retry, **options)
+    return redis.asyncio.Redis.from_url(where.for_redis_py(), retry=retry, **options)
 
 
 def _fill(pipeline: Any, transactions: Sequence[Transaction[Any]]) -> Any:
@@ -253,10 +252,8 @@ def _refusal(text: str) -> ChunkspoolError:
     return StoreRefused(f"the server cannot do what chunkspool needs, Redis 6.2 or newer can: {text}")
 
 
-@contextmanager
-def _check_url(url: str) -> Iterator[None]:
+def _parse_url(url: str) -> RedisUrl:
     try:
-        yield
-    except (ValueError, TypeError):  # whose text may have a piece of the password
-        shown = without_password(url)
-        raise SettingsError(f"{shown!r} is not a Redis URL; write redis://[:password@]host:port/db") from None
+        return parse_redis_url(url)
+    except ValueError as error:
+        raise SettingsError(f"this is not a Redis URL that chunkspool can use: {error}") from None
