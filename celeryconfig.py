@@ -1,10 +1,10 @@
 """Celery's configuration: data only. The pool and its size are the command line's: `-P threads -c 100`."""
 
-from chunkspool.broker_url import parse_broker_url
+from chunkspool.broker_url import CeleryBroker
 from chunkspool.settings import Settings
 
 _settings = Settings.from_env()
-_broker = parse_broker_url(_settings.broker)
+_broker = CeleryBroker.from_url(_settings.broker)
 
 broker_url = _broker.url
 broker_use_ssl = _broker.use_ssl

@@ -25,7 +25,7 @@ SCHEMES = frozenset(SERVER + SENTINEL + UNIX)
 SENTINEL_TIMEOUT = 1.0
 """Seconds for a Sentinel to accept a connection, and to answer. Then the next one is asked."""
 
-_NEEDED = frozenset(
+NEEDED = frozenset(
     {
         *("protocol", "decode_responses", "encoding", "encoding_errors", "legacy_responses", "health_check_interval"),
         *("socket_timeout", "socket_connect_timeout", "socket_read_size", "socket_keepalive", "timeout"),
@@ -164,7 +164,7 @@ def _parse_options(scheme: str, query: str) -> Iterator[tuple[str, str]]:
     known += TLS_OPTIONS if scheme.startswith("rediss") else []
     seen = set()
     for name, value in parse_qsl(query, keep_blank_values=True):
-        if name in _NEEDED:
+        if name in NEEDED:
             raise ValueError(f"remove {name} from the URL: chunkspool sets it itself")
         if name in TLS_OPTIONS and name not in known:
             raise ValueError(f"{name} is an option of TLS: write rediss:// or rediss+sentinel://")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from chunkspool.broker_url import parse_broker_url
+from chunkspool.broker_url import CeleryBroker
 from chunkspool.errors import InvalidId, SettingsError, shown, without_password
 from chunkspool.ids import checked_id
 from chunkspool.redis_url import parse_redis_url
@@ -20,7 +20,7 @@ def _check_log_url(url: str) -> str:
 
 
 def _check_broker_url(url: str) -> str:
-    parse_broker_url(url)
+    CeleryBroker.from_url(url)
     return url
 
 

@@ -87,11 +87,10 @@ class WorkerSentinelChannel(WorkerChannel, kombu_redis.SentinelChannel):
         return super()._sentinel_managed_pool(asynchronous)  # type: ignore[no-untyped-call]
 
 
-class WorkerSentinelTransport(WorkerTransport):
+class WorkerSentinelTransport(WorkerTransport, kombu_redis.SentinelTransport):
     """The transport of sentinel:// URLs."""
 
     Channel = WorkerSentinelChannel
-    default_port = kombu_redis.SentinelTransport.default_port
 
 
 def install() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from chunkspool.broker_url import parse_broker_url
+from chunkspool.broker_url import CeleryBroker
 from chunkspool.errors import EnqueueFailed, without_password
 from chunkspool.per_process import PerProcess
 from chunkspool.settings import Settings
@@ -90,7 +90,7 @@ class Dispatcher:
     def _make_app(self) -> Celery:
         from celery import Celery  # noqa: PLC0415 - here, so that readers never load Celery
 
-        broker = parse_broker_url(self._settings.broker)
+        broker = CeleryBroker.from_url(self._settings.broker)
         app = Celery("chunkspool-client", broker=broker.url, set_as_current=False)
         app.conf.update(broker_use_ssl=broker.use_ssl, broker_transport_options=broker.transport_options)
         app.conf.update(task_serializer="json", accept_content=["json"])
@@ -101,8 +101,8 @@ class Dispatcher:
 
         timeout = self._settings.worker.publish_timeout
         # The times are for Redis. RabbitMQ is asked to confirm: it takes nothing before it says so.
-        options = {"socket_connect_timeout": timeout / 2, "socket_timeout": timeout, "confirm_publish": True}
-        options |= app.conf.broker_transport_options
+        options: dict[str, Any] = {"socket_connect_timeout": timeout / 2, "socket_timeout": timeout}
+        options |= {"confirm_publish": True} | app.conf.broker_transport_options
         if "sentinel_kwargs" in options:
             # redis-py would ask a Sentinel that is down eleven times before it asks the next one.
             options["sentinel_kwargs"] = {"retry": Retry(NoBackoff(), 0), **options["sentinel_kwargs"]}
