@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import kombu.transport
 import pytest
 from celery import Celery
+from kombu.transport import TRANSPORT_ALIASES
 from redis import Redis
 from support.chats.logs import CHAT
 from support.chats.spools import async_spool_for, spool_for
@@ -22,6 +24,7 @@ from support.servers.sentinels import watched_servers
 from chunkspool import Generation
 from chunkspool.store.keys import ChatKeys
 from demo.ports import LOOPBACK
+from worker import transport
 
 CONFIGURATION = Path(__file__).parents[3] / "celeryconfig.py"
 PASSWORD, ENCODED = "p/a@s:s #?%", "p%2Fa%40s%3As%20%23%3F%25"
@@ -59,6 +62,10 @@ URLS: dict[str, tuple[Callable[[PrivateServer], str], int]] = {
 @contextmanager
 def worker_app(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
     """Give a Celery app that is configured as the worker's and Flower's."""
+    for scheme in ("redis", "rediss", "sentinel"):
+        monkeypatch.setitem(TRANSPORT_ALIASES, scheme, TRANSPORT_ALIASES[scheme])
+    monkeypatch.setattr(kombu.transport, "_transport_cache", {})
+    transport.install()
     monkeypatch.setenv("CHUNKSPOOL_REDIS_URL", url)
     monkeypatch.setenv("CHUNKSPOOL_QUEUE", QUEUE)
     with Celery("worker", set_as_current=False) as app:
@@ -120,6 +127,6 @@ async def test_sentinel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             watched.sentinels[0].process.kill()
             made = await demand_service(watched.url, monkeypatch)
             with watched.primary.client() as admin:
-                assert admin.exists(ChatKeys("default", CHAT).generation(made.generation_id))
+                assert admin.exists(ChatKeys("default", CHAT).gen(made.generation_id))
     except ServerMissing as missing:
         not_here(missing)

