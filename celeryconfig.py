@@ -22,6 +22,11 @@ if _broker.is_redis:
         # The look is taken under a lock, with which a worker may die. It only saves work: a message is given back in
         # one transaction, however many try.
         "unacked_mutex_expire": 1,
+        # A server that vanished sends no reset, and by default a worker waits for its reply for ever. No command of
+        # kombu's takes longer than a second.
+        "socket_connect_timeout": 2,
+        "socket_timeout": 5,
+        "health_check_interval": 5,
     }
 else:
     # RabbitMQ gives the messages of a lost connection back at once. One that is silent is lost after two of these.

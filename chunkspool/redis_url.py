@@ -71,13 +71,13 @@ class RedisUrl:
     def connection_options(self) -> dict[str, Any]:
         """Return redis-py's options for connections to the server that Sentinel names."""
         who = _credential_options(self.username, self.password)
-        return {"db": self.db, **who, **self.name_option(), **self._tls_options()}
+        return {"db": self.db, **who, **self.name_option(), **({} if self.tls is None else self.tls.options())}
 
     def sentinel_options(self) -> dict[str, Any]:
         """Return redis-py's options for connections to the Sentinels."""
         who = _credential_options(self.sentinel_username, self.sentinel_password)
         limits = {"socket_connect_timeout": SENTINEL_TIMEOUT, "socket_timeout": SENTINEL_TIMEOUT}
-        return {**who, **limits, **self._tls_options()}
+        return {**who, **limits, **({} if self.tls is None else {"ssl": True, **self.tls.options()})}
 
     def credentials(self) -> str:
         """Return what stands before the host in a URL."""
@@ -89,9 +89,6 @@ class RedisUrl:
     def name_option(self) -> dict[str, str]:
         """Return the option by which the server lists our connections under a name, if there is one."""
         return {} if self.client_name is None else {"client_name": self.client_name}
-
-    def _tls_options(self) -> dict[str, Any]:
-        return {} if self.tls is None else {"ssl": True, **self.tls.options()}
 
 
 def spell_address(address: tuple[str, int]) -> str:

@@ -193,7 +193,7 @@ def test_sentinel_over_tls() -> None:
     """To the servers and to the Sentinels."""
     found = parse_redis_url("rediss+sentinel://one/chats?ssl_check_hostname=false")
     tls = {"ssl_cert_reqs": "required", "ssl_check_hostname": False}
-    assert found.connection_options() == {"db": 0, "ssl": True, **tls}
+    assert found.connection_options() == {"db": 0, **tls}
     broker = CeleryBroker.from_url("rediss+sentinel://one/chats?ssl_check_hostname=false")
     assert (broker.url, broker.use_ssl) == ("sentinel://one:26379/0", tls)
     assert broker.transport_options["sentinel_kwargs"].items() >= {"ssl": True, **tls}.items()

@@ -15,7 +15,7 @@ from support.servers.redis_server import ServerMissing
 from support.servers.tls import Authority, Impostor, TlsServer, impostor, tls_server
 
 from chunkspool import AsyncSpool, Spool
-from chunkspool.errors import ChunkspoolError, EnqueueFailed, StoreUnavailable
+from chunkspool.errors import ChunkspoolError, EnqueueFailed, StoreError
 from chunkspool.reading.pubsub import AsyncPubSubConnection, PubSubConnection
 from chunkspool.spool.dispatch import Dispatcher
 from chunkspool.store.client import connect, connect_async
@@ -111,7 +111,7 @@ def url_of(port: int, query: str = "") -> str:
 @everywhere
 def test_an_impostor_gets_no_password(connecting: Callable[[str], None], stranger: Impostor) -> None:
     """A URL that says nothing of certificates means that they are verified."""
-    with pytest.raises((StoreUnavailable, EnqueueFailed), match=UNVERIFIED) as refused:
+    with pytest.raises((StoreError, EnqueueFailed), match=UNVERIFIED) as refused:
         connecting(url_of(stranger.port))
     assert SECRET not in str(refused.value)
     assert stranger.connections > 0
@@ -145,6 +145,6 @@ def test_a_certificate_of_another_host(authority: Authority, tmp_path: Path) -> 
     """It is refused, though its authority is known, unless the URL says that the name does not matter."""
     with tls(tmp_path, authority, host="127.0.0.9") as server:
         for connecting in CONNECTING.values():
-            with pytest.raises((StoreUnavailable, EnqueueFailed), match=UNVERIFIED):
+            with pytest.raises((StoreError, EnqueueFailed), match=UNVERIFIED):
                 connecting(url_of(server.tls_port, server.query))
             connecting(url_of(server.tls_port, f"{server.query}&ssl_check_hostname=false"))
