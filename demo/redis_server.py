@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as TooSlow
 from redis.retry import Retry
 
+from chunkspool.store.client import connect
 from demo.ports import LOOPBACK, free_port
 from demo.process import CannotStart, Process, demand_free
 
@@ -177,7 +178,8 @@ def _answers(url: str) -> bool:
 
 def _demand_answer(url: str) -> None:
     try:
-        ping(url)
+        with closing(connect(url)) as client:  # it may be of any kind that the settings accept
+            client.ping()
     except (RedisError, ValueError) as error:
         # Without user and password: this goes to a terminal.
         where = urlsplit(url).netloc.rpartition("@")[2]

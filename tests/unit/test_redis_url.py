@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from traceback import format_exception
 from typing import Any
@@ -18,6 +19,7 @@ from chunkspool.broker_url import OTHER_BROKERS, CeleryBroker
 from chunkspool.errors import SettingsError
 from chunkspool.redis_url import NEEDED, SCHEMES, parse_redis_url
 from chunkspool.settings import Settings
+from chunkspool.tls import TLS_OPTIONS
 
 SECRET = "hunter2"
 SAME = {
@@ -252,3 +254,16 @@ def test_no_password_is_shown() -> None:
         repr(Settings.checked({"redis_url": url})),
     ):
         assert SECRET not in shown
+
+
+def test_the_documented_urls_and_options_are_understood() -> None:
+    """Each URL of docs/redis.md can be written as it stands there, and each option has its row."""
+    tables = (Path(__file__).parents[2] / "docs" / "redis.md").read_text().partition("## Sentinel")[0]
+    urls = re.findall(r"^\| `(\S+://[^`…]+)`", tables, re.MULTILINE)
+    assert len(urls) > 5
+    for url in urls:
+        Settings.checked({"broker_url": url} if url.startswith("amqp") else {"redis_url": url, "broker_url": url})
+    rows = re.findall(r"^\| (`[a-z_]+`(?:, `[a-z_]+`)*) \|", tables, re.MULTILINE)
+    documented = {name for row in rows for name in re.findall(r"[a-z_]+", row)}
+    credentials = {f"{whose}{what}" for whose in ("", "sentinel_") for what in ("username", "password")}
+    assert documented == {"db", "client_name", *credentials, *TLS_OPTIONS}
