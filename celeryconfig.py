@@ -2,15 +2,19 @@
 
 from chunkspool.settings import Settings
 from chunkspool.store.keys import QueueKeys
+from chunkspool.urls.broker_url import CeleryBroker
 
 _settings = Settings.from_env()
+_broker = CeleryBroker.from_url(_settings.broker)
 
-broker_url = _settings.broker
+broker_url = _broker.url
+broker_use_ssl = _broker.use_ssl
 broker_connection_retry_on_startup = True
 # Retry forever: by default a worker exits after a hundred tries.
 broker_connection_max_retries = None
-if broker_url.startswith(("redis://", "rediss://")):
+if _broker.is_redis:
     broker_transport_options = {
+        **_broker.transport_options,
         # A dead worker's message is redelivered after this time; the worker checks every second (kombu's defaults: an
         # hour, and every 100 seconds). A living worker renews the messages that it holds: worker/visibility.py.
         "visibility_timeout": _settings.worker.redelivery,
@@ -21,6 +25,11 @@ if broker_url.startswith(("redis://", "rediss://")):
         # Workers check under a lock. If its holder dies, nobody checks until the lock expires, so it expires soon. The
         # lock only saves work: requeueing a message is one transaction, which succeeds once however many try.
         "unacked_mutex_expire": 1,
+        # A server that vanished sends no reset, and by default a worker waits for its reply for ever. No command of
+        # kombu's takes longer than a second.
+        "socket_connect_timeout": 2,
+        "socket_timeout": 5,
+        "health_check_interval": 5,
     }
 else:
     # RabbitMQ requeues the messages of a closed connection at once, and closes one after two missed heartbeats.

@@ -310,7 +310,7 @@ def without_password(text: str) -> str:
     """Return `text` fit for a message: the passwords of the URLs in it are replaced by ***."""
     # Up to the last @: a password in which / or @ was left unescaped is one all the same.
     text = re.sub(r"(://[^:/@\s]*:)\S*(@)", r"\1***\2", text)
-    return re.sub(r"([?&]password=)[^&\s]*", r"\1***", text)
+    return re.sub(r"([?&]\w*password=)[^&\s]*", r"\1***", text)
 
 
 def _rebuild(kind: type[ChunkspoolError], args: tuple[Any, ...], fields: dict[str, Any]) -> ChunkspoolError:

@@ -5,26 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from chunkspool.errors import InvalidId, SettingsError, shown, without_password
 from chunkspool.ids import checked_id
+from chunkspool.urls.broker_url import CeleryBroker
+from chunkspool.urls.redis_url import parse_redis_url
 
 
-def _redis_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in {"redis", "rediss", "unix"} and parts.port != 0
-    except ValueError:  # its text may have a piece of the password
-        good = False
-    if not good:
-        raise ValueError("write redis://[:password@]host:port/db, a / or @ of the password as %2F or %40")
+def _check_log_url(url: str) -> str:
+    parse_redis_url(url)
     return url
 
 
-RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+def _check_broker_url(url: str) -> str:
+    CeleryBroker.from_url(url)
+    return url
+
+
+LogUrl = Annotated[str, AfterValidator(_check_log_url)]
+BrokerUrl = Annotated[str, AfterValidator(_check_broker_url)]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(ge=1024, le=512 * 1024 * 1024)]
 
@@ -44,7 +45,7 @@ class _Group(BaseModel):
 class LogSettings(_Group):
     """The logs in Redis: where they are, how long they are kept, how they are written and read."""
 
-    redis_url: RedisUrl = Field(default="redis://127.0.0.1:6379/0", description="URL of the Redis that holds the logs")
+    redis_url: LogUrl = Field(default="redis://127.0.0.1:6379/0", description="URL of the Redis that holds the logs")
     tenant: str = Field(default="default", description="namespace of every key")
     ttl: Seconds = Field(default=86_400.0, ge=1, description="seconds that a chat is kept after its last event")
     lease: Seconds = Field(
@@ -66,7 +67,7 @@ class LogSettings(_Group):
 class WorkerSettings(_Group):
     """How generations get to workers, and how a worker runs them."""
 
-    broker_url: str | None = Field(default=None, description="Celery's broker; the redis_url unless set")
+    broker_url: BrokerUrl | None = Field(default=None, description="Celery's broker; the redis_url unless set")
     queue: str = Field(default="chunkspool", min_length=1, max_length=200, description="name of the Celery queue")
     task: str = Field(
         default="chunkspool.generate",

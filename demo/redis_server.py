@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as TooSlow
 from redis.retry import Retry
 
+from chunkspool.store.client import connect
 from demo.ports import LOOPBACK, free_port
 from demo.process import CannotStart, Process, require_free_port
 
@@ -77,7 +78,7 @@ def launch(
 
 def url_of(port: int, secret: str = "") -> str:
     """Return the URL of a server on a loopback port."""
-    return f"redis://:{secret}@{LOOPBACK}:{port}/0" if secret else f"redis://{LOOPBACK}:{port}/0"
+    return f"redis://:{quote(secret, safe='')}@{LOOPBACK}:{port}/0" if secret else f"redis://{LOOPBACK}:{port}/0"
 
 
 def ping(url: str) -> None:
@@ -177,7 +178,8 @@ def _is_answering(url: str) -> bool:
 
 def _require_answer(url: str) -> None:
     try:
-        ping(url)
+        with closing(connect(url)) as client:  # it may be of any kind that the settings accept
+            client.ping()
     except (RedisError, ValueError) as error:
         # Without user and password, because this is printed to a terminal.
         where = urlsplit(url).netloc.rpartition("@")[2]

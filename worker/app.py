@@ -2,7 +2,7 @@
 
 from celery import Celery
 
-from worker import prefork, revocation, shutdown, transport
+from worker import broker_stats, prefork, revocation, shutdown, transport
 from worker.prefork import ChildMonitor
 from worker.shutdown import GracefulShutdown
 from worker.solo import SoloCommands
@@ -18,3 +18,4 @@ app.steps["consumer"].update({VisibilityRenewal, Sweeper, SoloCommands, ChildMon
 app.steps["worker"].add(GracefulShutdown)
 revocation.install()
 shutdown.install()
+broker_stats.install()

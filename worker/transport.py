@@ -10,7 +10,9 @@ from celery.worker import state as worker_state
 from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as kombu_redis
 from kombu.utils.uuid import uuid
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Unreachable
+from redis.retry import Retry
 
 
 def _is_shutting_down() -> bool:
@@ -86,11 +88,30 @@ class WorkerTransport(kombu_redis.Transport):
     Channel = WorkerChannel
 
 
+class WorkerSentinelChannel(WorkerChannel, kombu_redis.SentinelChannel):
+    """The same, with connections to the server that Redis Sentinel calls the primary."""
+
+    def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 - kombu's signature
+        # redis-py would ask a Sentinel that is down eleven times before it asks the next one.
+        self.sentinel_kwargs = {"retry": Retry(NoBackoff(), 0), **getattr(self, "sentinel_kwargs", {})}
+        return super()._sentinel_managed_pool(asynchronous)  # type: ignore[no-untyped-call]
+
+
+class WorkerSentinelTransport(WorkerTransport, kombu_redis.SentinelTransport):
+    """The transport of sentinel:// URLs."""
+
+    Channel = WorkerSentinelChannel
+
+
 def install() -> None:
-    """Make kombu use this transport for Redis URLs, in this process.
+    """Make kombu use these transports for Redis URLs, in this process.
 
     Celery's setting `broker_transport` would do so, too, but it becomes part of the broker's URL, which Flower then
     cannot parse.
     """
-    for scheme in ("redis", "rediss"):
-        TRANSPORT_ALIASES[scheme] = f"{__name__}:{WorkerTransport.__name__}"
+    for scheme, transport in (
+        ("redis", WorkerTransport),
+        ("rediss", WorkerTransport),
+        ("sentinel", WorkerSentinelTransport),
+    ):
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:{transport.__name__}"

@@ -7,7 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from chunkspool.errors import EnqueueFailed, StoreNotReady, without_password
 from chunkspool.per_process import PerProcess
@@ -15,6 +17,7 @@ from chunkspool.retry import RetryBudget
 from chunkspool.settings import Settings
 from chunkspool.store.failover import LONGEST_PAUSE, PATIENCE
 from chunkspool.store.translate import translate
+from chunkspool.urls.broker_url import CeleryBroker
 
 if TYPE_CHECKING:  # so that `import chunkspool` does not load Celery
     from celery import Celery
@@ -112,7 +115,9 @@ class Dispatcher:
     def _make_app(self) -> Celery:
         from celery import Celery  # noqa: PLC0415 - here, so that readers never load Celery
 
-        app = Celery("chunkspool-client", broker=self._settings.broker, set_as_current=False)
+        broker = CeleryBroker.from_url(self._settings.broker)
+        app = Celery("chunkspool-client", broker=broker.url, set_as_current=False)
+        app.conf.update(broker_use_ssl=broker.use_ssl, broker_transport_options=broker.transport_options)
         app.conf.update(task_serializer="json", accept_content=["json"])
         return app
 
@@ -121,8 +126,11 @@ class Dispatcher:
 
         timeout = self._settings.worker.publish_timeout
         # The times are for Redis. RabbitMQ is asked to confirm: it takes nothing before it says so.
-        options = {"socket_connect_timeout": timeout / 2, "socket_timeout": timeout, "confirm_publish": True}
-        options |= app.conf.broker_transport_options
+        options: dict[str, Any] = {"socket_connect_timeout": timeout / 2, "socket_timeout": timeout}
+        options |= {"confirm_publish": True} | app.conf.broker_transport_options
+        if "sentinel_kwargs" in options:
+            # redis-py would ask a Sentinel that is down eleven times before it asks the next one.
+            options["sentinel_kwargs"] = {"retry": Retry(NoBackoff(), 0), **options["sentinel_kwargs"]}
         connections = app.connection_for_write(connect_timeout=timeout, transport_options=options).Pool(CONNECTIONS)
         return connections, ProducerPool(connections, limit=CONNECTIONS)  # type: ignore[no-untyped-call]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from copy import copy
 from functools import partial
 from typing import Any, TypeVar
@@ -22,13 +22,14 @@ from chunkspool.errors import (
     SettingsError,
     StoreError,
     StoreNotReady,
-    without_password,
 )
 from chunkspool.store import scripts
 from chunkspool.store.commands import ScriptCall, Transaction
 from chunkspool.store.failover import CallRetry, drop_connections, drop_connections_async
+from chunkspool.store.sentinel import connect_by_sentinel, connect_by_sentinel_async
 from chunkspool.store.slots import AsyncSlots, Slots, calls_at_once
 from chunkspool.store.translate import translate, translate_errors
+from chunkspool.urls.redis_url import RedisUrl, parse_redis_url
 
 T = TypeVar("T")
 
@@ -174,24 +175,22 @@ class AsyncStore:
 
 def connect(url: str) -> redis.Redis:
     """Return a sync client that connects when it is first used. Raises `SettingsError` for a URL that is none."""
-    with _check_url(url):
-        return redis.Redis.from_url(
-            url,
-            socket_connect_timeout=CONNECT_TIMEOUT,
-            socket_timeout=SOCKET_TIMEOUT,
-            retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
-        )
+    where = _parse_url(url)
+    retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), 2)
+    options: dict[str, Any] = {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_timeout": SOCKET_TIMEOUT}
+    if where.service:
+        return connect_by_sentinel(where, retry=retry, **options)
+    return redis.Redis.from_url(where.for_redis_py(), retry=retry, **options)
 
 
 def connect_async(url: str) -> redis.asyncio.Redis:
     """Return an asyncio client that connects when it is first used. Raises `SettingsError` for a URL that is none."""
-    with _check_url(url):
-        return redis.asyncio.Redis.from_url(
-            url,
-            socket_connect_timeout=CONNECT_TIMEOUT,
-            socket_timeout=SOCKET_TIMEOUT,
-            retry=redis.asyncio.retry.Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
-        )
+    where = _parse_url(url)
+    retry = redis.asyncio.retry.Retry(ExponentialBackoff(cap=0.5, base=0.05), 2)
+    options: dict[str, Any] = {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_timeout": SOCKET_TIMEOUT}
+    if where.service:
+        return connect_by_sentinel_async(where, retry=retry, **options)
+    return redis.asyncio.Redis.from_url(where.for_redis_py(), retry=retry, **options)
 
 
 def database_of(client: redis.Redis | redis.asyncio.Redis) -> int:
@@ -264,10 +263,8 @@ async def keep_cancellation() -> AsyncIterator[None]:
             raise asyncio.CancelledError
 
 
-@contextmanager
-def _check_url(url: str) -> Iterator[None]:
+def _parse_url(url: str) -> RedisUrl:
     try:
-        yield
-    except (ValueError, TypeError):  # whose text may have a piece of the password
-        shown = without_password(url)
-        raise SettingsError(f"{shown!r} is not a Redis URL; write redis://[:password@]host:port/db") from None
+        return parse_redis_url(url)
+    except ValueError as error:
+        raise SettingsError(f"this is not a Redis URL that chunkspool can use: {error}") from None

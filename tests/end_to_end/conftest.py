@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from celery import Celery
 from pytest_celery import CeleryTestBroker, CeleryTestWorker, RedisTestBroker
 from support.models.model_servers import LlamaServer, LlmockServer
 from support.models.paced_model_process import ModelProcess
-from support.processes.nodes import BrokerProcess, WorkerCommand, WorkerProcess
+from support.processes.nodes import BrokerProcess, WorkerCommand, WorkerProcess, control_app
 from support.servers.redis_server import PrivateServer
 
 from chunkspool import Settings, Spool
@@ -39,7 +38,7 @@ def start_worker(celery_broker: CeleryTestBroker, tmp_path: Path) -> Iterator[St
     waited for afterwards (`ready`).
     """
     url = celery_broker.config()["url"]
-    app = Celery("tests", broker=url, set_as_current=False)
+    app = control_app("tests", url)
     workers: list[CeleryTestWorker] = []
 
     def start(

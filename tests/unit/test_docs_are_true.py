@@ -97,6 +97,7 @@ ERRORS: tuple[Exception, ...] = (
     errors.CorruptLog(1, "no JSON"),
     errors.StoreUnavailable("away"),
     errors.StoreFull("full"),
+    errors.StoreBusy("many"),
     errors.StoreRefused("no"),
     errors.EnqueueFailed("c", "g", "away"),
     errors.ServerShuttingDown(),

@@ -11,6 +11,13 @@ from chunkspool.settings import GROUP_OF, Settings, variable_of
 SECRET = "hunter2"
 WRONG = {
     "redis_url": ["http://host", "host:6379", f"redis://:{SECRET}@host:port", f"redis://:{SECRET}/x@host:6379/0"],
+    "broker_url": [
+        "http://host",
+        "host:6379",
+        "sentinel://host",
+        f"amqp://:{SECRET}/x@host",
+        "redis://host?protocol=3",
+    ],
     "tenant": ["a b", "a/b", "a:b", "ü"],
     "ttl": ["0", "0.5", "-1", "nan", "inf", "a day", "1e99"],
     "lease": ["0", "-1", "soon"],
@@ -38,7 +45,6 @@ WRONG = {
     "answer_timeout": ["0", "x"],
 }
 TEXTS = {
-    "broker_url",
     "queue",
     "task",
     "imports",

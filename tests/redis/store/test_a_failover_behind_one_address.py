@@ -198,11 +198,11 @@ def test_the_flusher_leaves_by_itself(pair: Pair, monkeypatch: pytest.MonkeyPatc
         made = spool.enqueue(CHAT, "hello")
         with spool.produce(CHAT, made.generation_id) as out:
             out.text("before, ")
-            eventually(lambda: generation_field(pair.old, made.generation_id, "index") == b"1")
+            eventually(lambda: read_generation_field(pair.old, made.generation_id, "index") == b"1")
             pair.fail_over()
             out.text("after")
         assert out.state == "completed"
-    assert text_of(log_of(pair.new), made.generation_id) == "before, after"
+    assert text_of(read_log(pair.new), made.generation_id) == "before, after"
 
 
 def test_a_stop_arrives_after_a_failover(pair: Pair) -> None:

@@ -18,6 +18,7 @@ from redis import Redis
 from support.servers.rabbitmq import RabbitServer
 from support.servers.redis_server import PrivateServer
 
+from chunkspool.urls.broker_url import CeleryBroker
 from demo.process import Process
 
 PROJECT = Path(__file__).parents[3]
@@ -123,7 +124,7 @@ class WorkerProcess(CeleryTestContainer):
 
     def ready(self) -> bool:
         """Wait until the worker answers a ping."""
-        with Celery("ping", broker=self.broker, set_as_current=False) as app:
+        with control_app("ping", self.broker) as app:
             node = f"{self.worker.name}@localhost"
             self.running().wait_until(lambda: bool(app.control.ping(destination=[node], timeout=0.2)), 60)
         return True
@@ -163,6 +164,14 @@ class WorkerProcess(CeleryTestContainer):
 def count_held(client: Redis) -> int:
     """Return how many messages the workers hold unacknowledged."""
     return sum(client.hlen(key) for key in client.scan_iter("chunkspool.unacked:*"))
+
+
+def control_app(name: str, url: str) -> Celery:
+    """Return an app that reaches the workers of the broker at `url`; the caller closes it."""
+    broker = CeleryBroker.from_url(url)
+    app = Celery(name, broker=broker.url, set_as_current=False)
+    app.conf.update(broker_use_ssl=broker.use_ssl, broker_transport_options=broker.transport_options)
+    return app
 
 
 def _number(name: str | int) -> signal.Signals:
