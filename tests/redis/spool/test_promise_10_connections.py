@@ -25,7 +25,7 @@ from chunkspool.store.keys import STOPS
 
 PROJECT = Path(__file__).parents[3]
 MOST = 12
-"""Connections of one spool, however many came and went: two pools of a few, the hub's two, one for the stops."""
+"""Connections of one spool, however many came and went: two pools of a few, the hub's two, two for the stops."""
 
 
 def connections(client: Redis) -> list[dict[str, Any]]:
