@@ -25,7 +25,7 @@ from chunkspool.store.keys import stops_channel
 
 PROJECT = Path(__file__).parents[3]
 MOST = 12
-"""The most connections of one spool at any load: two small pools, two of the hub, one for stops."""
+"""The most connections of one spool at any load: two small pools, two of the hub, two for the stops."""
 
 
 def list_connections(client: Redis) -> list[dict[str, Any]]:

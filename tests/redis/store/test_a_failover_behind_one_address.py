@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from redis import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool as AsyncBlockingPool
+from redis.asyncio import ConnectionPool as AsyncPool
+from redis.asyncio import Redis as AsyncRedis
 from support.chats.logs import CHAT, read_generation_field, read_log, text_of, types_of
 from support.chats.spools import async_spool_for, spool_for
 from support.readers.blocking_spool import SPOOL_KINDS, BlockingAsyncSpool, BlockingSpool, open_spool
@@ -23,6 +27,7 @@ from support.waiting import eventually
 from chunkspool import Producer
 from chunkspool.errors import ChunkspoolError, EnqueueFailed, StoreNotReady
 from chunkspool.producing.stop_listener import StopListener
+from chunkspool.store.failover import drop_connections, drop_connections_async
 
 SOON = 3.0
 """Seconds within which all is well after the address leads to the new primary: a second or two, on a busy machine."""
@@ -242,3 +247,33 @@ async def test_a_burst_during_a_failover(pair: Pair) -> None:
         assert len(await made) == len(chats)
         await changing
     assert pair.new.llen("chunkspool") == 2 * len(chats)
+
+
+@pytest.mark.parametrize("kind", [ConnectionPool, BlockingConnectionPool], ids=lambda kind: kind.__name__)
+def test_dropping_spares_what_is_in_use(kind: type[ConnectionPool], redis_url: str) -> None:
+    """Idle connections are closed at once; one in use is closed when it is given back, not under its user's eyes."""
+    pool = kind.from_url(redis_url, max_connections=10)
+    used, idle = pool.get_connection(), pool.get_connection()
+    pool.release(idle)
+    drop_connections(Redis(connection_pool=pool))
+    assert not idle.is_connected
+    assert used.is_connected
+    pool.release(used)
+    assert not used.is_connected
+    pool.disconnect()
+
+
+@pytest.mark.parametrize("kind", [AsyncPool, AsyncBlockingPool], ids=lambda kind: kind.__name__)
+async def test_dropping_spares_what_is_in_use_on_a_loop(kind: type[AsyncPool], redis_url: str) -> None:
+    """The same, without giving other tasks a turn in which they take what is about to be closed."""
+    pool = kind.from_url(redis_url, max_connections=10)
+    used, idle = await pool.get_connection(), await pool.get_connection()
+    await pool.release(idle)
+    dropping = drop_connections_async(AsyncRedis(connection_pool=pool))
+    with pytest.raises(StopIteration):
+        dropping.send(None)
+    assert not idle.is_connected
+    assert used.is_connected
+    await pool.release(used)
+    assert not used.is_connected
+    await pool.disconnect()
