@@ -40,6 +40,8 @@ imports = (
     *(name.strip() for name in _settings.worker.imports.split(",") if name.strip()),
 )
 
+# Sets aside what no worker can run, instead of logging and discarding it.
+worker_consumer = "worker.dead_letters:CarefulConsumer"
 # Seconds between two searches for lost generations: worker/sweeper.py.
 chunkspool_sweep_interval = _settings.worker.sweep_interval
 

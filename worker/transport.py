@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from queue import Empty
 from typing import Any
 
+from celery.utils.log import get_logger
 from celery.worker import state as worker_state
 from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as kombu_redis
 from kombu.utils.uuid import uuid
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Unreachable
+from redis.exceptions import RedisError
 from redis.retry import Retry
+
+from chunkspool.errors import StoreError
+from worker.dead_letters import set_aside
+
+logger = get_logger(__name__)
 
 
 def _is_shutting_down() -> bool:
@@ -59,6 +67,45 @@ class WorkerChannel(kombu_redis.Channel):
     Message = WorkerMessage
     QoS = WorkerQoS
 
+    def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 - kombu's signature
+        client = super()._create_client(asynchronous)  # type: ignore[no-untyped-call]
+        client.response_callbacks["BRPOP"] = self._check_popped
+        return client
+
+    def _check_popped(self, reply: Any, **_options: object) -> tuple[bytes, bytes] | None:
+        # Anybody may push anything to the queue. What is no message raises where kombu reads it, after it was popped:
+        # it would be lost, and the worker's main process would end.
+        if not reply:
+            return None
+        key, popped = reply
+        try:
+            message = self.Message(json.loads(popped), channel=self)
+            _ = (message.delivery_info["exchange"], message.delivery_info["routing_key"])
+            _ = hash(message.headers.get("task"))
+        except Exception as error:  # noqa: BLE001 - whatever it holds, the worker must live
+            self._set_aside(key, popped, f"is no message of Celery ({type(error).__name__})")
+            return None
+        return key, popped
+
+    def _set_aside(self, key: bytes, popped: bytes, why: str) -> None:
+        try:
+            set_aside(key.decode().rsplit(self.sep, 1)[0], popped, why)
+        except (RedisError, StoreError, OSError):
+            with self.conn_or_acquire() as client:
+                client.lpush(key, popped)
+            raise
+
+    def _deliver_fanout_message(self, message: Any, exchange: str) -> bool:
+        # A command or an event of another program, of any shape: Celery's own are lost when nobody listens, too.
+        try:
+            return bool(super()._deliver_fanout_message(message, exchange))  # type: ignore[no-untyped-call]
+        except (RedisError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            what = type(error).__name__
+            logger.warning("a command or event on %r is none of Celery's (%s)", exchange, what)
+            raise Empty from None
+
     def _basic_cancel(self, consumer_tag: Any) -> Any:
         done = super()._basic_cancel(consumer_tag)  # type: ignore[no-untyped-call]
         if _is_shutting_down() and self._in_poll and not self.active_queues:
@@ -83,9 +130,14 @@ class WorkerChannel(kombu_redis.Channel):
 
 
 class WorkerTransport(kombu_redis.Transport):
-    """The transport of redis:// and rediss:// URLs."""
+    """The transport of redis:// and rediss:// URLs.
+
+    Whatever Redis replies, Celery reconnects: in a failover (UNBLOCKED, READONLY), when it takes no writes (MISCONF,
+    NOREPLICAS), when a key has another type. By itself Celery ends the worker after an error that it does not expect.
+    """
 
     Channel = WorkerChannel
+    connection_errors = (*kombu_redis.Transport.connection_errors, RedisError)
 
 
 class WorkerSentinelChannel(WorkerChannel, kombu_redis.SentinelChannel):

@@ -54,6 +54,11 @@ class QueueKeys:
         """String: there while a sweep is under way or was a moment ago."""
         return self._key("sweep_lock")
 
+    @property
+    def dead_letters(self) -> str:
+        """List of JSON: messages of the queue that no worker can run, the newest first."""
+        return self._key("dead_letters")
+
     def unacked(self, redelivery: float) -> dict[str, str]:
         """Return the names of kombu's keys for the messages that the queue's workers hold, as transport options.
 
