@@ -145,7 +145,7 @@ def test_every_key_is_documented() -> None:
     of = keys.ChatKeys("tenant", "chat")
     own = {of.seq, of.log, of.head, of.gens, of.readers, of.live, of.gen("id"), of.request("id")}
     queue = keys.QueueKeys("queue")
-    index = {queue.unfinished, queue.republished, queue.watermark, queue.sweep_lock}
+    index = {queue.unfinished, queue.republished, queue.watermark, queue.sweep_lock, queue.dead_letters}
     shared = {keys.place_of("id"), *index, keys.stops_channel(0)}
     documented = re.findall(r"^\| `(cs:\S+)` \|", table, re.MULTILINE)
     assert sorted(

@@ -29,7 +29,8 @@ function parseBlock(block) {
     const colon = line.indexOf(":");
     const value = line.slice(colon + 1).replace(/^ /, "");
     const field = line.slice(0, colon);
-    if (field === "id") event.id = Number(value);
+    // `<seq>.<what proves the log>`: the server tells by it whether the log still is the one that was read.
+    if (field === "id") Object.assign(event, { id: parseInt(value, 10), cursor: value });
     else if (field === "event") event.name = value;
     else if (field === "data") event.data = event.data === undefined ? value : `${event.data}\n${value}`;
     // A comment: with `times=true` it is the time at which the event was written.
@@ -44,12 +45,14 @@ export class ChatFeed {
   #listener;
   #abort = new AbortController();
   #endPause = () => {};
+  #cursor;
   seq;
 
   /** `listener` has onEvent(event), onState("live" | "disconnected") and onEnd(problem). */
   constructor(chat, seq, listener) {
     this.#chat = chat;
     this.seq = seq;
+    this.#cursor = seq;
     this.#listener = listener;
     addEventListener("online", () => this.#endPause());
     addEventListener("offline", () => this.#abort.abort());
@@ -82,7 +85,7 @@ export class ChatFeed {
   async #readStream() {
     this.#abort = new AbortController();
     const url = routeUrl(this.#chat, "/events");
-    url.search = new URLSearchParams({ after: this.seq, follow: true, times: true });
+    url.search = new URLSearchParams({ after: this.#cursor, follow: true, times: true });
     const reply = await fetch(url, { headers: requestHeaders(), signal: this.#abort.signal, cache: "no-store" });
     if (!reply.ok) throw errorOf(await readProblem(reply));
     this.#listener.onState("live");
@@ -96,6 +99,7 @@ export class ChatFeed {
         // A gap or a repetition: ask again from the seq that is known to be right.
         if (event.id !== this.seq + 1) return;
         this.seq = event.id;
+        this.#cursor = event.cursor;
         this.#listener.onEvent(event);
       }
     }

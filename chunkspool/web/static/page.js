@@ -62,8 +62,8 @@ function onEvent({ id, at, data }) {
 
 /** Handle an end that reconnecting would not cure: the chat was erased, events have expired, or access is denied. */
 function onEnd(problem) {
-  // The events after the cursor have expired, so begin with the snapshot again.
-  if (problem.status === 410) return location.reload();
+  // The events after the cursor have expired, or the log is another one: begin with the snapshot again.
+  if (problem.status === 410 || problem.type.endsWith(":cursor-ahead")) return location.reload();
   if (problem.status === 404) return waitForFirstQuestion();
   showConnection("ended", problem.detail);
   announce(problem.detail);
