@@ -33,6 +33,7 @@ _UNABLE = "the server cannot do what chunkspool needs, Redis 6.2 or newer can"
 _UNREACHABLE = "Redis cannot be reached; check that it runs where the URL says, then try again"
 _NO_REDIS = "the server at this URL is not a Redis; check the URL"
 _CLUSTER_NODE = "the server is one node of a Redis Cluster; use the URL of a Redis that holds all keys itself"
+_NO_DATABASE = "the server has no database of the number in the URL"
 _UNTRUSTED = "no TLS connection to Redis: a certificate or the port is wrong; check the URL and its ssl_ options"
 _NO_CONNECTION = "no connection to Redis is free"
 _REPLICA = "this Redis is a read-only replica; try again, or use the primary's URL"
@@ -107,7 +108,7 @@ _BY_PHRASE: tuple[tuple[re.Pattern[str], _Make], ...] = tuple(
         (r"max number of clients", _says(StoreUnavailable, "Redis takes no more connections (maxclients); try again")),
         (r"invalid password|no password is set|without any password", _says(StoreRefused, _REJECTED)),
         (r"operation not permitted", _says(StoreRefused, _REJECTED)),
-        (r"DB index|invalid DB|SELECT is not allowed", _says(StoreRefused, "the URL's database does not exist there")),
+        (r"DB index|invalid DB|SELECT is not allowed", _says(StoreRefused, _NO_DATABASE)),
         (r"unknown (\w+ )?(sub)?command|wrong number of arg|syntax error", _says(StoreRefused, _UNABLE)),
         (r"not allowed from script|not supported|unsupported|command is not available", _says(StoreRefused, _UNABLE)),
         (r"non local key", _says(StoreRefused, _CLUSTER_NODE)),
@@ -120,8 +121,10 @@ _BY_PHRASE: tuple[tuple[re.Pattern[str], _Make], ...] = tuple(
 _BY_TEXT: Mapping[str, _Make] = {
     "No connection available.": _says(StoreBusy, _NO_CONNECTION),
     "The previous master is now a slave": _says(StoreNotReady, _FAILOVER),
+    "Invalid RESP version": _says(StoreRefused, _UNABLE),
+    "Invalid Database": _says(StoreRefused, _NO_DATABASE),
 }
-"""What redis-py itself says with no class of its own: a blocking pool, and one that asks Sentinel."""
+"""What redis-py itself says with no class of its own: a blocking pool, one that asks Sentinel, the first exchange."""
 
 _CODE = re.compile(r"\b[A-Z]{3,}\b")
 _PIPELINE = " of pipeline caused error: "

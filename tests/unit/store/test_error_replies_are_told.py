@@ -89,8 +89,8 @@ REPLIES: tuple[tuple[str, Kind, str], ...] = (
     ("ERR Wrong number of args calling Redis command from script", StoreRefused, "Redis 6.2 or newer"),
     ("ERR Command is not available: 'EVALSHA'. See the documentation", StoreRefused, "Redis 6.2 or newer"),
     ("NOPROTO unsupported protocol version", StoreRefused, "Redis 6.2 or newer"),
-    ("ERR DB index is out of range", StoreRefused, "database does not exist"),
-    ("ERR SELECT is not allowed in cluster mode", StoreRefused, "database does not exist"),
+    ("ERR DB index is out of range", StoreRefused, "no database of the number"),
+    ("ERR SELECT is not allowed in cluster mode", StoreRefused, "no database of the number"),
     ("ERR Script attempted to access a non local key in a cluster node", StoreRefused, "one node of a Redis Cluster"),
     ("MOVED 15495 127.0.0.1:20328", StoreRefused, "one node of a Redis Cluster"),
     ("ASK 3300 127.0.0.1:20328", StoreRefused, "one node of a Redis Cluster"),
@@ -191,6 +191,13 @@ def in_a_script_of_valkey(reply: str) -> Exception:
 
 
 WAYS = (direct, in_a_pipeline, aborts_exec, in_a_script_of_redis_6, in_a_script_of_redis_7, in_a_script_of_valkey)
+
+
+def name_of(value: object) -> str:
+    """Return what a case is called."""
+    return str(getattr(value, "__name__", value))[:40]
+
+
 CASES = [
     (way, *row)
     for way in WAYS
@@ -199,9 +206,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("way", "reply", "kind", "said"), CASES, ids=lambda value: getattr(value, "__name__", str(value)[:40])
-)
+@pytest.mark.parametrize(("way", "reply", "kind", "said"), CASES, ids=name_of)
 def test_a_reply_is_told_as_what_it_is(way: Callable[[str], Exception], reply: str, kind: Kind, said: str) -> None:
     """Whichever way it comes, and without what the user had written."""
     error = translate(way(reply))
@@ -270,11 +275,13 @@ def test_a_script_names_the_missing_right(reply: str, right: str) -> None:
         (BusyLoadingError("Redis is loading the dataset in memory", status_code="LOADING"), StoreNotReady, "loading"),
         (MasterNotFoundError("No master found for 'mymaster'"), StoreNotReady, "changing its role"),
         (Unreachable("The previous master is now a slave"), StoreNotReady, "changing its role"),
+        (Unreachable("Invalid Database"), StoreRefused, "no database of the number in the URL"),
+        (Unreachable("Invalid RESP version"), StoreRefused, "Redis 6.2 or newer"),
         (MaxConnectionsError("Too many connections"), StoreBusy, "no connection to Redis is free"),
         (Unreachable("No connection available."), StoreBusy, "no connection to Redis is free"),
         (RedisError("of a kind that nobody knows"), StoreUnavailable, "cannot be reached"),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=name_of,
 )
 def test_a_connection_that_fails(error: Exception, kind: Kind, said: str) -> None:
     """What redis-py and the operating system say where no reply comes."""
