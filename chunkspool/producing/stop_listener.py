@@ -75,7 +75,7 @@ class StopListener:
             if message is not None:
                 self._take(message)
             if time.monotonic() >= next_check:
-                self._watch.check(ask_role(asking, anew=self._watch.stranded))
+                self._watch.check(ask_role(asking, reconnect=self._watch.stranded))
                 next_check = time.monotonic() + ROLE_CHECK
 
     def _take(self, message: dict[str, Any]) -> None:

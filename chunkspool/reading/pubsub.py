@@ -86,7 +86,7 @@ class PubSubConnection:
 
     def check_role(self) -> None:
         """Raise `StoreNotReady` if a failover has left this connection behind. Needs no lock."""
-        self._watch.check(ask_role(self._probing, anew=self._watch.stranded))
+        self._watch.check(ask_role(self._probing, reconnect=self._watch.stranded))
 
     def close(self) -> None:
         """Free the connections."""
@@ -162,7 +162,7 @@ class AsyncPubSubConnection:
     async def _ask_role(self) -> Role | None:
         with translate_errors():
             async with asyncio.timeout(CONNECT_TIMEOUT + SOCKET_TIMEOUT), keep_cancellation():
-                return await ask_role_async(self._probing, anew=self._watch.stranded)
+                return await ask_role_async(self._probing, reconnect=self._watch.stranded)
 
     async def close(self) -> None:
         """Free the connections."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # so that `import chunkspool` does not load Celery
 
 RETRY_POLICY = {"max_retries": 1, "interval_start": 0.1, "interval_max": 0.1}
 """One more try for a connection that went stale in the pool; an unreachable broker is the caller's to hear of. For it
-kombu connects anew, also after an error reply: so it leaves a Redis that a failover has made a replica."""
+kombu reconnects, also after an error reply: so it leaves a Redis that a failover has made a replica."""
 CONNECTIONS = 10
 """Messages that are sent at the same time; more of them wait for each other."""
 

@@ -103,7 +103,7 @@ class PrimaryWatch:
         return self._had_primary and self._opened is not None and not self._opened.primary
 
     def check(self, role: Role | None) -> None:
-        """Compare with the role now. Raises `StoreNotReady` where both connections are to be opened anew."""
+        """Compare with the role now. Raises `StoreNotReady` where both connections are to be opened again."""
         if role is None or self._opened is None:
             return
         if role.connection == self._opened.connection:
@@ -111,17 +111,17 @@ class PrimaryWatch:
                 raise StoreNotReady("this Redis is no longer the primary")
             self.open(role)
         elif role.primary or not self.stranded:
-            # The one that asks was opened anew, and may lead elsewhere.
+            # The one that asks is a new one and may lead elsewhere.
             raise StoreNotReady("the address of Redis may lead to another server now")
 
 
-def ask_role(client: redis.Redis, *, anew: bool = False) -> Role | None:
-    """Ask on the client's one connection, or `anew` on a new one; None where the server does not say.
+def ask_role(client: redis.Redis, *, reconnect: bool = False) -> Role | None:
+    """Ask on the client's one connection, or with `reconnect` on a new one; None where the server does not say.
 
     HELLO, because every user may send it: ROLE and INFO are rights of their own. Raises `StoreError`.
     """
     with translate_errors():
-        if anew:
+        if reconnect:
             (client.connection or client.connection_pool).disconnect()
         try:
             return _read_role(client.execute_command("HELLO"))  # type: ignore[no-untyped-call]
@@ -129,10 +129,10 @@ def ask_role(client: redis.Redis, *, anew: bool = False) -> Role | None:
             return None
 
 
-async def ask_role_async(client: redis.asyncio.Redis, *, anew: bool = False) -> Role | None:
+async def ask_role_async(client: redis.asyncio.Redis, *, reconnect: bool = False) -> Role | None:
     """Do the same by an asyncio client."""
     with translate_errors():
-        if anew:
+        if reconnect:
             await client.connection_pool.disconnect()
         try:
             return _read_role(await client.execute_command("HELLO"))  # type: ignore[no-untyped-call]

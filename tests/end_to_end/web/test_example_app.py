@@ -313,7 +313,7 @@ def test_the_smallest_app(redis_url: str, start_app: StartApp, start_worker: Sta
     assert made["after"] == 0
     events = made["links"]["events"]
     whole = app.read_events(events)
-    shown = re.findall(r"^id: \d+\nevent: .+\ndata: .+$", readme, re.MULTILINE)
+    shown = re.findall(r"^id: \d+\.\w+…\nevent: .+\ndata: .+$", readme, re.MULTILINE)
     real = [f"id: {event.id}\nevent: {event.name}\ndata: {event.data}" for event in whole]
     assert [without_ids(block) for block in shown] == [without_ids(block) for block in real]
     (cut,) = re.findall(r"curl -N -H 'Last-Event-ID: (\d+)'", readme)
@@ -323,8 +323,8 @@ def test_the_smallest_app(redis_url: str, start_app: StartApp, start_worker: Sta
 
 
 def without_ids(text: str) -> str:
-    """Return events without the ids of generations, which the README shortens."""
-    return re.sub(r'"generation":"[^"]+"', '"generation":"…"', text)
+    """Return events without the ids of generations and of the log, which the README shortens."""
+    return re.sub(r"^(id: \d+)\.\S+", r"\1", re.sub(r'"generation":"[^"]+"', '"generation":"…"', text))
 
 
 def test_the_readme_shows_the_examples() -> None:

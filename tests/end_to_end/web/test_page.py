@@ -336,7 +336,7 @@ address => {
   globalThis.seen = [];
   globalThis.source = new EventSource(address);
   for (const name of ["generation.queued", "generation.started", "text.delta", "generation.completed"])
-    source.addEventListener(name, (event) => seen.push(Number(event.lastEventId)));
+    source.addEventListener(name, (event) => seen.push(parseInt(event.lastEventId, 10)));
 }
 """
 CONNECTING, CLOSED = 0, 2

@@ -23,6 +23,8 @@ def failed_snapshot(server: PrivateServer) -> Iterator[None]:
     """MISCONF: the last snapshot could not be saved, because there is a folder of its name."""
     in_the_way = server.folder / "data" / "dump.rdb" / "folder"
     with server.client() as client:
+        if in_the_way.parent.is_file():
+            in_the_way.parent.unlink()
         in_the_way.mkdir(parents=True)
         client.config_set("save", "3600 1")
         client.bgsave()
