@@ -21,7 +21,7 @@ from support.chats.spools import claim_and_die
 from support.processes.nodes import PROJECT
 from support.servers.redis_server import PrivateServer
 from support.waiting import eventually
-from support.web.sse import Event, Reader
+from support.web.sse import SseEvent, SseParser
 
 from chunkspool import Spool
 from demo.ports import LOOPBACK, free_port, is_taken
@@ -42,7 +42,7 @@ class RunningApp:
         """Return the status of a GET that is answered without a stream."""
         return self.client.get(path, **options).status_code
 
-    def read_events(self, path: str, limit: int | None = None, **options: Any) -> list[Event]:
+    def read_events(self, path: str, limit: int | None = None, **options: Any) -> list[SseEvent]:
         """Follow a stream to its end, or for so many events; then hang up."""
         with self.client.stream("GET", path, **options) as response:
             assert response.status_code == 200, response.read()
@@ -50,9 +50,9 @@ class RunningApp:
             return take(response, limit)
 
 
-def take(response: httpx.Response, limit: int | None = None) -> list[Event]:
+def take(response: httpx.Response, limit: int | None = None) -> list[SseEvent]:
     """Return the events of a stream: all, or so many."""
-    reader, found = Reader(), list[Event]()
+    reader, found = SseParser(), list[SseEvent]()
     for piece in response.iter_raw():
         found += reader.events(piece)
         if limit is not None and len(found) >= limit:
@@ -60,12 +60,12 @@ def take(response: httpx.Response, limit: int | None = None) -> list[Event]:
     return found
 
 
-def seqs(events: list[Event]) -> list[int]:
+def seqs(events: list[SseEvent]) -> list[int]:
     """Return the ids of events."""
     return [int(event.id) for event in events]
 
 
-def types(events: list[Event]) -> list[str]:
+def types(events: list[SseEvent]) -> list[str]:
     """Return the types of chat events."""
     return [json.loads(event.data)["type"] for event in events]
 
@@ -274,7 +274,7 @@ def test_what_goes_wrong_later_ends_the_stream(app: RunningApp, spool: Spool, cl
         pieces = response.iter_raw()
         assert b"generation.queued" in next(pieces)
         spool.erase(CHAT)
-        last = list(Reader().events(b"".join(pieces)))[-1]
+        last = list(SseParser().events(b"".join(pieces)))[-1]
     assert (last.name, json.loads(last.data)["status"]) == ("problem", 404)
     assert app.status(EVENTS, headers={"Last-Event-ID": "2"}) == 404
 
@@ -300,7 +300,7 @@ def test_the_app_ends_though_a_client_follows(app: RunningApp, spool: Spool, cli
         assert b"generation.queued" in next(response.iter_raw())
         app.process.send(signal.SIGTERM)
         eventually(lambda: not app.process.alive, timeout=12)
-    assert "Application shutdown complete" in app.process.tail_of_log()
+    assert "Application shutdown complete" in app.process.read_log_tail()
 
 
 def test_the_smallest_app(redis_url: str, start_app: StartApp, start_worker: StartWorker) -> None:

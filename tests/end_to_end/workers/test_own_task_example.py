@@ -9,7 +9,7 @@ from celery.exceptions import Reject
 from end_to_end.conftest import StartWorker
 from end_to_end.workers.test_main_job import answer_of, follow
 from redis import Redis
-from support.chats.logs import CHAT, log_of, types_of
+from support.chats.logs import CHAT, read_log, types_of
 from support.chats.spools import claim_and_die, spool_for
 
 from chunkspool import Spool
@@ -47,7 +47,7 @@ def test_a_shutdown_gives_the_message_back(own_spool: Spool, client: Redis, monk
         own_task.answer.run("default", CHAT, asked.generation_id)
     assert rejected.value.requeue is True
     expected = ["generation.queued", "generation.started", "text.delta"]
-    assert types_of(log_of(client), asked.generation_id) == expected
+    assert types_of(read_log(client), asked.generation_id) == expected
 
 
 def test_a_message_that_comes_twice(own_spool: Spool, client: Redis) -> None:
@@ -61,4 +61,4 @@ def test_a_message_that_comes_twice(own_spool: Spool, client: Redis) -> None:
     other = own_spool.enqueue(CHAT, "why?")
     own_spool.stop(CHAT)
     assert own_task.answer.run("default", CHAT, other.generation_id) is None
-    assert types_of(log_of(client), other.generation_id) == ["generation.queued", "generation.stopped"]
+    assert types_of(read_log(client), other.generation_id) == ["generation.queued", "generation.stopped"]
