@@ -166,7 +166,7 @@ class AsyncSpool:
         await self._run(stop.erase(self._keys(chat_id)))
 
     async def sweep(self, *, queue_is_empty: bool) -> tuple[str, ...]:
-        """Send lost messages anew and end what stays lost. See `Spool.sweep`."""
+        """Publish lost messages again and end what stays lost. See `Spool.sweep`."""
         return await self._run(sweep(self.settings, queue_is_empty=queue_is_empty))
 
     @asynccontextmanager

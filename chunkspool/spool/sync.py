@@ -178,7 +178,7 @@ class Spool:
         self._run(stop.erase(self._keys(chat_id)))
 
     def sweep(self, *, queue_is_empty: bool) -> tuple[str, ...]:
-        """Send lost messages of all tenants anew; end what stays lost, and return the ids of what has ended.
+        """Publish lost messages of all tenants again; end what stays lost, and return the ids of what has ended.
 
         `queue_is_empty`: the broker holds no message of a generation. Any number of processes may call it; within one
         `sweep_interval` the first of them does the work. Raises `EnqueueFailed` or `StoreError`.

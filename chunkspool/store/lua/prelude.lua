@@ -60,7 +60,7 @@ local function write(events, from, now)
   -- An id without a dash has -0. Redis writes the number in full, as Lua's own `..` would not from 10^14 on.
   local written = redis.pcall('XADD', log, before + 1, 't', ms, 'e', events[from])
   if type(written) == 'table' and written.err then
-    -- Only the first can fail: the log is not ours, or is ahead of the counter. Its seqs are given back.
+    -- Only the first can fail: the log is not ours, or is ahead of the counter. Its seqs are returned to the counter.
     call('DECRBY', KEYS[1], n)
     error(written.err)
   end
