@@ -40,5 +40,5 @@ class RetryBudget:
         return self.pause()
 
     def renew(self) -> None:
-        """Begin anew: a try has succeeded."""
+        """Start over: a try has succeeded."""
         self._since, self._pause = None, FIRST_PAUSE

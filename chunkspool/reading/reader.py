@@ -135,7 +135,7 @@ class Reader:
             yield from restore_head(self.cursor.keys)
 
     def _has_room(self, frame: Frame) -> bool:
-        """Count without looking at what was taken meanwhile; only where that seems too much, count anew."""
+        """Count without looking at what was taken meanwhile; only where that seems too much, count again."""
         if not self.ready:
             self._held = frame.size
             return True

@@ -1,4 +1,4 @@
-"""The example of a task of your own: it answers in a real worker, and gives back a message that it cannot finish."""
+"""The example of a task of your own: it answers in a real worker, and requeues a message that it cannot finish."""
 
 from __future__ import annotations
 
