@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
 
 from chunkspool.errors import InvalidId, SettingsError, shown, without_password
 from chunkspool.ids import checked_id
@@ -164,6 +165,13 @@ class Settings(BaseModel):
         return cls.checked({field: found[name] for field in GROUP_OF if found.get(name := variable_of(field))})
 
     @classmethod
+    def _validate(cls, groups: dict[str, dict[str, object]]) -> tuple[Self | None, list[ErrorDetails]]:
+        try:
+            return cls.model_validate(groups), []
+        except ValidationError as error:
+            return None, error.errors()
+
+    @classmethod
     def checked(cls, values: Mapping[str, object]) -> Self:
         """Make settings of `values` (field → value, without groups). Raises `SettingsError`."""
         groups: dict[str, dict[str, object]] = {group: {} for group in cls.model_fields}
@@ -171,10 +179,10 @@ class Settings(BaseModel):
             if field not in GROUP_OF:
                 raise SettingsError(f"{field} is not a setting")
             groups[GROUP_OF[field]][field] = value
-        try:
-            settings = cls.model_validate(groups)
-        except ValidationError as error:
-            raise SettingsError("; ".join(_explain(e["loc"], e["msg"], values) for e in error.errors())) from None
+        settings, problems = cls._validate(groups)
+        if settings is None:
+            # Not raised where pydantic's error is handled: it would be the context, and may hold a URL with a password.
+            raise SettingsError("; ".join(_explain(e["loc"], e["msg"], values) for e in problems))
         _check_together(settings)
         try:
             checked_id("tenant", settings.log.tenant)
