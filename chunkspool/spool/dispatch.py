@@ -137,5 +137,7 @@ class Dispatcher:
 
 def _is_not_ready(error: Exception) -> bool:
     """Tell whether the broker is a Redis in a failover; kombu wraps some of its errors into others."""
+    if isinstance(error, AttributeError):
+        return True  # kombu 5.7 reads the host's name from a connection that was lost a moment ago
     causes = [one for one in (error, error.__cause__) if isinstance(one, RedisError)]
     return any(isinstance(translate(one), StoreNotReady) for one in causes)
