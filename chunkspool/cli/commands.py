@@ -16,7 +16,7 @@ from chunkspool.cli.follow import ask as ask_and_follow
 from chunkspool.cli.formatting import plain, status_lines
 from chunkspool.cli.screen import JsonScreen, Screen, TextScreen
 from chunkspool.cli.terminal import read_answer, report, write_output
-from chunkspool.errors import InvalidCursor, InvalidInput
+from chunkspool.errors import InvalidInput
 from chunkspool.results import ChatStatus
 from chunkspool.settings import Settings
 from chunkspool.spool import AsyncSpool
@@ -76,7 +76,7 @@ def ask(
 def tail(
     chat: Chat,
     *,
-    after: Annotated[str, typer.Option(metavar="N", help="The seq of the last event you have.")] = "0",
+    after: Annotated[str, typer.Option(metavar="N", help="The seq of the last event you have, or its SSE id.")] = "0",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow until nothing is active in the chat.")] = False,
     forever: Annotated[bool, typer.Option("--forever", help="Follow until Ctrl-C.")] = False,
     as_json: Json = False,
@@ -84,7 +84,7 @@ def tail(
     """Show the events of a chat, all of them or those after a cursor."""
 
     async def work(spool: AsyncSpool) -> ExitCode:
-        follower = ChatFollower(spool, chat, _screen(as_json=as_json), _parse_cursor(after))
+        follower = ChatFollower(spool, chat, _screen(as_json=as_json), after)
         if follow or forever:
             return await follower.follow("forever" if forever else "idle")
         return await follower.show_kept()
@@ -210,13 +210,6 @@ def _read_prompt(given: str) -> str:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
         raise InvalidInput(f"the prompt on standard input is not UTF-8: {error}") from None
-
-
-def _parse_cursor(given: str) -> int:
-    try:
-        return int(given)
-    except ValueError:
-        raise InvalidCursor(given) from None
 
 
 def _parse_params(given: list[str] | tuple[()]) -> dict[str, Any]:

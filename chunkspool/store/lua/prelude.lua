@@ -15,6 +15,7 @@
 local ENDED = {completed = true, stopped = true, failed = true}
 local COUNTER_OUTLIVES = 7 * 86400 * 1000
 local NO_FRAME, LOOK = '.', '0 0\n' -- nothing to see; "read the log", also after an erase
+local NO_STOP = '.' -- no generation's id: stops nothing
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -196,9 +197,12 @@ local function stop(gen, id, event, channel, now)
     close(gen, id, 'stopped', ttl, now)
     return {'stopped', last}
   end
-  redis.call('PUBLISH', channel, id)
+  -- Whether it may publish there is asked first; the push comes last. A server that refuses writes (a demoted one, one
+  -- whose snapshot failed) would publish all the same: the attempt would stop, and nobody would know who wanted that.
+  redis.call('PUBLISH', channel, NO_STOP)
   begin_even_if_full(gen, running_ttl(ttl, lease_ms or 0))
   redis.call('HSETNX', gen, 'stop', event)
+  redis.call('PUBLISH', channel, id)
   return {'stopping'}
 end
 

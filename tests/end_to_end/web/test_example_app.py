@@ -61,8 +61,8 @@ def take(response: httpx.Response, limit: int | None = None) -> list[SseEvent]:
 
 
 def seqs(events: list[SseEvent]) -> list[int]:
-    """Return the ids of events."""
-    return [int(event.id) for event in events]
+    """Return the seqs of events, with which their ids begin."""
+    return [int(event.id.partition(".")[0]) for event in events]
 
 
 def types(events: list[SseEvent]) -> list[str]:
