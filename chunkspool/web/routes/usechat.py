@@ -35,7 +35,7 @@ async def send(request: Request, body: UseChatRequest, context: Context) -> Resp
             request_id=_usable_request_id(body.fresh_message_id),
             on_active="replace",
         )
-    encoder = UseChatEncoder(generation.generation_id, continues_message=body.continues_message)
+    encoder = UseChatEncoder(generation.generation_id, continued=body.continued_message)
     source = StreamSource(spool, body.id, generation.after, generation.generation_id)
     return context.respond_with_stream(source, encoder)
 
