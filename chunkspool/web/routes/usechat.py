@@ -1,26 +1,38 @@
-"""The routes that an AI SDK front end calls by default: send, resume, stop."""
+"""The routes that an AI SDK front end calls: send, resume and stop, by default; and the messages of a chat."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from chunkspool import AsyncSpool
-from chunkspool.errors import ChatNotFound, InvalidId, InvalidRequest
+from chunkspool.errors import ChatNotFound, CorruptLog, InvalidId, InvalidRequest
 from chunkspool.ids import checked_id
+from chunkspool.results import ChatStatus
 from chunkspool.web.dependencies import COMMON_PROBLEMS, ChatId, Context, problem_responses, require
 from chunkspool.web.dialects.usechat import UseChatEncoder
+from chunkspool.web.dialects.usechat_conversation import ChatMessages, Conversation
 from chunkspool.web.dialects.usechat_messages import UseChatRequest, to_model_messages
 from chunkspool.web.routes.chats import STREAM_RESPONSES
-from chunkspool.web.schemas import StopResponse
+from chunkspool.web.schemas import MessagesResponse, StopResponse
 from chunkspool.web.streaming.event_stream import StreamSource
 
 router = APIRouter(prefix="/api/chat")
+PAGE_SIZE = 500
+
+Sdk = Annotated[
+    int,
+    Query(
+        ge=6,
+        le=99,
+        description="the major version of the client's AI SDK: since 7, it can take back what a restart makes void",
+    ),
+]
 
 
 @router.post("", response_class=Response, responses={200: STREAM_RESPONSES[200], **problem_responses(*COMMON_PROBLEMS)})
-async def send(request: Request, body: UseChatRequest, context: Context) -> Response:
+async def send(request: Request, body: UseChatRequest, context: Context, sdk: Sdk = 6) -> Response:
     """Answer the last message of the history. This stops a generation that is still active: the user has moved on."""
     spool = await context.admit(request, body.id, "ask")
     messages = to_model_messages(body.messages)
@@ -34,8 +46,9 @@ async def send(request: Request, body: UseChatRequest, context: Context) -> Resp
             params=body.params,
             request_id=_usable_request_id(body.fresh_message_id),
             on_active="replace",
+            transcript=Conversation.of_request(body).to_transcript(),
         )
-    encoder = UseChatEncoder(generation.generation_id, continued=body.continued_message)
+    encoder = UseChatEncoder(generation.generation_id, sdk=sdk, continued=body.continued_message)
     source = StreamSource(spool, body.id, generation.after, generation.generation_id)
     return context.respond_with_stream(source, encoder)
 
@@ -45,19 +58,47 @@ async def send(request: Request, body: UseChatRequest, context: Context) -> Resp
     response_class=Response,
     responses={**STREAM_RESPONSES, **problem_responses(410, *COMMON_PROBLEMS)},
 )
-async def resume(chat_id: ChatId, context: Context, spool: Annotated[AsyncSpool, require("read")]) -> Response:
-    """Replay the active generation from its beginning, merged, then follow it; 204 if nothing is active."""
-    try:
-        async with context.gate.enter():
-            status = await spool.status(chat_id)
-    except ChatNotFound:
-        return Response(status_code=204)  # front ends ask on every page load, even before the first message
-    active = [generation for generation in status.generations if generation.generation_id in status.active]
-    if not active:
-        return Response(status_code=204)
-    newest = active[-1]
+async def resume(
+    chat_id: ChatId, context: Context, spool: Annotated[AsyncSpool, require("read")], sdk: Sdk = 6
+) -> Response:
+    """Replay the active generation from its beginning, merged, then follow it; 204 if nothing is active.
+
+    If it continues a message, the replay begins with that message's own parts.
+    """
+    async with context.gate.enter():
+        status = await _find_status(spool, chat_id)
+        active = [one for one in status.generations if one.generation_id in status.active] if status else []
+        if not active:
+            return Response(status_code=204)
+        newest = active[-1]
+        kept = await spool.transcript(chat_id, newest.generation_id)
+    conversation = Conversation.of_transcript(kept.value) if kept else None
+    continued = conversation.continued if conversation else None
+    encoder = UseChatEncoder(newest.generation_id, sdk=sdk, continued=continued, replays=True)
     source = StreamSource(spool, chat_id, newest.after, newest.generation_id, merged=True)
-    return context.respond_with_stream(source, UseChatEncoder(newest.generation_id))
+    return context.respond_with_stream(source, encoder)
+
+
+@router.get("/{chat_id}/messages", response_model_exclude_none=True, responses=problem_responses(410, *COMMON_PROBLEMS))
+async def get_messages(
+    chat_id: ChatId,
+    context: Context,
+    spool: Annotated[AsyncSpool, require("read")],
+    response: Response,
+    sdk: Sdk = 6,
+) -> MessagesResponse:
+    """Return the chat as UI messages: what a page starts with, and what a client loads when a resume gives 204.
+
+    A chat that does not exist has no messages.
+    """
+    response.headers["cache-control"] = "no-store"
+    async with context.gate.enter():
+        status = await _find_status(spool, chat_id)
+        if status is None:
+            return MessagesResponse(messages=[], active=())
+        chat = await _collect_messages(spool, status, sdk)
+    active = tuple(one for one in status.active if chat.is_active(one))
+    return MessagesResponse(messages=chat.build(), active=active)
 
 
 @router.post("/{chat_id}/stop", status_code=202, responses=problem_responses(404, *COMMON_PROBLEMS))
@@ -65,6 +106,38 @@ async def stop(chat_id: ChatId, context: Context, spool: Annotated[AsyncSpool, r
     """Stop all active generations of the chat. The SDK's own `stop()` only closes the connection."""
     async with context.gate.enter():
         return StopResponse(stops=await spool.stop(chat_id))
+
+
+async def _find_status(spool: AsyncSpool, chat_id: str) -> ChatStatus | None:
+    try:
+        return await spool.status(chat_id)
+    except ChatNotFound:
+        return None  # front ends ask on every page load, even before the first message
+
+
+async def _collect_messages(spool: AsyncSpool, status: ChatStatus, sdk: int) -> ChatMessages:
+    """Read what follows the newest history, or all that is kept where there is none."""
+    kept = await spool.transcript(status.chat_id)
+    conversation = Conversation.of_transcript(kept.value) if kept else None
+    if kept is None or conversation is None:
+        chat, after = ChatMessages(None, None, sdk=sdk), status.first - 1
+    else:
+        after = kept.after
+        earlier = (one.generation_id for one in status.generations if one.after < after)
+        chat = ChatMessages(conversation, kept.generation_id, sdk=sdk, earlier=earlier)
+    while True:
+        try:
+            page = await spool.read(status.chat_id, after, PAGE_SIZE)
+        except CorruptLog as error:
+            if error.seq is None:
+                raise
+            after = error.seq  # passed over, as in a snapshot
+            continue
+        for entry in page:
+            chat.add(entry)
+        if not page:
+            return chat
+        after = page[-1].seq
 
 
 def _usable_request_id(text: str | None) -> str | None:

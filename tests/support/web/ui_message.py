@@ -55,7 +55,10 @@ class ClientMessage:
             self.parts.append({"type": "step-start"})
         elif kind == "finish-step":
             self._open.clear()
-        elif kind in {"tool-input-available", "tool-input-error"}:
+        elif kind == "tool-input-delta":
+            (tool,) = [p for p in self.parts if p.get("toolCallId") == part["toolCallId"]]
+            tool["input"] = json.loads(part["inputTextDelta"])
+        elif kind in {"tool-input-start", "tool-input-available", "tool-input-error"}:
             tool = {key: value for key, value in part.items() if key != "type"}
             self.parts.append({"type": f"tool-{part['toolName']}", "output": None, **tool})
         elif kind == "tool-output-available":
