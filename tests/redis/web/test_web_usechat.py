@@ -7,6 +7,8 @@ import threading
 from contextlib import ExitStack
 from typing import Any
 
+import httpx
+import pytest
 from redis import Redis
 from support.chats.logs import CHAT, KEYS, read_log
 from support.chats.spools import async_spool_for, claim_and_die
@@ -386,6 +388,17 @@ def test_a_shutdown_is_an_error_to_the_sdk(redis_url: str, spool: Spool) -> None
         for stream in (sent, resumed):
             check_cut(stream.read_to_end().events)
         assert [event.name for event in native.read_to_end().events] == ["generation.queued"]
+    assert spool.status(CHAT).active
+
+
+def test_a_server_that_cuts_its_streams_leaves_no_clean_end(redis_url: str, spool: Spool) -> None:
+    """If the app is not told of the shutdown, uvicorn cancels it after a while: the body has no last chunk."""
+    app = create_app(async_spool_for(redis_url), allow_all, is_shutting_down=lambda: False, closes_spool=True)
+    with pytest.raises(httpx.RemoteProtocolError), serve_app(app, patience=1) as site, ExitStack() as stack:
+        stream = stack.enter_context(site.open_stream("/api/chat", "POST", json=body()))
+        stream.read_until(lambda s: has_event_with(s, '"start"'))
+        site.shut_down()
+        stream.read_to_end()
     assert spool.status(CHAT).active
 
 
