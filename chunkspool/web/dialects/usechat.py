@@ -119,11 +119,16 @@ class UseChatEncoder:
 
     def add_corrupt(self, seq: int) -> None:
         """Add a notice that an entry cannot be decoded: a data part, which the front end may show."""
+        if self.done:
+            return
+        # It may be the first entry, and a part before `start` would be a message of its own.
+        self._begin_message()
         self._add_chunk({"type": "data-chunkspool-corrupt", "data": {"seq": seq}})
 
     def add_problem(self, document: Mapping[str, object]) -> None:
         """Add the reason why the stream ends early: the SDK's `error`."""
-        self._fail(str(document.get("detail") or document.get("title")))
+        if not self.done:
+            self._fail(str(document.get("detail") or document.get("title")))
 
     def close(self) -> None:
         """Add an error if the stream is not complete: the SDK would take a clean end for the whole answer."""

@@ -52,10 +52,10 @@ class ChatMessages:
     """Collects a chat's messages. The generations are told apart, so their events may come in any order."""
 
     def __init__(
-        self, conversation: Conversation | None, generation_id: str | None, *, sdk: int, earlier: Iterable[str] = ()
+        self, conversation: Conversation, generation_id: str | None, *, sdk: int, earlier: Iterable[str] = ()
     ) -> None:
         """`conversation` is that of `generation_id`; the generations of `earlier` are in it already."""
-        self._conversation = conversation or Conversation(messages=())
+        self._conversation = conversation
         self._generation_id = generation_id
         self._sdk = sdk
         self._earlier = frozenset(earlier)
@@ -74,9 +74,9 @@ class ChatMessages:
         encoder.add(entry)
 
     def is_active(self, generation_id: str) -> bool:
-        """Return whether the generation's ending has not been added."""
+        """Return whether more of the generation's message is to come: its ending has not been added."""
         encoder = self._encoders.get(generation_id)
-        return encoder is None or not encoder.done
+        return generation_id not in self._earlier and (encoder is None or not encoder.done)
 
     def build(self) -> list[UiMessage]:
         """Return the messages, in order. Nothing may be added afterwards."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -66,14 +67,16 @@ async def resume(
     If it continues a message, the replay begins with that message's own parts.
     """
     async with context.gate.enter():
-        status = await _find_status(spool, chat_id)
-        active = [one for one in status.generations if one.generation_id in status.active] if status else []
-        if not active:
-            return Response(status_code=204)
-        newest = active[-1]
-        kept = await spool.transcript(chat_id, newest.generation_id)
-    conversation = Conversation.of_transcript(kept.value) if kept else None
-    continued = conversation.continued if conversation else None
+        try:
+            status = await spool.status(chat_id)
+            kept = await _find_history(spool, chat_id)
+        except ChatNotFound:
+            return Response(status_code=204)  # front ends ask on every page load, even before the first message
+    active = [one for one in status.generations if one.generation_id in status.active and one.after >= kept.after]
+    if not active:
+        return Response(status_code=204)
+    newest = active[-1]
+    continued = kept.conversation.continued if kept.generation_id == newest.generation_id else None
     encoder = UseChatEncoder(newest.generation_id, sdk=sdk, continued=continued, replays=True)
     source = StreamSource(spool, chat_id, newest.after, newest.generation_id, merged=True)
     return context.respond_with_stream(source, encoder)
@@ -93,10 +96,11 @@ async def get_messages(
     """
     response.headers["cache-control"] = "no-store"
     async with context.gate.enter():
-        status = await _find_status(spool, chat_id)
-        if status is None:
+        try:
+            status = await spool.status(chat_id)
+            chat = await _collect_messages(spool, status, sdk)
+        except ChatNotFound:
             return MessagesResponse(messages=[], active=())
-        chat = await _collect_messages(spool, status, sdk)
     active = tuple(one for one in status.active if chat.is_active(one))
     return MessagesResponse(messages=chat.build(), active=active)
 
@@ -108,23 +112,29 @@ async def stop(chat_id: ChatId, context: Context, spool: Annotated[AsyncSpool, r
         return StopResponse(stops=await spool.stop(chat_id))
 
 
-async def _find_status(spool: AsyncSpool, chat_id: str) -> ChatStatus | None:
-    try:
-        return await spool.status(chat_id)
-    except ChatNotFound:
-        return None  # front ends ask on every page load, even before the first message
+@dataclass(frozen=True, slots=True)
+class History:
+    """The newest history of a chat's clients. What stands before `after` is in it, or was dropped by the client."""
+
+    conversation: Conversation
+    generation_id: str | None
+    after: int
+
+
+async def _find_history(spool: AsyncSpool, chat_id: str) -> History:
+    kept = await spool.transcript(chat_id)
+    conversation = Conversation.of_transcript(kept.value) if kept else None
+    if kept is None or conversation is None:
+        return History(Conversation(messages=()), None, 0)
+    return History(conversation, kept.generation_id, kept.after)
 
 
 async def _collect_messages(spool: AsyncSpool, status: ChatStatus, sdk: int) -> ChatMessages:
     """Read what follows the newest history, or all that is kept where there is none."""
-    kept = await spool.transcript(status.chat_id)
-    conversation = Conversation.of_transcript(kept.value) if kept else None
-    if kept is None or conversation is None:
-        chat, after = ChatMessages(None, None, sdk=sdk), status.first - 1
-    else:
-        after = kept.after
-        earlier = (one.generation_id for one in status.generations if one.after < after)
-        chat = ChatMessages(conversation, kept.generation_id, sdk=sdk, earlier=earlier)
+    kept = await _find_history(spool, status.chat_id)
+    earlier = (one.generation_id for one in status.generations if one.after < kept.after)
+    chat = ChatMessages(kept.conversation, kept.generation_id, sdk=sdk, earlier=earlier)
+    after = kept.after if kept.generation_id else status.first - 1
     while True:
         try:
             page = await spool.read(status.chat_id, after, PAGE_SIZE)

@@ -159,7 +159,9 @@ def test_the_messages_of_a_chat_are_those_of_the_client(sdk: int, continues: boo
     logs = [[entry for entry in random_log(seed) if entry.generation_id == G] for seed in SEEDS]
     cases = [cuts_of(sdk, log, messages, conversation.continued)[0] for log in logs]
     for log, stays in zip(logs, judge(sdk, cases), strict=True):
-        chat = ChatMessages(Conversation.of_transcript(conversation.to_transcript()), G, sdk=sdk)
+        kept = Conversation.of_transcript(conversation.to_transcript())
+        assert kept is not None
+        chat = ChatMessages(kept, G, sdk=sdk)
         for entry in log:
             chat.add(entry)
         built = json.loads(json.dumps([message.model_dump(exclude_none=True) for message in chat.build()]))

@@ -276,6 +276,21 @@ def test_a_late_event_of_a_replaced_answer_is_no_message(site: Site, spool: Spoo
     assert [message["id"] for message in load(site)["messages"]] == ["m2", newest]
 
 
+def test_an_answer_that_was_replaced_is_not_resumed(site: Site, spool: Spool, client: Redis) -> None:
+    """Its worker stands still and does not hear of the stop, while the next answer has come and gone."""
+    replaced = ask_by_client(site, spool)
+    claim_and_die(client, replaced, lease=60)
+    with site.open_stream("/api/chat", "POST", json=body("and?", "m2")) as stream:
+        stream.read_until(lambda s: has_event_with(s, '"start"'))
+        newest = spool.status(CHAT).active[-1]
+        with spool.produce(CHAT, newest):
+            pass
+    assert spool.status(CHAT).active == (replaced,)
+    assert site.client.get(RESUME).status_code == 204
+    loaded = load(site)
+    assert (loaded["active"], [message["id"] for message in loaded["messages"]]) == ([], ["m2", newest])
+
+
 def test_a_chat_that_does_not_exist_has_no_messages(site: Site) -> None:
     """A page asks before its first message is sent, and an erased chat is gone."""
     assert load(site) == {"messages": [], "active": []}

@@ -295,6 +295,16 @@ def test_every_chunk_is_json_that_the_sdk_reads() -> None:
     assert parts_of(stream)[-1]["input"] == {"n": None, "deep": [{"constructor2": 2}]}
 
 
+def test_a_corrupt_first_entry_is_part_of_the_message() -> None:
+    """A part before `start` would make a second message; after the ending, nothing is added."""
+    encoder = UseChatEncoder(G)
+    encoder.add_corrupt(1)
+    encoder.add(entries_of([GenerationQueued(generation_id=G), GenerationCompleted(generation_id=G)])[1])
+    encoder.add_corrupt(3)
+    encoder.add_problem({"title": "Too late"})
+    assert types_of(encoder.take()) == ["start", "data-chunkspool-corrupt", "finish"]
+
+
 @pytest.mark.parametrize("begun", [True, False])
 def test_a_stream_that_is_closed_early_ends_as_an_error(begun: bool) -> None:
     """A clean end would make a cut answer look whole."""
