@@ -39,6 +39,9 @@ const waitUntil = async (condition) => {
 const countingSlowly = (words) => ({
   body: { params: { pace: 0.02, script: [...Array(words).keys()].map((n) => ({ text: `${n} ` })) } },
 });
+// However busy the machine is, it goes on until it is stopped.
+const endlessly = { body: { params: { pace: 0.02, script: [{ text: "tick ", repeat: 100_000 }] } } };
+const stop = (id) => fetch(`${api}/${id}/stop`, { method: "POST" });
 const hasSaid = (chat, word) => () => {
   const last = chat.messages.at(-1);
   return last?.role === "assistant" && textOf(last).join("").includes(word);
@@ -81,10 +84,9 @@ const scenarios = {
   /** Call the stop route in mid-answer; the client's stream ends. */
   async stop() {
     const chat = new Chat("stop");
-    const endless = { pace: 0.02, script: [{ text: "again ", repeat: 100_000 }] };
-    const sent = chat.sendMessage({ text: "go on" }, { body: { params: endless } });
-    await waitUntil(hasSaid(chat, "again again"));
-    const reply = await fetch(`${api}/stop/stop`, { method: "POST" });
+    const sent = chat.sendMessage({ text: "go on" }, endlessly);
+    await waitUntil(hasSaid(chat, "tick tick"));
+    const reply = await stop("stop");
     await sent;
     return { code: reply.status, chat: summaryOf(chat) };
   },
@@ -103,15 +105,17 @@ const scenarios = {
   /** In mid-answer, ask the test to restart the web server; then resume, as docs/web.md says. */
   async deploy() {
     const chat = new Chat("deploy");
-    const sent = chat.sendMessage({ text: "count" }, countingSlowly(400));
-    await waitUntil(hasSaid(chat, "10 "));
+    const sent = chat.sendMessage({ text: "go on" }, endlessly);
+    await waitUntil(hasSaid(chat, "tick tick"));
     console.error("restart");
     await sent;
     const cut = summaryOf(chat);
     await ask("ended");
-    await chat.resumeStream();
-    chat.messages = (await load("deploy")).messages;
-    return { cut, resumed: summaryOf(chat) };
+    const resumed = chat.resumeStream();
+    await waitUntil(hasSaid(chat, `${cut.texts[0]}tick tick`));
+    await stop("deploy");
+    await resumed;
+    return { cut, resumed: summaryOf(chat), shown: plain(chat.messages), loaded: (await load("deploy")).messages };
   },
 
   /** Let a tool run in the browser. While the answer goes on, reload with what a page may have; load the chat, too. */
@@ -119,18 +123,20 @@ const scenarios = {
     const clock = [{ text: "Let me see. " }, { tool_call: { id: "1", name: "clock", arguments: '{"zone":"UTC"}' } }];
     let turns = 0;
     const chat = new Chat("tool", [], {
-      transport: { api: apiOfVersion, body: () => (turns++ === 0 ? { params: { script: clock } } : countingSlowly(600).body) },
+      transport: { api: apiOfVersion, body: () => (turns++ === 0 ? { params: { script: clock } } : endlessly.body) },
       sendAutomaticallyWhen: ({ messages }) => turns < 2 && lastAssistantMessageIsCompleteWithToolCalls({ messages }),
     });
     await chat.sendMessage({ text: "what time is it?" });
     const [question, first] = structuredClone(chat.messages);
     const answered = chat.addToolOutput({ tool: "clock", toolCallId: "1", output: { hour: 12 } });
-    await waitUntil(hasSaid(chat, "10 "));
+    await waitUntil(hasSaid(chat, "tick tick"));
     const { messages, active } = await load("tool");
     const known = { nothing: [], question: [question], call: [question, first], all: structuredClone(chat.messages), loaded: messages };
     const reloads = Object.entries(known).map(([name, had]) => [name, new Chat("tool", had)]);
-    await Promise.all(reloads.map(([, reloaded]) => reloaded.resumeStream()));
-    await answered;
+    const resumed = reloads.map(([, reloaded]) => reloaded.resumeStream());
+    await waitUntil(() => reloads.every(([, reloaded]) => hasSaid(reloaded, "tick tick tick")()));
+    await stop("tool");
+    await Promise.all([...resumed, answered]);
     await waitUntil(() => chat.status === "ready");
     const after = await load("tool");
     return {
@@ -144,7 +150,7 @@ const scenarios = {
   /** Hang up; the answer ends while nobody is there; a resume then brings nothing, and the app loads the chat. */
   async away() {
     const chat = new Chat("away");
-    const sent = chat.sendMessage({ text: "count" }, countingSlowly(80));
+    const sent = chat.sendMessage({ text: "count" }, countingSlowly(300));
     await waitUntil(hasSaid(chat, "10 "));
     await chat.stop();
     await sent;
