@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from chunkspool import AsyncSpool
-from chunkspool.errors import ChatNotFound, CorruptLog, InvalidId, InvalidRequest
+from chunkspool.errors import ChatContended, ChatNotFound, CorruptLog, InvalidId, InvalidRequest
 from chunkspool.ids import checked_id
 from chunkspool.results import ChatStatus
 from chunkspool.web.dependencies import COMMON_PROBLEMS, ChatId, Context, problem_responses, require
@@ -21,6 +21,8 @@ from chunkspool.web.streaming.event_stream import StreamSource
 
 router = APIRouter(prefix="/api/chat")
 PAGE_SIZE = 500
+RACES = 10
+"""How often the state of a chat is read again because its client asked meanwhile."""
 
 Sdk = Annotated[
     int,
@@ -57,7 +59,7 @@ async def send(request: Request, body: UseChatRequest, context: Context, sdk: Sd
 @router.get(
     "/{chat_id}/stream",
     response_class=Response,
-    responses={**STREAM_RESPONSES, **problem_responses(410, *COMMON_PROBLEMS)},
+    responses={**STREAM_RESPONSES, **problem_responses(409, 410, *COMMON_PROBLEMS)},
 )
 async def resume(
     chat_id: ChatId, context: Context, spool: Annotated[AsyncSpool, require("read")], sdk: Sdk = 6
@@ -68,8 +70,7 @@ async def resume(
     """
     async with context.gate.enter():
         try:
-            status = await spool.status(chat_id)
-            kept = await _find_history(spool, chat_id)
+            status, kept = await _find_history(spool, chat_id)
         except ChatNotFound:
             return Response(status_code=204)  # front ends ask on every page load, even before the first message
     active = [one for one in status.generations if one.generation_id in status.active and one.after >= kept.after]
@@ -82,7 +83,9 @@ async def resume(
     return context.respond_with_stream(source, encoder)
 
 
-@router.get("/{chat_id}/messages", response_model_exclude_none=True, responses=problem_responses(410, *COMMON_PROBLEMS))
+@router.get(
+    "/{chat_id}/messages", response_model_exclude_none=True, responses=problem_responses(409, 410, *COMMON_PROBLEMS)
+)
 async def get_messages(
     chat_id: ChatId,
     context: Context,
@@ -97,8 +100,8 @@ async def get_messages(
     response.headers["cache-control"] = "no-store"
     async with context.gate.enter():
         try:
-            status = await spool.status(chat_id)
-            chat = await _collect_messages(spool, status, sdk)
+            status, kept = await _find_history(spool, chat_id)
+            chat = await _collect_messages(spool, status, kept, sdk)
         except ChatNotFound:
             return MessagesResponse(messages=[], active=())
     active = tuple(one for one in status.active if chat.is_active(one))
@@ -121,17 +124,22 @@ class History:
     after: int
 
 
-async def _find_history(spool: AsyncSpool, chat_id: str) -> History:
-    kept = await spool.transcript(chat_id)
-    conversation = Conversation.of_transcript(kept.value) if kept else None
-    if kept is None or conversation is None:
-        return History(Conversation(messages=()), None, 0)
-    return History(conversation, kept.generation_id, kept.after)
+async def _find_history(spool: AsyncSpool, chat_id: str) -> tuple[ChatStatus, History]:
+    """Return how the chat stands, and its newest history. Raises `ChatNotFound`."""
+    for _ in range(RACES):
+        status = await spool.status(chat_id)
+        kept = await spool.transcript(chat_id)
+        conversation = Conversation.of_transcript(kept.value) if kept else None
+        if kept is None or conversation is None:
+            return status, History(Conversation(messages=()), None, 0)
+        # A history of a generation that the status does not know came between the two reads.
+        if any(one.generation_id == kept.generation_id for one in status.generations):
+            return status, History(conversation, kept.generation_id, kept.after)
+    raise ChatContended(chat_id, "read its messages")
 
 
-async def _collect_messages(spool: AsyncSpool, status: ChatStatus, sdk: int) -> ChatMessages:
+async def _collect_messages(spool: AsyncSpool, status: ChatStatus, kept: History, sdk: int) -> ChatMessages:
     """Read what follows the newest history, or all that is kept where there is none."""
-    kept = await _find_history(spool, status.chat_id)
     earlier = (one.generation_id for one in status.generations if one.after < kept.after)
     chat = ChatMessages(kept.conversation, kept.generation_id, sdk=sdk, earlier=earlier)
     after = kept.after if kept.generation_id else status.first - 1

@@ -16,8 +16,9 @@ from support.web.sse import SseEvent
 from support.web.ui_message import ClientMessage, parts_of
 from support.web.web_server import Site, SseStream, problem, serve_app
 
-from chunkspool import Spool
+from chunkspool import AsyncSpool, Spool
 from chunkspool.producing.buffer import encode_delta
+from chunkspool.results import ChatStatus
 from chunkspool.store import scripts
 from chunkspool.store.client import Store
 from chunkspool.web import allow_all, create_app
@@ -344,6 +345,26 @@ def test_a_resumed_continuation_is_the_message_that_it_continues(site: Site, spo
     assert [part.get("text") for part in there.parts] == [None, "It is noon."]
     assert [part.get("text") for part in late.parts] == [None, "Let me see.", None, None, "It is noon."]
     assert [message["id"] for message in load(site)["messages"]] == ["m1", "a1"]
+
+
+def test_a_continuation_that_begins_during_the_request_is_resumed_as_one(
+    site: Site, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the route's reads of status and history: the answer would be a message of its own, or not be there."""
+    ask_by_client(site, spool)
+    read_status, turns = AsyncSpool.status, iter((True, False, False))
+
+    async def status_before_a_question(self: AsyncSpool, chat_id: str) -> ChatStatus:
+        found = await read_status(self, chat_id)
+        if next(turns):
+            conversation = {"messages": continuation()["messages"], "continued_at": 1}
+            await self.enqueue(chat_id, "x", on_active="replace", transcript=conversation)
+        return found
+
+    monkeypatch.setattr(AsyncSpool, "status", status_before_a_question)
+    with site.open_stream(RESUME) as resumed:
+        resumed.read_until(lambda s: has_event_with(s, '"message-metadata"'))
+    assert message_of(resumed.events).id == "a1"
 
 
 def test_a_restarted_continuation_keeps_what_it_continues(site: Site, spool: Spool, client: Redis) -> None:
