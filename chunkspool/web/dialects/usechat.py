@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, assert_never
 
-from pydantic_core import from_json
-
 from chunkspool.events import (
     DataEvent,
     Entry,
@@ -24,7 +22,8 @@ from chunkspool.events import (
     UsageEvent,
 )
 from chunkspool.web.dialects import EVENT_STREAM
-from chunkspool.web.dialects.usechat_chunks import RESTART, Chunk, data_chunk, encode_chunk
+from chunkspool.web.dialects.usechat_chunks import RESTART, Chunk, data_chunk
+from chunkspool.web.dialects.usechat_json import decode_arguments, encode_part
 from chunkspool.web.dialects.usechat_messages import UiMessage
 from chunkspool.web.dialects.usechat_replay import replay_chunks, tool_call_ids
 
@@ -137,7 +136,7 @@ class UseChatEncoder:
 
     def take(self) -> bytes:
         """Return all that is waiting, and forget it."""
-        taken = b"".join(b"data: %b\n\n" % encode_chunk(chunk) for chunk in self.take_chunks())
+        taken = b"".join(b"data: %b\n\n" % encode_part(chunk) for chunk in self.take_chunks())
         return taken + DONE if self.done and taken else taken
 
     def take_chunks(self) -> list[Chunk]:
@@ -255,9 +254,9 @@ class UseChatEncoder:
         self._tool_calls.add(event.id)
         call: Chunk = {"toolCallId": event.id, "toolName": event.name}
         try:
-            arguments = from_json(event.arguments or "{}", allow_inf_nan=False)
+            arguments = decode_arguments(event.arguments)
         except ValueError:
-            error = "The model wrote arguments that are not JSON."
+            error = "The model wrote arguments that are not JSON, or that a browser cannot take."
             self._add_chunk({"type": "tool-input-error", **call, "input": event.arguments, "errorText": error})
         else:
             self._add_chunk({"type": "tool-input-available", **call, "input": arguments})

@@ -14,7 +14,8 @@ from chunkspool.results import ChatStatus
 from chunkspool.web.dependencies import COMMON_PROBLEMS, ChatId, Context, problem_responses, require
 from chunkspool.web.dialects.usechat import UseChatEncoder
 from chunkspool.web.dialects.usechat_conversation import ChatMessages, Conversation
-from chunkspool.web.dialects.usechat_messages import UseChatRequest, to_model_messages
+from chunkspool.web.dialects.usechat_json import encode_part
+from chunkspool.web.dialects.usechat_messages import UiMessage, UseChatRequest, to_model_messages
 from chunkspool.web.routes.chats import STREAM_RESPONSES
 from chunkspool.web.schemas import MessagesResponse, StopResponse
 from chunkspool.web.streaming.event_stream import StreamSource
@@ -84,28 +85,23 @@ async def resume(
 
 
 @router.get(
-    "/{chat_id}/messages", response_model_exclude_none=True, responses=problem_responses(409, 410, *COMMON_PROBLEMS)
+    "/{chat_id}/messages", response_model=MessagesResponse, responses=problem_responses(409, 410, *COMMON_PROBLEMS)
 )
 async def get_messages(
-    chat_id: ChatId,
-    context: Context,
-    spool: Annotated[AsyncSpool, require("read")],
-    response: Response,
-    sdk: Sdk = 6,
-) -> MessagesResponse:
+    chat_id: ChatId, context: Context, spool: Annotated[AsyncSpool, require("read")], sdk: Sdk = 6
+) -> Response:
     """Return the chat as UI messages: what a page starts with, and what a client loads when a resume gives 204.
 
     A chat that does not exist has no messages.
     """
-    response.headers["cache-control"] = "no-store"
     async with context.gate.enter():
         try:
             status, kept = await _find_history(spool, chat_id)
             chat = await _collect_messages(spool, status, kept, sdk)
         except ChatNotFound:
-            return MessagesResponse(messages=[], active=())
-    active = tuple(one for one in status.active if chat.is_active(one))
-    return MessagesResponse(messages=chat.build(), active=active)
+            return _respond_with_messages([], [])
+    active = [one for one in status.active if chat.is_active(one)]
+    return _respond_with_messages(chat.build(), active)
 
 
 @router.post("/{chat_id}/stop", status_code=202, responses=problem_responses(404, *COMMON_PROBLEMS))
@@ -113,6 +109,12 @@ async def stop(chat_id: ChatId, context: Context, spool: Annotated[AsyncSpool, r
     """Stop all active generations of the chat. The SDK's own `stop()` only closes the connection."""
     async with context.gate.enter():
         return StopResponse(stops=await spool.stop(chat_id))
+
+
+def _respond_with_messages(messages: list[UiMessage], active: list[str]) -> Response:
+    # Not by FastAPI, whose encoder refuses numbers that JSON cannot hold: a tool may have written one.
+    body = {"messages": [message.model_dump(exclude_none=True) for message in messages], "active": active}
+    return Response(encode_part(body), headers={"cache-control": "no-store"}, media_type="application/json")
 
 
 @dataclass(frozen=True, slots=True)

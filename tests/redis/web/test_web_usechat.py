@@ -321,6 +321,15 @@ def test_a_corrupt_entry_costs_one_event_of_the_messages(site: Site, spool: Spoo
     assert [part.get("text") for part in load(site)["messages"][1]["parts"]] == [None, "before after", None]
 
 
+def test_messages_are_json_whatever_a_tool_has_written(site: Site, spool: Spool, client: Redis) -> None:
+    """Also a number that JSON cannot hold."""
+    generation_id = ask_by_client(site, spool)
+    claim_and_die(client, generation_id, lease=60)
+    huge = b'{"type":"data","generation":"%b","name":"n","value":1e400}' % generation_id.encode()
+    Store(client).send(scripts.append(KEYS, generation_id, attempt=1, index=1, lease_ms=60_000, events=(huge,)))
+    assert load(site)["messages"][1]["parts"][-1] == {"type": "data-n", "data": None}
+
+
 def continuation() -> dict[str, Any]:
     """Return what the SDK sends after a tool has run in the browser."""
     tool = {"type": "tool-clock", "toolCallId": "1", "state": "output-available", "input": {}, "output": "noon"}

@@ -286,13 +286,23 @@ def test_sources_and_files_are_the_sdks_own_parts(name: str, value: JsonValue, k
     assert part == ({"type": kind, "data": value} if kind.startswith("data-") else {"type": kind, **value})
 
 
+@pytest.mark.parametrize(
+    "written", ['{"n":1e400}', '{"__proto__":{"a":1}}', '[{"constructor":{"prototype":1}}]', '"\\ud800"']
+)
+def test_arguments_that_a_browser_cannot_take_are_an_error_of_their_call(written: str) -> None:
+    """The SDK would give up on the whole stream, or the tool would run with other arguments than the model wrote."""
+    log = entries_of([*BEGINNING, ToolCallEvent(generation_id=G, id="1", name="clock", arguments=written)])
+    part = parts_of(stream_of([], log))[-1]
+    assert (part["type"], part["input"]) == ("tool-input-error", written)
+
+
 def test_every_chunk_is_json_that_the_sdk_reads() -> None:
     """Neither numbers that JSON cannot hold nor names that change a prototype, at which the SDK gives up."""
-    written = '{"n":1e400,"__proto__":{"a":1},"deep":[{"constructor":{"prototype":1},"constructor2":2}]}'
-    log = entries_of([*BEGINNING, ToolCallEvent(generation_id=G, id="1", name="clock", arguments=written)])
+    value = {"n": float("inf"), "__proto__": {"a": 1}, "deep": [{"constructor": {"prototype": 1}, "constructor2": 2}]}
+    log = entries_of([*BEGINNING, DataEvent(generation_id=G, name="colour", value=value)])
     stream = stream_of([], log)
     assert b"__proto__" not in stream
-    assert parts_of(stream)[-1]["input"] == {"n": None, "deep": [{"constructor2": 2}]}
+    assert parts_of(stream)[-1]["data"] == {"n": None, "deep": [{"constructor2": 2}]}
 
 
 def test_a_corrupt_first_entry_is_part_of_the_message() -> None:
