@@ -11,6 +11,8 @@ from support.web.node import SDKS, start_client
 
 from chunkspool.web.dialects.usechat_messages import UiMessage, to_model_messages
 
+pytestmark = pytest.mark.timeout(300)
+
 Part = dict[str, Any]
 Shape = tuple[str, str, tuple[str, ...]]
 HISTORIES = 200
@@ -76,7 +78,7 @@ def test_the_model_gets_what_the_sdk_would_send_it(sdk: int) -> None:
     """For random messages: the same roles, words, calls, outputs and reasons, in the same order."""
     random = Random(sdk)  # noqa: S311 - repeatable, not a secret
     histories = [[{"id": "a", "role": "assistant", "parts": random_parts(random, sdk)}] for _ in range(HISTORIES)]
-    out, err = start_client(sdk, "convert.mjs").communicate(json.dumps(histories), timeout=100)
+    out, err = start_client(sdk, "convert.mjs").communicate(json.dumps(histories), timeout=200)
     assert out, err
     for history, theirs in zip(histories, json.loads(out), strict=True):
         ours = to_model_messages([UiMessage.model_validate(message) for message in history])

@@ -18,11 +18,13 @@ from chunkspool.web.dialects.usechat_chunks import RESTART
 from chunkspool.web.dialects.usechat_conversation import ChatMessages, Conversation
 from chunkspool.web.dialects.usechat_messages import UiMessage
 
+pytestmark = pytest.mark.timeout(300)
+
 Message = dict[str, Any]
 Case = dict[str, Any]
 Result = dict[str, Any]
 G = "g0"
-SEEDS = range(16)
+SEEDS = range(10)
 USER = {"id": "u1", "role": "user", "parts": [{"type": "text", "text": "What time is it?"}]}
 DONE = {"state": "done"}
 OUTPUT = {"state": "output-available", "input": {"zone": "UTC", "deep": [1, None, "ß"]}, "output": {"hour": 12}}
@@ -69,7 +71,7 @@ def original_for(sdk: int) -> Message:
 
 def judge(sdk: int, cases: list[Case]) -> list[Result]:
     """Return what the SDK's client makes of each case."""
-    out, err = start_client(sdk, "judge.mjs").communicate(json.dumps(cases), timeout=100)
+    out, err = start_client(sdk, "judge.mjs").communicate(json.dumps(cases), timeout=200)
     results: list[Result] = json.loads(out or "null")
     assert results is not None, err
     assert len(results) == len(cases)
