@@ -72,16 +72,13 @@ def status(keys: ChatKeys) -> Operation[ChatStatus]:
     return ChatStatus(keys.chat_id, found.first, found.last, active, tuple(generations), found.now)
 
 
-def transcript(keys: ChatKeys, generation_id: str | None) -> Operation[Transcript | None]:
-    """Return the transcript that the generation holds, or the chat's newest; None where there is none."""
-    if generation_id is None:
-        found = yield from queries.inventory(keys)
-        if found.last is None:
-            raise ChatNotFound(keys.chat_id)
-        wanted = found.generation_ids
-    else:
-        wanted = (checked_id("generation_id", generation_id),)
-    held = (yield from queries.transcripts(keys, wanted)) if wanted else []
+def transcript(keys: ChatKeys) -> Operation[Transcript | None]:
+    """Return the chat's newest transcript; None where there is none."""
+    found = yield from queries.inventory(keys)
+    if found.last is None:
+        raise ChatNotFound(keys.chat_id)
+    # Not only of the generation that `head` names: it may have been evicted.
+    held = (yield from queries.transcripts(keys, found.generation_ids)) if found.generation_ids else []
     return max(held, key=lambda one: one.after, default=None)
 
 

@@ -165,9 +165,9 @@ class AsyncSpool:
         """Return the chat's answers and the seq they stand at. Raises `ChatNotFound` or `StoreError`."""
         return await self._run(query.snapshot(self._keys(chat_id)))
 
-    async def transcript(self, chat_id: str, generation_id: str | None = None) -> Transcript | None:
-        """Return the transcript that a generation holds, or the chat's newest. See `Spool.transcript`."""
-        return await self._run(query.transcript(self._keys(chat_id), generation_id))
+    async def transcript(self, chat_id: str) -> Transcript | None:
+        """Return the newest transcript of the chat. See `Spool.transcript`."""
+        return await self._run(query.transcript(self._keys(chat_id)))
 
     async def erase(self, chat_id: str) -> None:
         """Remove every key of the chat. See `Spool.erase`."""

@@ -179,12 +179,12 @@ class Spool:
         """Return the chat's answers and the seq they stand at. Raises `ChatNotFound` or `StoreError`."""
         return self._run(query.snapshot(self._keys(chat_id)))
 
-    def transcript(self, chat_id: str, generation_id: str | None = None) -> Transcript | None:
-        """Return the transcript that `enqueue` was given with a generation, or the chat's newest; None without one.
+    def transcript(self, chat_id: str) -> Transcript | None:
+        """Return the newest transcript that `enqueue` was given in this chat; None without one.
 
-        Only the newest is kept. Raises `ChatNotFound`, `InvalidId`, `CorruptLog` or `StoreError`.
+        Raises `ChatNotFound`, `InvalidId`, `CorruptLog` or `StoreError`.
         """
-        return self._run(query.transcript(self._keys(chat_id), generation_id))
+        return self._run(query.transcript(self._keys(chat_id)))
 
     def erase(self, chat_id: str) -> None:
         """Remove every key of the chat; live attempts are stopped, readers get `ChatNotFound`. Raises `StoreError`."""
