@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import JsonValue
+
 from chunkspool.errors import ChunkspoolError
 from chunkspool.fold import Answer
 from chunkspool.ids import GenerationId
@@ -62,6 +64,18 @@ class Snapshot:
     answers: tuple[Answer, ...]
     seq: int
     active: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """The conversation as the client showed it that asked for this generation; the generation's answer follows it.
+
+    `after` is the cursor before the generation's first event.
+    """
+
+    generation_id: GenerationId
+    after: int
+    value: JsonValue
 
 
 @dataclass(frozen=True, slots=True)

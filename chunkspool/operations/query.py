@@ -7,7 +7,7 @@ from chunkspool.errors import ChatNotFound, CorruptLog, CursorAhead, CursorExpir
 from chunkspool.events import Entry
 from chunkspool.fold import Answer, fold
 from chunkspool.ids import checked_id
-from chunkspool.results import ChatStatus, Snapshot
+from chunkspool.results import ChatStatus, Snapshot, Transcript
 from chunkspool.store import queries, scripts
 from chunkspool.store.entries import entry_of
 from chunkspool.store.keys import ChatKeys
@@ -70,6 +70,16 @@ def status(keys: ChatKeys) -> Operation[ChatStatus]:
     known = {generation.generation_id for generation in generations}
     active = tuple(one for one in found.active if one in known) if found.first <= found.last else ()
     return ChatStatus(keys.chat_id, found.first, found.last, active, tuple(generations), found.now)
+
+
+def transcript(keys: ChatKeys) -> Operation[Transcript | None]:
+    """Return the chat's newest transcript; None where there is none."""
+    found = yield from queries.inventory(keys)
+    if found.last is None:
+        raise ChatNotFound(keys.chat_id)
+    # Not only of the generation that `head` names: it may have been evicted.
+    held = (yield from queries.transcripts(keys, found.generation_ids)) if found.generation_ids else []
+    return max(held, key=lambda one: one.after, default=None)
 
 
 def mark_read(keys: ChatKeys, reader: str, seq: object) -> Operation[int]:

@@ -104,6 +104,14 @@ class MarkReadReply:
     seq: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class NewTranscript:
+    """A transcript, encoded, and the generation that holds the one that it replaces."""
+
+    raw: bytes
+    holder: str | None
+
+
 def enqueue(
     keys: ChatKeys,
     generation_id: str,
@@ -117,6 +125,7 @@ def enqueue(
     task: str = "",
     request_id: str | None = None,
     owner: str | None = None,
+    transcript: NewTranscript | None = None,
 ) -> ScriptCall[EnqueueReply]:
     """Make a generation. `request` is encoded and names `model`; `active` is what the caller saw as active.
 
@@ -125,7 +134,14 @@ def enqueue(
     made = keys.request_or_gen(request_id, generation_id)
     queued = encode(GenerationQueued(generation_id=generation_id))
     args: list[Arg] = [generation_id, request_id or "", on_active, ttl_ms, owner or "", request]
-    args += ["" if model is None else to_json(model), queued, keys.stops, queue, task]
+    args += [
+        "" if model is None else to_json(model),
+        queued,
+        keys.stops,
+        queue,
+        task,
+        transcript.raw if transcript else b"",
+    ]
     for other in active:
         args += [other, encode(GenerationStopped(generation_id=other, by="replace"))]
 
@@ -140,7 +156,8 @@ def enqueue(
             case _:
                 return EnqueueReply("changed")
 
-    script_keys = (*keys.writer(generation_id), made, *map(keys.gen, active))
+    holder = keys.gen((transcript and transcript.holder) or generation_id)
+    script_keys = (*keys.writer(generation_id), made, holder, *map(keys.gen, active))
     return ScriptCall(load("enqueue"), script_keys, tuple(args), parse)
 
 

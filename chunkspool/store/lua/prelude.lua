@@ -4,13 +4,14 @@
 --       2 log     stream  events: id <seq>-0, fields t (Unix ms) and e (JSON)
 --       3 head    hash    active = ids of the generations that have not ended, oldest first, separated by spaces;
 --                         log = the log's identity, random, made with seq 1: another one means another log;
---                         born = ms at which seq 1 was written; lives as long as seq
+--                         born = ms at which seq 1 was written; lives as long as seq;
+--                         transcript = id of the generation that holds the chat's transcript
 --       4 gens    zset    generation id -> ms at which its hash expires
 --       5 live    channel frames: "<first seq> <ms> <log> <ms of the event before>\n<event>\n<event>…", NO_FRAME, or
 --                         LOOK; a KEY because SPUBLISH on Cluster asks for it
 --       6 gen     hash    status, attempt, index, seq, at, runs, stop, lease, lease_ms, ttl, token, request, model,
 --                         log, queue, task, times; released = the last attempt that gave it up without counting,
---                         spared = how many attempts did
+--                         spared = how many attempts did; transcript = the conversation as its client shows it
 --       7 readers hash    reader -> the seq up to which it has read; lives as long as seq
 local ENDED = {completed = true, stopped = true, failed = true}
 local COUNTER_OUTLIVES = 7 * 86400 * 1000

@@ -38,6 +38,10 @@ class Encoder(Protocol):
         """Add the problem document (RFC 9457) that says why the stream ends early."""
         ...
 
+    def close(self) -> None:
+        """Add what the dialect's clients need to hear if the stream ends now, whether or not it is complete."""
+        ...
+
     def take(self) -> bytes:
         """Return all that is waiting, and forget it."""
         ...

@@ -109,7 +109,12 @@ class ClientStream:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         while not self._client_gone:
             # `_is_ending` is read before the send: if it is set during the send, the events added by then need another.
-            is_last, waiting = self._is_ending, self._take()
+            is_last = self._is_ending
+            if is_last:
+                # Whatever the reason is, a shutdown or an ending that cannot be decoded: only the dialect knows whether
+                # the client would take this for the whole answer.
+                self._encoder.close()
+            waiting = self._take()
             if waiting:
                 await send({"type": "http.response.body", "body": waiting, "more_body": True})
                 self._sent_at = time.monotonic()

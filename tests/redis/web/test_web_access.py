@@ -25,6 +25,7 @@ def call_every_route(client: httpx.Client, chat: str) -> dict[Action, list[int]]
             ("GET", f"/v1/chats/{chat}/events", None),
             ("GET", f"/v1/chats/{chat}", None),
             ("GET", f"/api/chat/{chat}/stream", None),
+            ("GET", f"/api/chat/{chat}/messages", None),
         ],
         "stop": [("POST", f"/v1/chats/{chat}/stop", None), ("POST", f"/api/chat/{chat}/stop", None)],
         "erase": [("DELETE", f"/v1/chats/{chat}", None)],

@@ -61,6 +61,12 @@ class Site:
 
     url: str
     client: httpx.Client
+    server: uvicorn.Server | None = None
+
+    def shut_down(self) -> None:
+        """Ask the server to exit, without waiting for it."""
+        assert self.server is not None, "it runs in a process of its own"
+        self.server.should_exit = True
 
     def ask(self, chat: str = "chat", /, **body: Any) -> dict[str, Any]:
         """Enqueue a generation and return the response."""
@@ -80,10 +86,12 @@ class Site:
 
 
 @contextmanager
-def serve_app(app: ASGIApp) -> Iterator[Site]:
-    """Run an app until the block is left."""
+def serve_app(app: ASGIApp, *, patience: int = 5) -> Iterator[Site]:
+    """Run an app until the block is left; the server then waits `patience` seconds for its responses."""
     port = free_port()
-    config = uvicorn.Config(app, host=LOOPBACK, port=port, log_config=None, ws="none", timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        app, host=LOOPBACK, port=port, log_config=None, ws="none", timeout_graceful_shutdown=patience
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="uvicorn")
     thread.start()
@@ -91,7 +99,7 @@ def serve_app(app: ASGIApp) -> Iterator[Site]:
         eventually(lambda: server.started or not thread.is_alive(), 30)
         url = f"http://{LOOPBACK}:{port}"
         with httpx.Client(base_url=url, timeout=30) as client:
-            yield Site(url, client)
+            yield Site(url, client, server)
     finally:
         server.should_exit = True
         thread.join(30)
