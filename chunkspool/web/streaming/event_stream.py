@@ -19,7 +19,8 @@ from chunkspool.web.middleware.deferred_stream import defer
 from chunkspool.web.problems import Problem, problem_of
 from chunkspool.web.streaming.open_streams import OpenStreams
 
-HEARTBEAT = b":\n\n"
+HEARTBEAT = b":\n"
+"""A comment. It is a line and no block of its own: some clients take every empty line for the end of a message."""
 MAX_WAITING_BYTES = 128 * 1024
 """How much may wait for a slow client before the stream stops reading from the chat."""
 PAGE_SIZE = 500
