@@ -63,7 +63,7 @@ class InvalidId(InvalidInput):
         self.value = value
         super().__init__(
             f"{kind}={shown(value)} is not a valid id: use 1 to 128 characters of A-Z a-z 0-9 _ . : @ ~ + = - "
-            f"(no colon in a tenant) and begin with a letter, a digit or _"
+            f"(no colon in a tenant) and begin with a letter, a digit, _ or -"
         )
 
 
