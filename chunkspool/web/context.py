@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from chunkspool import AsyncSpool
 from chunkspool.ids import checked_id
-from chunkspool.web.access import Action, Authorize
+from chunkspool.web.access import Action, Authorize, GrantedUntil, note_expiry
 from chunkspool.web.dialects import Encoder
 from chunkspool.web.gate import RequestGate
 from chunkspool.web.streaming.event_stream import EventStreamResponse, StreamSource
@@ -33,8 +33,11 @@ class WebContext:
         own = self.spool.settings.log.tenant
         tenant = own if self.tenant_of is None else checked_id("tenant", self.tenant_of(request))
         verdict = self.authorize(request, tenant, checked_id("chat_id", chat_id), action)
-        if not (await verdict if inspect.isawaitable(verdict) else verdict):
+        granted = await verdict if inspect.isawaitable(verdict) else verdict
+        if not granted:
             raise HTTPException(403, f"not allowed: {action} in chat {chat_id!r}")
+        if isinstance(granted, GrantedUntil):
+            note_expiry(request.scope, granted.expires)
         return self.spool if tenant == own else self.spool.for_tenant(tenant)
 
     def respond_with_stream(self, source: StreamSource, encoder: Encoder) -> EventStreamResponse:

@@ -1,13 +1,13 @@
 -- enqueue.lua: make a generation and append its generation.queued, or say why not.
 --
--- KEYS  1-7 as in prelude.lua   8 request (string, "<id> <after>"; the gen key again when there is no request id)
+-- KEYS  1-7 as in prelude.lua   8 request (string, "<id> <after> <SHA-1 of the request>"; the gen key again without request id)
 --       9… gen of each active generation, in the order of ARGV
 -- ARGV  1 generation id   2 request id or ''   3 on_active: reject | replace | allow   4 ttl ms
 --       5 owner or ''     6 request JSON       7 its model, JSON or ''    8 generation.queued JSON
 --       9 stops channel   10 queue             11 task
 --       12… for each active generation: its id, its generation.stopped JSON (used by replace; none for allow)
 -- Returns {'created', after}, also when this very call comes again: its reply was lost, and the id is its own
---         {'same', id, after} | {'busy', id…}
+--         {'same', id, after} | {'differs', id}: another request had this request id | {'busy', id…}
 --         {'changed'}: the active generations are not those in ARGV; read head again and come back
 -- Errors: WRONGTYPE where a key is another program's, NOPERM where the user lacks a right: nothing is left then.
 local FIRST_OTHER, FIRST_GEN = 12, 8
@@ -22,7 +22,9 @@ if after then return {'created', tonumber(after)} end
 if request_id ~= '' then
   local made = redis.call('GET', request_key)
   if made then
-    local same, its_after = string.match(made, '^(%S+) (%d+)$')
+    -- A key of an older version has no SHA-1.
+    local same, its_after, sha1 = string.match(made, '^(%S+) (%d+) ?(%x*)$')
+    if sha1 ~= '' and sha1 ~= redis.sha1hex(request) then return {'differs', same} end
     return {'same', same, tonumber(its_after)}
   end
 end
@@ -63,7 +65,8 @@ local function make()
   local seq = append(queued_event, ttl, now, id)
   redis.call('HSET', KEYS[6], 'after', seq - 1)
   if request_id ~= '' then
-    redis.call('SET', request_key, id .. ' ' .. string.format('%.0f', seq - 1), 'PX', ttl)
+    local made = string.format('%s %.0f %s', id, seq - 1, redis.sha1hex(request))
+    redis.call('SET', request_key, made, 'PX', ttl)
   end
   return {'created', seq - 1}
 end
