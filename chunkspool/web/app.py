@@ -69,7 +69,7 @@ def create_app(
     app.include_router(usechat.router, tags=["useChat"])
     app.include_router(health.router, tags=["health"])
     if page:
-        chat_page.install(app, settings.web.flower_url)
+        chat_page.install(app, settings.web)
     app.add_middleware(DeferredStream)
     app.add_middleware(BodyLimit, limit=settings.web.max_body_bytes)
     cors.install(app, settings.web)

@@ -9,10 +9,16 @@ const LAGS_KEPT = 25;
 const MAX_LAG_MS = 5000;
 const lags = [];
 
-const CONNECTION_TEXTS = { live: "live", disconnected: "not connected, trying again", ended: "ended" };
+const CONNECTION_TEXTS = {
+  live: "live",
+  disconnected: "not connected, trying again",
+  paused: "paused while this tab is hidden",
+  ended: "ended",
+};
 
-/** Show the state of the stream: "live", "disconnected" or "ended". */
+/** Show the state of the stream: "live", "disconnected", "paused" or "ended". */
 export function showConnection(state, text = CONNECTION_TEXTS[state]) {
+  if (connection.dataset.state === state && connection.textContent === text) return;
   connection.dataset.state = state;
   connection.textContent = text;
 }

@@ -1,6 +1,7 @@
 // Show the conversation: one turn per generation, with the question above its answer.
 
 import { isActive } from "./answers.js";
+import { MarkdownView } from "./markdown.js";
 
 const list = document.getElementById("turns");
 const turns = new Map();
@@ -26,8 +27,7 @@ class Turn {
     appendElement("summary", "", this.details).textContent = "Reasoning";
     this.reasoning = appendElement("p", "reasoning", this.details);
     this.tools = appendElement("ul", "tools", this.answer);
-    this.text = document.createTextNode("");
-    appendElement("p", "text", this.answer).append(this.text);
+    this.text = new MarkdownView(appendElement("div", "text", this.answer), keepEndInView);
     this.facts = appendElement("p", "facts", this.answer);
   }
 
@@ -38,9 +38,7 @@ class Turn {
 
   /** Show all of an answer. */
   showAnswer(answer) {
-    // Append only what is new: an answer comes in thousands of pieces, and each must not rewrite the whole text.
-    if (answer.text.startsWith(this.text.data)) this.appendText(answer);
-    else this.text.data = answer.text;
+    this.showText(answer);
     this.details.hidden = !answer.reasoning;
     this.reasoning.textContent = answer.reasoning;
     this.#showTools(answer.tools);
@@ -50,9 +48,9 @@ class Turn {
     this.#showFacts(answer);
   }
 
-  /** Show only the new text of an answer whose text has grown. */
-  appendText(answer) {
-    this.text.appendData(answer.text.slice(this.text.length));
+  /** Show only the text of an answer. */
+  showText(answer) {
+    this.text.show(answer.text);
   }
 
   /** Show that the question was not sent, and a button that calls `retry`. */
@@ -87,17 +85,31 @@ class Turn {
     const facts = {
       queued: ["waiting for a worker"],
       running: answer.text ? [] : ["the model is thinking"],
-      completed: [],
+      completed: emptinessOf(answer),
       stopped: [answer.stopped_by === "user" ? "stopped" : `stopped by ${answer.stopped_by}`],
       failed: [],
     }[answer.state];
     if (answer.reason) facts.push(`“${answer.reason}”`);
     if (answer.finish_reason === "length") facts.push("cut off at the maximum length");
+    if (answer.finish_reason === "content_filter") facts.push("withheld, in whole or in part, by the model's filter");
     if (!isActive(answer) && answer.model) facts.push(answer.model);
     if (answer.usage) facts.push(`${answer.usage.output_tokens} tokens`);
     this.facts.replaceChildren();
     if (answer.state === "failed") appendElement("span", "failed", this.facts).textContent = answer.error;
     for (const fact of facts) appendElement("span", "", this.facts).textContent = fact;
+  }
+}
+
+/** Say why an answer that is complete shows nothing: an empty place would look like a fault. */
+function emptinessOf(answer) {
+  return answer.text.trim() || answer.tools.length ? [] : ["the model gave no answer"];
+}
+
+/** Remove the turns of these generations: their chat is gone. */
+export function removeTurns(generations) {
+  for (const generation of generations) {
+    turns.get(generation)?.item.remove();
+    turns.delete(generation);
   }
 }
 
