@@ -18,6 +18,7 @@ export class ChatFeed {
   #life = new AbortController();
   #silence;
   #endPause = () => {};
+  #isWanted = false;
   #cursor;
   seq;
 
@@ -44,6 +45,7 @@ export class ChatFeed {
 
   /** Drop the connection and make a new one at once, if the tab is visible. */
   reconnect() {
+    this.#isWanted = true;
     this.#connection.abort();
     this.#endPause();
   }
@@ -63,6 +65,7 @@ export class ChatFeed {
       if (document.hidden) await this.#waitUntilVisible();
       if (signal.aborted) return;
       const before = this.seq;
+      this.#isWanted = false;
       try {
         await this.#readStream();
       } catch (error) {
@@ -71,10 +74,10 @@ export class ChatFeed {
           this.close();
           return this.#listener.onEnd(error);
         }
-        if (!document.hidden) this.#listener.onState("disconnected");
+        if (!this.#isWanted) this.#listener.onState("disconnected");
       }
-      if (this.seq > before) pause = MIN_PAUSE_MS;
-      if (!document.hidden) await this.#pause(pause);
+      if (this.seq > before || this.#isWanted) pause = MIN_PAUSE_MS;
+      if (!this.#isWanted) await this.#pause(pause);
     }
   }
 
@@ -130,7 +133,7 @@ export class ChatFeed {
     this.#listener.onState("live");
     clearTimeout(this.#silence);
     this.#silence = setTimeout(() => {
-      if (!document.hidden) this.#listener.onState("disconnected");
+      this.#listener.onState("disconnected");
       this.#connection.abort();
     }, this.#maxSilenceMs);
   }

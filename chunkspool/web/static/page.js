@@ -23,6 +23,8 @@ const ENDING_TEXTS = {
   stopped: "The answer was stopped.",
   failed: "The answer failed.",
 };
+// All tabs of this browser: what a tab needs, the streams of the others may stand in the way of.
+const crowd = new BroadcastChannel("chunkspool-crowd");
 let feed = null;
 let isLoading = false;
 let loadAgain = false;
@@ -58,6 +60,7 @@ function onEvent({ id, at, data }) {
   const answer = answers.get(event.generation);
   const effect = applyEvent(answer, event);
   const turn = ensureTurn(event.generation);
+  if (isNew) turn.moveToEnd();
   // The first text replaces "the model is thinking"; all later text can only be appended.
   const onlyGrows = effect === "text" && answer.text.length > event.text.length;
   keepEndInView(() => (onlyGrows ? turn.showText(answer) : turn.showAnswer(answer)));
@@ -138,7 +141,9 @@ function showSnapshot(snapshot) {
   for (const stored of snapshot.answers) {
     const answer = answerOfSnapshot(stored);
     answers.set(answer.generation, answer);
-    ensureTurn(answer.generation).showAnswer(answer);
+    const turn = ensureTurn(answer.generation);
+    turn.moveToEnd();
+    turn.showAnswer(answer);
   }
   showQuestions();
   showSeq(snapshot.seq);
@@ -160,9 +165,12 @@ function buildMessages(question) {
   ];
 }
 
-/** Send what somebody waits for. If the browser has no connection left, this tab's stream makes room. */
+/** Send what somebody waits for. If the browser has no connection left, the streams of all tabs make room. */
 async function post(path, body) {
-  const makeRoom = setTimeout(() => feed?.reconnect(), CROWDED_MS);
+  const makeRoom = setTimeout(() => {
+    crowd.postMessage("make room");
+    feed?.reconnect();
+  }, CROWDED_MS);
   try {
     return await sendRequest(chat, path, { method: "POST", body });
   } finally {
@@ -239,6 +247,7 @@ for (const button of document.querySelectorAll(".suggestion")) {
   button.addEventListener("click", () => ask(button.textContent));
 }
 addEventListener("hashchange", () => location.reload());
+crowd.addEventListener("message", () => feed?.reconnect());
 addEventListener("online", load);
 document.addEventListener("visibilitychange", load);
 questions.watch(() => (feed ? showQuestions() : load()));

@@ -31,6 +31,11 @@ class Turn {
     this.facts = appendElement("p", "facts", this.answer);
   }
 
+  /** Put it last: turns stand in the order of the log, also one whose question was sent before others' and came late. */
+  moveToEnd() {
+    if (this.item !== list.lastElementChild) list.append(this.item);
+  }
+
   showQuestion(question) {
     this.question.textContent = question;
     this.question.hidden = false;

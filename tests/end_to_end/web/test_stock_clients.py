@@ -18,7 +18,6 @@ from starlette.routing import Mount, Route
 from support.chats.logs import CHAT
 from support.chats.spools import async_spool_for, spool_for
 from support.web import stock_clients as stock
-from support.web.browser import run_chromium
 from support.web.npm import install_packages
 from support.web.proxies import FOLDER, KINDS, run_proxy
 from support.web.web_server import Site, serve_app
@@ -33,13 +32,6 @@ pytestmark = pytest.mark.parametrize("redis_server", ["redis-server"], indirect=
 EVENTS = f"/v1/chats/{CHAT}/events?after=0"
 TYPES = [kind.model_fields["type"].default for kind in get_args(Known)]
 PATIENCE = 45
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Give a browser."""
-    with run_chromium() as running:
-        yield running
 
 
 async def serve_module(request: Request) -> Response:
