@@ -5,7 +5,7 @@ import { answerOfSnapshot, applyEvent, emptyAnswer, isActive } from "./answers.j
 import { ChatFeed } from "./chat_feed.js";
 import { Questions } from "./questions.js";
 import { Refused, Unreachable, send as sendRequest } from "./requests.js";
-import { announce, showConnection, showLag, showSeq } from "./status_line.js";
+import { announce, clearFigures, showConnection, showLag, showSeq } from "./status_line.js";
 import { ensureTurn, keepEndInView, removeTurns, renameTurn } from "./turns.js";
 
 const find = (id) => document.getElementById(id);
@@ -132,7 +132,7 @@ function showEmptyChat(known) {
   // What is left of a chat that was erased or has expired. A question that was answered meanwhile stays.
   questions.forget(known);
   showConnection("live");
-  showSeq(0);
+  clearFigures();
   showControls();
   loadSoon(EMPTY_CHAT_RETRY_MS);
 }

@@ -27,6 +27,12 @@ export function showSeq(number) {
   seq.textContent = `seq ${number}`;
 }
 
+/** Show no figures: there is nothing that they could tell of. */
+export function clearFigures() {
+  lags.length = 0;
+  seq.textContent = lag.textContent = "";
+}
+
 /** Show the median delay of the last live events; `at` is the time at which the newest one was written. */
 export function showLag(at) {
   const ms = Date.now() - at;

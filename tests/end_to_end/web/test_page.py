@@ -237,7 +237,9 @@ def test_it_has_a_light_and_a_dark_theme_and_fits_a_phone(env: PageEnvironment, 
     tab.ask("x" * 300)
     with env.spool.produce(CHAT, env.wait_for_question()) as out:
         out.text("y" * 300)
-    tab.expect_answer("y" * 300)
+        tab.expect_answer("y" * 300)
+        out.text(f"\n\n- > ```\n  > {'z ' * 300}\n  > ```\n\n|{'|'.join('abcdefghij' * 3)}|\n{'|---' * 30}|\n")
+    expect(tab.page.locator("th")).to_have_count(30)
     channels = tab.page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
     assert (sum(channels[:3]) > 600) == (scheme == "light")
     assert tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth")

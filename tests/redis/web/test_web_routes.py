@@ -133,6 +133,23 @@ def test_the_snapshot_has_the_answers_and_the_seq_to_follow_after(site: Site, sp
     assert (first["data"], first["usage"]["output_tokens"]) == ([["colour", ["red"]]], 2)
 
 
+def test_a_missing_chat_may_be_no_error(site: Site, spool: Spool) -> None:
+    """With `missing_ok` the snapshot is a 204: a browser reports every 404 as an error of the page."""
+    assert site.client.get(f"/v1/chats/{CHAT}").status_code == 404
+    missing = site.client.get(f"/v1/chats/{CHAT}?missing_ok=true")
+    assert (missing.status_code, missing.content) == (204, b"")
+    site.ask(CHAT)
+    snapshot = site.client.get(f"/v1/chats/{CHAT}?missing_ok=true").json()
+    with site.open_stream(f"/v1/chats/{CHAT}/events") as stream:
+        stream.read_until(lambda s: bool(s.events))
+    assert snapshot["cursor"] == stream.events[0].id
+    spool.erase(CHAT)
+    for _ in range(2):
+        spool.stop(CHAT, site.ask(CHAT)["generation"])
+    changed = site.client.get(f"/v1/chats/{CHAT}/events", params={"after": snapshot["cursor"]})
+    assert problem(changed)["type"].endswith(("cursor-expired", "cursor-ahead"))
+
+
 def test_erase_leaves_nothing_and_may_be_repeated(site: Site, client: Redis) -> None:
     """204, and afterwards no key is left and every route answers 404."""
     site.ask(CHAT)
