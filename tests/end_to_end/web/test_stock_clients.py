@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -32,6 +33,7 @@ pytestmark = pytest.mark.parametrize("redis_server", ["redis-server"], indirect=
 EVENTS = f"/v1/chats/{CHAT}/events?after=0"
 TYPES = [kind.model_fields["type"].default for kind in get_args(Known)]
 PATIENCE = 45
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 async def serve_module(request: Request) -> Response:
@@ -46,9 +48,14 @@ async def serve_empty(_request: Request) -> Response:
 
 
 @pytest.fixture
-def site(redis_url: str) -> Iterator[Site]:
+def leaving() -> list[bool]:
+    """Give what makes the server end its streams as if it shut down: anything in the list."""
+    return []
+
+
+@pytest.fixture
+def site(redis_url: str, leaving: list[bool]) -> Iterator[Site]:
     """Give the routes, with a heartbeat that comes soon, beside pages for the browser's clients."""
-    leaving: list[bool] = []
     spool = async_spool_for(redis_url, heartbeat=0.5)
     routes = create_app(spool, allow_all, is_shutting_down=lambda: bool(leaving), closes_spool=True)
     pages = [Route("/empty", serve_empty), Route("/stock/{path:path}", serve_module), Mount("/", routes)]
@@ -113,3 +120,42 @@ def test_these_proxies_do_compress(site: Site, tmp_path: Path, proxy: str) -> No
     with run_proxy(proxy, site.url, tmp_path) as address:
         reply = httpx.get(f"{address}/openapi.json", headers={"accept-encoding": "gzip"})
     assert reply.headers["content-encoding"] == "gzip"
+
+
+RECIPE = """
+async ([code, chat]) => {
+  globalThis.shown = "";
+  const { fetchEventSource } = await import("/stock/@microsoft/fetch-event-source/lib/esm/index.js");
+  const follow = Object.getPrototypeOf(async () => {}).constructor("fetchEventSource", "chat", "token", "show", code);
+  globalThis.outcome = null;
+  follow(fetchEventSource, chat, "any", (text) => (shown += text)).then(
+    () => (outcome = "ended"),
+    (error) => (outcome = error.message),
+  );
+}
+"""
+
+
+def test_the_documented_use_of_fetch_event_source_outlives_the_server(
+    site: Site, worker: Spool, browser: Browser, leaving: list[bool]
+) -> None:
+    """A server that shuts down in mid-answer costs nothing; after the answer it ends, and a 204 ends it for good."""
+    (code,) = re.findall(r"^```js\n(class Final.*?)^```", (DOCS / "web.md").read_text(), re.MULTILINE | re.DOTALL)
+    code = code.replace("/chat/v1/", "/v1/")
+    made = site.ask(CHAT)
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{site.url}/empty")
+    with worker.produce(CHAT, made["generation"]) as out:
+        out.text("one ")
+        page.evaluate(RECIPE, [code, CHAT])
+        page.wait_for_function("shown === 'one '")
+        leaving.append(True)
+        page.wait_for_function("performance.getEntriesByType('resource').some((one) => one.name.includes('/events'))")
+        leaving.clear()
+        out.text("two")
+        page.wait_for_function("shown === 'one two'")
+    page.wait_for_function("outcome === 'ended'")
+    page.evaluate(RECIPE, [code.replace("/events`", f"/events?after={worker.status(CHAT).last}`"), CHAT])
+    page.wait_for_function("outcome === 'nothing more follows'")
+    context.close()
