@@ -2,12 +2,16 @@
 
 import { requestHeaders, routeUrl } from "./address.js";
 import { Refused, refusalOf } from "./requests.js";
+import { takeSlot } from "./slots.js";
 import { EventParser } from "./sse_parser.js";
 
 const MIN_PAUSE_MS = 250;
 const MAX_PAUSE_MS = 8000;
 // Until the reply begins. A network that swallows everything sends no error, and the browser itself waits for minutes.
 const MAX_CONNECT_MS = 15_000;
+// A tab that may not hold a stream looks again and again, for a moment.
+const GLIMPSE_MS = 250;
+const GLIMPSE_PAUSE_MS = 2000;
 
 /** The events of one chat, in order. `seq` is the last one that the listener has received. */
 export class ChatFeed {
@@ -60,32 +64,40 @@ export class ChatFeed {
   /** Follow until the server says that it makes no sense to reconnect, or until it is closed. */
   async run() {
     const { signal } = this.#life;
-    for (let pause = MIN_PAUSE_MS; !signal.aborted; pause = Math.min(pause * 2, MAX_PAUSE_MS)) {
-      // With HTTP/1.1 a browser has six connections to a server, for all of its tabs: hidden ones must not hold them.
+    for (let failures = 0; !signal.aborted; ) {
       if (document.hidden) await this.#waitUntilVisible();
       if (signal.aborted) return;
-      const before = this.seq;
       this.#isWanted = false;
+      const release = await takeSlot();
+      const before = this.seq;
       try {
-        await this.#readStream();
+        await this.#readStream(release === null);
+        failures = 0;
       } catch (error) {
         if (signal.aborted) return;
         if (error instanceof Refused && !error.passes) {
           this.close();
           return this.#listener.onEnd(error);
         }
+        failures = this.seq > before || this.#isWanted ? 0 : failures + 1;
         if (!this.#isWanted) this.#listener.onState("disconnected");
+      } finally {
+        release?.();
       }
-      if (this.seq > before || this.#isWanted) pause = MIN_PAUSE_MS;
-      if (!this.#isWanted) await this.#pause(pause);
+      const pause = Math.min(MIN_PAUSE_MS * 2 ** failures, MAX_PAUSE_MS);
+      if (!this.#isWanted) await this.#pause(release ? pause : Math.max(pause, GLIMPSE_PAUSE_MS));
     }
   }
 
-  /** Connect and read until the stream ends. Throws `Refused`, or any other error that reconnecting may cure. */
-  async #readStream() {
+  /**
+   * Connect and read until the stream ends, or only what is there if it `isGlimpse`.
+   *
+   * Throws `Refused`, or any other error that reconnecting may cure.
+   */
+  async #readStream(isGlimpse) {
     const connection = new AbortController();
     this.#connection = connection;
-    const connecting = setTimeout(() => connection.abort(), MAX_CONNECT_MS);
+    let timer = setTimeout(() => connection.abort(), MAX_CONNECT_MS);
     try {
       const reply = await fetch(this.#url(), {
         headers: requestHeaders(),
@@ -95,11 +107,13 @@ export class ChatFeed {
         priority: "low",
       });
       if (!reply.ok) throw await refusalOf(reply);
-      clearTimeout(connecting);
+      clearTimeout(timer);
       this.#noteSign();
-      await this.#readEvents(reply.body.pipeThrough(new TextDecoderStream()).getReader());
+      const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
+      if (isGlimpse) timer = setTimeout(() => reader.cancel(), GLIMPSE_MS);
+      await this.#readEvents(reader);
     } finally {
-      clearTimeout(connecting);
+      clearTimeout(timer);
       // Also where it ends of itself, or because of a gap: an unread stream would keep its connection.
       connection.abort();
     }
