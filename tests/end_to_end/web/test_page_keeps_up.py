@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 from redis import Redis
-from support.chats.logs import CHAT
+from support.chats.logs import CHAT, KEYS
+from support.chats.spools import async_spool_for, spool_for
 from support.waiting import eventually
 from support.web.chat_page import BrowserTab, PageEnvironment
+from support.web.web_server import BlackHole, serve_app
+
+from chunkspool.web import GrantedUntil, create_app
 
 # One server is enough here: the tests of the routes run on both.
 pytestmark = pytest.mark.parametrize("redis_server", ["redis-server"], indirect=True)
@@ -181,6 +187,36 @@ def test_a_refusal_is_told_in_words_for_people(env: PageEnvironment) -> None:
     with env.spool.produce(CHAT, env.wait_for_question()) as out:
         out.text("Yes.")
     tab.expect_answer("Yes.")
+
+
+def test_events_that_have_expired_begin_anew_from_the_snapshot(env: PageEnvironment, client: Redis) -> None:
+    """A hidden tab misses events that are trimmed meanwhile: looked at again, it shows what is kept."""
+    answer(env, "one")
+    tab = env.open_device()
+    tab.expect_answer("one")
+    tab.set_hidden(True)
+    tab.expect_connection("paused")
+    answer(env, "two")
+    answer(env, "three")
+    client.xtrim(KEYS.log, minid=f"{env.spool.status(CHAT).last - 3}-0", approximate=False)
+    tab.set_hidden(False)
+    expect(tab.page.locator(".answer .text")).to_have_text(["three"])
+    tab.expect_connection("live")
+
+
+def test_an_access_that_ends_is_told_in_words_for_people(redis_url: str, browser: Browser) -> None:
+    """The text stays; the status says what to do."""
+    app = create_app(async_spool_for(redis_url), lambda *_: GrantedUntil(time.time() + 5), page=True, closes_spool=True)
+    with serve_app(app) as site, spool_for(redis_url) as spool:
+        env = PageEnvironment(site, spool, browser, threading.Event(), BlackHole(app))
+        answer(env, "one")
+        tab = env.open_device()
+        tab.expect_answer("one")
+        told = "Your access has ended. Open this chat again from the page that led you here."
+        expect(tab.page.locator("#connection")).to_have_text(told, timeout=30_000)
+        tab.expect_connection("ended")
+        tab.expect_answer("one")
+        env.contexts[0].close()
 
 
 MARKDOWN = """\
