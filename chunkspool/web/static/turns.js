@@ -90,24 +90,18 @@ class Turn {
     const facts = {
       queued: ["waiting for a worker"],
       running: answer.text ? [] : ["the model is thinking"],
-      completed: emptinessOf(answer),
+      completed: [],
       stopped: [answer.stopped_by === "user" ? "stopped" : `stopped by ${answer.stopped_by}`],
       failed: [],
     }[answer.state];
     if (answer.reason) facts.push(`“${answer.reason}”`);
     if (answer.finish_reason === "length") facts.push("cut off at the maximum length");
-    if (answer.finish_reason === "content_filter") facts.push("withheld, in whole or in part, by the model's filter");
     if (!isActive(answer) && answer.model) facts.push(answer.model);
     if (answer.usage) facts.push(`${answer.usage.output_tokens} tokens`);
     this.facts.replaceChildren();
     if (answer.state === "failed") appendElement("span", "failed", this.facts).textContent = answer.error;
     for (const fact of facts) appendElement("span", "", this.facts).textContent = fact;
   }
-}
-
-/** Say why an answer that is complete shows nothing: an empty place would look like a fault. */
-function emptinessOf(answer) {
-  return answer.text.trim() || answer.tools.length ? [] : ["the model gave no answer"];
 }
 
 /** Remove the turns of these generations: their chat is gone. */

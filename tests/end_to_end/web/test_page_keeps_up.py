@@ -284,15 +284,3 @@ def test_a_hostile_answer_does_not_hang_the_page(env: PageEnvironment, text: str
     tab.ask("Still there?")
     env.wait_for_question()
     assert tab.errors == []
-
-
-@pytest.mark.parametrize(
-    ("reason", "words"), [("stop", "the model gave no answer"), ("content_filter", "withheld, in whole or in part")]
-)
-def test_an_empty_answer_says_why(env: PageEnvironment, reason: str, words: str) -> None:
-    """An empty place would look like a fault."""
-    tab = env.open_device()
-    made = env.spool.enqueue(CHAT, "x")
-    with env.spool.produce(CHAT, made.generation_id) as out:
-        out.finish(reason)
-    expect(tab.page.locator(".facts")).to_contain_text(words)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from support.missing import skip_missing
-from support.web.npm import install_packages
+from support.web.npm import NODE, install_packages
 
 from demo.ports import LOOPBACK, free_port, is_taken
 from demo.process import Process
@@ -67,4 +67,4 @@ def _nginx(kind: str, target: str, port: int, folder: Path) -> list[str]:
 
 def _npm(kind: str, target: str, port: int) -> list[str]:
     install_packages(FOLDER)
-    return ["node", str(FOLDER / "proxy.mjs"), kind, target, str(port)]
+    return [str(NODE), str(FOLDER / "proxy.mjs"), kind, target, str(port)]

@@ -15,7 +15,7 @@ import httpx
 from httpx_sse import connect_sse
 from playwright.sync_api import Browser, Page
 from support.missing import skip_missing
-from support.web.npm import install_packages
+from support.web.npm import NODE, install_packages
 from support.web.proxies import FOLDER
 from support.web.sse import SseParser
 
@@ -135,7 +135,7 @@ def _run_process(command: list[str], *, reads_json: bool) -> Iterator[ProcessCli
 def run_eventsource_parser(url: str) -> AbstractContextManager[ProcessClient]:
     """Run npm's eventsource-parser on Node.js' fetch."""
     install_packages(FOLDER)
-    return _run_process(["node", str(FOLDER / "eventsource_parser.mjs"), url], reads_json=True)
+    return _run_process([str(NODE), str(FOLDER / "eventsource_parser.mjs"), url], reads_json=True)
 
 
 def run_curl(url: str) -> AbstractContextManager[ProcessClient]:
