@@ -71,6 +71,8 @@ export class ChatFeed {
       const release = await takeSlot();
       const before = this.seq;
       try {
+        // Closed or hidden while it waited for that.
+        if (signal.aborted || document.hidden) continue;
         await this.#readStream(release === null);
         failures = 0;
       } catch (error) {
