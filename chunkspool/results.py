@@ -58,12 +58,16 @@ class ChatStatus:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The chat's answers as they stood at `seq`; subscribe after it to see what follows."""
+    """The chat's answers as they stood at `seq`; subscribe after it to see what follows.
+
+    `cursor` is the same place as text, which also says of which log it is: after an erase, `seq` would not tell.
+    """
 
     chat_id: str
     answers: tuple[Answer, ...]
     seq: int
     active: tuple[str, ...]
+    cursor: str
 
 
 @dataclass(frozen=True, slots=True)

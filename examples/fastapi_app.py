@@ -41,7 +41,8 @@ STATUSES: tuple[tuple[type[ChunkspoolError], int], ...] = (  # the first that fi
     (EnqueueFailed, 503),
     (StoreError, 503),
 )
-STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}  # nginx would hold the events back
+# Otherwise nginx, and proxies that compress, would hold the events back.
+STREAM_HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
 
 spool = AsyncSpool.from_env()  # nothing connects before the first request
 log = logging.getLogger(__name__)

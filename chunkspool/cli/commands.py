@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import TypeAdapter
 
+from chunkspool.cli.dashed_ids import DashedIds
 from chunkspool.cli.execute import explain_missing_web, run_and_exit, run_with_spool
 from chunkspool.cli.exit_codes import ExitCode
 from chunkspool.cli.follow import ChatFollower
@@ -41,7 +42,7 @@ Chat = Annotated[str, typer.Argument(metavar="CHAT", show_default=False, help="T
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
 
 
-@app.command()
+@app.command(cls=DashedIds)
 def ask(
     chat: Chat,
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The prompt; - reads it from standard input.")],
@@ -72,7 +73,7 @@ def ask(
     run_with_spool(work)
 
 
-@app.command()
+@app.command(cls=DashedIds)
 def tail(
     chat: Chat,
     *,
@@ -92,7 +93,7 @@ def tail(
     run_with_spool(work)
 
 
-@app.command()
+@app.command(cls=DashedIds)
 def stop(
     chat: Chat,
     generation: Annotated[
@@ -113,7 +114,7 @@ def stop(
     run_with_spool(work)
 
 
-@app.command()
+@app.command(cls=DashedIds)
 def status(chat: Chat, *, as_json: Json = False) -> None:
     """Show the state of a chat and of its generations."""
 
@@ -128,7 +129,7 @@ def status(chat: Chat, *, as_json: Json = False) -> None:
     run_with_spool(work)
 
 
-@app.command()
+@app.command(cls=DashedIds)
 def erase(
     chat: Chat,
     *,
@@ -148,7 +149,7 @@ def erase(
     run_with_spool(work)
 
 
-@app.command()
+@app.command(cls=DashedIds)
 def serve(
     *,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
@@ -166,7 +167,7 @@ def serve(
     run_and_exit(explain_missing_web(work))
 
 
-@app.command()
+@app.command(cls=DashedIds)
 def token(
     chat: Annotated[str, typer.Argument(metavar="CHAT", show_default=False, help='The chat\'s id, or "*" for any.')],
     *,

@@ -7,7 +7,16 @@ from collections.abc import Callable
 from functools import partial
 
 from chunkspool.effects import Operation, Publish
-from chunkspool.errors import ChatBusy, ChatContended, CorruptLog, EnqueueFailed, StoreError, StoreFull, StoreRefused
+from chunkspool.errors import (
+    ChatBusy,
+    ChatContended,
+    CorruptLog,
+    EnqueueFailed,
+    RequestIdReused,
+    StoreError,
+    StoreFull,
+    StoreRefused,
+)
 from chunkspool.ids import checked_id, new_generation_id
 from chunkspool.request import GenerationRequest, checked_on_active, checked_ttl, encode_transcript
 from chunkspool.results import Generation
@@ -71,8 +80,8 @@ def enqueue(
         transcript=new_transcript,
     )
     try:
-        made = yield from _make(keys, on_active, call)
-    except (ChatBusy, ChatContended, CorruptLog, StoreFull, StoreRefused):
+        made = yield from _make(keys, on_active, request_id, call)
+    except (ChatBusy, ChatContended, CorruptLog, RequestIdReused, StoreFull, StoreRefused):
         yield from forget_places(keys, [(generation_id, queue)])
         raise
     if made.outcome != "created":
@@ -86,9 +95,12 @@ def enqueue(
 
 
 def _make(
-    keys: ChatKeys, on_active: OnActive, call: Callable[..., ScriptCall[EnqueueReply]]
+    keys: ChatKeys, on_active: OnActive, request_id: str | None, call: Callable[..., ScriptCall[EnqueueReply]]
 ) -> Operation[EnqueueReply]:
-    """Make `call` with the active generations, again whenever these have changed meanwhile. Raises `ChatBusy`."""
+    """Make `call` with the active generations, again whenever these have changed meanwhile.
+
+    Raises `ChatBusy`, or `RequestIdReused`.
+    """
     for _ in range(RACES):
         active = yield from queries.active(keys)
         if active is None:
@@ -99,6 +111,8 @@ def _make(
             break
     else:
         raise ChatContended(keys.chat_id, "enqueue in it")
+    if made.outcome == "differs":
+        raise RequestIdReused(keys.chat_id, request_id or "", made.generation_id)
     if made.outcome == "busy":
         raise ChatBusy(keys.chat_id, made.active)
     return made

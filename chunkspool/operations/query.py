@@ -48,7 +48,7 @@ def snapshot(keys: ChatKeys) -> Operation[Snapshot]:
         except CorruptLog as foreign:
             if foreign.seq is None:
                 raise
-            return Snapshot(keys.chat_id, answers, cursor, found.active)
+            return Snapshot(keys.chat_id, answers, cursor, found.active, str(cursor))
         events = []
         for item in page.entries:
             cursor = item.seq
@@ -56,7 +56,8 @@ def snapshot(keys: ChatKeys) -> Operation[Snapshot]:
                 events.append(item.event)
         answers = fold(events, onto=answers)
         if cursor >= page.last:
-            return Snapshot(keys.chat_id, answers, cursor, page.active)
+            place = Position(cursor, page.log, page.last_at if cursor == page.last else 0)
+            return Snapshot(keys.chat_id, answers, cursor, page.active, str(place))
 
 
 def status(keys: ChatKeys) -> Operation[ChatStatus]:

@@ -42,7 +42,7 @@ def load(name: str) -> Script:
 class EnqueueReply:
     """What `enqueue` replied. `after` is the cursor before the generation's first event; `active` fills "busy"."""
 
-    outcome: Literal["created", "same", "busy", "changed"]
+    outcome: Literal["created", "same", "differs", "busy", "changed"]
     generation_id: str = ""
     after: int = 0
     active: tuple[str, ...] = ()
@@ -151,6 +151,8 @@ def enqueue(
                 return EnqueueReply("created", generation_id, int(reply[1]))
             case "same":
                 return EnqueueReply("same", as_text(reply[1]), int(reply[2]))
+            case "differs":
+                return EnqueueReply("differs", as_text(reply[1]))
             case "busy":
                 return EnqueueReply("busy", active=tuple(map(as_text, reply[1:])))
             case _:

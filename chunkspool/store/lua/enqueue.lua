@@ -1,6 +1,7 @@
 -- enqueue.lua: make a generation and append its generation.queued, or say why not.
 --
--- KEYS  1-7 as in prelude.lua   8 request (string, "<id> <after>"; the gen key again when there is no request id)
+-- KEYS  1-7 as in prelude.lua
+--       8 request (string, "<id> <after> <SHA-1 of the request>"; the gen key again when there is no request id)
 --       9 gen of the generation that holds the chat's transcript so far (this one's again when there is none)
 --       10… gen of each active generation, in the order of ARGV
 -- ARGV  1 generation id   2 request id or ''   3 on_active: reject | replace | allow   4 ttl ms
@@ -9,7 +10,7 @@
 --       12 transcript, JSON or ''
 --       13… for each active generation: its id, its generation.stopped JSON (used by replace; none for allow)
 -- Returns {'created', after}, also when this very call comes again: its reply was lost, and the id is its own
---         {'same', id, after} | {'busy', id…}
+--         {'same', id, after} | {'differs', id}: another request had this request id | {'busy', id…}
 --         {'changed'}: the active generations are not those in ARGV; read head again and come back
 -- Errors: WRONGTYPE where a key is another program's, NOPERM where the user lacks a right: nothing is left then.
 local FIRST_OTHER, FIRST_GEN = 13, 9
@@ -24,7 +25,9 @@ if after then return {'created', tonumber(after)} end
 if request_id ~= '' then
   local made = redis.call('GET', request_key)
   if made then
-    local same, its_after = string.match(made, '^(%S+) (%d+)$')
+    -- A key of an older version has no SHA-1.
+    local same, its_after, sha1 = string.match(made, '^(%S+) (%d+) ?(%x*)$')
+    if sha1 ~= '' and sha1 ~= redis.sha1hex(request) then return {'differs', same} end
     return {'same', same, tonumber(its_after)}
   end
 end
@@ -67,7 +70,8 @@ local function make()
   local seq = append(queued_event, ttl, now, id)
   redis.call('HSET', KEYS[6], 'after', seq - 1)
   if request_id ~= '' then
-    redis.call('SET', request_key, id .. ' ' .. string.format('%.0f', seq - 1), 'PX', ttl)
+    local made = string.format('%s %.0f %s', id, seq - 1, redis.sha1hex(request))
+    redis.call('SET', request_key, made, 'PX', ttl)
   end
   if transcript ~= '' then
     -- A transcript says all that the older one says: kept with every generation, they would grow with the square.

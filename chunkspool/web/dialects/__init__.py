@@ -49,7 +49,8 @@ class Encoder(Protocol):
 
 EVENT_STREAM: Mapping[str, str] = {
     "content-type": "text/event-stream; charset=utf-8",
-    "cache-control": "no-cache",
+    # A proxy that compresses would collect the events until it has enough to compress: `no-transform` forbids it.
+    "cache-control": "no-cache, no-transform",
     # Without it, nginx buffers the events and delivers them in large batches.
     "x-accel-buffering": "no",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 
 import httpx
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from support.chats.spools import async_spool_for
 from support.waiting import eventually
 from support.web.sse import SseEvent, SseParser
@@ -83,6 +84,25 @@ class Site:
                 response.read()
                 raise AssertionError(f"{response.status_code} {response.text}")
             yield SseStream(response)
+
+
+class BlackHole:
+    """ASGI middleware: while it is open, no byte of any reply gets out, and nobody is told."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Begin closed."""
+        self._app = app
+        self.open = threading.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+
+        async def hold(message: Message) -> None:
+            while self.open.is_set():  # noqa: ASYNC110 - another thread sets it
+                await asyncio.sleep(0.05)
+            await send(message)
+
+        await self._app(scope, receive, hold if scope["type"] == "http" else send)
 
 
 @contextmanager
