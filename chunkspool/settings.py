@@ -92,9 +92,14 @@ class WorkerSettings(_Group):
         description="seconds that a worker's generations may run on after it was asked to exit",
     )
     deadline: Seconds = Field(default=600.0, description="seconds that one attempt may take")
-    first_token_timeout: Seconds = Field(default=120.0, description="seconds until the model's first word")
+    first_token_timeout: Seconds = Field(
+        default=120.0, description="seconds that a model's server may be silent before the model's first word"
+    )
     idle_timeout: Seconds = Field(
-        default=60.0, description="seconds that a model may be silent in the middle of an answer"
+        default=60.0, description="seconds that it may be silent in the middle of an answer"
+    )
+    keepalive_timeout: Seconds = Field(
+        default=300.0, description="seconds that it may send keep-alives and no part of an answer"
     )
     lost_after: Seconds = Field(
         default=300.0, description="seconds without a sign of life after which a generation is lost"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from pydantic_core import to_json
-
 from chunkspool.events import (
     DataEvent,
     Ending,
@@ -20,6 +18,7 @@ from chunkspool.events import (
     UnknownEvent,
     UsageEvent,
 )
+from chunkspool.json_text import to_valid_json
 from chunkspool.results import ChatStatus, GenerationStatus
 
 Remark = (
@@ -78,9 +77,9 @@ def describe_event(entry: Entry, event: Remark) -> str:  # noqa: PLR0911 - one r
         case ToolCallEvent():
             return f"calls the tool {event.name} ({event.id}): {event.arguments}"
         case ToolResultEvent():
-            return f"tool result ({event.id}): {to_json(event.output).decode()}"
+            return f"tool result ({event.id}): {to_valid_json(event.output).decode()}"
         case DataEvent():
-            return f"data {event.name}: {to_json(event.value).decode()}"
+            return f"data {event.name}: {to_valid_json(event.value).decode()}"
         case UsageEvent():
             return f"{event.input_tokens} tokens in, {event.output_tokens} out"
         case GenerationCompleted() | GenerationStopped() | GenerationFailed():

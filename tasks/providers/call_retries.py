@@ -8,7 +8,7 @@ from random import SystemRandom
 from typing import TypeVar
 
 from tasks.providers.failures import ASKED_AGAIN
-from tasks.providers.openai_failures import CALL_ERRORS, translate_call_error
+from tasks.providers.sdk_failures import call_errors, translate_call_error
 
 T = TypeVar("T")
 
@@ -19,13 +19,16 @@ MAX_PAUSE = 30.0
 _random = SystemRandom()
 
 
-async def call_with_retries(call: Callable[[], Awaitable[T]], retries: int) -> T:
-    """Return what `call` returns, calling it again up to `retries` times. Raises `ProviderError`."""
+async def call_with_retries(call: Callable[[], Awaitable[T]], retries: int, sdk: type[Exception]) -> T:
+    """Return what `call` returns, calling it again up to `retries` times. Raises `ProviderError`.
+
+    `sdk` is the base of the errors of the SDK that calls.
+    """
     failures = 0
     while True:
         try:
             return await call()
-        except CALL_ERRORS as error:
+        except call_errors(sdk) as error:
             failure, retry_after = translate_call_error(error)
         # Raised outside the except block, so that the SDK's error is not its context: that one quotes the server, which
         # may quote the prompt, and a traceback would print it.

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, aclosing, suppress
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, TypeVar
 
 import httpx2
 import openai
-from openai import AsyncAPIResponse
 
 from chunkspool.errors import ContinuationRefused, ProviderError, SettingsError
-from chunkspool.provider import Delta, ModelRequest
+from chunkspool.provider import Delta, ModelRequest, SignOfLife
 from chunkspool.settings import Settings, variable_of
+from tasks.providers.answer_reader import read_answer
 from tasks.providers.call_retries import call_with_retries
-from tasks.providers.chat_chunks import ChunkAssembler
+from tasks.providers.chat_completions.chunks import ChunkAssembler
 from tasks.providers.failures import Code, failure
-from tasks.providers.openai_failures import READ_ERRORS, translate_read_error
-from tasks.providers.sse_decoder import SSEDecoder
 
 T = TypeVar("T")
 
@@ -29,7 +27,6 @@ OPENAI_URL = "https://api.openai.com/v1"
 _NO_KEY = "none"
 _KEY = re.compile(r"[!-~]+")
 _CONNECT_SECONDS = 10.0
-_END_SECONDS = 0.1
 _RESERVED = frozenset({"messages", "model", "stream"})
 # The params of vLLM and SGLang, which llama.cpp understands, too: continue the last message instead of answering it.
 _CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
@@ -50,29 +47,13 @@ class OpenAIProvider:
         self._opened: openai.AsyncOpenAI | None = None
         self._first_model: str | None = None
 
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
+    def stream(self, request: ModelRequest) -> AsyncGenerator[Delta | SignOfLife, None]:
         """Yield the answer. Raises `ProviderError`.
 
         429, 5xx and a failed connection are retried, but only until the server has begun to answer: readers have seen
         what came before, and it was paid for.
         """
-        answer = ChunkAssembler()
-        async with AsyncExitStack() as resources:
-            response = await self._open_response(request, resources)
-            events = await resources.enter_async_context(aclosing(_read_events(response)))
-            try:
-                async for event in events:
-                    for delta in answer.feed(event):
-                        yield delta
-                    if answer.done:
-                        await _read_to_end(events)
-                        break
-            except ProviderError:
-                # After the finish reason the answer is complete, so a connection that breaks takes nothing from it.
-                if not answer.finished:
-                    raise
-            for delta in answer.end():
-                yield delta
+        return read_answer(partial(self._open_body, request), ChunkAssembler())
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -95,8 +76,8 @@ class OpenAIProvider:
             )
         return self._opened
 
-    async def _open_response(self, request: ModelRequest, resources: AsyncExitStack) -> AsyncAPIResponse[Any]:
-        """Send the request and return its response, with the body still to be read; `resources` closes it."""
+    async def _open_body(self, request: ModelRequest, resources: AsyncExitStack) -> AsyncIterator[bytes]:
+        """Send the request and return the body of its response, still to be read; `resources` closes it."""
         params = _build_params(request.params) | (_CONTINUE if request.prefix else {})
         model = request.model or self._settings.provider.model or await self._find_default_model()
         create = self._client.chat.completions.with_streaming_response.create
@@ -114,7 +95,7 @@ class OpenAIProvider:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind in _NO_STREAM:
             raise failure(Code.NOT_A_STREAM, kind)
-        return response
+        return response.iter_bytes()
 
     async def _call(self, call: Callable[[], Awaitable[T]], *, has_prefix: bool = False) -> T:
         """Return what `call` returns, after retries. Raises `ContinuationRefused` if a prefix may be what was rejected.
@@ -123,7 +104,7 @@ class OpenAIProvider:
         which comes next, fails in the same way.
         """
         try:
-            return await call_with_retries(call, self._settings.provider.provider_retries)
+            return await call_with_retries(call, self._settings.provider.provider_retries, openai.OpenAIError)
         except ProviderError as error:
             if not has_prefix or error.code != Code.INVALID_REQUEST:
                 raise
@@ -139,28 +120,6 @@ class OpenAIProvider:
         if self._first_model is None:
             raise failure(Code.MODEL_NOT_FOUND, f"the request names none, nor does {variable_of('model')}")
         return self._first_model
-
-
-async def _read_events(response: AsyncAPIResponse[Any]) -> AsyncGenerator[bytes, None]:
-    """Yield the data of each event. Raises `ProviderError`."""
-    decoder = SSEDecoder()
-    try:
-        async for received in response.iter_bytes():
-            for event in decoder.feed(received):
-                yield event
-    except READ_ERRORS as error:
-        meaning = translate_read_error(error)
-    else:
-        return
-    raise meaning  # out here the SDK's error is not its context: it may quote the prompt
-
-
-async def _read_to_end(events: AsyncIterator[bytes]) -> None:
-    """Read the rest of the body: only then can the connection serve another request. Do not wait long for it."""
-    with suppress(TimeoutError, ProviderError):
-        async with asyncio.timeout(_END_SECONDS):
-            async for _ in events:
-                pass
 
 
 def _first_listed_model(listed: httpx2.Response) -> str | None:

@@ -28,6 +28,7 @@ WRONG = {
     "deadline": ["0", "x"],
     "first_token_timeout": ["0", "x"],
     "idle_timeout": ["0", "x"],
+    "keepalive_timeout": ["0", "x"],
     "lost_after": ["0", "x"],
     "sweep_interval": ["0", "x"],
     "recheck": ["0", "x"],

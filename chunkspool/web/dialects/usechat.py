@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, assert_never
 
-from pydantic_core import from_json, to_json
-
 from chunkspool.events import (
     DataEvent,
     Entry,
@@ -24,6 +22,7 @@ from chunkspool.events import (
     UsageEvent,
 )
 from chunkspool.web.dialects import EVENT_STREAM
+from chunkspool.web.dialects.usechat_json import decode_arguments, encode_part
 
 RESTART = "data-chunkspool-restart"
 """Type of the part that marks a restart: everything before the last such part of a message is void."""
@@ -104,7 +103,7 @@ class UseChatEncoder:
     def take(self) -> bytes:
         """Return all that is waiting, and forget it."""
         self._flush_pieces()
-        taken = b"".join(b"data: %b\n\n" % to_json(part) for part in self._parts)
+        taken = b"".join(b"data: %b\n\n" % encode_part(part) for part in self._parts)
         if self.done and taken:
             taken += DONE
         self._parts.clear()
@@ -194,9 +193,9 @@ class UseChatEncoder:
         self._tool_calls.add(event.id)
         call: StreamPart = {"toolCallId": event.id, "toolName": event.name}
         try:
-            arguments = from_json(event.arguments or "{}", allow_inf_nan=False)
+            arguments = decode_arguments(event.arguments)
         except ValueError:
-            error = "The model wrote arguments that are not JSON."
+            error = "The model wrote arguments that are not JSON, or that a browser cannot take."
             self._add_part({"type": "tool-input-error", **call, "input": event.arguments, "errorText": error})
         else:
             self._add_part({"type": "tool-input-available", **call, "input": arguments})

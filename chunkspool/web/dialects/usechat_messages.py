@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
-from pydantic_core import to_json
 
+from chunkspool.json_text import to_valid_json
 from chunkspool.web.dialects.usechat import RESTART
 
 UiPart = dict[str, JsonValue]
@@ -116,11 +116,11 @@ def _has_output(part: UiPart) -> bool:
 
 
 def _tool_call_of(part: UiPart, name: str) -> ModelMessage:
-    arguments = to_json(part.get("input") if part.get("input") is not None else {}).decode()
+    arguments = to_valid_json(part.get("input") if part.get("input") is not None else {}).decode()
     return {"id": part["toolCallId"], "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 def _tool_message_of(part: UiPart) -> ModelMessage:
     output = part.get("output", part.get("errorText"))
-    content = output if isinstance(output, str) else to_json(output).decode()
+    content = output if isinstance(output, str) else to_valid_json(output).decode()
     return {"role": "tool", "tool_call_id": part["toolCallId"], "content": content}

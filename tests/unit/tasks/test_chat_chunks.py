@@ -9,8 +9,9 @@ import pytest
 from support.models.chunks import chunk, tool_call, whole
 
 from chunkspool.errors import ProviderError
-from chunkspool.provider import Delta, Finish, Reasoning, Text, ToolCall, Usage
-from tasks.providers.chat_chunks import DONE, ChunkAssembler
+from chunkspool.provider import Delta, Finish, Reasoning, SignOfLife, Text, ToolCall, Usage
+from tasks.providers.chat_completions.chunks import DONE, ChunkAssembler
+from tasks.providers.sse_decoder import ServerEvent
 
 SECRET = "what-the-user-asked"
 
@@ -18,7 +19,8 @@ SECRET = "what-the-user-asked"
 def assemble(*chunks: bytes) -> list[Delta]:
     """Return the deltas of an answer with these chunks."""
     assembler = ChunkAssembler()
-    return [delta for one in chunks for delta in assembler.feed(one)] + assembler.end()
+    fed = [delta for one in chunks for delta in assembler.feed(ServerEvent(one))]
+    return [delta for delta in fed if not isinstance(delta, SignOfLife)] + assembler.end()
 
 
 def fail_to_assemble(*chunks: bytes) -> ProviderError:
