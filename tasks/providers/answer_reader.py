@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, suppress
 from typing import Protocol
 
 from chunkspool.errors import ProviderError
 from chunkspool.provider import Delta, SignOfLife
+from tasks.providers.failures import Code, failure
 from tasks.providers.sdk_failures import READ_ERRORS, translate_read_error
 from tasks.providers.sse_decoder import ServerEvent, SSEDecoder
 
 END_SECONDS = 0.1
 """How long to wait for the end of a body whose answer is complete."""
 _KEEP_ALIVE = SignOfLife()
+_NO_STREAM = frozenset({"application/json", "text/html"})
 
 OpenBody = Callable[[AsyncExitStack], Awaitable[AsyncIterator[bytes]]]
 """Sends the request and returns the body of the response as it arrives; the stack closes the connection."""
@@ -39,6 +41,27 @@ class AnswerAssembler(Protocol):
 
     def take_usage(self) -> list[Delta]:
         """Return the usage so far."""
+
+
+class StreamingResponse(Protocol):
+    """A response of an SDK whose body is still to be read."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers."""
+        ...
+
+    def iter_bytes(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives."""
+        ...
+
+
+def stream_of(response: StreamingResponse) -> AsyncIterator[bytes]:
+    """Return the body of a response. Raises `ProviderError` if it is no stream."""
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind in _NO_STREAM:
+        raise failure(Code.NOT_A_STREAM, kind)
+    return response.iter_bytes()
 
 
 async def read_answer(open_body: OpenBody, answer: AnswerAssembler) -> AsyncGenerator[Delta | SignOfLife, None]:
