@@ -97,9 +97,7 @@ class WorkerSettings(_Group):
     first_token_timeout: Seconds = Field(
         default=120.0, description="seconds that a model's server may be silent before the model's first word"
     )
-    idle_timeout: Seconds = Field(
-        default=60.0, description="seconds that it may be silent in the middle of an answer"
-    )
+    idle_timeout: Seconds = Field(default=60.0, description="seconds that it may be silent in the middle of an answer")
     keepalive_timeout: Seconds = Field(
         default=300.0, description="seconds that it may send keep-alives and no part of an answer"
     )
@@ -115,10 +113,10 @@ class ProviderSettings(_Group):
 
     provider: str = Field(
         default="openai_api",
-        description="who runs the model: openai_api, anthropic_api, scripted, your own, or several, separated by commas",
+        description="who runs the model: openai_api, anthropic_api, scripted, your own, or several with commas between",
     )
     model_providers: str = Field(
-        default="", description="which of several providers runs which models: pattern=provider, separated by commas"
+        default="", description="which of several providers runs which models: pattern=provider, with commas between"
     )
     model: str | None = Field(default=None, description="model of a request that names none")
     openai_base_url: str | None = Field(

@@ -21,7 +21,7 @@ class Deadlines:
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Take `deadline`, `first_token_timeout`, `idle_timeout` and `keepalive_timeout` from the settings, in seconds."""
+        """Take the clocks' lengths from the settings."""
         self._settings = settings
         self._limit = asyncio.timeout(None)
         self._timer: asyncio.TimerHandle | None = None

@@ -39,6 +39,16 @@ _PICTURES = {code: 0x2400 + code for code in range(0x20) if code not in _HARMLES
 # lone CR lets a text overwrite the line before it.
 _SAFE = {**_PICTURES, ord("\r"): None, 0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)}
 
+_CUT_OFF = {
+    "content_filter": "cut off by the provider's content filter",
+    "refusal": "the model declined to go on",
+}
+_WITHHELD = {
+    "content_filter": "the answer is empty: the provider's content filter withheld it",
+    "refusal": "the answer is empty: the model declined to answer",
+    "length": "the answer is empty: the maximum length was reached before it began",
+}
+
 _SECOND = 1000
 _UNITS = ((86_400 * _SECOND, "d"), (3_600 * _SECOND, "h"), (60 * _SECOND, "min"))
 _ROW = "{:<36}  {:<11}  {:>7}  {:>6}  {:>7}  {:>7}"
@@ -90,6 +100,11 @@ def describe_event(entry: Entry, event: Remark) -> str:  # noqa: PLR0911 - one r
             assert_never(event)
 
 
+def describe_emptiness(event: GenerationCompleted) -> str:
+    """Return one line about an answer that says nothing."""
+    return _WITHHELD.get(event.finish_reason, "the answer is empty")
+
+
 def is_void(event: GenerationStarted) -> bool:
     """Tell whether this start makes the text of earlier attempts void."""
     return event.attempt > 1 and not event.continues
@@ -123,7 +138,7 @@ def _describe_start(event: GenerationStarted) -> str:
 def _describe_ending(ending: Ending) -> str:
     match ending:
         case GenerationCompleted():
-            return "completed" if ending.finish_reason == "stop" else f"completed ({ending.finish_reason})"
+            return _describe_finish(ending.finish_reason)
         case GenerationStopped():
             return f"stopped by {ending.by}" + (f": {ending.reason}" if ending.reason else "")
         case GenerationFailed():
@@ -131,6 +146,11 @@ def _describe_ending(ending: Ending) -> str:
             return f"failed ({ending.code}): {ending.message}{again}"
         case _:
             assert_never(ending)
+
+
+def _describe_finish(reason: str) -> str:
+    why = f": {_CUT_OFF[reason]}" if reason in _CUT_OFF else ""
+    return "completed" if reason == "stop" else f"completed ({reason}){why}"
 
 
 def _row(generation: GenerationStatus, now: int) -> str:

@@ -102,9 +102,7 @@ def _feed(answer: AnswerAssembler, events: Iterable[ServerEvent]) -> Iterator[De
         yield _KEEP_ALIVE
 
 
-def _end(
-    answer: AnswerAssembler, decoder: SSEDecoder, failed: ProviderError | None
-) -> Iterator[Delta | SignOfLife]:
+def _end(answer: AnswerAssembler, decoder: SSEDecoder, failed: ProviderError | None) -> Iterator[Delta | SignOfLife]:
     """Yield what is complete only now. Raises `failed`, unless the answer is complete all the same."""
     try:
         if not answer.done:

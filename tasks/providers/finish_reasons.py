@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from chunkspool.errors import ProviderError
 from chunkspool.provider import Finish
 from tasks.providers.failures import Code, failure, safe_names
 

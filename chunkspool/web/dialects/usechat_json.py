@@ -18,7 +18,7 @@ def encode_part(part: Any) -> bytes:
 
 
 def decode_arguments(arguments: str) -> Any:
-    """Return what a model wrote as the arguments of a call. Raises `ValueError` if the stream cannot hold it as it is."""
+    """Return what a model wrote as a call's arguments. Raises `ValueError` if the stream cannot hold it as it is."""
     value = from_json(arguments or "{}", allow_inf_nan=False)
     # 1e400 is JSON, but no number that Python or JavaScript has.
     if to_json(value) != to_json(value, inf_nan_mode="null"):

@@ -1,4 +1,7 @@
-"""Assembles the events of a message into deltas; pure. https://platform.claude.com/docs/en/build-with-claude/streaming"""
+"""Assembles the events of a message into deltas; pure.
+
+They are described in https://platform.claude.com/docs/en/build-with-claude/streaming.
+"""
 
 from __future__ import annotations
 

@@ -121,7 +121,9 @@ async def test_an_answer_is_what_the_sdk_makes_of_it(case: str) -> None:
 
 async def test_pings_and_pieces_are_signs_of_life() -> None:
     """A ping is a keep-alive, a piece of a call's arguments is progress."""
-    with RawModel(answer_with_stream(begin(), PING, ANSWERS["tools"][len(begin(cache_read_input_tokens=100)) :])) as server:
+    with RawModel(
+        answer_with_stream(begin(), PING, ANSWERS["tools"][len(begin(cache_read_input_tokens=100)) :])
+    ) as server:
         async with provider_for(server) as provider, aclosing(provider.stream(model_request())) as stream:
             told = [delta async for delta in stream]
     assert SignOfLife() in told[: told.index(Text("Let me see."))]
@@ -163,7 +165,9 @@ async def test_a_failure_in_mid_stream_is_no_answer(code: Code, end: bytes) -> N
     assert SECRET not in str(error)
 
 
-@pytest.mark.parametrize("end", [finish()[: finish().index(b"event: message_stop")], finish().rstrip(), finish() + b"x"])
+@pytest.mark.parametrize(
+    "end", [finish()[: finish().index(b"event: message_stop")], finish().rstrip(), finish() + b"x"]
+)
 async def test_after_the_stop_reason_the_answer_is_complete(end: bytes) -> None:
     """Whether or not the end of the stream arrives; what is unknown is ignored."""
     odd = message_event("never_heard_of", x=1) + block(3, {"type": "never_heard_of"}, {"type": "odd_delta"})

@@ -12,7 +12,6 @@ from support.models.raw_model import Exchange, RawModel, answer_with_stream
 
 from chunkspool.errors import ProviderError
 from chunkspool.provider import Delta, SignOfLife, Text, ToolCall, Usage
-from tasks.providers.failures import Code
 
 CASES = [pytest.param(body, id=body.case) for body in BODIES]
 
@@ -27,8 +26,7 @@ async def run(*pieces: bytes) -> tuple[list[Delta], str]:
                     async for delta in stream:
                         if not isinstance(delta, SignOfLife):
                             deltas.append(delta)  # noqa: PERF401 - it is wanted also when the loop ends with an error
-            except ProviderError as error:
-                assert error.code in set(Code)
+            except ProviderError:
                 return deltas, "generation.failed"
     return deltas, "generation.completed"
 

@@ -1,4 +1,4 @@
-"""What model servers send, as bytes: a table of bodies, each with the text, the ending and the reasoning that are right.
+"""What model servers send, as bytes: a table of bodies, each with the text, ending and reasoning that are right.
 
 The bodies come from public bug reports about model servers and gateways, and from their neighbours. A body is a list of
 pieces as they arrive. `ending` begins with "=" if it is that of another case, and is null if either may be right.

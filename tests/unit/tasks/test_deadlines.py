@@ -67,9 +67,7 @@ async def test_a_server_that_sends_anything_is_not_silent(progress: bool) -> Non
 async def test_a_server_that_only_sends_keep_alives_is_given_up(has_begun: bool) -> None:
     """A clock of its own bounds it, before the first word and after it."""
     with pytest.raises(ProviderError, match="keepalive_timeout.*nothing but keep-alives for 1.5 seconds") as raised:
-        async with Deadlines(
-            settings(first_token_timeout=1, idle_timeout=1, keepalive_timeout=1.5)
-        ) as deadlines:
+        async with Deadlines(settings(first_token_timeout=1, idle_timeout=1, keepalive_timeout=1.5)) as deadlines:
             if has_begun:
                 deadlines.note_delta()
             while True:
