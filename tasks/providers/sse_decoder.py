@@ -43,12 +43,11 @@ class SSEDecoder:
         # Bytes, not text: str.splitlines would also split at U+2028 and U+0085, which JSON strings may contain, and a
         # piece may end in the middle of a character.
         for line in received.splitlines(keepends=True):
-            if line.endswith((b"\n", b"\r")):
-                yield from self._end_line(line)
-                self._after_cr = line.endswith(b"\r")
-            else:
+            if not line.endswith((b"\n", b"\r")):
                 self._line += line
-                self._after_cr = False
+            elif (event := self._end_line(line)) is not None:
+                yield event
+        self._after_cr = received.endswith(b"\r") or (self._after_cr and not received)
         if self._size + len(self._line) > MAX_EVENT:
             raise failure(Code.MALFORMED_RESPONSE, "an endless line")
 
@@ -57,28 +56,30 @@ class SSEDecoder:
 
         It may be cut off, so it counts only if its data is whole.
         """
-        yield from self._end_line(b"\n")
-        yield from self._end_event()
+        for event in (self._end_line(b"\n"), self._end_event()):
+            if event is not None:
+                yield event
 
-    def _end_line(self, ending: bytes) -> Iterator[ServerEvent]:
-        line = ending
+    def _end_line(self, line: bytes) -> ServerEvent | None:
         if self._line:
-            line, self._line = bytes(self._line) + ending, bytearray()
+            line, self._line = bytes(self._line) + line, bytearray()
         if self._is_first_line:
             line, self._is_first_line = line.removeprefix(_BYTE_ORDER_MARK), False
         line = line.rstrip(b"\r\n")
         if not line:
-            yield from self._end_event()
+            return self._end_event()
         # Ids and comments (a colon first, as keep-alives are) carry nothing that an answer needs.
-        elif line.startswith(b"data:"):
+        if line.startswith(b"data:"):
             self._data.append(line[5:].removeprefix(b" "))
             self._size += len(line)
         elif line.startswith(b"event:"):
             self._name = line[6:].strip()
+        return None
 
-    def _end_event(self) -> Iterator[ServerEvent]:
+    def _end_event(self) -> ServerEvent | None:
+        if not self._data and not self._name:
+            return None
         # JSON does not mind spaces around it, and a "[DONE] " is meant as "[DONE]".
         data, name = b"\n".join(self._data).strip(), self._name
         self._data, self._name, self._size = [], b"", 0
-        if data or name == b"error":
-            yield ServerEvent(data, name)
+        return ServerEvent(data, name) if data or name == b"error" else None

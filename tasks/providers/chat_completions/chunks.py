@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from chunkspool.provider import Delta, SignOfLife, Text, Usage
+from chunkspool.provider import Delta, Reasoning, SignOfLife, Usage
 from tasks.providers.chat_completions.content import read_content
 from tasks.providers.chat_completions.errors import find_error
 from tasks.providers.chat_completions.tool_calls import ToolCallAssembler
@@ -45,18 +45,19 @@ class ChunkAssembler:
             raise failure(Code.MALFORMED_RESPONSE)
         if usage := chunk.get("usage"):
             self._usage = _usage_of(usage)
-        self._all_known &= _is_known(chunk)
+        self._all_known = self._all_known and _is_known(chunk)
         # Params may ask for several answers, but a generation is one.
         choices = [choice for choice in objects_in(chunk.get("choices")) if not choice.get("index")]
         for choice in choices:
             yield from self._read_choice(choice, is_whole=chunk.get("object") == "chat.completion")
         if error := find_error(chunk, choices, event.name):
             raise error
-        for reason in filter(None, (text_in(choice.get("finish_reason")) for choice in choices)):
-            finish = finish_of(reason)
-            yield from self._calls.close()
-            yield finish
-            self.finished = True
+        for choice in choices:
+            if reason := text_in(choice.get("finish_reason")):
+                finish = finish_of(reason)
+                yield from self._calls.close()
+                yield finish
+                self.finished = True
 
     def feed_last(self, event: ServerEvent) -> Iterator[Delta | SignOfLife]:
         """Yield the deltas of an event that the end of the stream may have cut off: half of one is none."""
@@ -77,31 +78,30 @@ class ChunkAssembler:
         usage, self._usage = self._usage, None
         return [usage] if usage else []
 
-    def _read_choice(self, choice: Mapping[str, Any], *, is_whole: bool) -> Iterator[Delta | SignOfLife]:
-        for delta in self._read_part(object_in(choice.get("delta"))):
-            self._has_deltas = True
-            yield delta
+    def _read_choice(self, choice: Mapping[str, Any], *, is_whole: bool) -> list[Delta | SignOfLife]:
+        said = self._read_part(object_in(choice.get("delta")))
+        self._has_deltas = self._has_deltas or bool(said)
         # Some servers send a message instead of a delta; others repeat the whole answer at its end.
-        if not (self._has_deltas or (is_whole and self._has_answer)):
-            yield from self._read_part(object_in(choice.get("message")))
-        # This is where the older completions have it.
-        yield from self._read_part({"content": text_in(choice.get("text"))})
+        if "message" in choice and not (self._has_deltas or (is_whole and self._has_answer)):
+            said += self._read_part(object_in(choice["message"]))
+        if "text" in choice:  # as in the older completions
+            said += self._read_part({"content": text_in(choice["text"])})
+        return said
 
-    def _read_part(self, part: Mapping[str, Any]) -> Iterator[Delta | SignOfLife]:
-        for delta in read_content(part):
-            self._has_answer |= isinstance(delta, Text)
-            yield delta
+    def _read_part(self, part: Mapping[str, Any]) -> list[Delta | SignOfLife]:
+        said: list[Delta | SignOfLife] = [*read_content(part)]
         pieces = objects_in(part.get("tool_calls"))
         if legacy := object_in(part.get(_LEGACY_CALL)):
             pieces = [*pieces, {"index": _LEGACY_CALL, "function": legacy}]
-        if self._calls.add(pieces):
-            self._has_answer = True
-            yield _PROGRESS
+        if pieces and self._calls.add(pieces):
+            said.append(_PROGRESS)
+        self._has_answer = self._has_answer or any(not isinstance(one, Reasoning) for one in said)
+        return said
 
 
 def _is_known(chunk: Mapping[str, Any]) -> bool:
-    is_keep_alive = not chunk or chunk.get("type") == "ping"
-    return is_keep_alive or "choices" in chunk or "usage" in chunk or chunk.get("object") == "chat.completion.chunk"
+    is_chunk = "choices" in chunk or "usage" in chunk or chunk.get("object") == "chat.completion.chunk"
+    return is_chunk or not chunk or chunk.get("type") == "ping"
 
 
 def _usage_of(usage: object) -> Usage:

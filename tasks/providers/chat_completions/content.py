@@ -10,7 +10,9 @@ from tasks.providers.json_values import text_in
 
 _MAX_DEPTH = 8
 """How deep parts may lie in each other. Two or three levels are seen."""
-_REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_details", "thinking_blocks")
+_REASONING_FIELDS = dict.fromkeys(
+    ("reasoning_content", "reasoning", "thinking", "reasoning_details", "thinking_blocks")
+)
 # Where the text of a part may be. A part of the type "thinking" holds further parts under this name, or a text.
 _TEXT_FIELDS = ("text", "refusal", "thinking", "reasoning", "summary", "content")
 _REASONING_TYPES = ("reasoning", "thinking")
@@ -18,12 +20,19 @@ _REASONING_TYPES = ("reasoning", "thinking")
 
 def read_content(delta: Mapping[str, Any]) -> list[Text | Reasoning]:
     """Return the reasoning and the text of a delta, or of a whole message."""
-    # Several names may hold the same reasoning: one counts.
-    thoughts = (_join(delta.get(name)) for name in _REASONING_FIELDS if name in delta)
-    said: list[Text | Reasoning] = [Reasoning(thought) for thought in [next(filter(None, thoughts), "")] if thought]
-    said += _read_parts(delta.get("content"))
+    said: list[Text | Reasoning] = []
+    if not _REASONING_FIELDS.keys().isdisjoint(delta):
+        # Several names may hold the same reasoning: one counts.
+        thoughts = (_join(delta[name]) for name in _REASONING_FIELDS if name in delta)
+        said += (Reasoning(thought) for thought in [next(filter(None, thoughts), "")] if thought)
+    content = delta.get("content")
+    if isinstance(content, str):
+        said += (Text(content),) if content else ()
+    elif content:
+        said += _read_parts(content)
     # A model that refuses says so here, instead of in `content`.
-    said += [Text(refusal) for refusal in [_join(delta.get("refusal"))] if refusal]
+    if refusal := _join(delta.get("refusal")):
+        said.append(Text(refusal))
     return said
 
 

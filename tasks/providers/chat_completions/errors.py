@@ -26,10 +26,10 @@ def find_error(
     for holder in (chunk, *choices):
         if holder.get("error"):
             return error_of(holder["error"], holder)
-    is_named = name == b"error" or "error" in (chunk.get("object"), chunk.get("type"))
-    if is_named or ("choices" not in chunk and (_status_in(chunk) or any(chunk.get(sign) for sign in _SIGNS))):
+    if name == b"error" or chunk.get("object") == "error" or chunk.get("type") == "error":
         return error_of(chunk)
-    return None
+    is_sign = "choices" not in chunk and (_status_in(chunk) or any(chunk.get(sign) for sign in _SIGNS))
+    return error_of(chunk) if is_sign else None
 
 
 def error_of(error: object, holder: Mapping[str, Any] | None = None) -> ProviderError:
