@@ -205,7 +205,7 @@ def encode(event: Event) -> bytes:
 def decode(raw: bytes, seq: int) -> Event:
     """Return the event that `raw` holds. Raises `CorruptLog(seq)` for what no chunkspool ever wrote."""
     try:
-        fields = from_json(raw)
+        fields = from_json(raw, allow_inf_nan=False)
         if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
             raise CorruptLog(seq, "it is not a JSON object with a type")
         if fields["type"] in _KNOWN_TYPES:

@@ -6,7 +6,7 @@ from chunkspool.provider import Finish
 from tasks.providers.failures import Code, failure, safe_names
 
 _SAME = {
-    "stop": ("stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete", "end"),
+    "stop": ("stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete", "completed", "end", "done"),
     "length": ("length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"),
     "tool_calls": ("tool_calls", "tool_call", "tool_use", "function_call"),
     "content_filter": ("content_filter", "content_filtered", "safety", "sensitive", "recitation", "blocklist"),
@@ -23,7 +23,7 @@ def finish_of(reason: str) -> Finish:
     An answer is complete only if the server says so in a way that is known: servers also end by "error", "abort" or
     "insufficient_system_resource", and the next one will have a word of its own.
     """
-    finish = _WORDS.get(reason.lower())
+    finish = _WORDS.get(reason.lower().replace("-", "_"))
     if finish is None:
         raise failure(Code.PROVIDER_ERROR, *safe_names(reason))
     return Finish(finish)

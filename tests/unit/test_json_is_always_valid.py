@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkspool.cli.formatting import json_line
+from chunkspool.errors import CorruptLog
 from chunkspool.events import DataEvent, Entry, Event, GenerationStarted, ToolCallEvent, ToolResultEvent, decode, encode
 from chunkspool.json_text import to_valid_json
+from chunkspool.store.entries import Unreadable, item_of
 from chunkspool.web.dialects.native import NativeEncoder
 from chunkspool.web.dialects.usechat import UseChatEncoder
 
@@ -132,3 +134,13 @@ JSON = st.recursive(
 def test_the_gate_lets_only_valid_json_pass(value: Any) -> None:
     """Any value that Python's JSON has, with lone surrogates and numbers out of range."""
     json.loads(to_valid_json(value).decode(), parse_constant=_refuse)
+
+
+@pytest.mark.parametrize("raw", [b'"value":NaN', b'"value":[Infinity]', b'"text":"a","more":-Infinity'])
+@pytest.mark.parametrize("of_type", ["data", "text.delta", "never.heard.of"])
+def test_what_is_no_json_is_corrupt_whoever_wrote_it(raw: bytes, of_type: str) -> None:
+    """Python's JSON has NaN and Infinity, which would break off a browser's stream."""
+    entry = item_of(7, 0, b'{"type":"%b","generation":"g","name":"d",%b}' % (of_type.encode(), raw))
+    assert isinstance(entry, Unreadable)
+    with pytest.raises(CorruptLog, match="not JSON"):
+        decode(b'{"type":"%b","generation":"g",%b}' % (of_type.encode(), raw), 7)

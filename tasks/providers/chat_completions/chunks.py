@@ -18,6 +18,9 @@ DONE = b"[DONE]"
 _PROGRESS = SignOfLife(progress=True)
 _LEGACY_CALL = "function_call"
 """The delta's older field for a call, of which there is one at most."""
+_FIRST = (None, 0, "0")
+_NO_REASON = ("null", "none")
+"""Some servers write this into every chunk but the last."""
 
 
 class ChunkAssembler:
@@ -37,31 +40,31 @@ class ChunkAssembler:
 
     def feed(self, event: ServerEvent) -> Iterator[Delta | SignOfLife]:
         """Yield the deltas of an event. Raises `ProviderError`, after the deltas that came with the failure."""
-        if event.data == DONE:
+        if event.data.startswith(DONE):
             self.done = True
             return
         chunk = decode_object(event.data) if event.data else {}
         if chunk is None:
             raise failure(Code.MALFORMED_RESPONSE)
-        if usage := chunk.get("usage"):
-            self._usage = _usage_of(usage)
         self._all_known = self._all_known and _is_known(chunk)
         # Params may ask for several answers, but a generation is one.
-        choices = [choice for choice in objects_in(chunk.get("choices")) if not choice.get("index")]
+        choices = [choice for choice in objects_in(chunk.get("choices")) if choice.get("index") in _FIRST]
+        self._note_usage(chunk)
         for choice in choices:
             yield from self._read_choice(choice, is_whole=chunk.get("object") == "chat.completion")
         if error := find_error(chunk, choices, event.name):
             raise error
         for choice in choices:
-            if reason := text_in(choice.get("finish_reason")):
+            if (reason := text_in(choice.get("finish_reason"))) and reason not in _NO_REASON:
                 finish = finish_of(reason)
                 yield from self._calls.close()
                 yield finish
                 self.finished = True
+                self._note_usage(choice)
 
     def feed_last(self, event: ServerEvent) -> Iterator[Delta | SignOfLife]:
         """Yield the deltas of an event that the end of the stream may have cut off: half of one is none."""
-        if event.data == DONE or decode_object(event.data) is not None:
+        if event.data.startswith(DONE) or decode_object(event.data) is not None:
             yield from self.feed(event)
 
     def end(self) -> list[Delta]:
@@ -77,6 +80,11 @@ class ChunkAssembler:
         # Some servers send usage with every chunk; only the last one counts.
         usage, self._usage = self._usage, None
         return [usage] if usage else []
+
+    def _note_usage(self, holder: Mapping[str, Any]) -> None:
+        # Some servers put it into the last choice, or among extensions of their own.
+        if usage := holder.get("usage") or object_in(holder.get("x_groq")).get("usage"):
+            self._usage = _usage_of(usage)
 
     def _read_choice(self, choice: Mapping[str, Any], *, is_whole: bool) -> list[Delta | SignOfLife]:
         said = self._read_part(object_in(choice.get("delta")))

@@ -51,7 +51,7 @@ class _Arguments:
 class _OpenCall:
     """A tool call that is still arriving."""
 
-    index: Any
+    index: str
     id: str
     name: str
     arguments: _Arguments = field(default_factory=_Arguments)
@@ -82,18 +82,19 @@ class _OpenCall:
 class _Piece:
     """Part of a tool call, as it arrived."""
 
-    index: Any
+    index: str
     id: str
     name: str
     arguments: str
 
     @classmethod
     def from_json(cls, piece: Mapping[str, Any]) -> _Piece:
-        """Read a piece. Some servers send the arguments as JSON values, not as their text."""
-        function = object_in(piece.get("function"))
+        """Read a piece. Some servers send the arguments as JSON values, not as their text, or leave out `function`."""
+        function = object_in(piece.get("function")) or piece
         arguments = function.get("arguments")
         text = arguments if isinstance(arguments, str) else json_of(arguments)
-        return cls(piece.get("index"), text_in(piece.get("id")), text_in(function.get("name")), text)
+        index = piece.get("index")
+        return cls("" if index is None else str(index), text_in(piece.get("id")), text_in(function.get("name")), text)
 
 
 class ToolCallAssembler:

@@ -107,6 +107,15 @@ def test_usage_comes_last_and_once() -> None:
     assert assemble(whole(choices=[], usage=None), chunk("stop")) == [Finish("stop")]
 
 
+@pytest.mark.parametrize("extension", [{"x_groq": {"usage": {"prompt_tokens": 3, "completion_tokens": 5}}}, {}])
+def test_usage_may_stand_elsewhere(extension: dict[str, Any]) -> None:
+    """In the last choice, or among a server's own extensions."""
+    choice = {"index": 0, "delta": {}, "finish_reason": "stop"}
+    if not extension:
+        choice |= {"usage": {"prompt_tokens": 3, "completion_tokens": 5}}
+    assert assemble(whole(choices=[choice], **extension)) == [Finish("stop"), Usage(3, 5)]
+
+
 @pytest.mark.parametrize("usage", [{}, {"prompt_tokens": None}, {"prompt_tokens": "7", "completion_tokens": -1}])
 def test_invalid_usage_does_not_lose_the_answer(usage: dict[str, Any]) -> None:
     """A value that is no count is taken as 0."""
