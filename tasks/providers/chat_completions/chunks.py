@@ -108,7 +108,11 @@ class ChunkAssembler:
 
 
 def _is_known(chunk: Mapping[str, Any]) -> bool:
-    is_chunk = "choices" in chunk or "usage" in chunk or chunk.get("object") == "chat.completion.chunk"
+    is_chunk = (
+        isinstance(chunk.get("choices"), list)
+        or bool(chunk.get("usage"))
+        or chunk.get("object") == "chat.completion.chunk"
+    )
     return is_chunk or not chunk or chunk.get("type") == "ping"
 
 

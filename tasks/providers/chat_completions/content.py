@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from chunkspool.provider import Reasoning, Text
-from tasks.providers.json_values import text_in
+from tasks.providers.json_values import object_in, text_in
 
 _MAX_DEPTH = 8
 """How deep parts may lie in each other. Two or three levels are seen."""
@@ -14,7 +14,7 @@ _REASONING_FIELDS = dict.fromkeys(
     ("reasoning_content", "reasoning", "thinking", "reasoning_details", "thinking_blocks")
 )
 # Where the text of a part may be. A part of the type "thinking" holds further parts under this name, or a text.
-_TEXT_FIELDS = ("text", "refusal", "thinking", "reasoning", "summary", "content")
+_TEXT_FIELDS = ("text", "value", "refusal", "thinking", "reasoning", "summary", "content")
 _REASONING_TYPES = ("reasoning", "thinking")
 
 
@@ -30,6 +30,8 @@ def read_content(delta: Mapping[str, Any]) -> list[Text | Reasoning]:
         said += (Text(content),) if content else ()
     elif content:
         said += _read_parts(content)
+    if "audio" in delta:  # spoken words come with their text
+        said += (Text(text) for text in [text_in(object_in(delta["audio"]).get("transcript"))] if text)
     # A model that refuses says so here, instead of in `content`.
     if refusal := _join(delta.get("refusal")):
         said.append(Text(refusal))

@@ -28,7 +28,9 @@ def find_error(
             return error_of(holder["error"], holder)
     if name == b"error" or chunk.get("object") == "error" or chunk.get("type") == "error":
         return error_of(chunk)
-    is_sign = "choices" not in chunk and (_status_in(chunk) or any(chunk.get(sign) for sign in _SIGNS))
+    is_sign = not isinstance(chunk.get("choices"), list) and (
+        _status_in(chunk) or any(chunk.get(sign) for sign in _SIGNS)
+    )
     return error_of(chunk) if is_sign else None
 
 
