@@ -43,7 +43,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Why the model ended: "stop", "length", "tool_calls", "content_filter" or the provider's own word."""
+    """Why the model ended: "stop", "length", "tool_calls", "content_filter", "refusal" or the provider's own word."""
 
     reason: str
 
