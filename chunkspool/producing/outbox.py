@@ -35,7 +35,7 @@ class Outbox:
         """When Redis last answered for it. This one and those below are the flusher's own."""
         self.flushed = 0.0
         self.retry = RetryBudget(settings.write_timeout)
-        self.scheduled = False
+        self.due: float | None = None
         self._lock = threading.Lock()
         self._on_interrupt: Callable[[], None] | None = None
 

@@ -1,0 +1,62 @@
+"""The flush window: how long a generation's output is gathered before it is written, by how busy the writer is. Pure."""
+
+from __future__ import annotations
+
+import math
+
+BUSY = 0.25
+"""Share of a core that the writer's thread may use before it gathers for the whole `flush_interval`."""
+MEMORY = 0.25
+"""Seconds over which that share is averaged: a burst of a few batches changes little, a new load counts within a second."""
+PIPELINES = 8
+"""Pipelines in one window: the writer wakes no more often, and each pipeline carries an eighth of all generations."""
+
+
+class FlushWindow:
+    """Grows with the square of the writer's load, from nothing to `longest` seconds.
+
+    An idle writer sends at once, as there is nothing to be saved. A busy one would send an append for every token, so
+    the longer it gathers, the fewer they are. The square keeps the window short while the load is moderate; and since
+    a longer window means less load, the two settle at a balance. Load is the thread's CPU time: the wait for a distant
+    Redis is no work, and what is said meanwhile gathers by itself.
+    """
+
+    __slots__ = ("_longest", "_noted", "_share", "_worked")
+
+    def __init__(self, longest: float) -> None:
+        """Begin idle."""
+        self._longest = longest
+        self._share = 0.0
+        self._noted = self._worked = 0.0
+
+    def start(self, now: float, worked: float) -> None:
+        """Begin to count at the time `now`; the writer had used `worked` seconds of CPU."""
+        self._noted, self._worked = now, worked
+
+    def note(self, now: float, worked: float) -> None:
+        """Take the CPU seconds that the writer has used by now."""
+        passed = now - self._noted
+        if passed <= 0:
+            return
+        share = (worked - self._worked) / passed
+        self._share = share + (self._share - share) * math.exp(-passed / MEMORY)
+        self._noted, self._worked = now, worked
+
+    def at(self, now: float) -> float:
+        """Return the window in seconds. Since the last `note`, the writer counts as idle."""
+        share = self._share * math.exp(min(0.0, self._noted - now) / MEMORY)
+        return self._longest * min(1.0, (share / BUSY) ** 2)
+
+    def due(self, now: float, flushed: float) -> float:
+        """Return when a generation is to be written that has something to say and was last written at `flushed`.
+
+        Times are rounded up to a common grid, so that the generations of a busy writer share their pipelines.
+        """
+        window = self.at(now)
+        due = max(now, flushed + window)
+        grid = window / PIPELINES
+        # Below the clock's own resolution there is nothing to share, and the division would lose its meaning.
+        return math.ceil(due / grid) * grid if grid > _SHORTEST_GRID else due
+
+
+_SHORTEST_GRID = 1e-4
