@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 
-BUSY = 0.25
+BUSY = 0.4
 """Share of a core that the writer's thread may use before it gathers for the whole `flush_interval`."""
 MEMORY = 0.25
 """Seconds over which that share is averaged: a burst of a few batches changes little, a new load counts within a second."""
-PIPELINES = 8
-"""Pipelines in one window: the writer wakes no more often, and each pipeline carries an eighth of all generations."""
+PIPELINES = 3
+"""A window has about two to the power of this pipelines: the writer wakes no more often, and the generations share them."""
 
 
 class FlushWindow:
-    """Grows with the square of the writer's load, from nothing to `longest` seconds.
+    """Grows with the cube of the writer's load, from nothing to `longest` seconds.
 
     An idle writer sends at once, as there is nothing to be saved. A busy one would send an append for every token, so
-    the longer it gathers, the fewer they are. The square keeps the window short while the load is moderate; and since
+    the longer it gathers, the fewer they are. The cube keeps the window short while the load is moderate; and since
     a longer window means less load, the two settle at a balance. Load is the thread's CPU time: the wait for a distant
     Redis is no work, and what is said meanwhile gathers by itself.
     """
@@ -45,7 +45,7 @@ class FlushWindow:
     def at(self, now: float) -> float:
         """Return the window in seconds. Since the last `note`, the writer counts as idle."""
         share = self._share * math.exp(min(0.0, self._noted - now) / MEMORY)
-        return self._longest * min(1.0, (share / BUSY) ** 2)
+        return self._longest * min(1.0, (share / BUSY) ** 3)
 
     def due(self, now: float, flushed: float) -> float:
         """Return when a generation is to be written that has something to say and was last written at `flushed`.
@@ -54,9 +54,12 @@ class FlushWindow:
         """
         window = self.at(now)
         due = max(now, flushed + window)
-        grid = window / PIPELINES
-        # Below the clock's own resolution there is nothing to share, and the division would lose its meaning.
-        return math.ceil(due / grid) * grid if grid > _SHORTEST_GRID else due
+        if window < _SHORTEST:
+            return due
+        # A power of two: the window changes all the time, and only such grids have their times in common.
+        grid = 2.0 ** (math.frexp(window)[1] - 1 - PIPELINES)
+        return math.ceil(due / grid) * grid
 
 
-_SHORTEST_GRID = 1e-4
+_SHORTEST = 0.001
+"""A shorter window gathers nothing: a pipeline's own round trip takes about as long."""

@@ -31,7 +31,6 @@ from chunkspool.producing.flush_window import FlushWindow
 from chunkspool.producing.outbox import Outbox
 from chunkspool.retry import RetryBudget
 from chunkspool.settings import LogSettings
-from chunkspool.store import scripts
 from chunkspool.store.commands import ScriptCall
 from chunkspool.store.failover import drop_connections
 from chunkspool.store.scripts import AppendReply
@@ -209,25 +208,13 @@ class Flusher:
         work = [(outbox, batch) for outbox, batch in work if batch is not None or self._must_beat(outbox, now)]
         if not work:
             return
-        replies = self._send([self._append(outbox, batch) for outbox, batch in work])
+        replies = self._send([_call_of(outbox, batch) for outbox, batch in work])
         with self._wake:
             for (outbox, batch), reply in zip(work, replies, strict=True):
                 if isinstance(reply, AppendReply):
                     self._take_reply(outbox, batch, reply, now)
                 else:
                     self._take_error(outbox, batch, reply)
-
-    def _append(self, outbox: Outbox, batch: Batch | None) -> ScriptCall[AppendReply]:
-        return scripts.append(
-            outbox.keys,
-            outbox.generation_id,
-            attempt=outbox.attempt,
-            index=batch.index if batch else 1,
-            lease_ms=round(self._settings.lease * 1000),
-            events=batch.events if batch else (),
-            ending=batch.ending if batch else None,
-            request_id=outbox.request_id,
-        )
 
     def _send(self, calls: list[ScriptCall[AppendReply]]) -> list[AppendReply | ChunkspoolError]:
         """Send all calls in one pipeline; each gets its answer or its own error."""
@@ -307,6 +294,10 @@ class Flusher:
     def _drop(self, outbox: Outbox, error: ChunkspoolError) -> None:
         self._outboxes.discard(outbox)
         outbox.give_up(error)
+
+
+def _call_of(outbox: Outbox, batch: Batch | None) -> ScriptCall[AppendReply]:
+    return outbox.appends.batch(batch.index, batch.events, batch.ending) if batch else outbox.appends.batch(1)
 
 
 def _loss(outbox: Outbox, reply: AppendReply) -> ChunkspoolError:
