@@ -132,7 +132,7 @@ def _run_worker(
     with ReaderProcess(environment.url, chats, own_connections=False) as readers:
         readers.start_readers()
         time.sleep(SETTLED)
-        readers.collect_report()
+        readers.collect_report(then_only_new=True)
         steady = _measure_steady(model, worker)
         report = readers.collect_report()
         megabytes = worker.memory_info().rss / 1e6

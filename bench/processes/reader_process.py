@@ -28,8 +28,12 @@ TOKEN_SIZE = 20
 
 @dataclass(slots=True)
 class _Received:
-    """What the readers have received since the last report: the age of each token, in ns."""
+    """What the readers have received since the last report: the age of each token, in ns.
 
+    Tokens from before `since` do not count.
+    """
+
+    since: int = 0
     waits: list[int] = field(default_factory=list)
     events: int = 0
     size: int = 0
@@ -80,9 +84,12 @@ class ReaderProcess:
         rss: int = self._pipe.recv()
         return rss
 
-    def collect_report(self) -> ReaderReport:
-        """Return what was received since the last report."""
-        self._pipe.send("report")
+    def collect_report(self, *, then_only_new: bool = False) -> ReaderReport:
+        """Return what was received since the last report.
+
+        `then_only_new`: from now on only tokens count that are written from now on, not what readers still replay.
+        """
+        self._pipe.send("only new" if then_only_new else "report")
         report: ReaderReport = self._pipe.recv()
         return report
 
@@ -104,6 +111,7 @@ async def _serve_orders(pipe: Connection, url: str, chats: list[ReadyChat], *, o
                 tasks = [group.create_task(read(chat, received)) for chat in chats]
                 continue
             pipe.send(_report_of(received, time.process_time() - cpu))
+            received.since = time.monotonic_ns() if order == "only new" else received.since
             received.waits, received.events, received.size = [], 0, 0
             cpu = time.process_time()
         for task in tasks:
@@ -154,7 +162,10 @@ async def _follow_by_xread(client: redis.asyncio.Redis, chat: ReadyChat, receive
 def _note_tokens(entry: Entry, received: _Received) -> None:
     if entry.type == "text.delta":
         now = time.monotonic_ns()
-        received.events += 1
-        received.size += len(entry.raw)
         text: str = entry.event.text  # type: ignore[union-attr]
-        received.waits += [now - int(text[at : at + TOKEN_SIZE]) for at in range(0, len(text), TOKEN_SIZE)]
+        said = [int(text[at : at + TOKEN_SIZE]) for at in range(0, len(text), TOKEN_SIZE)]
+        new = [now - at for at in said if at >= received.since]
+        if new:
+            received.events += 1
+            received.size += len(entry.raw)
+            received.waits += new

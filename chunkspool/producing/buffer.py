@@ -152,12 +152,15 @@ class Buffer:
     def _add(self, piece: Piece | bytes, size: int) -> bool:
         """Take a piece; return whether it is the first that waits, or the one that makes a batch full."""
         with self._lock:
-            must_tell = not self._pieces
-            was_full = self.has_full_batch
+            is_first = not self._pieces
             self._pieces.append(piece)
             self._size += size
-            self._whole_events += isinstance(piece, bytes)
-            return must_tell or (not was_full and self.has_full_batch)
+            if isinstance(piece, bytes):
+                self._whole_events += 1
+                if self._whole_events == BATCH_EVENTS:
+                    return True
+            before = self._size - size - (self._in_flight.size if self._in_flight else 0)
+            return is_first or before < self._full_batch <= before + size
 
     def _signal_room(self) -> None:
         free = self._unblocked or self._size <= self._limit // 2
