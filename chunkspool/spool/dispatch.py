@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from chunkspool.per_process import PerProcess
 from chunkspool.retry import RetryBudget
 from chunkspool.settings import Settings
 from chunkspool.store.failover import LONGEST_PAUSE, PATIENCE
+from chunkspool.store.slots import Turns
 from chunkspool.store.translate import translate
 from chunkspool.urls.broker_url import CeleryBroker
 
@@ -37,6 +40,8 @@ class _Broker:
     app: Celery
     connections: Any
     producers: Any
+    turns: Turns
+    """Before kombu's pool, which lets those who come later go first: on a busy process some would wait to the end."""
 
 
 class Dispatcher:
@@ -89,11 +94,7 @@ class Dispatcher:
 
     def _send(self, args: tuple[str, str, str], queue: str, task: str) -> None:
         broker, timeout = self._broker.get(), self._settings.worker.publish_timeout
-        try:
-            acquired = broker.producers.acquire(block=True, timeout=timeout)
-        except broker.producers.LimitExceeded:
-            raise TimeoutError(f"no connection to the broker became free within {timeout:g} seconds") from None
-        with acquired as producer:
+        with _take_producer(broker, timeout) as producer:
             broker.app.send_task(
                 task,
                 args=list(args),
@@ -110,7 +111,7 @@ class Dispatcher:
     def _open_broker(self) -> _Broker:
         with _IMPORT_LOCK:
             app = self._given or self._make_app()
-            return _Broker(app, *self._make_pools(app))
+            return _Broker(app, *self._make_pools(app), Turns(CONNECTIONS))
 
     def _make_app(self) -> Celery:
         from celery import Celery  # noqa: PLC0415 - here, so that readers never load Celery
@@ -133,6 +134,24 @@ class Dispatcher:
             options["sentinel_kwargs"] = {"retry": Retry(NoBackoff(), 0), **options["sentinel_kwargs"]}
         connections = app.connection_for_write(connect_timeout=timeout, transport_options=options).Pool(CONNECTIONS)
         return connections, ProducerPool(connections, limit=CONNECTIONS)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _take_producer(broker: _Broker, timeout: float) -> Iterator[Any]:
+    """Hold one of the connections within the block. Raises `TimeoutError`."""
+    deadline = time.monotonic() + timeout
+    busy = TimeoutError(f"no connection to the broker became free within {timeout:g} seconds")
+    if not broker.turns.acquire(timeout):
+        raise busy
+    try:
+        try:
+            acquired = broker.producers.acquire(block=True, timeout=max(deadline - time.monotonic(), 0.001))
+        except broker.producers.LimitExceeded:
+            raise busy from None
+        with acquired as producer:
+            yield producer
+    finally:
+        broker.turns.release()
 
 
 def _is_not_ready(error: Exception) -> bool:

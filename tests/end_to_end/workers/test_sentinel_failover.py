@@ -41,7 +41,7 @@ TOLD = (CursorAhead, CursorExpired, StoreError)
 """What a reader may be told: that what it has read is gone, or that Redis is."""
 MAY_FAIL = ("store_unavailable", "lost")
 FAILOVER = 30.0
-"""Seconds within which the Sentinels have a new primary. Here it takes two to four."""
+"""Seconds within which the Sentinels have a new primary. Here it takes four to six."""
 ALL_DONE = 90.0
 """Seconds within which all that was asked has ended. Here it takes twelve after a kill, forty after a freeze."""
 
@@ -107,7 +107,9 @@ def demand_honesty(client: Redis, model: ModelProcess, asked: list[Generation], 
         assert outcome.error is None or isinstance(outcome.error, TOLD)
     for one in asked:
         whole = [outcome.reading for outcome in read if outcome.asked is one and outcome.error is None]
-        assert_promises_kept(client, model, one, *whole, may_fail=MAY_FAIL)
+        # On a machine that stands still for seconds there may be a second failover: it takes an ending back, and the
+        # sweep needs its time for it.
+        assert_promises_kept(client, model, one, *whole, may_fail=MAY_FAIL, within=ALL_DONE)
 
 
 def demand_work(worker: CeleryTestWorker, pid: str, spool: Spool) -> None:

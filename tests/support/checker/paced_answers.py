@@ -89,9 +89,10 @@ def assert_promises_kept(
     *readings: Reading,
     stopped_by: str | None = None,
     may_fail: Collection[str] = (),
+    within: float = 30,
 ) -> None:
-    """Wait for the ending; fail unless the chat keeps every promise that the checker knows."""
-    eventually(lambda: read_log_of_generation(client, asked)[-1].type in ENDINGS, 30)
+    """Wait for the ending, for so many seconds; fail unless the chat keeps every promise that the checker knows."""
+    eventually(lambda: read_log_of_generation(client, asked)[-1].type in ENDINGS, within)
     calls = tuple(output_of(call) for call in fetch_calls_of(model, asked.chat_id))
     stopped = frozenset({stopped_by} if stopped_by else ())
     known = EnqueuedGeneration(

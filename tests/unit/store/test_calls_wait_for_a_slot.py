@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from redis import BlockingConnectionPool, Redis
 from redis.asyncio import Redis as AsyncRedis
+from support.waiting import eventually
 
 from chunkspool.errors import StoreBusy
 from chunkspool.reading.pubsub import share_of
 from chunkspool.store import slots
-from chunkspool.store.slots import AsyncSlots, Slots, calls_at_once
+from chunkspool.store.slots import AsyncSlots, Slots, Turns, calls_at_once
 
 
 def test_calls_leave_connections_to_the_others() -> None:
@@ -41,6 +43,41 @@ def test_threads_wait_their_turn() -> None:
         list(pool.map(call, range(500)))
     assert len(most) == 500
     assert max(most) <= 2
+
+
+def test_who_has_waited_longest_is_next() -> None:
+    """Also where the one that gives its slot back asks for another at once: nobody starves behind it."""
+    one, order = Slots(1), list[int]()
+    turns = one._turns.get()  # noqa: SLF001 - nothing else tells how many wait
+
+    def call(number: int) -> None:
+        with one.take():
+            order.append(number)
+
+    with ThreadPoolExecutor(20) as pool:
+        with one.take():
+            for number in range(20):
+                pool.submit(call, number)
+                eventually(lambda waiting=number + 1: len(turns._waiting) == waiting)  # noqa: SLF001 - the same
+        for _ in range(20):
+            with one.take():
+                order.append(-1)
+    assert [number for number in order if number >= 0] == list(range(20))
+    assert order[:20] == list(range(20))
+
+
+def test_a_turn_that_comes_as_one_gives_up_is_not_lost() -> None:
+    """Whichever is first: the one that waits has it, or it is free."""
+    for _ in range(200):
+        turns = Turns(1)
+        assert turns.acquire(1)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(turns.acquire, 0.001)
+            time.sleep(0.001)
+            turns.release()
+            if waiting.result(10):
+                turns.release()
+        assert turns.acquire(0.001)
 
 
 def test_a_thread_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
