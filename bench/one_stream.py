@@ -11,7 +11,6 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 from bench.harness.environment import TEXT, Environment, ReadyChat
@@ -52,10 +51,11 @@ def _follow_producers(environment: Environment, *, streams: int, rate: int) -> R
             time.sleep(0.05)
         names = [f"{chat.keys.chat_id}/{chat.generation_id}" for chat in chats]
         command = [sys.executable, "-m", "bench.processes.paced_writer", environment.url, str(rate)]
-        writer = Process.start("writer", [*command, str(SETTLED + SECONDS), *names], environment.folder / "logs", cwd=ROOT)
+        writer = Process.start(
+            "writer", [*command, str(SETTLED + SECONDS), *names], environment.folder / "logs", cwd=ROOT
+        )
         try:
-            while not environment.client.exists(chats[-1].keys.log) or environment.client.xlen(chats[-1].keys.log) < 3:
-                time.sleep(0.01)
+            _wait_for_first_token(environment, chats[-1])
             time.sleep(SETTLED)
             begun = readers.collect_report().tokens
             if writer.popen.wait(PATIENCE):
@@ -68,6 +68,14 @@ def _follow_producers(environment: Environment, *, streams: int, rate: int) -> R
     if received != said:
         raise RuntimeError(f"the readers received {received} tokens, not {said}")
     return report
+
+
+def _wait_for_first_token(environment: Environment, chat: ReadyChat) -> None:
+    with (
+        Spool.from_settings(Settings.checked({"redis_url": environment.url})) as spool,
+        spool.subscribe(chat.keys.chat_id) as entries,
+    ):
+        next(entry for entry in entries if entry.type == "text.delta")
 
 
 def _wait_for_endings(environment: Environment, chats: list[ReadyChat]) -> None:

@@ -1,7 +1,7 @@
-"""A model server that sends tokens at a steady rate; each token is the time it was sent, so any process can tell its age.
+"""A model server that sends tokens at a steady rate; a token is the time it was sent, so any process can tell its age.
 
-`python -m bench.processes.paced_model PORT`. A request may hold `paced`: {`tokens`, `rate` (a second), `text`: sent instead
-of the time}. `GET /report` tells what was sent; `GET /end` lets all answers end at once.
+`python -m bench.processes.paced_model PORT`. A request may hold `paced`: {`tokens`, `rate` (a second), `text`: what is
+sent instead of the time}. `GET /report` tells what was sent; `GET /end` lets all answers end at once.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ _READY_SECONDS = 30.0
 
 @dataclass(slots=True)
 class ModelReport:
-    """What the server has done so far. `late`: the longest that a token was sent after its time, in seconds, since the
-    last report; `sent_at`: when the tokens of the newest answer were sent, in ns.
+    """What the server has done so far.
+
+    `late`: the longest that a token was sent after its time, in seconds, since the last report; `sent_at`: when the
+    tokens of the newest answer were sent, in ns.
     """
 
     running: int = 0
@@ -188,7 +190,9 @@ class _Connection(asyncio.Protocol):
 
 async def _serve(port: int) -> None:
     server = _Server()
-    listening = await asyncio.get_running_loop().create_server(lambda: _Connection(server), LOOPBACK, port, backlog=2048)
+    listening = await asyncio.get_running_loop().create_server(
+        lambda: _Connection(server), LOOPBACK, port, backlog=2048
+    )
     await listening.serve_forever()
 
 

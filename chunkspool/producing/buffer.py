@@ -70,15 +70,17 @@ class Buffer:
 
     @property
     def has_full_batch(self) -> bool:
-        """Whether to wait longer would not make the next batch any larger."""
+        """Whether to wait longer would not make the next batch any larger: it is full, or the ending is in it."""
         in_flight = self._in_flight
         waiting = self._size - (in_flight.size if in_flight else 0)
-        return self._whole_events >= BATCH_EVENTS or waiting >= self._full_batch
+        return self._ending is not None or self._whole_events >= BATCH_EVENTS or waiting >= self._full_batch
 
     def add_text(self, kind: Kind, text: str) -> bool:
         """Take a piece of text; return whether the flusher must hear of it. See `_add`."""
         if len(text) > self._max_chars:
-            return any([self.add_text(kind, piece) for piece in _split(text, self._max_chars)])
+            # All are taken, whatever the first returns.
+            told = [self.add_text(kind, piece) for piece in _split(text, self._max_chars)]
+            return any(told)
         size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
         return self._add(Piece(kind, text, size), size)
 

@@ -1,4 +1,4 @@
-"""The flush window: how long a generation's output is gathered before it is written, by how busy the writer is. Pure."""
+"""The flush window: how long a generation's output is gathered, by how busy the writer is. Pure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import math
 BUSY = 0.4
 """Share of a core that the writer's thread may use before it gathers for the whole `flush_interval`."""
 MEMORY = 0.25
-"""Seconds over which that share is averaged: a burst of a few batches changes little, a new load counts within a second."""
+"""Seconds over which that share is averaged: a few batches change little, a new load counts within a second."""
 PIPELINES = 3
-"""A window has about two to the power of this pipelines: the writer wakes no more often, and the generations share them."""
+"""A window has about two to the power of this pipelines, which the generations share: the writer wakes no more often."""
 
 
 class FlushWindow:

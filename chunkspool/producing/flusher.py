@@ -65,8 +65,8 @@ class Flusher:
         self._beat = settings.lease / BEATS
         self._wake = threading.Condition()
         self._outboxes: set[Outbox] = set()
-        # Times at which an outbox is due; the number in between makes entries of equal time comparable. An entry whose
-        # time is no longer the outbox's own was overtaken by another.
+        # Times at which an outbox is due; the number in between makes entries of equal time comparable. An entry was
+        # overtaken if its outbox is due at another time by now, or done; nobody waits for such a one.
         self._due: list[tuple[float, int, Outbox]] = []
         self._ticket = itertools.count()
         self._next_beat = 0.0
@@ -188,9 +188,13 @@ class Flusher:
 
     def _pop_due(self, now: float) -> list[Outbox]:
         outboxes: set[Outbox] = set()
-        while self._due and self._due[0][0] <= now:
-            due, _, outbox = heapq.heappop(self._due)
-            if due == outbox.due:
+        while self._due:
+            due, _, outbox = self._due[0]
+            overtaken = due != outbox.due or outbox not in self._outboxes
+            if due > now and not overtaken:
+                break
+            heapq.heappop(self._due)
+            if not overtaken:
                 outbox.due = None
                 outboxes.add(outbox)
         if now >= self._next_beat:
