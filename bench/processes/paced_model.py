@@ -72,7 +72,7 @@ class PacedModel:
             time.sleep(0.2)
 
     def _get(self, path: str) -> dict[str, Any]:
-        with urlopen(f"http://{LOOPBACK}:{self.port}/{path}", timeout=_READY_SECONDS) as reply:  # noqa: S310
+        with urlopen(f"http://{LOOPBACK}:{self.port}/{path}", timeout=_READY_SECONDS) as reply:
             found: dict[str, Any] = json.loads(reply.read())
             return found
 

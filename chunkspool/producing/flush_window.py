@@ -9,7 +9,7 @@ BUSY = 0.4
 MEMORY = 0.25
 """Seconds over which that share is averaged: a few batches change little, a new load counts within a second."""
 PIPELINES = 3
-"""A window has about two to the power of this pipelines, which the generations share: the writer wakes no more often."""
+"""A window has about two to the power of this pipelines, which the generations share: it wakes no more often."""
 
 
 class FlushWindow:
