@@ -9,8 +9,8 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.t
 # Not the command on PATH: on Debian that is a wrapper, which only root has on PATH.
 RABBITMQ := /usr/lib/rabbitmq/bin/rabbitmq-server
 # The Debian packages that tests can use, as command:package: a second kind of Redis, with which every promise is tested,
-# too, a browser for the page, Node.js for the AI SDK's client, and another broker.
-DEBIAN := redis-server:redis-server chromium:chromium node:nodejs npm:npm $(RABBITMQ):rabbitmq-server
+# too, a browser for the page, Node.js for the AI SDK's client, another broker, and a clock that steps.
+DEBIAN := redis-server:redis-server chromium:chromium node:nodejs npm:npm $(RABBITMQ):rabbitmq-server faketime:faketime
 MISSING = $(foreach pair,$(DEBIAN),$(shell command -v $(firstword $(subst :, ,$(pair))) >/dev/null || echo $(lastword $(subst :, ,$(pair)))))
 
 .PHONY: help demo test check wheel fix bench recovery chaos setup-system clean

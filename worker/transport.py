@@ -53,6 +53,13 @@ class WorkerQoS(kombu_redis.QoS):
         """
         return not _is_shutting_down() and bool(super().can_consume())  # type: ignore[no-untyped-call]
 
+    def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> Any:
+        """Requeue dead workers' messages, under a lock that a clock of the server that was set back cannot hold."""
+        with self.channel.conn_or_acquire() as client:
+            if client.pttl(self.unacked_mutex_key) > self.unacked_mutex_expire * 1000:
+                client.delete(self.unacked_mutex_key)
+        return super().restore_visible(start, num, interval)  # type: ignore[no-untyped-call]
+
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's signature
         """Requeue a message; during a shutdown to the front of the queue, because it has waited its time already.
 

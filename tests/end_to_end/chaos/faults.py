@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from end_to_end.chaos.plan import FaultKind
 
@@ -19,6 +20,23 @@ class Fault:
     worker: str
     began: int
     ended: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What Redis forgot when an older copy came back: everything from `copied` to `ended`, both in Unix ms.
+
+    It was there again at `back`. `data` is the folder of files that it had until then.
+    """
+
+    copied: int
+    ended: int
+    back: int
+    data: Path
+
+    def covers(self, at: int) -> bool:
+        """Tell whether something of which a caller heard at that moment was forgotten. It may have heard late."""
+        return self.copied <= at <= self.back
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 from support.checker.observations import Reading
 
-from chunkspool import AsyncSpool
-from chunkspool.errors import ChunkspoolError, StoreError
+from chunkspool import AsyncSpool, Entry
+from chunkspool.errors import ChatNotFound, ChunkspoolError, CursorAhead, CursorExpired, StoreError
 
 RETRY = 0.3
+BEGINNING = "0"
 NEVER_ENDED = "it waited until it was cancelled"
 
 
@@ -35,7 +36,8 @@ class ChaosReader:
     readings: list[Reading] = field(default_factory=list)
     retries: int = 0
     """How often it could not start because Redis was unreachable."""
-    _seen: int = 0
+    _cursors: list[str] = field(default_factory=lambda: [BEGINNING])
+    """Of the entries that it has read, by their seqs."""
 
     async def run(self) -> None:
         """Read until everything was asked and has ended."""
@@ -47,16 +49,19 @@ class ChaosReader:
         while not await self._read("idle", None, None):  # noqa: ASYNC110 - it waits for Redis
             await asyncio.sleep(RETRY)
 
-    def _choose_cursor(self) -> int:
-        """Return where to start: usually where it left off, sometimes anywhere before."""
-        return self._seen if self.rng.random() < 0.6 else self.rng.randint(0, self._seen)
+    def _choose_cursor(self) -> str:
+        """Return where to start: usually where it left off, sometimes anywhere before; sometimes by the bare seq."""
+        last = len(self._cursors) - 1
+        seq = last if self.rng.random() < 0.6 else self.rng.randint(0, last)
+        return self._cursors[seq] if self.rng.random() < 0.8 else str(seq)
 
     async def _read(self, until: str, entries: int | None, seconds: float | None) -> bool:
-        """Read at most this many entries for at most this many seconds; return False if it could not start."""
-        after, complete = self._choose_cursor(), entries is None
+        """Read at most this many entries for at most this many seconds; return False if that has to be repeated."""
+        cursor, complete = self._choose_cursor(), entries is None
+        after = int(cursor.partition(".")[0])
         got: list[tuple[int, bytes]] = []
-        ended, error = False, None
-        subscription = self.spool.subscribe(self.progress.chat, after, until=until)
+        ended, error, told, gone = False, None, False, False
+        subscription = self.spool.subscribe(self.progress.chat, cursor, until=until)
         try:
             async with asyncio.timeout(seconds):
                 try:
@@ -66,12 +71,16 @@ class ChaosReader:
                     return False
                 async for entry in subscription:
                     got.append((entry.seq, entry.raw))
+                    self._note(entry)
                     if len(got) == entries:
                         break
                 else:
                     ended = True
         except TimeoutError:
             pass  # the reader leaves
+        except (CursorAhead, CursorExpired, ChatNotFound) as change:
+            told, gone = True, isinstance(change, ChatNotFound)
+            self._cursors = [BEGINNING]
         except ChunkspoolError as raised:
             error = f"{type(raised).__name__}: {raised}"
         except asyncio.CancelledError:
@@ -79,7 +88,11 @@ class ChaosReader:
             raise
         finally:
             await subscription.__aexit__(None, None, None)
-            if got or ended or error:
-                self.readings.append(Reading(self.name, after, tuple(got), until, ended, error, complete))
-            self._seen = max(self._seen, got[-1][0] if got else 0)
-        return True
+            if got or ended or error or told:
+                self.readings.append(Reading(self.name, after, tuple(got), until, ended, error, complete, told))
+        return gone or not told
+
+    def _note(self, entry: Entry) -> None:
+        # One that it had read before has its own cursor again: the log was written anew since then.
+        del self._cursors[entry.seq :]
+        self._cursors.append(entry.cursor)

@@ -22,7 +22,7 @@ def show(console: Console, outcome: Outcome) -> None:
     for what, value in _summary_lines(outcome):
         console.print(f"{what:<12}{escape(value)}", highlight=False)
     table = Table("recovered from", "faults", "generations hit", "median", "worst")
-    done = Counter(fault.kind for fault in outcome.faults)
+    done = Counter(fault.kind for fault in outcome.seen.faults)
     for kind, seconds in seconds_by_kind(verdict.recoveries).items():
         middle = f"{statistics.median(seconds):.2f} s"
         table.add_row(kind, str(done[kind]), str(len(seconds)), middle, f"{seconds[-1]:.2f} s")
@@ -38,21 +38,28 @@ def show(console: Console, outcome: Outcome) -> None:
 
 
 def _summary_lines(outcome: Outcome) -> list[tuple[str, str]]:
-    verdict, done = outcome.verdict, Counter(fault.kind for fault in outcome.faults)
+    verdict, seen = outcome.verdict, outcome.seen
+    done = Counter(fault.kind for fault in seen.faults)
+    questions = [one for deployment in seen.deployments for one in deployment.report.questions]
+    readings = [one for deployment in seen.deployments for many in deployment.report.readings.values() for one in many]
+    told = sum(one.told for one in readings)
+    retries = sum(deployment.report.retries for deployment in seen.deployments)
     endings = ", ".join(f"{n} {kind.removeprefix('generation.')}" for kind, n in sorted(verdict.endings.items()))
-    ends = sorted((fault.ended - fault.began) / 1000 for fault in outcome.faults if fault.kind is FaultKind.TERMINATE)
+    ends = sorted((fault.ended - fault.began) / 1000 for fault in seen.faults if fault.kind is FaultKind.TERMINATE)
     ended = f"median {statistics.median(ends):.1f} s, longest {ends[-1]:.1f} s" if ends else "none"
+    undisturbed = sum(1 for _ in seen.neighbour.undisturbed(seen.faults))
+    chats = sum(len(deployment.chats) for deployment in seen.deployments)
     return [
-        ("generations", f"{verdict.generations} in {outcome.plan.scale.chats} chats: {endings}"),
+        ("generations", f"{verdict.generations} in {chats} chats of {len(seen.deployments)} deployments: {endings}"),
         (
             "attempts",
-            f"{verdict.attempts}, {verdict.restarted} generations more than one; {outcome.model_calls} model calls",
+            f"{verdict.attempts}, {verdict.restarted} generations more than one; {len(seen.calls)} model calls",
         ),
         ("faults", ", ".join(f"{kind}: {done[kind]}" for kind in FaultKind if done[kind])),
         ("SIGTERM", f"until the worker had exited: {ended}"),
-        ("stops", str(outcome.stops)),
-        (
-            "readers",
-            f"{outcome.readings} subscriptions of {verdict.events} events; {outcome.retries} calls tried again",
-        ),
+        ("stops", str(sum(question.stop != "" for question in questions))),
+        ("readers", f"{len(readings)} subscriptions of {verdict.events} events, {told} told that the log had changed"),
+        ("retries", f"{retries} calls of users and readers"),
+        ("other app", f"{len(seen.neighbour.sent)} tasks, {undisturbed} while nothing happened to Redis"),
+        ("", f"its worker died {len(seen.neighbour.deaths)} times of what happened to Redis"),
     ]

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from end_to_end.chaos.faults import Fault, now_ms
+from end_to_end.chaos.clock import with_real_times
+from end_to_end.chaos.faults import Fault, Loss
+from end_to_end.chaos.neighbour import Neighbour, NeighbourReport
 from end_to_end.chaos.plan import FaultKind, FaultPlan, Plan
-from end_to_end.chaos.traffic import Traffic
-from end_to_end.chaos.verdict import Verdict, judge
+from end_to_end.chaos.servers import ChaosServers
+from end_to_end.chaos.traffic import Traffic, TrafficReport
+from end_to_end.chaos.verdict import DeploymentSeen, RunSeen, Verdict, judge
 from end_to_end.chaos.workers import ChaosWorkers
-from support.checker.raw_log import read_raw_chat
+from redis import Redis
+from support.checker.raw_log import RawChat, read_raw_chat
 from support.models.paced_model_process import ModelProcess
-from support.servers.redis_server import PrivateServer
 
-from chunkspool import Settings
 from demo.redis_server import Binary
 
-ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
 TICK = 0.05
-PATIENCE = 90.0
+PATIENCE = 120.0
 """Seconds within which everything must have ended after the last fault."""
 WORKERS = {
     # Three is too few while everything breaks, and each attempt is checked anyway.
     "CHUNKSPOOL_MAX_ATTEMPTS": "50",
     "CHUNKSPOOL_SWEEP_INTERVAL": "3",
 }
+OF_WORKERS = frozenset({FaultKind.KILL, FaultKind.KILL_CHILD, FaultKind.PAUSE, FaultKind.TERMINATE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,127 +41,121 @@ class Outcome:
     plan: Plan
     server: str
     seconds: float
-    faults: tuple[Fault, ...]
-    model_calls: int
-    stops: int
-    retries: int
-    readings: int
+    seen: RunSeen
     verdict: Verdict
 
 
-class FaultInjector:
-    """Injects the planned faults into the server and the workers."""
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """The processes of a run."""
 
-    def __init__(self, server: PrivateServer, workers: ChaosWorkers) -> None:
-        """Take running processes."""
-        self._server = server
-        self._workers = workers
-        self._faults: list[Fault] = []
+    servers: ChaosServers
+    model: ModelProcess
+    workers: ChaosWorkers
+    neighbour: Neighbour
 
     @property
     def faults(self) -> tuple[Fault, ...]:
         """All faults so far, in order."""
-        return tuple(sorted((*self._faults, *self._workers.faults), key=lambda fault: fault.began))
+        return tuple(sorted((*self.servers.faults, *self.workers.faults), key=lambda fault: fault.began))
 
     def inject(self, fault: FaultPlan) -> bool:
-        """Inject a fault now; return False if there is no target at the moment."""
-        match fault.kind:
-            case FaultKind.RESTART:
-                self._restart(fault.seconds, hard=fault.draw < 0.5)
-            case FaultKind.CUT:
-                self._cut(random.Random(fault.draw))  # noqa: S311 - repeatable, not a secret
-            case _:
-                return self._workers.inject(fault.kind, fault.draw, fault.seconds)
-        return True
+        """Inject a fault now; return False if nothing can suffer it at the moment."""
+        target = self.workers if fault.kind in OF_WORKERS else self.servers
+        return target.inject(fault.kind, fault.draw, fault.seconds)
 
-    def _restart(self, seconds: float, *, hard: bool) -> None:
-        began = now_ms()
-        if hard:
-            self._server.kill()
-        else:
-            self._server.stop()
-        self._faults.append(Fault(FaultKind.RESTART, "", began, now_ms()))
-        time.sleep(seconds)
-        self._server.start()
-
-    def _cut(self, rng: random.Random) -> None:
-        began = now_ms()
-        with self._server.client() as client:
-            own = client.client_id()
-            every = [int(one["id"]) for one in client.client_list() if int(one["id"]) != own]
-            for one in rng.sample(every, (len(every) + 1) // 2):
-                client.client_kill_filter(_id=str(one))
-        self._faults.append(Fault(FaultKind.CUT, "", began, now_ms()))
+    def advance(self) -> None:
+        """Take every step that is due."""
+        self.workers.advance()
+        self.neighbour.advance()
 
 
 def run(plan: Plan, binary: Binary, folder: Path, report_progress: Callable[[str], None] = lambda _: None) -> Outcome:
     """Run it. Only call this in the main thread."""
     began = time.monotonic()
-    with _start_everything(binary, folder) as (server, model, workers):
-        settings = Settings.checked({"redis_url": server.url})
-        traffic = Traffic(plan, settings)
-        injector = FaultInjector(server, workers)
+    with _start_everything(binary, folder) as everything:
+        traffics = [Traffic(plan, db, everything.servers.address.url(db)) for db in range(len(plan.deployments))]
         report_progress(f"everything is up after {time.monotonic() - began:.1f} s")
-        traffic.start()
-        _break_things(plan, injector, workers, report_progress)
-        _calm_down(traffic, workers, report_progress)
-        seen = traffic.close()
-        with server.client() as client:
-            chats = [
-                read_raw_chat(client, chat) for chat in sorted({question.plan.chat for question in seen.questions})
-            ]
-        calls = model.fetch_calls()
-        verdict = judge(chats, seen, calls, injector.faults, workers.unexpected_exits)
-        return Outcome(
-            plan,
-            server.kind,
-            time.monotonic() - began,
-            injector.faults,
-            len(calls),
-            sum(question.stop != "" for question in seen.questions),
-            seen.retries,
-            sum(map(len, seen.readings.values())),
-            verdict,
-        )
+        for traffic in traffics:
+            traffic.start()
+        _break_things(plan, everything, report_progress)
+        _calm_down(traffics, everything, report_progress)
+        reports = [traffic.close() for traffic in traffics]
+        report_progress("judging")
+        seen = _look(everything, reports, everything.neighbour.report())
+        return Outcome(plan, binary.kind, time.monotonic() - began, seen, judge(seen))
 
 
 @contextmanager
-def _start_everything(binary: Binary, folder: Path) -> Iterator[tuple[PrivateServer, ModelProcess, ChaosWorkers]]:
+def _start_everything(binary: Binary, folder: Path) -> Iterator[Everything]:
     with ExitStack() as started:
-        server = PrivateServer(binary, folder / "redis", ALWAYS)
-        server.start()
-        started.callback(server.kill)
+        servers = ChaosServers.start(binary, folder)
+        started.callback(servers.stop)
         model = ModelProcess.start(sys.executable, folder)
         started.callback(model.stop)
-        environment: Mapping[str, str] = {
-            "CHUNKSPOOL_REDIS_URL": server.url,
-            "OPENAI_BASE_URL": model.base_url,
-            **WORKERS,
-        }
-        workers = ChaosWorkers.start(folder, server.url, environment)
+        environment = {"OPENAI_BASE_URL": model.base_url, **WORKERS}
+        neighbour = Neighbour.start(folder, servers.address.url())
+        started.callback(neighbour.stop)
+        workers = ChaosWorkers.start(folder, servers.address.url, environment)
         started.callback(workers.kill_all)
         workers.wait()
-        yield server, model, workers
+        neighbour.wait()
+        yield Everything(servers, model, workers, neighbour)
 
 
-def _break_things(
-    plan: Plan, injector: FaultInjector, workers: ChaosWorkers, report_progress: Callable[[str], None]
-) -> None:
+def _break_things(plan: Plan, everything: Everything, report_progress: Callable[[str], None]) -> None:
     began, left = time.monotonic(), list(plan.faults)
     while left or time.monotonic() - began < plan.scale.seconds:
-        workers.advance()
+        everything.advance()
         if left and time.monotonic() - began >= left[0].at:
             fault = left.pop(0)
-            done = injector.inject(fault)
+            done = everything.inject(fault)
             report_progress(
-                f"{time.monotonic() - began:6.1f} s  {fault.kind}{'' if done else ': no worker can be spared'}"
+                f"{time.monotonic() - began:6.1f} s  {fault.kind}{'' if done else ': nothing can suffer it now'}"
             )
         time.sleep(TICK)
 
 
-def _calm_down(traffic: Traffic, workers: ChaosWorkers, report_progress: Callable[[str], None]) -> None:
+def _calm_down(traffics: list[Traffic], everything: Everything, report_progress: Callable[[str], None]) -> None:
     began = time.monotonic()
-    while not (traffic.ended and workers.all_up) and time.monotonic() - began < PATIENCE:
-        workers.advance()
+    while not (all(one.ended for one in traffics) and everything.workers.all_up):
+        if time.monotonic() - began > PATIENCE:
+            break
+        everything.advance()
         time.sleep(TICK)
     report_progress(f"all traffic had ended {time.monotonic() - began:.1f} s after the last fault")
+
+
+def _look(everything: Everything, reports: list[TrafficReport], neighbour: NeighbourReport) -> RunSeen:
+    """Read what there is, and what there was each time before Redis forgot."""
+    servers, deployments = everything.servers, []
+    with servers.primary.client() as client:
+        now = [_read_chats(client, db, report, servers) for db, report in enumerate(reports)]
+    before = [_read_before(servers, loss, reports) for loss in servers.losses]
+    for db, report in enumerate(reports):
+        earlier = tuple(of_loss[db] for of_loss in before)
+        deployments.append(DeploymentSeen(report, now[db], earlier))
+    return RunSeen(
+        tuple(deployments),
+        tuple(everything.model.fetch_calls()),
+        everything.faults,
+        tuple(servers.losses),
+        neighbour,
+        tuple(everything.workers.unexpected_exits),
+        {worker.name: worker.serves for worker in everything.workers.workers},
+    )
+
+
+def _read_before(servers: ChaosServers, loss: Loss, reports: list[TrafficReport]) -> list[dict[str, RawChat]]:
+    found: list[dict[str, RawChat]] = []
+    servers.read_before(
+        loss,
+        lambda client: found.extend(_read_chats(client, db, report, servers) for db, report in enumerate(reports)),
+    )
+    return found
+
+
+def _read_chats(client: Redis, db: int, report: TrafficReport, servers: ChaosServers) -> dict[str, RawChat]:
+    client.select(db)
+    names = sorted({question.plan.chat for question in report.questions})
+    return {name: with_real_times(read_raw_chat(client, name), servers.clock.steps) for name in names}

@@ -9,12 +9,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from end_to_end.chaos.plan import GenerationPlan, Plan
+from end_to_end.chaos.faults import now_ms
+from end_to_end.chaos.plan import QUEUES, GenerationPlan, Plan
 from end_to_end.chaos.readers import ChaosReader, ChatProgress
 from support.checker.observations import Reading
 
 from chunkspool import AsyncSpool, Settings
-from chunkspool.errors import EnqueueFailed, StoreError
+from chunkspool.errors import ChatNotFound, EnqueueFailed, GenerationNotFound, StoreError
 
 T = TypeVar("T")
 RETRY = 0.3
@@ -30,8 +31,12 @@ class Question:
     """Generations that could not be enqueued, according to the error."""
     store_failed: bool = False
     """Whether Redis was unreachable during the enqueue: then it may have failed, and its user asked again."""
+    asked_at: int = 0
+    """When the enqueue had succeeded, in Unix ms."""
     stop: str = ""
-    """The stop's outcome: "stopped", "stopping" or "ended"; "" if there was none."""
+    """The stop's outcome: "stopped", "stopping" or "ended", "gone" for a generation that is not there; "": no stop."""
+    stopped_at: int = 0
+    """When the stop was answered, in Unix ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +50,15 @@ class TrafficReport:
 
 
 class Traffic:
-    """All people of one plan."""
+    """All people of one deployment of a plan."""
 
-    def __init__(self, plan: Plan, settings: Settings) -> None:
-        """Do nothing before `start`."""
+    def __init__(self, plan: Plan, db: int, url: str) -> None:
+        """Do nothing before `start`. `db`: the deployment."""
         self._plan = plan
-        self._settings = settings
-        self._questions = tuple(Question(generation) for generation in plan.generations)
+        self._db = db
+        self._settings = Settings.checked({"redis_url": url})
+        self._url = url
+        self._questions = tuple(Question(generation) for generation in plan.deployments[db])
         self._readers: list[ChaosReader] = []
         self._retries = 0
         self._closing = threading.Event()
@@ -87,16 +94,22 @@ class Traffic:
     async def _run_everybody(self) -> None:
         progress_of = {question.plan.chat: ChatProgress(question.plan.chat) for question in self._questions}
         async with AsyncExitStack() as spools:
-            users = await spools.enter_async_context(AsyncSpool.from_settings(self._settings))
+            users = {queue: await spools.enter_async_context(self._spool_of(queue)) for queue in QUEUES}
             # Each reader of a chat is on its own web pod.
             for number in range(self._plan.scale.readers):
                 pod = await spools.enter_async_context(AsyncSpool.from_settings(self._settings))
                 for chat, progress in progress_of.items():
                     name = f"reader-{number}"
-                    self._readers.append(ChaosReader(name, progress, pod, self._plan.rng(chat, name)))
-            tasks = [asyncio.ensure_future(self._ask(users, question, progress_of)) for question in self._questions]
+                    self._readers.append(ChaosReader(name, progress, pod, self._plan.rng(self._db, chat, name)))
+            tasks = [
+                asyncio.ensure_future(self._ask(users[question.plan.queue], question, progress_of))
+                for question in self._questions
+            ]
             tasks += [asyncio.ensure_future(reader.run()) for reader in self._readers]
             await self._wait(tasks)
+
+    def _spool_of(self, queue: str) -> AsyncSpool:
+        return AsyncSpool.from_settings(Settings.checked({"redis_url": self._url, "queue": queue}))
 
     async def _wait(self, tasks: list[asyncio.Task[None]]) -> None:
         pending = set(tasks)
@@ -119,8 +132,15 @@ class Traffic:
             progress.all_asked.set()
         if question.plan.stop_after is not None:
             await asyncio.sleep(question.plan.stop_after)
-            (stop,) = await self._retry(lambda: spool.stop(progress.chat, question.generation_id))
-            question.stop = stop.outcome
+            question.stop = await self._retry(lambda: self._stop(spool, progress.chat, question.generation_id))
+            question.stopped_at = now_ms()
+
+    async def _stop(self, spool: AsyncSpool, chat: str, generation_id: str) -> str:
+        try:
+            (stop,) = await spool.stop(chat, generation_id)
+        except (ChatNotFound, GenerationNotFound):
+            return "gone"
+        return stop.outcome
 
     async def _enqueue(self, spool: AsyncSpool, question: Question) -> None:
         asked = question.plan
@@ -129,6 +149,7 @@ class Traffic:
             asked.chat, asked.name, params=params, request_id=asked.name, on_active="allow"
         )
         question.generation_id = generation.generation_id
+        question.asked_at = now_ms()
 
     async def _retry(self, do: Callable[[], Awaitable[T]], question: Question | None = None) -> T:
         """Do it as often as necessary: a user presses the button again."""

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from end_to_end.chaos.faults import Fault, UnexpectedExit
+from end_to_end.chaos.faults import Fault, Loss, UnexpectedExit
+from end_to_end.chaos.neighbour import NeighbourReport, find_disturbed
 from end_to_end.chaos.plan import FaultKind
 from end_to_end.chaos.traffic import Question, TrafficReport
 from support.checker.check import check
@@ -20,6 +21,8 @@ from support.models.paced_model_process import output_of
 SHOWN = 3
 MS = 5
 """Apparent difference of two processes' clocks on one machine, in truncated ms."""
+AFTER_ITS_CLAIM = 3000
+"""Ms within which an attempt calls its model, on a busy machine."""
 JUST_AFTER = 20
 """Ms within which an event that was in flight at the fault may still arrive."""
 
@@ -42,6 +45,29 @@ class Silence:
     after: str
 
 
+@dataclass(frozen=True, slots=True)
+class DeploymentSeen:
+    """What was seen of one deployment: by its people, in its chats, and in them each time before Redis forgot."""
+
+    report: TrafficReport
+    chats: Mapping[str, RawChat]
+    earlier: tuple[Mapping[str, RawChat], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunSeen:
+    """Everything that was seen of a run."""
+
+    deployments: tuple[DeploymentSeen, ...]
+    calls: tuple[ModelCall, ...]
+    faults: tuple[Fault, ...]
+    losses: tuple[Loss, ...] = ()
+    neighbour: NeighbourReport = field(default_factory=NeighbourReport)
+    unexpected_exits: tuple[UnexpectedExit, ...] = ()
+    serves: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    """The queue and the deployment's database that each worker serves."""
+
+
 @dataclass(slots=True)
 class Verdict:
     """The result. `attempts` counts starts, `endings` counts by type."""
@@ -56,64 +82,111 @@ class Verdict:
     endings: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
-def judge(
-    chats: Sequence[RawChat],
-    report: TrafficReport,
-    calls: Sequence[ModelCall],
-    faults: Sequence[Fault],
-    unexpected_exits: Sequence[UnexpectedExit] = (),
-) -> Verdict:
+def judge(seen: RunSeen) -> Verdict:
     """Judge the run."""
     verdict = Verdict()
     calls_of_prompt: dict[str, list[ModelCall]] = defaultdict(list)
-    for call in calls:
+    for call in seen.calls:
         calls_of_prompt[call.prompt].append(call)
-    calls_of_generation = {
-        question.generation_id: calls_of_prompt[question.plan.name]
-        for question in report.questions
-        if question.generation_id
-    }
-    for chat in chats:
-        questions = [question for question in report.questions if question.plan.chat == chat.name]
-        asked = tuple(
-            one for question in questions for one in expectations_of(question, calls_of_prompt[question.plan.name])
-        )
-        verdict.violations += check(chat, Observations(asked, report.readings.get(chat.name, ())))
-        verdict.violations += [
-            Violation(Rule.LOST, chat.name, detail=f"{question.plan.name} could not be enqueued")
-            for question in questions
-            if not question.generation_id
-        ]
-        for generation, lines in generations_of(chat).items():
-            own = calls_of_generation.get(generation, [])
-            verdict.violations += find_uncaused_attempts(chat.name, generation, lines, own, faults)
-            verdict.recoveries += find_recoveries(generation, lines, own, faults)
-            _count_generation(verdict, chat.name, lines)
-        verdict.events += len(chat.entries)
+    for db, deployment in enumerate(seen.deployments):
+        _judge_deployment(verdict, deployment, calls_of_prompt, seen)
+        verdict.violations += find_strangers(db, deployment.report.questions, calls_of_prompt, seen.serves)
     verdict.silences = sorted(verdict.silences, key=lambda silence: silence.seconds)[-SHOWN:]
+    verdict.violations += find_disturbed(seen.neighbour, seen.faults)
     verdict.violations += [
         Violation(Rule.OPEN, call.prompt, detail=f"call {call.number} of {call.key}")
-        for call in calls
+        for call in seen.calls
         if not call.ended
     ]
     verdict.violations += [
-        Violation(Rule.DIED, one.worker, detail=f"code {one.code}:\n{one.log}") for one in unexpected_exits
+        Violation(Rule.DIED, one.worker, detail=f"code {one.code}:\n{one.log}") for one in seen.unexpected_exits
     ]
     return verdict
 
 
-def expectations_of(question: Question, calls: Sequence[ModelCall]) -> Iterator[EnqueuedGeneration]:
+def _judge_deployment(
+    verdict: Verdict, deployment: DeploymentSeen, calls_of_prompt: Mapping[str, Sequence[ModelCall]], seen: RunSeen
+) -> None:
+    report = deployment.report
+    questions_of: dict[str, list[Question]] = defaultdict(list)
+    for question in report.questions:
+        questions_of[question.plan.chat].append(question)
+    for name, chat in deployment.chats.items():
+        questions = questions_of[name]
+        calls_of = {one.generation_id: calls_of_prompt.get(one.plan.name, ()) for one in questions}
+        asked = tuple(
+            one
+            for question in questions
+            for one in expectations_of(question, calls_of_prompt.get(question.plan.name, ()), seen.losses)
+        )
+        earlier = tuple(chats[name] for chats in deployment.earlier)
+        verdict.violations += check(chat, Observations(asked, report.readings.get(name, ()), earlier))
+        verdict.violations += [
+            Violation(Rule.LOST, name, detail=f"{question.plan.name} could not be enqueued")
+            for question in questions
+            if not question.generation_id
+        ]
+        verdict.violations += find_forgotten_stops(name, questions, seen.losses)
+        for generation, lines in generations_of(chat).items():
+            own = calls_of.get(generation, ())
+            verdict.violations += find_uncaused_attempts(name, generation, lines, own, seen.faults)
+            verdict.recoveries += find_recoveries(generation, lines, own, seen.faults)
+            _count_generation(verdict, name, lines)
+        verdict.events += len(chat.entries)
+
+
+def expectations_of(
+    question: Question, calls: Sequence[ModelCall], losses: Sequence[Loss] = ()
+) -> Iterator[EnqueuedGeneration]:
     """Yield what the checker is to expect of a question's generations."""
+    forgot_calls = any(_ran_in(call, loss) for call in calls for loss in losses)
     if question.generation_id:
+        may_fail = {"enqueue_failed"} if question.store_failed else set()
         yield EnqueuedGeneration(
             question.generation_id,
             tuple(output_of(call) for call in calls if not call.refused),
             stopped_by=frozenset({"user"} if question.plan.stop_after is not None else ()),
-            stop_accepted=question.stop in {"stopped", "stopping"},
-            may_fail=frozenset({"enqueue_failed"} if question.store_failed else ()),
+            stop_accepted=question.stop in {"stopped", "stopping"} and not _is_lost(question.stopped_at, losses),
+            # A producer that finds its events gone ends its generation.
+            may_fail=frozenset(may_fail | ({"store_unavailable"} if forgot_calls else set())),
+            may_be_gone=_is_lost(question.asked_at, losses),
+            forgot_calls=forgot_calls,
         )
     for generation in set(question.failed_ids) - {question.generation_id}:
-        yield EnqueuedGeneration(generation, (), may_fail=frozenset({"enqueue_failed"}))
+        gone = bool(losses)  # nobody noted when it failed
+        yield EnqueuedGeneration(generation, (), may_fail=frozenset({"enqueue_failed"}), may_be_gone=gone)
+
+
+def _is_lost(at: int, losses: Sequence[Loss]) -> bool:
+    return any(loss.covers(at) for loss in losses)
+
+
+def _ran_in(call: ModelCall, loss: Loss) -> bool:
+    # An attempt that Redis forgot may call its model a moment after its claim.
+    end = call.finished or call.closed
+    return call.began <= loss.back + AFTER_ITS_CLAIM and (end is None or end >= loss.copied)
+
+
+def find_strangers(
+    db: int,
+    questions: Sequence[Question],
+    calls_of_prompt: Mapping[str, Sequence[ModelCall]],
+    serves: Mapping[str, tuple[str, int]],
+) -> Iterator[Violation]:
+    """Yield the calls of workers that do not serve their question's queue and deployment."""
+    for question in questions:
+        for call in calls_of_prompt.get(question.plan.name, ()):
+            own = serves.get(call.key, (question.plan.queue, db))
+            if own != (question.plan.queue, db):
+                detail = f"{call.key} ran {question.plan.name} of {question.plan.queue} in database {db}"
+                yield Violation(Rule.STRANGER, question.plan.chat, question.generation_id, detail=detail)
+
+
+def find_forgotten_stops(chat: str, questions: Sequence[Question], losses: Sequence[Loss]) -> Iterator[Violation]:
+    """Yield the stops for which there was no generation, although Redis had not forgotten it."""
+    for question in questions:
+        if question.stop == "gone" and not _is_lost(question.asked_at, losses):
+            yield Violation(Rule.STOP_IGNORED, chat, question.generation_id, detail="it was not found")
 
 
 def find_uncaused_attempts(
@@ -142,7 +215,7 @@ def find_recoveries(
         if not hit or (ended is not None and ended <= hit[0] + JUST_AFTER):
             continue
         # An event in flight when the victim died is not a sign of life.
-        quiet = max(hit[0], fault.ended if fault.kind in {FaultKind.KILL, FaultKind.RESTART} else 0) + JUST_AFTER
+        quiet = max(hit[0], 0 if fault.kind in {FaultKind.PAUSE, FaultKind.CUT} else fault.ended) + JUST_AFTER
         following = next((line.at for line in lines if line.at > quiet), None)
         if following is not None:
             yield Recovery(fault.kind, generation_id, (following - hit[0]) / 1000)

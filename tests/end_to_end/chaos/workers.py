@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import psutil
 from end_to_end.chaos.faults import Fault, UnexpectedExit, now_ms
-from end_to_end.chaos.plan import FaultKind
+from end_to_end.chaos.plan import QUEUES, FaultKind
 from support.processes.nodes import WorkerCommand, WorkerProcess
 
 WORKER_KINDS = (
-    ("threads", 8, "restart"),
-    ("threads", 8, "continue"),
-    ("threads", 8, "restart"),
-    ("prefork", 4, "continue"),
+    ("threads", 12, "restart", QUEUES[0], 0),
+    ("threads", 12, "continue", QUEUES[0], 0),
+    ("prefork", 4, "continue", QUEUES[0], 0),
+    ("threads", 12, "restart", QUEUES[1], 0),
+    ("threads", 12, "continue", QUEUES[1], 0),
+    ("threads", 12, "restart", QUEUES[0], 1),
 )
-"""Pool, slots, and whether attempts restart or continue."""
+"""Pool, slots, whether attempts restart or continue, queue, and the database of the deployment."""
 READY = " ready."
 PATIENCE = 45.0
 """Seconds that a terminated worker may take: its grace, and then some."""
@@ -32,6 +34,8 @@ class ChaosWorker:
 
     node: WorkerProcess
     prefork: bool
+    serves: tuple[str, int]
+    """Its queue and database."""
     state: Literal["up", "paused", "ending", "down"] = "up"
     since: int = 0
     """When the last fault was injected, in Unix ms."""
@@ -66,14 +70,20 @@ class ChaosWorkers:
     unexpected_exits: list[UnexpectedExit] = field(default_factory=list)
 
     @classmethod
-    def start(cls, folder: Path, broker: str, environment: Mapping[str, str]) -> ChaosWorkers:
-        """Start all workers; `wait` waits for them."""
+    def start(cls, folder: Path, url_of: Callable[[int], str], environment: Mapping[str, str]) -> ChaosWorkers:
+        """Start all workers; `wait` waits for them. `url_of` gives the URL of a database."""
         workers = []
-        for n, (pool, slots, recovery) in enumerate(WORKER_KINDS):
+        for n, (pool, slots, recovery, queue, db) in enumerate(WORKER_KINDS):
             name = f"worker-{n}"
-            own = {**environment, "OPENAI_API_KEY": name, "CHUNKSPOOL_RECOVERY": recovery}
+            own = {
+                **environment,
+                "OPENAI_API_KEY": name,
+                "CHUNKSPOOL_REDIS_URL": url_of(db),
+                "CHUNKSPOOL_RECOVERY": recovery,
+                "CHUNKSPOOL_QUEUE": queue,
+            }
             command = WorkerCommand(name, pool, slots, own, ("--without-gossip", "--without-mingle"))
-            workers.append(ChaosWorker(WorkerProcess(command, folder, broker), pool == "prefork"))
+            workers.append(ChaosWorker(WorkerProcess(command, folder, url_of(db)), pool == "prefork", (queue, db)))
         return cls(workers)
 
     def wait(self) -> None:
@@ -82,12 +92,16 @@ class ChaosWorkers:
             worker.node.ready()
 
     def inject(self, kind: FaultKind, draw: float, seconds: float) -> bool:
-        """Inject a fault into one of the workers that are up, if another one is left to continue.
+        """Inject a fault into one of the workers that are up, if another one of its queue is left to continue.
 
         Returns False if there is none.
         """
         ready = [worker for worker in self.workers if worker.ready]
-        up = [worker for worker in self.workers if worker.can_suffer(kind) and ready not in ([], [worker])]
+        up = [
+            worker
+            for worker in self.workers
+            if worker.can_suffer(kind) and any(one.serves == worker.serves for one in ready if one is not worker)
+        ]
         if not up:
             return False
         worker = up[int(draw * len(up))]

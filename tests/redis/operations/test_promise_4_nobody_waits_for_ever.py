@@ -33,6 +33,11 @@ def sweep_until_found(spool: Spool, *, queue_is_empty: bool) -> tuple[str, ...]:
     return eventually(lambda: spool.sweep(queue_is_empty=queue_is_empty).lost)
 
 
+def pretend_a_sweep(client: Redis) -> None:
+    """Let it look as if somebody had swept a moment ago."""
+    client.set(INDEX.watermark, f"0 {hours(client, 0)}", px=60_000)
+
+
 def age_of_newest(spool: Spool, chat_id: str) -> float:
     """Return the seconds since the chat's newest generation was enqueued."""
     status = spool.status(chat_id)
@@ -160,6 +165,7 @@ def test_of_many_processes_one_sweeps(redis_url: str, client: Redis) -> None:
         asked = spool.enqueue(CHAT, "x")
         client.zadd(INDEX.republished, {KEYS.member(asked.generation_id): 1})
         client.expire(INDEX.republished, 60)
+        pretend_a_sweep(client)
         eventually(lambda: age_of_newest(spool, CHAT) > 0.001)
         found = [spool.sweep(queue_is_empty=True).lost for _ in range(5)]
     assert found == [(asked.generation_id,), (), (), (), ()]
@@ -171,6 +177,7 @@ def test_a_sweep_covers_more_than_a_page(spool: Spool, client: Redis) -> None:
     eventually(lambda: age_of_newest(spool, "chat-1000") > LOST_AFTER)
     client.zadd(INDEX.republished, {ChatKeys("default", f"chat-{n}").member(one): 1 for n, one in enumerate(many)})
     client.expire(INDEX.republished, 60)
+    pretend_a_sweep(client)
     assert set(spool.sweep(queue_is_empty=True).lost) == set(many)
 
 
@@ -268,6 +275,47 @@ def test_a_clock_that_was_set_back_leaves_no_lease_alive(spool: Spool, client: R
     assert spool.status(CHAT).generations[0].state == "stalled"
     with spool.produce(CHAT, asked.generation_id) as out:
         assert out.attempt == 2
+
+
+def test_a_clock_that_was_set_back_ends_no_sweep(redis_url: str, client: Redis) -> None:
+    """The lock of the last sweep, which would be free in an hour only, keeps nobody out."""
+    with spool_for(redis_url, sweep_interval=30) as spool:
+        client.set(INDEX.sweep_lock, "1", px=3_600_000)
+        spool.enqueue(CHAT, "x")
+        assert not client.exists(INDEX.watermark)
+        spool.sweep(queue_is_empty=False)
+        assert client.exists(INDEX.watermark)
+        assert 0 < client.pttl(INDEX.sweep_lock) <= 30_000
+
+
+def test_a_watermark_ahead_of_the_clock_tells_nothing(redis_url: str, client: Redis) -> None:
+    """A clock was set back: what waits in a long queue now was not passed over by what ran an hour later."""
+    with spool_for(redis_url, lease=0.1, redelivery=0.1, sweep_interval=0.001) as spool:
+        spool.enqueue(CHAT, "x")
+        client.set(INDEX.watermark, f"{hours(client, 1)} {hours(client, 1)}", px=60_000)
+        eventually(lambda: age_of_newest(spool, CHAT) > 0.5)
+        for _ in range(5):
+            assert eventually(lambda: not client.exists(INDEX.sweep_lock))
+            spool.sweep(queue_is_empty=False)
+        assert len(list_messages(client)) == 1
+
+
+@pytest.mark.parametrize("swept", ["", " 1"], ids=["never", "long ago"])
+def test_silence_while_nobody_looked_proves_nothing(redis_url: str, client: Redis, swept: str) -> None:
+    """No worker was there for an hour, or the clock was set ahead: it is published again, and has its time again."""
+    with spool_for(redis_url, lost_after=0.2, lease=0.1, redelivery=0.1, sweep_interval=0.001) as spool:
+        asked = spool.enqueue(CHAT, "x")
+        client.delete("chunkspool")
+        eventually(lambda: spool.sweep(queue_is_empty=True).lost or list_messages(client))
+        client.delete("chunkspool")
+        client.hset(KEYS.gen(asked.generation_id), "created", hours(client, -1))
+        client.zadd(INDEX.republished, {KEYS.member(asked.generation_id): hours(client, -1)})
+        client.set(INDEX.watermark, f"{hours(client, -1)}{swept}", px=60_000)
+        assert eventually(lambda: not client.exists(INDEX.sweep_lock))
+        assert spool.sweep(queue_is_empty=True).lost == ()
+        assert len(list_messages(client)) == 1
+        client.delete("chunkspool")
+        assert sweep_until_found(spool, queue_is_empty=True) == (asked.generation_id,)
 
 
 def test_a_clock_that_was_set_back_hides_no_lost_generation(spool: Spool, client: Redis) -> None:

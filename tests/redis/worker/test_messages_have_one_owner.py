@@ -56,6 +56,19 @@ def test_a_late_acknowledgement_takes_nothing_from_the_new_owner(
     assert (client.hlen("unacked"), client.zcard("unacked_index")) == (0, 0)
 
 
+def test_a_clock_that_was_set_back_keeps_no_dead_workers_message(
+    channels: tuple[transport.WorkerChannel, transport.WorkerChannel], client: Redis
+) -> None:
+    """Kombu's lock for requeueing, which would be free in an hour only, keeps nobody from it."""
+    dead, other = channels
+    take_message(dead)
+    client.zadd("unacked_index", {client.hkeys("unacked")[0]: 1})
+    client.set("unacked_mutex", "held", px=3_600_000)
+    assert client.llen(QUEUE) == 0
+    other.qos.restore_visible(interval=1)
+    assert client.llen(QUEUE) == 1
+
+
 def test_the_newest_owner_has_the_message(
     channels: tuple[transport.WorkerChannel, transport.WorkerChannel], client: Redis
 ) -> None:

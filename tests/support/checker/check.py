@@ -24,9 +24,13 @@ def check(chat: RawChat, observations: Observations | None = None) -> list[Viola
             found += _check_expectations(chat.name, asked[generation], lines)
         elif observations:
             found.append(Violation(Rule.GHOST, chat.name, generation, lines[0].seq))
-    found += [Violation(Rule.LOST, chat.name, one) for one in asked if one not in generations]
+    found += [
+        Violation(Rule.LOST, chat.name, one.generation_id)
+        for one in asked.values()
+        if one.generation_id not in generations and not one.may_be_gone
+    ]
     for reading in observations.readings if observations else ():
-        found += _check_reading(chat, reading, generations)
+        found += _check_reading_of_any((chat, *observations.earlier) if observations else (chat,), reading)
     return found
 
 
@@ -90,9 +94,16 @@ def _check_expectations(chat: str, asked: EnqueuedGeneration, lines: Sequence[Re
         yield from check_text(chat, asked, lines)
 
 
-def _check_reading(
-    chat: RawChat, reading: Reading, generations: Mapping[str, Sequence[ReadableEntry]]
-) -> Iterator[Violation]:
+def _check_reading_of_any(chats: Sequence[RawChat], reading: Reading) -> list[Violation]:
+    """Require that the reading is one of the log as it is, or as it once was; parts of two are a splice."""
+    now, *earlier = chats
+    if reading.told and all(one.entries == now.entries[: len(one.entries)] for one in earlier):
+        return [Violation(Rule.READER_TOLD, f"{now.name} {reading.reader}", seq=reading.after)]
+    broken = [[*_check_reading(chat, reading)] for chat in chats]
+    return min(broken, key=len)
+
+
+def _check_reading(chat: RawChat, reading: Reading) -> Iterator[Violation]:
     name, at = f"{chat.name} {reading.reader}", reading.after
     if reading.error is not None:
         yield Violation(Rule.READER_ERROR, name, seq=at + len(reading.entries), detail=reading.error)
@@ -108,7 +119,7 @@ def _check_reading(
             return
         at = seq
     if reading.ended:
-        yield from _check_end_of_reading(name, reading, at, generations, max(log, default=0))
+        yield from _check_end_of_reading(name, reading, at, generations_of(chat), max(log, default=0))
 
 
 def _check_end_of_reading(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from support.checker.raw_log import RawChat
+
 
 @dataclass(frozen=True, slots=True)
 class ModelOutput:
@@ -30,6 +32,10 @@ class EnqueuedGeneration:
     """Whether a stop was acknowledged before the generation had ended."""
     may_fail: frozenset[str] = frozenset()
     """The codes of `generation.failed` that are not a violation."""
+    may_be_gone: bool = False
+    """Whether Redis came back without it: an older copy that was made before it was enqueued."""
+    forgot_calls: bool = False
+    """Whether Redis came back without the attempts of some calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,8 @@ class Reading:
     """The error that was raised, or that it waited forever."""
     complete: bool = False
     """Whether it started after the last request and was therefore to receive everything."""
+    told: bool = False
+    """Whether it was told that the log is no longer the one that it has read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +63,5 @@ class Observations:
 
     generations: tuple[EnqueuedGeneration, ...] = ()
     readings: tuple[Reading, ...] = ()
+    earlier: tuple[RawChat, ...] = ()
+    """The chat as it was each time before Redis came back with an older copy."""

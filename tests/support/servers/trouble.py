@@ -27,7 +27,7 @@ def failed_snapshot(server: PrivateServer) -> Iterator[None]:
             in_the_way.parent.unlink()
         in_the_way.mkdir(parents=True)
         client.config_set("save", "3600 1")
-        client.bgsave()
+        eventually(lambda: _saves(client))  # not while it saves for a replica
         eventually(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
         try:
             yield

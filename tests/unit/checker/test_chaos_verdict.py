@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import pytest
-from end_to_end.chaos.faults import Fault, UnexpectedExit
-from end_to_end.chaos.plan import LONG, SHORT, FaultKind, GenerationPlan, Scale, draw_plan
+from end_to_end.chaos import planted
+from end_to_end.chaos.clock import Step, with_real_times
+from end_to_end.chaos.faults import Fault, Loss, UnexpectedExit
+from end_to_end.chaos.neighbour import NeighbourReport, SentTask
+from end_to_end.chaos.plan import LONG, QUEUES, SHORT, WEIGHTS, FaultKind, GenerationPlan, Scale, draw_plan
 from end_to_end.chaos.traffic import Question, TrafficReport
-from end_to_end.chaos.verdict import Verdict, judge
-from support.checker.raw_log import RawChat
+from end_to_end.chaos.verdict import DeploymentSeen, RunSeen, Verdict, judge
+from support.checker.raw_log import RawChat, RawEntry
 from support.checker.sample_log import call_text, chat_of, delta, ended, queued, started
 from support.checker.violations import Rule
 from support.models.paced_model import ModelCall
+from support.processes.nodes import PROJECT
 
 # At 100 ms queued, at 200 attempt 1 on worker-1, at 300 text, at 400 attempt 2 on worker-2, …
 LOG = chat_of(
@@ -42,11 +52,15 @@ def traffic_report(
 def judge_log(
     *faults: Fault,
     chat: RawChat = LOG,
+    earlier: tuple[RawChat, ...] = (),
+    report: TrafficReport | None = None,
     calls: tuple[ModelCall, ...] = CALLS,
-    unexpected_exits: tuple[UnexpectedExit, ...] = (),
+    **seen: Any,
 ) -> Verdict:
     """Judge the log."""
-    return judge([chat], traffic_report(), calls, faults, unexpected_exits)
+    before = tuple({one.name: one} for one in earlier)
+    deployment = DeploymentSeen(report or traffic_report(), {chat.name: chat}, before)
+    return judge(RunSeen((deployment,), calls, faults, **seen))
 
 
 def rules_broken(verdict: Verdict) -> set[Rule]:
@@ -117,25 +131,111 @@ def test_a_worker_that_exited_by_itself_is_found() -> None:
 
 def test_a_question_that_was_never_enqueued_is_found() -> None:
     """However often its user tried."""
-    assert Rule.LOST in rules_broken(judge([LOG], traffic_report(generation_id=""), CALLS, [KILLED]))
+    assert Rule.LOST in rules_broken(judge_log(KILLED, report=traffic_report(generation_id="")))
 
 
 def test_an_acknowledged_stop_must_be_the_ending() -> None:
     """The stop's outcome is passed to the checker; a stop that came too late requires nothing."""
-    assert rules_broken(judge([LOG], traffic_report(stop="stopping", stop_after=0.1), CALLS, [KILLED])) == {
+    assert rules_broken(judge_log(KILLED, report=traffic_report(stop="stopping", stop_after=0.1))) == {
         Rule.STOP_IGNORED
     }
-    assert rules_broken(judge([LOG], traffic_report(stop="ended", stop_after=0.1), CALLS, [KILLED])) == set()
+    assert rules_broken(judge_log(KILLED, report=traffic_report(stop="ended", stop_after=0.1))) == set()
 
 
 def test_enqueue_failed_is_allowed_only_after_a_failed_enqueue() -> None:
     """`enqueue_failed` is an expected ending only for a user whose enqueue raised."""
     chat = chat_of((queued("g"), ended("g", "failed", code="enqueue_failed", message="…")))
-    assert rules_broken(judge([chat], traffic_report(store_failed=True), [], [])) == set()
-    assert rules_broken(judge([chat], traffic_report(), [], [])) == {Rule.FAILED}
+    assert rules_broken(judge_log(chat=chat, report=traffic_report(store_failed=True), calls=())) == set()
+    assert rules_broken(judge_log(chat=chat, calls=())) == {Rule.FAILED}
 
 
-@pytest.mark.parametrize("scale", [SHORT, LONG])
+LOSS = Loss(copied=420, ended=900, back=950, data=Path())
+ROLLED_BACK = Fault(FaultKind.ROLLBACK, "", 900, 950)
+GONE = chat_of(())
+
+
+def test_what_redis_forgot_may_be_gone() -> None:
+    """Whatever was asked, or stopped, after the copy; not what was asked before it."""
+    late, early = (replace_question(asked_at=at, stop="stopping", stopped_at=at) for at in (500, 300))
+    assert rules_broken(judge_log(chat=GONE, calls=(), earlier=(LOG,), losses=(LOSS,), report=late)) == set()
+    assert rules_broken(judge_log(chat=GONE, calls=(), earlier=(LOG,), losses=(LOSS,), report=early)) == {Rule.LOST}
+    assert rules_broken(judge_log(KILLED, losses=(LOSS,), report=late)) == set()
+    assert rules_broken(judge_log(KILLED, losses=(LOSS,), report=early)) == {Rule.STOP_IGNORED}
+
+
+def test_a_stop_that_finds_nothing_is_found() -> None:
+    """Unless Redis has forgotten the generation."""
+    late, early = (replace_question(asked_at=at, stop="gone", stopped_at=1000) for at in (500, 300))
+    assert rules_broken(judge_log(KILLED, losses=(LOSS,), report=late)) == set()
+    assert rules_broken(judge_log(KILLED, losses=(LOSS,), report=early)) == {Rule.STOP_IGNORED}
+
+
+def test_an_attempt_that_redis_forgot_leaves_its_call_and_its_failure() -> None:
+    """A call of that time needs no attempt, and a producer whose events are gone ends its generation."""
+    chat = chat_of((queued("g"), started("g", 1), ended("g", "failed", code="store_unavailable", message="…")))
+    assert rules_broken(judge_log(ROLLED_BACK, chat=chat, losses=(LOSS,))) == set()
+    assert rules_broken(judge_log(ROLLED_BACK, chat=chat)) == {Rule.CALLS, Rule.FAILED}
+
+
+def replace_question(**values: Any) -> TrafficReport:
+    """Return what the one user saw, with other values."""
+    (question,) = traffic_report(stop_after=0.1).questions
+    return TrafficReport((replace(question, **values),), {}, 0)
+
+
+SENT = (SentTask("quiet", 1_000), SentTask("hit", 100_000), SentTask("unfinished", 290_000))
+
+
+def neighbour_report(*quiet: int, deaths: tuple[int, ...] = ()) -> NeighbourReport:
+    """Return the other app's report; `quiet`: when its first task ran."""
+    return NeighbourReport(SENT, deaths, {"quiet": quiet, "hit": [100_500, 111_000]}, 300_000)
+
+
+def test_a_neighbours_task_that_did_not_run_once_is_found() -> None:
+    """Not at all, or twice; also if a worker of ours was killed meanwhile."""
+    of_redis = Fault(FaultKind.CUT, "", 105_000, 105_010)
+    for runs in ((), (1_500, 12_000)):
+        report = neighbour_report(*runs)
+        assert rules_broken(judge_log(KILLED, of_redis, neighbour=report)) == {Rule.NEIGHBOUR}
+    assert rules_broken(judge_log(KILLED, of_redis, neighbour=neighbour_report(1_500))) == set()
+
+
+def test_a_neighbour_that_was_hit_is_not_judged() -> None:
+    """What Celery itself does after a broken connection, or after its own death, is not ours."""
+    of_redis = Fault(FaultKind.CUT, "", 105_000, 105_010)
+    report = neighbour_report(deaths=(20_000,))
+    assert rules_broken(judge_log(KILLED, of_redis, neighbour=report)) == set()
+    assert [task.name for task, _ in neighbour_report(1_500).undisturbed([of_redis])] == ["quiet"]
+
+
+@pytest.mark.parametrize("serves", [("other", 0), (QUEUES[0], 1)], ids=["queue", "deployment"])
+def test_a_worker_that_runs_what_is_not_its_own_is_found(serves: tuple[str, int]) -> None:
+    """Of another queue, or of another deployment."""
+    own = (QUEUES[0], 0)
+    assert rules_broken(judge_log(KILLED, serves={"worker-1": own, "worker-2": own})) == set()
+    assert rules_broken(judge_log(KILLED, serves={"worker-1": own, "worker-2": serves})) == {Rule.STRANGER}
+
+
+def test_times_of_a_stepped_clock_are_put_right() -> None:
+    """Ahead, back behind the right time, and right again: each entry is given the time at which it was written."""
+    steps = [Step(0, 0), Step(10_000, 5_400_000), Step(20_000, -5_400_000), Step(30_000, 0)]
+    real = [1_000, 9_000, 11_000, 19_000, 21_000, 29_000, 31_000]
+    shown = [1_000, 9_000, 5_411_000, 5_419_000, -5_379_000, -5_371_000, 31_000]
+    entries = tuple(RawEntry(f"{n}-0", at, b"{}") for n, at in enumerate(shown, 1))
+    assert [one.at for one in with_real_times(RawChat("chat", 7, entries), steps).entries] == real
+
+
+@pytest.mark.parametrize("fault", planted.FAULTS, ids=[fault.what for fault in planted.FAULTS])
+def test_a_fault_can_still_be_planted(fault: planted.PlantedFault, tmp_path: Path) -> None:
+    """What `make chaos ARGS=--planted` replaces is in the code, once."""
+    copy = tmp_path / fault.file
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(PROJECT / fault.file, copy)
+    fault.plant(tmp_path)
+    assert copy.read_text() != (PROJECT / fault.file).read_text()
+
+
+@pytest.mark.parametrize("scale", [SHORT, LONG, LONG.with_generations(3000)])
 def test_a_seed_determines_the_plan(scale: Scale) -> None:
     """The same seed draws the same run, of the requested size; another seed draws another run."""
     drawn = draw_plan(7, scale)
@@ -143,6 +243,12 @@ def test_a_seed_determines_the_plan(scale: Scale) -> None:
     assert drawn != draw_plan(8, scale)
     assert len(drawn.generations) == scale.generations
     assert sum(one.stop_after is not None for one in drawn.generations) == round(scale.generations * scale.stopped)
-    assert sum(fault.kind is FaultKind.RESTART for fault in drawn.faults) == scale.restarts
+    assert {one.queue for one in drawn.generations} == set(QUEUES)
+    drawn_kinds = Counter(fault.kind for fault in drawn.faults)
+    assert {kind: drawn_kinds[kind] for kind in scale.of_redis} == scale.of_redis
+    assert drawn_kinds[FaultKind.COPY] == drawn_kinds[FaultKind.ROLLBACK]
+    assert sum(drawn_kinds[kind] for kind in WEIGHTS) == scale.faults
     assert len({one.chat for one in drawn.generations}) == scale.chats
+    assert len(drawn.deployments[1]) == scale.neighbours
+    assert {one.chat for one in drawn.deployments[1]} <= {one.chat for one in drawn.generations}
     assert drawn.rng("a").random() == draw_plan(7, scale).rng("a").random() != drawn.rng("b").random()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.checker.check import check
-from support.checker.observations import EnqueuedGeneration, ModelOutput, Observations
+from support.checker.observations import EnqueuedGeneration, ModelOutput, Observations, Reading
 from support.checker.raw_log import RawChat, RawEntry
 from support.checker.sample_log import (
     ENQUEUED,
@@ -79,6 +79,21 @@ def with_wrong_reading(change: Callable[[list[tuple[int, bytes]]], object]) -> P
 def swap(items: list[Any], one: int, other: int) -> None:
     """Swap two items."""
     items[one], items[other] = items[other], items[one]
+
+
+BEFORE_LOSS = chat_of((*EVENTS[:12], *(delta("continues", 4, piece) for piece in (1, 2)), queued("other")))
+"""The chat as it was before an older copy of twelve events came back, on which the valid log was built."""
+
+
+def after_loss(before: RawChat, *readings: Reading) -> tuple[RawChat, Observations]:
+    """Return the valid log, what it was before, and readings."""
+    return VALID_LOG, Observations(ENQUEUED, readings, (before,))
+
+
+def spliced(before: int, upto: int) -> Reading:
+    """Return the reading of one that nobody told of the loss: so many events from before it, the others from after."""
+    entries = reading_of(BEFORE_LOSS, 0, before).entries + reading_of(VALID_LOG, before, upto).entries
+    return Reading("reader", 0, entries)
 
 
 FAULTS: list[tuple[str, Rule, PlantFault]] = [
@@ -196,7 +211,25 @@ FAULTS: list[tuple[str, Rule, PlantFault]] = [
         Rule.READER_LEFT,
         with_reading(0, 12, until="restarts", ended=True, complete=True),
     ),
-    ("a reader gets an error", Rule.READER_ERROR, with_reading(0, 8, error="CursorExpired")),
+    ("a reader gets an error", Rule.READER_ERROR, with_reading(0, 8, error="CorruptLog")),
+    ("a reader is told of a loss that never was", Rule.READER_TOLD, with_reading(0, 8, told=True)),
+    (
+        "a reader is told of a loss that took nothing from its chat",
+        Rule.READER_TOLD,
+        lambda: after_loss(chat_of(EVENTS[:12]), reading_of(VALID_LOG, 0, 8, told=True)),
+    ),
+    ("a reader is spliced", Rule.READER, lambda: after_loss(BEFORE_LOSS, spliced(14, len(EVENTS)))),
+    ("a reader is spliced by one event", Rule.READER, lambda: after_loss(BEFORE_LOSS, spliced(14, 15))),
+    (
+        "a reader is left in an answer that was forgotten",
+        Rule.READER,  # what it got is not in the log as it is, and it should have got more of the log as it was
+        lambda: after_loss(BEFORE_LOSS, reading_of(BEFORE_LOSS, 0, 15, until="stops", ended=True)),
+    ),
+    (
+        "a generation is gone that Redis had not forgotten",
+        Rule.LOST,
+        lambda: (VALID_LOG, Observations((*ENQUEUED, EnqueuedGeneration("more")), (), (BEFORE_LOSS,))),
+    ),
 ]
 
 
@@ -204,6 +237,24 @@ def test_a_valid_log_has_no_violation() -> None:
     """Interleaved generations that restart, continue, fall back, stop and fail as expected are all valid."""
     assert check(VALID_LOG, OBSERVATIONS) == []
     assert check(VALID_LOG) == []
+
+
+def test_an_honest_loss_has_no_violation() -> None:
+    """Readers have the log as it was, or as it is, or were told; what was enqueued after the copy may be gone."""
+    gone = EnqueuedGeneration("other", (), may_be_gone=True)
+    readings = (
+        reading_of(BEFORE_LOSS, 0, 15),
+        reading_of(BEFORE_LOSS, 4, 14, told=True),
+        reading_of(VALID_LOG, 0, len(EVENTS), until="idle", ended=True, complete=True),
+        reading_of(VALID_LOG, 12, 12, told=True),
+    )
+    assert check(VALID_LOG, Observations((*ENQUEUED, gone), readings, (BEFORE_LOSS,))) == []
+
+
+def test_forgotten_attempts_leave_their_model_calls() -> None:
+    """Only where Redis forgot some: otherwise more calls than attempts are a violation."""
+    calls = (ModelOutput(6, call_text(6, 0)), ModelOutput(7, call_text(7, 0)))
+    assert check(*with_expectation("stops", calls=calls, forgot_calls=True)()) == []
 
 
 @pytest.mark.parametrize(("rule", "plant"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS])
@@ -222,5 +273,6 @@ def test_a_fault_is_attributed_to_its_own_generation() -> None:
 
 
 def test_every_rule_has_a_planted_fault() -> None:
-    """Every rule has been seen to work (three of them in test_chaos_verdict.py)."""
-    assert {rule for _, rule, _ in FAULTS} == set(Rule) - {Rule.UNCAUSED, Rule.OPEN, Rule.DIED}
+    """Every rule has been seen to work (five of them in test_chaos_verdict.py)."""
+    elsewhere = {Rule.UNCAUSED, Rule.OPEN, Rule.DIED, Rule.NEIGHBOUR, Rule.STRANGER}
+    assert {rule for _, rule, _ in FAULTS} == set(Rule) - elsewhere
