@@ -8,9 +8,13 @@ JOBS ?= 4
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 # Not the command on PATH: on Debian that is a wrapper, which only root has on PATH.
 RABBITMQ := /usr/lib/rabbitmq/bin/rabbitmq-server
+# The same: Debian has it where only root looks.
+NGINX := /usr/sbin/nginx
 # The Debian packages that tests can use, as command:package: a second kind of Redis, with which every promise is tested,
-# too, a browser for the page, Node.js for the AI SDK's client, another broker, and a clock that steps.
-DEBIAN := redis-server:redis-server chromium:chromium node:nodejs npm:npm $(RABBITMQ):rabbitmq-server faketime:faketime
+# too, a browser for the page, Node.js, nginx and curl for other people's clients and proxies, another broker, and a clock
+# that steps.
+DEBIAN := redis-server:redis-server chromium:chromium node:nodejs npm:npm $(NGINX):nginx curl:curl \
+  $(RABBITMQ):rabbitmq-server faketime:faketime
 MISSING = $(foreach pair,$(DEBIAN),$(shell command -v $(firstword $(subst :, ,$(pair))) >/dev/null || echo $(lastword $(subst :, ,$(pair)))))
 
 .PHONY: help demo test check wheel fix bench recovery chaos setup-system clean

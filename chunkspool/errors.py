@@ -4,7 +4,8 @@ ChunkspoolError
 ├── InvalidInput (ValueError)
 │   ├── InvalidId
 │   ├── InvalidRequest
-│   │   └── RequestTooLarge
+│   │   ├── RequestTooLarge
+│   │   └── RequestIdReused
 │   ├── EventTooLarge
 │   ├── InvalidCursor
 │   └── SettingsError
@@ -63,7 +64,7 @@ class InvalidId(InvalidInput):
         self.value = value
         super().__init__(
             f"{kind}={shown(value)} is not a valid id: use 1 to 128 characters of A-Z a-z 0-9 _ . : @ ~ + = - "
-            f"(no colon in a tenant) and begin with a letter, a digit or _"
+            f"(no colon in a tenant) and begin with a letter, a digit, _ or -"
         )
 
 
@@ -79,6 +80,20 @@ class RequestTooLarge(InvalidRequest):
         self.size = size
         self.limit = limit
         super().__init__(f"the request has {size} bytes and max_request_bytes is {limit}: shorten it")
+
+
+class RequestIdReused(InvalidRequest):
+    """The `request_id` was used for another request: what is repeated must be the same in prompt, model and params."""
+
+    def __init__(self, chat_id: str, request_id: str, generation_id: str) -> None:
+        """`generation_id` is the generation that the earlier request made."""
+        self.chat_id = chat_id
+        self.request_id = request_id
+        self.generation_id = generation_id
+        super().__init__(
+            f"request_id {request_id!r} was used in chat {chat_id!r} for another request (generation {generation_id}): "
+            f"repeat that one unchanged, or use a new id"
+        )
 
 
 class EventTooLarge(InvalidInput):

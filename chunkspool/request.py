@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from chunkspool.errors import CorruptLog, InvalidInput, InvalidRequest, RequestTooLarge, shown
 from chunkspool.provider import ModelRequest
@@ -73,14 +73,38 @@ class GenerationRequest(BaseModel):
             raw = self.model_dump_json(exclude_unset=True).encode()
         except ValueError as error:
             raise InvalidRequest(f"the request is not text that UTF-8 can hold: {error}") from None
-        if len(raw) > limit:
-            raise RequestTooLarge(len(raw), limit)
-        try:
-            from_json(raw)
-        except ValueError as error:
-            # Better now than in the worker: writing JSON takes depths and numbers that reading it does not.
-            raise InvalidRequest(f"the request is nested too deep, or has too large a number: {error}") from None
-        return raw
+        return _checked_json(raw, limit)
+
+
+def encode_transcript(transcript: object, limit: int) -> bytes:
+    """Return the bytes to store, none for None. Raises `RequestTooLarge`, or `InvalidRequest` when they are no JSON."""
+    if transcript is None:
+        return b""
+    try:
+        raw = to_json(transcript, inf_nan_mode="null")
+    except ValueError as error:
+        raise InvalidRequest(f"the transcript is not JSON: {error}") from None
+    return _checked_json(raw, limit)
+
+
+def stored_transcript(raw: bytes) -> JsonValue:
+    """Return what `encode_transcript` gave. Raises `CorruptLog`."""
+    try:
+        transcript: JsonValue = from_json(raw)
+    except ValueError:
+        raise CorruptLog(None, "the stored transcript is not one that chunkspool wrote") from None
+    return transcript
+
+
+def _checked_json(raw: bytes, limit: int) -> bytes:
+    if len(raw) > limit:
+        raise RequestTooLarge(len(raw), limit)
+    try:
+        from_json(raw)
+    except ValueError as error:
+        # Better now than later: writing JSON takes depths and numbers that reading it does not.
+        raise InvalidRequest(f"the request is nested too deep, or has too large a number: {error}") from None
+    return raw
 
 
 def stored_request(raw: bytes, prefix: str = "") -> ModelRequest:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import JsonValue
+
 from chunkspool.errors import ChunkspoolError
 from chunkspool.fold import Answer
 from chunkspool.ids import GenerationId
@@ -56,12 +58,28 @@ class ChatStatus:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The chat's answers as they stood at `seq`; subscribe after it to see what follows."""
+    """The chat's answers as they stood at `seq`; subscribe after it to see what follows.
+
+    `cursor` is the same place as text, which also says of which log it is: after an erase, `seq` would not tell.
+    """
 
     chat_id: str
     answers: tuple[Answer, ...]
     seq: int
     active: tuple[str, ...]
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """The conversation as the client showed it that asked for this generation; the generation's answer follows it.
+
+    `after` is the cursor before the generation's first event.
+    """
+
+    generation_id: GenerationId
+    after: int
+    value: JsonValue
 
 
 @dataclass(frozen=True, slots=True)

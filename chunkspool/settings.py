@@ -126,6 +126,7 @@ class WebSettings(_Group):
         default=None, description="signs the tokens of the web routes; at least 16 characters"
     )
     cors_origins: str = Field(default="", description="origins whose pages may use the web routes, separated by commas")
+    cors_credentials: bool = Field(default=False, description="whether those pages may send cookies, too")
     max_body_bytes: Bytes = Field(default=2 * 1024 * 1024, description="largest body of a request to the web routes")
     heartbeat: Seconds = Field(
         default=15.0, ge=0.05, description="seconds of silence after which an event stream sends a comment"

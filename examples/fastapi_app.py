@@ -41,7 +41,8 @@ STATUSES: tuple[tuple[type[ChunkspoolError], int], ...] = (  # the first that fi
     (EnqueueFailed, 503),
     (StoreError, 503),
 )
-STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}  # nginx would hold the events back
+# Otherwise nginx, and proxies that compress, would hold the events back.
+STREAM_HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
 
 spool = AsyncSpool.from_env()  # nothing connects before the first request
 log = logging.getLogger(__name__)
@@ -80,19 +81,19 @@ async def stop(chat_id: str) -> None:
     await spool.stop(chat_id)
 
 
-async def cursor_of(after: str = "0", last_event_id: Annotated[str | None, Header()] = None) -> int:
+async def cursor_of(after: str = "0", last_event_id: Annotated[str | None, Header()] = None) -> str:
     text = after if last_event_id is None else last_event_id  # a reconnecting EventSource sends the header
-    if not re.fullmatch("[0-9]{1,16}", text):
+    if not re.fullmatch(r"[0-9]{1,16}(\.[0-9a-f]{0,12}-[0-9a-f]{1,12})?", text):
         raise InvalidCursor(text)
-    return int(text)
+    return text
 
 
-async def events(chat_id: str, cursor: int) -> AsyncGenerator[bytes, None]:
+async def events(chat_id: str, cursor: str) -> AsyncGenerator[bytes, None]:
     async with spool.subscribe(chat_id, cursor) as entries:  # raises if the chat or the cursor is wrong
         yield b""
         try:
             async for entry in entries:
-                yield b"id: %d\ndata: %b\n\n" % (entry.seq, entry.raw)
+                yield b"id: %b\ndata: %b\n\n" % (entry.cursor.encode(), entry.raw)
         except ChunkspoolError as error:
             # The id of an unreadable event lets the client continue after it.
             skip = b"id: %d\n" % error.seq if isinstance(error, CorruptLog) and error.seq else b""
@@ -100,9 +101,10 @@ async def events(chat_id: str, cursor: int) -> AsyncGenerator[bytes, None]:
 
 
 @app.get("/chats/{chat_id}/events")
-async def follow(chat_id: str, cursor: Annotated[int, Depends(cursor_of)]) -> Response:
+async def follow(chat_id: str, cursor: Annotated[str, Depends(cursor_of)]) -> Response:
     chat = await spool.status(chat_id)
-    if chat.last == cursor and not chat.active:
+    if not chat.active and chat.last == int(cursor.partition(".")[0]):
+        await spool.read(chat_id, cursor, 1)  # raises if it is the cursor of a log that was lost
         return Response(status_code=204)  # nothing will come: an EventSource does not reconnect
     stream = events(chat_id, cursor)
     await anext(stream)  # up to the first yield: what is wrong is raised before the 200 is sent

@@ -15,7 +15,8 @@ DATA = [
     *(
         str(path.relative_to(LIBRARY))
         for folder in ("store/lua", "web/static")
-        for path in (LIBRARY / folder).iterdir()
+        for path in (LIBRARY / folder).rglob("*")
+        if path.is_file()
     ),
 ]
 TRY = """

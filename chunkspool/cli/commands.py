@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import TypeAdapter
 
+from chunkspool.cli.dashed_ids import DashedIds
 from chunkspool.cli.execute import explain_missing_web, run_and_exit, run_with_spool
 from chunkspool.cli.exit_codes import ExitCode
 from chunkspool.cli.follow import ChatFollower
@@ -16,7 +17,7 @@ from chunkspool.cli.follow import ask as ask_and_follow
 from chunkspool.cli.formatting import plain, status_lines
 from chunkspool.cli.screen import JsonScreen, Screen, TextScreen
 from chunkspool.cli.terminal import read_answer, report, write_output
-from chunkspool.errors import InvalidCursor, InvalidInput
+from chunkspool.errors import InvalidInput
 from chunkspool.results import ChatStatus
 from chunkspool.settings import Settings
 from chunkspool.spool import AsyncSpool
@@ -41,7 +42,7 @@ Chat = Annotated[str, typer.Argument(metavar="CHAT", show_default=False, help="T
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
 
 
-@app.command()
+@app.command(cls=DashedIds)
 def ask(
     chat: Chat,
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The prompt; - reads it from standard input.")],
@@ -72,11 +73,11 @@ def ask(
     run_with_spool(work)
 
 
-@app.command()
+@app.command(cls=DashedIds)
 def tail(
     chat: Chat,
     *,
-    after: Annotated[str, typer.Option(metavar="N", help="The seq of the last event you have.")] = "0",
+    after: Annotated[str, typer.Option(metavar="N", help="The seq of the last event you have, or its SSE id.")] = "0",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow until nothing is active in the chat.")] = False,
     forever: Annotated[bool, typer.Option("--forever", help="Follow until Ctrl-C.")] = False,
     as_json: Json = False,
@@ -84,7 +85,7 @@ def tail(
     """Show the events of a chat, all of them or those after a cursor."""
 
     async def work(spool: AsyncSpool) -> ExitCode:
-        follower = ChatFollower(spool, chat, _screen(as_json=as_json), _parse_cursor(after))
+        follower = ChatFollower(spool, chat, _screen(as_json=as_json), after)
         if follow or forever:
             return await follower.follow("forever" if forever else "idle")
         return await follower.show_kept()
@@ -92,7 +93,7 @@ def tail(
     run_with_spool(work)
 
 
-@app.command()
+@app.command(cls=DashedIds)
 def stop(
     chat: Chat,
     generation: Annotated[
@@ -113,7 +114,7 @@ def stop(
     run_with_spool(work)
 
 
-@app.command()
+@app.command(cls=DashedIds)
 def status(chat: Chat, *, as_json: Json = False) -> None:
     """Show the state of a chat and of its generations."""
 
@@ -128,7 +129,7 @@ def status(chat: Chat, *, as_json: Json = False) -> None:
     run_with_spool(work)
 
 
-@app.command()
+@app.command(cls=DashedIds)
 def erase(
     chat: Chat,
     *,
@@ -148,7 +149,7 @@ def erase(
     run_with_spool(work)
 
 
-@app.command()
+@app.command(cls=DashedIds)
 def serve(
     *,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
@@ -166,7 +167,7 @@ def serve(
     run_and_exit(explain_missing_web(work))
 
 
-@app.command()
+@app.command(cls=DashedIds)
 def token(
     chat: Annotated[str, typer.Argument(metavar="CHAT", show_default=False, help='The chat\'s id, or "*" for any.')],
     *,
@@ -210,13 +211,6 @@ def _read_prompt(given: str) -> str:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
         raise InvalidInput(f"the prompt on standard input is not UTF-8: {error}") from None
-
-
-def _parse_cursor(given: str) -> int:
-    try:
-        return int(given)
-    except ValueError:
-        raise InvalidCursor(given) from None
 
 
 def _parse_params(given: list[str] | tuple[()]) -> dict[str, Any]:

@@ -20,12 +20,12 @@ QUESTION = "Stop the generation, or leave it running? Type s to stop, Enter to l
 
 @dataclass(slots=True)
 class ChatFollower:
-    """Shows the entries after `seq`, each once, and remembers its place. `only` limits it to one generation."""
+    """Shows the entries after `cursor`, each once, and remembers its place. `only` limits it to one generation."""
 
     spool: AsyncSpool
     chat_id: str
     screen: Screen
-    seq: int = 0
+    cursor: int | str = 0
     only: str | None = None
     ended: ExitCode = ExitCode.DONE
     unreadable: bool = False
@@ -35,13 +35,18 @@ class ChatFollower:
         """The exit code: that of the last ending shown, unless an entry could not be shown."""
         return ExitCode.UNAVAILABLE if self.unreadable else self.ended
 
+    @property
+    def seq(self) -> int:
+        """The seq of the cursor."""
+        return int(str(self.cursor).partition(".")[0])
+
     async def show_kept(self) -> ExitCode:
         """Show the entries that the chat has now. Raises what `AsyncSpool.read` does, and `OutputClosed`."""
         # Entries that arrive meanwhile are not shown: a generation that writes faster than we read must not hold us.
         last = (await self.spool.status(self.chat_id)).last
         while True:
             try:
-                entries = await self.spool.read(self.chat_id, self.seq)
+                entries = await self.spool.read(self.chat_id, self.cursor)
             except CorruptLog as error:
                 self._skip_unreadable(error)
                 continue
@@ -58,7 +63,10 @@ class ChatFollower:
         Raises what `AsyncSpool.subscribe` does, and `OutputClosed`.
         """
         try:
-            async with cancel_on_closed_output(), self.spool.subscribe(self.chat_id, self.seq, until=until) as entries:
+            async with (
+                cancel_on_closed_output(),
+                self.spool.subscribe(self.chat_id, self.cursor, until=until) as entries,
+            ):
                 while True:
                     try:
                         self._show(await anext(entries))
@@ -70,7 +78,7 @@ class ChatFollower:
             self.screen.end_line()
 
     def _show(self, entry: Entry) -> None:
-        self.seq = entry.seq
+        self.cursor = entry.cursor
         if self.only in {None, entry.generation_id}:
             if isinstance(entry.event, GenerationCompleted | GenerationStopped | GenerationFailed):
                 self.ended = code_of_ending(entry.event)
@@ -79,7 +87,7 @@ class ChatFollower:
     def _skip_unreadable(self, error: CorruptLog) -> None:
         if error.seq is None:
             raise error  # it is not one entry that is broken, but a key: there is nothing to skip
-        self.seq = error.seq
+        self.cursor = error.seq
         self.unreadable = True
         self.screen.note(str(error))
 
@@ -106,7 +114,8 @@ async def ask(spool: AsyncSpool, chat_id: str, request: Mapping[str, Any], scree
 
 async def _follow_generation(follower: ChatFollower, generation: Generation) -> ExitCode:
     follower.only = generation.generation_id
-    follower.seq = max(follower.seq, generation.after)
+    if follower.seq < generation.after:
+        follower.cursor = generation.after
     return await follower.follow(generation.generation_id)
 
 
@@ -117,7 +126,7 @@ def _ask_whether_to_stop(follower: ChatFollower, generation: Generation) -> bool
     finally:
         # Also when another Ctrl-C interrupts the question.
         if not stop:
-            after = max(follower.seq, generation.after)
+            after = max(follower.seq, generation.after)  # a person types it: without the mark of the log
             follower.screen.note(
                 f"left; the generation keeps running: chunkspool tail {follower.chat_id} --after {after} --follow"
             )

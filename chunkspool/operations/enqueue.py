@@ -7,9 +7,18 @@ from collections.abc import Callable
 from functools import partial
 
 from chunkspool.effects import Operation, Publish
-from chunkspool.errors import ChatBusy, ChatContended, CorruptLog, EnqueueFailed, StoreError, StoreFull, StoreRefused
+from chunkspool.errors import (
+    ChatBusy,
+    ChatContended,
+    CorruptLog,
+    EnqueueFailed,
+    RequestIdReused,
+    StoreError,
+    StoreFull,
+    StoreRefused,
+)
 from chunkspool.ids import checked_id, new_generation_id
-from chunkspool.request import GenerationRequest, checked_on_active, checked_ttl
+from chunkspool.request import GenerationRequest, checked_on_active, checked_ttl, encode_transcript
 from chunkspool.results import Generation
 from chunkspool.settings import Settings
 from chunkspool.states import OnActive
@@ -18,7 +27,7 @@ from chunkspool.store.commands import ScriptCall
 from chunkspool.store.index import INDEX_MS, forget_places, place_ms_of
 from chunkspool.store.keys import ChatKeys, QueueKeys
 from chunkspool.store.recovery import restore_head
-from chunkspool.store.scripts import EnqueueReply
+from chunkspool.store.scripts import EnqueueReply, NewTranscript
 
 RACES = 100
 """How often it tries again because the chat changed under it. Each time, somebody else made progress."""
@@ -33,15 +42,20 @@ def enqueue(
     ttl: float | None,
     request_id: str | None,
     owner: str | None,
+    transcript: object,
 ) -> Operation[Generation]:
     """Make a generation and hand it to a worker; leave no ghost when the broker cannot be reached."""
     encoded = request.encode(settings.log.max_request_bytes)
+    encoded_transcript = encode_transcript(transcript, settings.log.max_request_bytes)
     ttl_ms = round(checked_ttl(settings.log.ttl if ttl is None else ttl) * 1000)
     checked_on_active(on_active)
     for kind, given in (("owner", owner), ("request_id", request_id)):
         if given is not None:
             checked_id(kind, given)
     generation_id = new_generation_id()
+    new_transcript = None
+    if encoded_transcript:
+        new_transcript = NewTranscript(encoded_transcript, (yield from queries.transcript_holder(keys)))
     # Before the generation itself: from its first moment on, a revoke and the sweep can find it.
     queue, task = settings.worker.queue, settings.worker.task
     yield from scripts.index(
@@ -63,10 +77,11 @@ def enqueue(
         task=task,
         request_id=request_id,
         owner=owner,
+        transcript=new_transcript,
     )
     try:
-        made = yield from _make(keys, on_active, call)
-    except (ChatBusy, ChatContended, CorruptLog, StoreFull, StoreRefused):
+        made = yield from _make(keys, on_active, request_id, call)
+    except (ChatBusy, ChatContended, CorruptLog, RequestIdReused, StoreFull, StoreRefused):
         yield from forget_places(keys, [(generation_id, queue)])
         raise
     if made.outcome != "created":
@@ -80,9 +95,12 @@ def enqueue(
 
 
 def _make(
-    keys: ChatKeys, on_active: OnActive, call: Callable[..., ScriptCall[EnqueueReply]]
+    keys: ChatKeys, on_active: OnActive, request_id: str | None, call: Callable[..., ScriptCall[EnqueueReply]]
 ) -> Operation[EnqueueReply]:
-    """Make `call` with the active generations, again whenever these have changed meanwhile. Raises `ChatBusy`."""
+    """Make `call` with the active generations, again whenever these have changed meanwhile.
+
+    Raises `ChatBusy`, or `RequestIdReused`.
+    """
     for _ in range(RACES):
         active = yield from queries.active(keys)
         if active is None:
@@ -93,6 +111,8 @@ def _make(
             break
     else:
         raise ChatContended(keys.chat_id, "enqueue in it")
+    if made.outcome == "differs":
+        raise RequestIdReused(keys.chat_id, request_id or "", made.generation_id)
     if made.outcome == "busy":
         raise ChatBusy(keys.chat_id, made.active)
     return made

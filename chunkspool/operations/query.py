@@ -7,7 +7,7 @@ from chunkspool.errors import ChatNotFound, CorruptLog, CursorAhead, CursorExpir
 from chunkspool.events import Entry
 from chunkspool.fold import Answer, fold
 from chunkspool.ids import checked_id
-from chunkspool.results import ChatStatus, Snapshot
+from chunkspool.results import ChatStatus, Snapshot, Transcript
 from chunkspool.store import queries, scripts
 from chunkspool.store.entries import entry_of
 from chunkspool.store.keys import ChatKeys
@@ -48,7 +48,7 @@ def snapshot(keys: ChatKeys) -> Operation[Snapshot]:
         except CorruptLog as foreign:
             if foreign.seq is None:
                 raise
-            return Snapshot(keys.chat_id, answers, cursor, found.active)
+            return Snapshot(keys.chat_id, answers, cursor, found.active, str(cursor))
         events = []
         for item in page.entries:
             cursor = item.seq
@@ -56,7 +56,8 @@ def snapshot(keys: ChatKeys) -> Operation[Snapshot]:
                 events.append(item.event)
         answers = fold(events, onto=answers)
         if cursor >= page.last:
-            return Snapshot(keys.chat_id, answers, cursor, page.active)
+            place = Position(cursor, page.log, page.last_at if cursor == page.last else 0)
+            return Snapshot(keys.chat_id, answers, cursor, page.active, str(place))
 
 
 def status(keys: ChatKeys) -> Operation[ChatStatus]:
@@ -70,6 +71,16 @@ def status(keys: ChatKeys) -> Operation[ChatStatus]:
     known = {generation.generation_id for generation in generations}
     active = tuple(one for one in found.active if one in known) if found.first <= found.last else ()
     return ChatStatus(keys.chat_id, found.first, found.last, active, tuple(generations), found.now)
+
+
+def transcript(keys: ChatKeys) -> Operation[Transcript | None]:
+    """Return the chat's newest transcript; None where there is none."""
+    found = yield from queries.inventory(keys)
+    if found.last is None:
+        raise ChatNotFound(keys.chat_id)
+    # Not only of the generation that `head` names: it may have been evicted.
+    held = (yield from queries.transcripts(keys, found.generation_ids)) if found.generation_ids else []
+    return max(held, key=lambda one: one.after, default=None)
 
 
 def mark_read(keys: ChatKeys, reader: str, seq: object) -> Operation[int]:

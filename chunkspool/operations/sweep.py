@@ -20,7 +20,10 @@ from chunkspool.settings import Settings
 from chunkspool.store import scripts
 from chunkspool.store.index import (
     INDEX_PAGE,
+    Member,
     Unfinished,
+    forget,
+    list_again,
     list_unfinished,
     lock_sweep,
     look_up,
@@ -70,9 +73,10 @@ def sweep(settings: Settings, *, queue: str, queue_is_empty: bool, db: int) -> O
         outcomes = yield from _look_after_all(seen, settings, keys, _Moment(reached, page.now, watched))
         failed += [(one.member.name, error) for one, error in outcomes if isinstance(error, ChunkspoolError)]
         lost = [one.member.generation_id for one, outcome in outcomes if outcome == "lost"]
-        over = [one.member.name for one, outcome in outcomes if isinstance(outcome, str) and outcome != "alive"]
+        over = [one.member for one, outcome in outcomes if isinstance(outcome, str) and outcome != "alive"]
         fading = [one.member for one in seen if one.is_fading(place_ms)]
-        yield from note_swept(keys, watermark, page.now, [*page.foreign, *over], fading, place_ms)
+        yield from note_swept(keys, watermark, page.now, fading, place_ms)
+        yield from _forget(keys, page.foreign, over, page.now)
         whole = Swept((*whole.lost, *lost), (*whole.failed, *failed))
         if page.size < INDEX_PAGE:
             return whole
@@ -122,6 +126,22 @@ def _look_after(one: Unfinished, settings: Settings, keys: QueueKeys, moment: _M
     yield from Publish(member.keys.tenant, member.keys.chat_id, member.generation_id, keys.queue, task)
     yield from note_republished(keys, member, moment.now)
     return "alive"
+
+
+def _forget(keys: QueueKeys, foreign: Sequence[str], over: Sequence[Member], now: int) -> Operation[None]:
+    """Take out of the index what is over, and what is none of ours.
+
+    Had Redis come back with an older copy since we looked, some might not be over, and nobody would ever look after
+    them again. So we look once more, at the Redis that has forgotten them.
+    """
+    if not foreign and not over:
+        return
+    yield from forget(keys, [*foreign, *(member.name for member in over)])
+    found = yield from SendAll(tuple(look_up(keys, member, now) for member in over))
+    pairs = zip(over, found, strict=True)
+    again = [member for member, one in pairs if not (isinstance(one, Unfinished) and one.is_over(now))]
+    if again:
+        yield from list_again(keys, again)
 
 
 def _lost_ms(settings: Settings) -> int:

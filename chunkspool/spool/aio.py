@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from copy import copy
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from pydantic import JsonValue
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
@@ -21,7 +22,7 @@ from chunkspool.producing.producer import Producer
 from chunkspool.producing.producer_factory import ProducerFactory
 from chunkspool.reading.hub_asyncio import AsyncHub
 from chunkspool.reading.subscription import AsyncSubscription
-from chunkspool.results import ChatStatus, Generation, Snapshot, Stop, Swept
+from chunkspool.results import ChatStatus, Generation, Snapshot, Stop, Swept, Transcript
 from chunkspool.settings import Settings
 from chunkspool.spool.arguments import (
     Messages,
@@ -104,6 +105,7 @@ class AsyncSpool:
         on_active: OnActive = "reject",
         ttl: float | None = None,
         owner: str | None = None,
+        transcript: JsonValue = None,
     ) -> Generation:
         """Hand a generation to a worker, as `Spool.enqueue` does.
 
@@ -119,6 +121,7 @@ class AsyncSpool:
             ttl=ttl,
             request_id=request_id,
             owner=owner,
+            transcript=transcript,
         )
         task = asyncio.ensure_future(self._run(operation))
         self._enqueuing.add(task)
@@ -161,6 +164,10 @@ class AsyncSpool:
     async def snapshot(self, chat_id: str) -> Snapshot:
         """Return the chat's answers and the seq they stand at. Raises `ChatNotFound` or `StoreError`."""
         return await self._run(query.snapshot(self._keys(chat_id)))
+
+    async def transcript(self, chat_id: str) -> Transcript | None:
+        """Return the newest transcript of the chat. See `Spool.transcript`."""
+        return await self._run(query.transcript(self._keys(chat_id)))
 
     async def erase(self, chat_id: str) -> None:
         """Remove every key of the chat. See `Spool.erase`."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from copy import copy
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from pydantic import JsonValue
 from redis import Redis
 
 from chunkspool.effects import Effect, Operation, Pause, Publish, SendAll, drive
@@ -19,7 +20,7 @@ from chunkspool.producing.producer import Producer
 from chunkspool.producing.producer_factory import ProducerFactory
 from chunkspool.reading.hub_threads import ThreadHub
 from chunkspool.reading.subscription import Subscription
-from chunkspool.results import ChatStatus, Generation, Snapshot, Stop, Swept
+from chunkspool.results import ChatStatus, Generation, Snapshot, Stop, Swept, Transcript
 from chunkspool.settings import Settings
 from chunkspool.spool.arguments import (
     Messages,
@@ -100,13 +101,15 @@ class Spool:
         on_active: OnActive = "reject",
         ttl: float | None = None,
         owner: str | None = None,
+        transcript: JsonValue = None,
     ) -> Generation:
         """Hand a generation to a worker and return at once.
 
         Pass either a `prompt` (one user message) or `messages` (chat-completions shape). `params` go to the provider as
         they are. The same `request_id` again returns the same generation. `on_active` says what happens while another
         generation is active in the chat. `ttl`: seconds that the chat is kept after its last event; of its generations
-        the one with the longest counts. `owner`: whose it is.
+        the one with the longest counts. `owner`: whose it is. `transcript`: the conversation as your client shows it,
+        any JSON; it is kept as long as the generation, for `transcript` to return, until the chat's next one comes.
 
         Raises `InvalidRequest`, `InvalidId`, `ChatBusy`, `EnqueueFailed` or `StoreError`.
         """
@@ -120,6 +123,7 @@ class Spool:
                 ttl=ttl,
                 request_id=request_id,
                 owner=owner,
+                transcript=transcript,
             )
         )
 
@@ -174,6 +178,13 @@ class Spool:
     def snapshot(self, chat_id: str) -> Snapshot:
         """Return the chat's answers and the seq they stand at. Raises `ChatNotFound` or `StoreError`."""
         return self._run(query.snapshot(self._keys(chat_id)))
+
+    def transcript(self, chat_id: str) -> Transcript | None:
+        """Return the newest transcript that `enqueue` was given in this chat; None without one.
+
+        Raises `ChatNotFound`, `InvalidId`, `CorruptLog` or `StoreError`.
+        """
+        return self._run(query.transcript(self._keys(chat_id)))
 
     def erase(self, chat_id: str) -> None:
         """Remove every key of the chat; live attempts are stopped, readers get `ChatNotFound`. Raises `StoreError`."""

@@ -188,21 +188,28 @@ def note_republished(queue: QueueKeys, member: Member, now: int) -> Transaction[
     return Transaction(commands, len)
 
 
-def note_swept(
-    queue: QueueKeys, watermark: int, now: int, over: Sequence[str], fading: Sequence[Member], place_ms: int
-) -> Transaction[int]:
-    """Note how far the queue has come by `now`, forget the members that are over, keep the places that would expire."""
+def note_swept(queue: QueueKeys, watermark: int, now: int, fading: Sequence[Member], place_ms: int) -> Transaction[int]:
+    """Note how far the queue has come by `now`, and keep the places that would expire."""
     commands: list[Command] = [
         ("SET", queue.watermark, f"{watermark} {now}", "PX", INDEX_MS),
         ("PEXPIRE", queue.unfinished, INDEX_MS),
         ("PEXPIRE", queue.republished, INDEX_MS),
     ]
-    if over:
-        commands += [("ZREM", queue.unfinished, *over), ("ZREM", queue.republished, *over)]
     for member in fading:
         place = f"{member.keys.tenant} {member.keys.chat_id}"
         commands.append(("SET", place_of(member.generation_id), place, "PX", place_ms))
     return Transaction(tuple(commands), len)
+
+
+def forget(queue: QueueKeys, names: Sequence[str]) -> Transaction[int]:
+    """Take members out of the index."""
+    return Transaction((("ZREM", queue.unfinished, *names), ("ZREM", queue.republished, *names)), len)
+
+
+def list_again(queue: QueueKeys, members: Sequence[Member]) -> Transaction[int]:
+    """Put members back into the index."""
+    scores = [part for member in members for part in (member.score, member.name)]
+    return Transaction((("ZADD", queue.unfinished, *scores), ("PEXPIRE", queue.unfinished, INDEX_MS)), len)
 
 
 def as_ms(time_reply: Sequence[Any]) -> int:

@@ -8,7 +8,8 @@ from typing import Any, cast
 
 from chunkspool.errors import ChatNotFound
 from chunkspool.ids import checked_id
-from chunkspool.results import GenerationStatus
+from chunkspool.request import stored_transcript
+from chunkspool.results import GenerationStatus, Transcript
 from chunkspool.states import SeenState
 from chunkspool.store.commands import Transaction, as_text
 from chunkspool.store.entries import seq_of
@@ -62,6 +63,23 @@ def origins(keys: ChatKeys, generation_ids: Sequence[str]) -> Transaction[list[O
 def cursor_before(keys: ChatKeys, generation_id: str) -> Transaction[int]:
     """Read the cursor before a generation's first event."""
     return Transaction((("HGET", keys.gen(generation_id), "after"),), lambda replies: int(replies[0] or 0))
+
+
+def transcript_holder(keys: ChatKeys) -> Transaction[str | None]:
+    """Read the id of the generation that holds the chat's transcript; None where none does."""
+    command = ("HGET", keys.head, "transcript")
+    return Transaction((command,), lambda replies: None if replies[0] is None else as_text(replies[0]))
+
+
+def transcripts(keys: ChatKeys, generation_ids: Sequence[str]) -> Transaction[list[Transcript]]:
+    """Read the transcripts that these generations hold: of a chat's generations, the newest of its client has one."""
+    commands = tuple(("HMGET", keys.gen(one), "after", "transcript") for one in generation_ids)
+
+    def parse(replies: Sequence[Any]) -> list[Transcript]:
+        found = zip(generation_ids, replies, strict=True)
+        return [Transcript(one, int(after), stored_transcript(raw)) for one, (after, raw) in found if after and raw]
+
+    return Transaction(commands, parse)
 
 
 def last_read(keys: ChatKeys, reader: str) -> Transaction[int]:

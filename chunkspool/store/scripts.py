@@ -42,7 +42,7 @@ def load(name: str) -> Script:
 class EnqueueReply:
     """What `enqueue` replied. `after` is the cursor before the generation's first event; `active` fills "busy"."""
 
-    outcome: Literal["created", "same", "busy", "changed"]
+    outcome: Literal["created", "same", "differs", "busy", "changed"]
     generation_id: str = ""
     after: int = 0
     active: tuple[str, ...] = ()
@@ -104,6 +104,14 @@ class MarkReadReply:
     seq: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class NewTranscript:
+    """A transcript, encoded, and the generation that holds the one that it replaces."""
+
+    raw: bytes
+    holder: str | None
+
+
 def enqueue(
     keys: ChatKeys,
     generation_id: str,
@@ -117,6 +125,7 @@ def enqueue(
     task: str = "",
     request_id: str | None = None,
     owner: str | None = None,
+    transcript: NewTranscript | None = None,
 ) -> ScriptCall[EnqueueReply]:
     """Make a generation. `request` is encoded and names `model`; `active` is what the caller saw as active.
 
@@ -125,7 +134,14 @@ def enqueue(
     made = keys.request_or_gen(request_id, generation_id)
     queued = encode(GenerationQueued(generation_id=generation_id))
     args: list[Arg] = [generation_id, request_id or "", on_active, ttl_ms, owner or "", request]
-    args += ["" if model is None else to_json(model), queued, keys.stops, queue, task]
+    args += [
+        "" if model is None else to_json(model),
+        queued,
+        keys.stops,
+        queue,
+        task,
+        transcript.raw if transcript else b"",
+    ]
     for other in active:
         args += [other, encode(GenerationStopped(generation_id=other, by="replace"))]
 
@@ -135,12 +151,15 @@ def enqueue(
                 return EnqueueReply("created", generation_id, int(reply[1]))
             case "same":
                 return EnqueueReply("same", as_text(reply[1]), int(reply[2]))
+            case "differs":
+                return EnqueueReply("differs", as_text(reply[1]))
             case "busy":
                 return EnqueueReply("busy", active=tuple(map(as_text, reply[1:])))
             case _:
                 return EnqueueReply("changed")
 
-    script_keys = (*keys.writer(generation_id), made, *map(keys.gen, active))
+    holder = keys.gen((transcript and transcript.holder) or generation_id)
+    script_keys = (*keys.writer(generation_id), made, holder, *map(keys.gen, active))
     return ScriptCall(load("enqueue"), script_keys, tuple(args), parse)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
-from starlette.middleware.cors import CORSMiddleware
 
 from chunkspool import AsyncSpool
 from chunkspool.web import page as chat_page
@@ -17,6 +16,7 @@ from chunkspool.web import problems
 from chunkspool.web.access import Authorize
 from chunkspool.web.context import WebContext
 from chunkspool.web.gate import RequestGate
+from chunkspool.web.middleware import cors
 from chunkspool.web.middleware.body_limit import BodyLimit
 from chunkspool.web.middleware.deferred_stream import DeferredStream
 from chunkspool.web.middleware.root_path import RootPath
@@ -69,18 +69,10 @@ def create_app(
     app.include_router(usechat.router, tags=["useChat"])
     app.include_router(health.router, tags=["health"])
     if page:
-        chat_page.install(app, settings.web.flower_url)
+        chat_page.install(app, settings.web)
     app.add_middleware(DeferredStream)
     app.add_middleware(BodyLimit, limit=settings.web.max_body_bytes)
-    origins = [origin.strip() for origin in settings.web.cors_origins.split(",") if origin.strip()]
-    if origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=origins,
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
-            expose_headers=["Retry-After", "x-vercel-ai-ui-message-stream"],
-        )
+    cors.install(app, settings.web)
     if mounted_at is not None:
         app.add_middleware(RootPath, at=mounted_at)
     app.openapi = lambda: _build_openapi(app)  # type: ignore[method-assign]

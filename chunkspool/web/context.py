@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from chunkspool import AsyncSpool
 from chunkspool.ids import checked_id
-from chunkspool.web.access import Action, Authorize
+from chunkspool.web.access import AccessDenied, Action, Authorize, GrantedUntil, note_expiry
 from chunkspool.web.dialects import Encoder
 from chunkspool.web.gate import RequestGate
 from chunkspool.web.streaming.event_stream import EventStreamResponse, StreamSource
@@ -33,8 +34,13 @@ class WebContext:
         own = self.spool.settings.log.tenant
         tenant = own if self.tenant_of is None else checked_id("tenant", self.tenant_of(request))
         verdict = self.authorize(request, tenant, checked_id("chat_id", chat_id), action)
-        if not (await verdict if inspect.isawaitable(verdict) else verdict):
+        granted = await verdict if inspect.isawaitable(verdict) else verdict
+        if not granted:
             raise HTTPException(403, f"not allowed: {action} in chat {chat_id!r}")
+        if isinstance(granted, GrantedUntil):
+            if granted.expires <= time.time():
+                raise AccessDenied("the access has expired")
+            note_expiry(request.scope, granted.expires)
         return self.spool if tenant == own else self.spool.for_tenant(tenant)
 
     def respond_with_stream(self, source: StreamSource, encoder: Encoder) -> EventStreamResponse:

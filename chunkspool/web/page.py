@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-_MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+from chunkspool.settings import WebSettings
+
+_MEDIA_TYPES = {
+    "html": "text/html",
+    "css": "text/css",
+    "js": "text/javascript",
+    "mjs": "text/javascript",
+    "svg": "image/svg+xml",
+    "txt": "text/plain",
+}
 SECURITY_HEADERS: Mapping[str, str] = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        # No script of the page may make elements out of text, and none may allow itself to.
+        "require-trusted-types-for 'script'; trusted-types 'none'"
     ),
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -26,11 +38,12 @@ SECURITY_HEADERS: Mapping[str, str] = {
 }
 
 
-def install(app: FastAPI, flower_url: str | None) -> None:
+def install(app: FastAPI, settings: WebSettings) -> None:
     """Serve the page at `/` of the app and its files below `/page/`."""
-    contents = {file.name: file.read_bytes() for file in (files("chunkspool.web") / "static").iterdir()}
-    flower = html.escape(flower_url or "", quote=True)
-    contents["index.html"] = contents["index.html"].replace(b"@@FLOWER@@", flower.encode())
+    contents = dict(_read_files(files("chunkspool.web") / "static"))
+    for name, value in (("FLOWER", settings.flower_url or ""), ("HEARTBEAT", f"{settings.heartbeat:g}")):
+        shown = html.escape(value, quote=True).encode()
+        contents["index.html"] = contents["index.html"].replace(b"@@%b@@" % name.encode(), shown)
 
     async def serve_page(_request: Request) -> Response:
         return _respond("index.html", contents)
@@ -39,7 +52,16 @@ def install(app: FastAPI, flower_url: str | None) -> None:
         return _respond(request.path_params["name"], contents)
 
     app.add_route("/", serve_page, include_in_schema=False)
-    app.add_route("/page/{name}", serve_file, include_in_schema=False)
+    app.add_route("/page/{name:path}", serve_file, include_in_schema=False)
+
+
+def _read_files(folder: Traversable, path: str = "") -> Iterator[tuple[str, bytes]]:
+    """Yield the files below `folder`, by their paths in it."""
+    for file in folder.iterdir():
+        if file.is_dir():
+            yield from _read_files(file, f"{path}{file.name}/")
+        else:
+            yield f"{path}{file.name}", file.read_bytes()
 
 
 def _respond(name: str, contents: Mapping[str, bytes]) -> Response:

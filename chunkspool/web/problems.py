@@ -28,6 +28,7 @@ from chunkspool.errors import (
     GenerationNotFound,
     InvalidCursor,
     InvalidInput,
+    RequestIdReused,
     RequestTooLarge,
     ServerShuttingDown,
     SettingsError,
@@ -128,6 +129,10 @@ def _explain_too_large(error: RequestTooLarge) -> Problem:
     return Problem(413, "too-large", "Too large", str(error), {"limit": error.limit})
 
 
+def _explain_reused(error: RequestIdReused) -> Problem:
+    return Problem(422, "request-id-reused", "Request id reused", str(error), {"generation": error.generation_id})
+
+
 def _explain_corrupt(error: CorruptLog) -> Problem:
     _LOG.error("a chat's log is corrupt: %s", error)
     return Problem(502, "corrupt-log", "Corrupt log", str(error), {"seq": error.seq})
@@ -161,6 +166,7 @@ _EXPLANATIONS: Mapping[type[Exception], Callable[[Any], Problem]] = {
     CursorExpired: _explain_expired,
     CursorAhead: _explain_ahead,
     InvalidCursor: _explain_as(400, "invalid-cursor", "Invalid cursor"),
+    RequestIdReused: _explain_reused,
     RequestTooLarge: _explain_too_large,
     ChatBusy: _explain_busy,
     ChatContended: _explain_as(409, "chat-contended", "Chat changing too fast"),

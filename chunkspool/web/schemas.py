@@ -11,6 +11,7 @@ from chunkspool.ids import ID_PATTERN, MAX_ID_LENGTH, GenerationId
 from chunkspool.request import MAX_REASON, Message
 from chunkspool.results import Stop
 from chunkspool.states import OnActive
+from chunkspool.web.dialects.usechat_messages import UiMessage
 
 Absent = SkipJsonSchema[None]
 """Marks an optional field. An explicit null is accepted, too, but the OpenAPI document does not offer it."""
@@ -66,6 +67,13 @@ class StopResponse(BaseModel):
     """The outcome for each generation."""
 
     stops: tuple[Stop, ...]
+
+
+class MessagesResponse(BaseModel):
+    """A chat as messages of the AI SDK, and the generations that are still being written: resume to follow the last."""
+
+    messages: list[UiMessage]
+    active: tuple[str, ...]
 
 
 class Health(BaseModel):

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from chunkspool.errors import InvalidInput, SettingsError
 from chunkspool.ids import checked_id
 from chunkspool.settings import Settings, variable_of
-from chunkspool.web.access import AccessDenied, Action
+from chunkspool.web.access import AccessDenied, Action, GrantedUntil, Verdict
 
 ANY_CHAT = "*"
 MIN_SECRET_LENGTH = 16
@@ -77,10 +77,14 @@ class SignedTokens:
         signed_text = f"{_VERSION}.{_encode_base64(grant.model_dump_json().encode())}"
         return f"{signed_text}.{_encode_base64(self._sign(signed_text))}"
 
-    def __call__(self, request: Request, tenant: str, chat_id: str, action: Action) -> bool:
-        """Return whether the request's token grants `action`. Raises `AccessDenied` if it has no valid token."""
+    def __call__(self, request: Request, tenant: str, chat_id: str, action: Action) -> Verdict:
+        """Return whether and until when the request's token grants `action`.
+
+        Raises `AccessDenied` if the request has no valid token.
+        """
         grant = self._verify(_token_of(request))
-        return grant.tenant == tenant and grant.chat in {chat_id, ANY_CHAT} and action in grant.actions
+        is_granted = grant.tenant == tenant and grant.chat in {chat_id, ANY_CHAT} and action in grant.actions
+        return GrantedUntil(grant.expires) if is_granted else False
 
     def _verify(self, token: str) -> _Grant:
         signed_text, _, signature = token.rpartition(".")

@@ -91,6 +91,7 @@ ERRORS: tuple[Exception, ...] = (
     errors.ChatContended("c", "be erased"),
     errors.CursorExpired(1, 3, 4),
     errors.RequestTooLarge(2, 1),
+    errors.RequestIdReused("c", "r", "g"),
     HTTPException(413, "too large"),
     errors.InvalidId("chat_id", ""),
     errors.InternalError("a bug"),

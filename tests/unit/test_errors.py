@@ -15,6 +15,7 @@ from chunkspool.errors import ChunkspoolError, shown
 MADE: dict[str, ChunkspoolError] = {
     "InvalidId": errors.InvalidId("chat_id", "a/b"),
     "RequestTooLarge": errors.RequestTooLarge(20, 10),
+    "RequestIdReused": errors.RequestIdReused("chat", "mine", "g"),
     "EventTooLarge": errors.EventTooLarge(20, 10),
     "InvalidCursor": errors.InvalidCursor(-1),
     "ChatNotFound": errors.ChatNotFound("chat"),

@@ -7,7 +7,26 @@ import pytest
 from chunkspool.errors import InvalidId
 from chunkspool.ids import checked_id
 
-BAD = ["", "a{b", "a}b", "a/b", "a b", "tab\t", "nul\0", "new\n", "ü", "-x", ".x", "x" * 129, None, 7, b"bytes"]
+BAD = [
+    "",
+    "a{b",
+    "a}b",
+    "a/b",
+    "a b",
+    "tab\t",
+    "nul\0",
+    "new\n",
+    "ü",
+    ".x",
+    "..",
+    ":x",
+    "~x",
+    "=x",
+    "x" * 129,
+    None,
+    7,
+    b"bytes",
+]
 
 
 @pytest.mark.parametrize("value", BAD)
@@ -20,10 +39,21 @@ def test_an_id_that_could_break_a_key_is_rejected(kind: str, value: object) -> N
 
 
 @pytest.mark.parametrize(
-    "value", ["a", "7", "user@example.org", "chat:42", "x" * 128, "01a20fd8-8742-77ce-a941-3e73ab581b06"]
+    "value",
+    [
+        "a",
+        "7",
+        "-V1StGXR8_Z5jdHi6B",
+        "--x",
+        "-",
+        "user@example.org",
+        "chat:42",
+        "x" * 128,
+        "01a20fd8-8742-77ce-a941-3e73ab581b06",
+    ],
 )
 def test_common_kinds_of_ids_are_accepted(value: str) -> None:
-    """UUIDs, email addresses and names with colons are valid ids."""
+    """UUIDs, nanoids, email addresses and names with colons are valid ids."""
     assert checked_id("chat_id", value) == value
 
 

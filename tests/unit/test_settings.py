@@ -40,6 +40,7 @@ WRONG = {
     "max_event_bytes": ["0", "x"],
     "provider_retries": ["-1", "21", "x"],
     "token_secret": [SECRET],
+    "cors_credentials": ["2", "perhaps"],
     "max_body_bytes": ["0", "x"],
     "heartbeat": ["0", "x"],
     "answer_timeout": ["0", "x"],

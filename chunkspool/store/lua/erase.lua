@@ -4,15 +4,19 @@
 -- ARGV  1 head's active, 2 number of gens that the caller saw   3 stops channel   4… ids of the active generations
 -- Returns {'erased', keys deleted} | {'changed'}: a generation was added or ended meanwhile; read again and come back
 local LIVE, FIRST_ACTIVE = 5, 4
+local NO_STOP, NO_FRAME, LOOK = '.', '.', '0 0\n' -- as in prelude.lua
 local seen_active, seen_gens, stops_channel = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 if (redis.call('HGET', KEYS[3], 'active') or '') ~= seen_active or redis.call('ZCARD', KEYS[4]) ~= seen_gens then
   return {'changed'}
 end
--- First what a user may lack the right for: whoever hears it reads after the script has ended.
-for i = FIRST_ACTIVE, #ARGV do redis.call('PUBLISH', stops_channel, ARGV[i]) end
-redis.call('PUBLISH', KEYS[LIVE], '0 0\n')
+-- First what a user may lack the right for, with messages that say nothing. The pushes come last: a server that refuses
+-- writes would publish all the same, and attempts would stop in a chat that is still there.
+redis.call('PUBLISH', stops_channel, NO_STOP)
+redis.call('PUBLISH', KEYS[LIVE], NO_FRAME)
 local deleted = 0
 for i, key in ipairs(KEYS) do
   if i ~= LIVE then deleted = deleted + redis.call('UNLINK', key) end
 end
+for i = FIRST_ACTIVE, #ARGV do redis.call('PUBLISH', stops_channel, ARGV[i]) end
+redis.call('PUBLISH', KEYS[LIVE], LOOK)
 return {'erased', deleted}

@@ -4,17 +4,19 @@
 --       2 log     stream  events: id <seq>-0, fields t (Unix ms) and e (JSON)
 --       3 head    hash    active = ids of the generations that have not ended, oldest first, separated by spaces;
 --                         log = the log's identity, random, made with seq 1: another one means another log;
---                         born = ms at which seq 1 was written; lives as long as seq
+--                         born = ms at which seq 1 was written; lives as long as seq;
+--                         transcript = id of the generation that holds the chat's transcript
 --       4 gens    zset    generation id -> ms at which its hash expires
 --       5 live    channel frames: "<first seq> <ms> <log> <ms of the event before>\n<event>\n<event>…", NO_FRAME, or
 --                         LOOK; a KEY because SPUBLISH on Cluster asks for it
 --       6 gen     hash    status, attempt, index, seq, at, runs, stop, lease, lease_ms, ttl, token, request, model,
 --                         log, queue, task, times; released = the last attempt that gave it up without counting,
---                         spared = how many attempts did
+--                         spared = how many attempts did; transcript = the conversation as its client shows it
 --       7 readers hash    reader -> the seq up to which it has read; lives as long as seq
 local ENDED = {completed = true, stopped = true, failed = true}
 local COUNTER_OUTLIVES = 7 * 86400 * 1000
 local NO_FRAME, LOOK = '.', '0 0\n' -- nothing to see; "read the log", also after an erase
+local NO_STOP = '.' -- no generation's id: stops nothing
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -196,9 +198,12 @@ local function stop(gen, id, event, channel, now)
     close(gen, id, 'stopped', ttl, now)
     return {'stopped', last}
   end
-  redis.call('PUBLISH', channel, id)
+  -- Whether it may publish there is asked first; the push comes last. A server that refuses writes (a demoted one, one
+  -- whose snapshot failed) would publish all the same: the attempt would stop, and nobody would know who wanted that.
+  redis.call('PUBLISH', channel, NO_STOP)
   begin_even_if_full(gen, running_ttl(ttl, lease_ms or 0))
   redis.call('HSETNX', gen, 'stop', event)
+  redis.call('PUBLISH', channel, id)
   return {'stopping'}
 end
 

@@ -38,6 +38,10 @@ class Encoder(Protocol):
         """Add the problem document (RFC 9457) that says why the stream ends early."""
         ...
 
+    def close(self) -> None:
+        """Add what the dialect's clients need to hear if the stream ends now, whether or not it is complete."""
+        ...
+
     def take(self) -> bytes:
         """Return all that is waiting, and forget it."""
         ...
@@ -45,7 +49,8 @@ class Encoder(Protocol):
 
 EVENT_STREAM: Mapping[str, str] = {
     "content-type": "text/event-stream; charset=utf-8",
-    "cache-control": "no-cache",
+    # A proxy that compresses would collect the events until it has enough to compress: `no-transform` forbids it.
+    "cache-control": "no-cache, no-transform",
     # Without it, nginx buffers the events and delivers them in large batches.
     "x-accel-buffering": "no",
 }

@@ -25,7 +25,9 @@ class NativeEncoder:
     def __init__(self, *, times: bool = False) -> None:
         """With `times`, a comment before each event has the time at which it was written (Unix ms, Redis's clock)."""
         self._times = times
-        self._waiting: list[bytes] = [b"retry: %d\n\n" % RETRY_MS]
+        # No empty line behind it, which would end a block: some clients pass on a block without data as a message, and
+        # their users' JSON.parse fails. It is sent at once, because proxies hold the headers back until a body begins.
+        self._waiting: list[bytes] = [b"retry: %d\n" % RETRY_MS]
         self._names: dict[str, bytes] = {}
         self.size = 0
 
@@ -51,6 +53,9 @@ class NativeEncoder:
     def add_problem(self, document: Mapping[str, object]) -> None:
         """Add the problem document that says why the stream ends early: `event: problem`."""
         self._waiting.append(b"event: problem\ndata: %b\n\n" % to_json(document))
+
+    def close(self) -> None:
+        """Add nothing: to an EventSource, a clean end is a reason to reconnect, and it resumes where it was."""
 
     def take(self) -> bytes:
         """Return all that is waiting, and forget it."""

@@ -8,21 +8,22 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic_core import to_json
 
-from chunkspool.web.dialects.usechat import RESTART
+from chunkspool.web.dialects.usechat_chunks import RESTART
 
 UiPart = dict[str, JsonValue]
 ModelMessage = dict[str, Any]
 SdkId = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
-class HistoryMessage(BaseModel):
-    """One message of the history, a `UIMessage` of the SDK. Further fields are ignored."""
+class UiMessage(BaseModel):
+    """A message as the SDK's clients keep it. Further fields are ignored."""
 
     model_config = ConfigDict(frozen=True)
 
     id: str = Field("", max_length=1000)
     role: Literal["system", "user", "assistant"]
     parts: list[UiPart]
+    metadata: JsonValue = None
 
 
 class UseChatRequest(BaseModel):
@@ -31,16 +32,23 @@ class UseChatRequest(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     id: SdkId
-    messages: list[HistoryMessage] = Field(min_length=1)
+    messages: list[UiMessage] = Field(min_length=1)
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
     messageId: SdkId | None = None  # noqa: N815 - the SDK's own name
     model: str | None = Field(None, min_length=1, max_length=200)
     params: dict[str, JsonValue] | None = None
 
     @property
-    def continues_message(self) -> bool:
-        """Whether the answer extends the last message: the SDK asks for that after tools have run in the browser."""
-        return self.trigger == "submit-message" and self.messages[-1].role == "assistant"
+    def continued_message(self) -> UiMessage | None:
+        """The message that the answer extends: the SDK asks for that after tools have run in the browser.
+
+        It is the last one, or an earlier one that `messageId` names.
+        """
+        if self.trigger != "submit-message":
+            return None
+        named = (message for message in reversed(self.messages) if message.id == self.messageId)
+        answered = next(named, self.messages[-1])
+        return answered if answered.role == "assistant" else None
 
     @property
     def fresh_message_id(self) -> str | None:
@@ -50,7 +58,7 @@ class UseChatRequest(BaseModel):
         return last.id if fresh and last.id else None
 
 
-def to_model_messages(messages: Iterable[HistoryMessage]) -> list[ModelMessage]:
+def to_model_messages(messages: Iterable[UiMessage]) -> list[ModelMessage]:
     """Return the history in the chat-completions shape: texts, the user's files, tool calls with their outputs."""
     converted: list[ModelMessage] = []
     for message in messages:
@@ -84,43 +92,95 @@ def _file_of(part: UiPart) -> ModelMessage | None:
 
 
 def _assistant_messages(parts: list[UiPart]) -> list[ModelMessage]:
+    """Return what each step has said and called, followed by the outputs of its calls.
+
+    A step is one answer of the model, so what it says in the next one, it says with the outputs in mind.
+    """
+    converted: list[ModelMessage] = []
+    step: list[UiPart] = []
+    for part in _without_void(parts):
+        kind = part.get("type")
+        if kind in {"step-start", "steering-message"}:
+            converted += _step_messages(step)
+            step = []
+        if kind == "steering-message":
+            # The user has said it between two steps.
+            said = part.get("parts")
+            if content := _content_of(
+                [item for item in said if isinstance(item, dict)] if isinstance(said, list) else []
+            ):
+                converted.append({"role": "user", "content": content})
+        else:
+            step.append(part)
+    return converted + _step_messages(step)
+
+
+def _step_messages(parts: list[UiPart]) -> list[ModelMessage]:
     """Return the assistant's message, and a tool message for each of its calls that has an output.
 
     A call without an output is left out, because model APIs reject it.
     """
-    parts = _parts_after_restart(parts)
-    calls = [(part, _tool_name_of(part)) for part in parts if _has_output(part)]
+    answered = [(part, output) for part in parts if is_tool(part) and (output := _output_of(part)) is not None]
     message: ModelMessage = {"role": "assistant", "content": _text_of(parts) or None}
-    if calls:
-        message["tool_calls"] = [_tool_call_of(part, name) for part, name in calls]
+    if answered:
+        message["tool_calls"] = [_tool_call_of(part) for part, _ in answered]
     elif message["content"] is None:
         return []
-    return [message, *(_tool_message_of(part) for part, _ in calls)]
+    outputs = ({"role": "tool", "tool_call_id": part["toolCallId"], "content": output} for part, output in answered)
+    return [message, *outputs]
 
 
-def _parts_after_restart(parts: list[UiPart]) -> list[UiPart]:
-    """Return the parts after the last restart: those before it are void."""
-    restarts = [i for i, part in enumerate(parts) if part.get("type") == RESTART]
-    return parts[restarts[-1] + 1 :] if restarts else parts
+def _without_void(parts: list[UiPart]) -> list[UiPart]:
+    """Return the parts without those that a restart has made void: what its generation had said before it."""
+    kept: list[UiPart | None] = list(parts)
+    for at, part in enumerate(parts):
+        if part.get("type") == RESTART:
+            data = part.get("data")
+            begin = data.get("from", 0) if isinstance(data, dict) else 0
+            begin = begin if isinstance(begin, int) and 0 <= begin <= at else 0
+            kept[begin : at + 1] = [None] * (at + 1 - begin)
+    return [part for part in kept if part is not None]
 
 
-def _tool_name_of(part: UiPart) -> str:
-    kind = str(part["type"])
-    return str(part.get("toolName", "")) if kind == "dynamic-tool" else kind.removeprefix("tool-")
-
-
-def _has_output(part: UiPart) -> bool:
+def is_tool(part: UiPart) -> bool:
+    """Return whether the part is a tool call that has an id and a name."""
     kind = part.get("type")
-    is_tool = isinstance(kind, str) and (kind == "dynamic-tool" or kind.startswith("tool-"))
-    return is_tool and isinstance(part.get("toolCallId"), str) and str(part.get("state")).startswith("output-")
+    is_call = isinstance(kind, str) and (kind == "dynamic-tool" or kind.startswith("tool-"))
+    return is_call and isinstance(part.get("toolCallId"), str) and tool_name_of(part) != ""
 
 
-def _tool_call_of(part: UiPart, name: str) -> ModelMessage:
-    arguments = to_json(part.get("input") if part.get("input") is not None else {}).decode()
-    return {"id": part["toolCallId"], "type": "function", "function": {"name": name, "arguments": arguments}}
+def tool_name_of(part: UiPart) -> str:
+    """Return the name of the tool that is called."""
+    kind = str(part["type"])
+    return str(part.get("toolName") or "") if kind == "dynamic-tool" else kind.removeprefix("tool-")
 
 
-def _tool_message_of(part: UiPart) -> ModelMessage:
-    output = part.get("output", part.get("errorText"))
-    content = output if isinstance(output, str) else to_json(output).decode()
-    return {"role": "tool", "tool_call_id": part["toolCallId"], "content": content}
+def _output_of(part: UiPart) -> str | None:
+    """Return what the model is told of a call: its output, why it failed or why it was denied; None if it is open."""
+    approval = part.get("approval")
+    approval = approval if isinstance(approval, dict) else {}
+    match part.get("state"):
+        case "output-available" if part.get("preliminary") is not True:
+            output = part.get("output")
+            return output if isinstance(output, str) else to_json(output, inf_nan_mode="null").decode()
+        case "output-error":
+            return str(part.get("errorText") or "The tool failed.")
+        case "output-denied":
+            return str(approval.get("reason") or "Tool call execution denied.")
+        case "approval-responded" if approval.get("approved") is False:
+            return str(approval.get("reason") or "Tool call execution denied.")
+        case _:
+            return None
+
+
+def _tool_call_of(part: UiPart) -> ModelMessage:
+    written = part.get("input")
+    if written is None:
+        # What was no JSON is kept here by version 6.
+        written = part.get("rawInput")
+    arguments = to_json({} if written is None else written, inf_nan_mode="null").decode()
+    return {
+        "id": part["toolCallId"],
+        "type": "function",
+        "function": {"name": tool_name_of(part), "arguments": arguments},
+    }

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.exceptions import HTTPException
 
 from chunkspool import AsyncSpool
-from chunkspool.errors import CorruptLog
+from chunkspool.errors import ChatNotFound, CorruptLog
 from chunkspool.ids import ID_PATTERN
 from chunkspool.results import Snapshot
 from chunkspool.web.dependencies import (
@@ -104,14 +104,27 @@ async def stop(
         return StopResponse(stops=await spool.stop(chat_id, wanted.generation_id, reason=wanted.reason))
 
 
-@router.get("", responses=problem_responses(404, *COMMON_PROBLEMS))
+@router.get(
+    "",
+    response_model=Snapshot,
+    responses={204: {"description": "with `missing_ok`: no chat"}, **problem_responses(404, *COMMON_PROBLEMS)},
+)
 async def get_snapshot(
-    chat_id: ChatId, context: Context, spool: Annotated[AsyncSpool, require("read")], response: Response
-) -> Snapshot:
+    chat_id: ChatId,
+    context: Context,
+    spool: Annotated[AsyncSpool, require("read")],
+    response: Response,
+    missing_ok: Annotated[bool, Query(description="answer 204 where there is no chat, not 404")] = False,  # noqa: FBT002 - a query parameter
+) -> Any:
     """Return the chat's answers and the seq they include; follow the events after it."""
     response.headers["cache-control"] = "no-store"
-    async with context.gate.enter():
-        return await spool.snapshot(chat_id)
+    try:
+        async with context.gate.enter():
+            return await spool.snapshot(chat_id)
+    except ChatNotFound:
+        if not missing_ok:
+            raise
+        return Response(status_code=204, headers={"cache-control": "no-store"})
 
 
 @router.delete("", status_code=204, responses=problem_responses(*COMMON_PROBLEMS))

@@ -1,26 +1,42 @@
-"""The routes that an AI SDK front end calls by default: send, resume, stop."""
+"""The routes that an AI SDK front end calls: send, resume and stop, by default; and the messages of a chat."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from chunkspool import AsyncSpool
-from chunkspool.errors import ChatNotFound, InvalidId, InvalidRequest
+from chunkspool.errors import ChatContended, ChatNotFound, CorruptLog, InvalidId, InvalidRequest
 from chunkspool.ids import checked_id
+from chunkspool.results import ChatStatus
 from chunkspool.web.dependencies import COMMON_PROBLEMS, ChatId, Context, problem_responses, require
 from chunkspool.web.dialects.usechat import UseChatEncoder
-from chunkspool.web.dialects.usechat_messages import UseChatRequest, to_model_messages
+from chunkspool.web.dialects.usechat_conversation import ChatMessages, Conversation
+from chunkspool.web.dialects.usechat_json import encode_part
+from chunkspool.web.dialects.usechat_messages import UiMessage, UseChatRequest, to_model_messages
 from chunkspool.web.routes.chats import STREAM_RESPONSES
-from chunkspool.web.schemas import StopResponse
+from chunkspool.web.schemas import MessagesResponse, StopResponse
 from chunkspool.web.streaming.event_stream import StreamSource
 
 router = APIRouter(prefix="/api/chat")
+PAGE_SIZE = 500
+RACES = 10
+"""How often the state of a chat is read again because its client asked meanwhile."""
+
+Sdk = Annotated[
+    int,
+    Query(
+        ge=6,
+        le=99,
+        description="the major version of the client's AI SDK: since 7, it can take back what a restart makes void",
+    ),
+]
 
 
 @router.post("", response_class=Response, responses={200: STREAM_RESPONSES[200], **problem_responses(*COMMON_PROBLEMS)})
-async def send(request: Request, body: UseChatRequest, context: Context) -> Response:
+async def send(request: Request, body: UseChatRequest, context: Context, sdk: Sdk = 6) -> Response:
     """Answer the last message of the history. This stops a generation that is still active: the user has moved on."""
     spool = await context.admit(request, body.id, "ask")
     messages = to_model_messages(body.messages)
@@ -34,8 +50,9 @@ async def send(request: Request, body: UseChatRequest, context: Context) -> Resp
             params=body.params,
             request_id=_usable_request_id(body.fresh_message_id),
             on_active="replace",
+            transcript=Conversation.of_request(body).to_transcript(),
         )
-    encoder = UseChatEncoder(generation.generation_id, continues_message=body.continues_message)
+    encoder = UseChatEncoder(generation.generation_id, sdk=sdk, continued=body.continued_message)
     source = StreamSource(spool, body.id, generation.after, generation.generation_id)
     return context.respond_with_stream(source, encoder)
 
@@ -43,21 +60,48 @@ async def send(request: Request, body: UseChatRequest, context: Context) -> Resp
 @router.get(
     "/{chat_id}/stream",
     response_class=Response,
-    responses={**STREAM_RESPONSES, **problem_responses(410, *COMMON_PROBLEMS)},
+    responses={**STREAM_RESPONSES, **problem_responses(409, 410, *COMMON_PROBLEMS)},
 )
-async def resume(chat_id: ChatId, context: Context, spool: Annotated[AsyncSpool, require("read")]) -> Response:
-    """Replay the active generation from its beginning, merged, then follow it; 204 if nothing is active."""
-    try:
-        async with context.gate.enter():
-            status = await spool.status(chat_id)
-    except ChatNotFound:
-        return Response(status_code=204)  # front ends ask on every page load, even before the first message
-    active = [generation for generation in status.generations if generation.generation_id in status.active]
+async def resume(
+    chat_id: ChatId, context: Context, spool: Annotated[AsyncSpool, require("read")], sdk: Sdk = 6
+) -> Response:
+    """Replay the active generation from its beginning, merged, then follow it; 204 if nothing is active.
+
+    If it continues a message, the replay begins with that message's own parts.
+    """
+    async with context.gate.enter():
+        try:
+            status, kept = await _find_history(spool, chat_id)
+        except ChatNotFound:
+            return Response(status_code=204)  # front ends ask on every page load, even before the first message
+    active = [one for one in status.generations if one.generation_id in status.active and one.after >= kept.after]
     if not active:
         return Response(status_code=204)
     newest = active[-1]
+    continued = kept.conversation.continued if kept.generation_id == newest.generation_id else None
+    encoder = UseChatEncoder(newest.generation_id, sdk=sdk, continued=continued, replays=True)
     source = StreamSource(spool, chat_id, newest.after, newest.generation_id, merged=True)
-    return context.respond_with_stream(source, UseChatEncoder(newest.generation_id))
+    return context.respond_with_stream(source, encoder)
+
+
+@router.get(
+    "/{chat_id}/messages", response_model=MessagesResponse, responses=problem_responses(409, 410, *COMMON_PROBLEMS)
+)
+async def get_messages(
+    chat_id: ChatId, context: Context, spool: Annotated[AsyncSpool, require("read")], sdk: Sdk = 6
+) -> Response:
+    """Return the chat as UI messages: what a page starts with, and what a client loads when a resume gives 204.
+
+    A chat that does not exist has no messages.
+    """
+    async with context.gate.enter():
+        try:
+            status, kept = await _find_history(spool, chat_id)
+            chat = await _collect_messages(spool, status, kept, sdk)
+        except ChatNotFound:
+            return _respond_with_messages([], [])
+    active = [one for one in status.active if chat.is_active(one)]
+    return _respond_with_messages(chat.build(), active)
 
 
 @router.post("/{chat_id}/stop", status_code=202, responses=problem_responses(404, *COMMON_PROBLEMS))
@@ -65,6 +109,55 @@ async def stop(chat_id: ChatId, context: Context, spool: Annotated[AsyncSpool, r
     """Stop all active generations of the chat. The SDK's own `stop()` only closes the connection."""
     async with context.gate.enter():
         return StopResponse(stops=await spool.stop(chat_id))
+
+
+def _respond_with_messages(messages: list[UiMessage], active: list[str]) -> Response:
+    # Not by FastAPI, whose encoder refuses numbers that JSON cannot hold: a tool may have written one.
+    body = {"messages": [message.model_dump(exclude_none=True) for message in messages], "active": active}
+    return Response(encode_part(body), headers={"cache-control": "no-store"}, media_type="application/json")
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The newest history of a chat's clients. What stands before `after` is in it, or was dropped by the client."""
+
+    conversation: Conversation
+    generation_id: str | None
+    after: int
+
+
+async def _find_history(spool: AsyncSpool, chat_id: str) -> tuple[ChatStatus, History]:
+    """Return how the chat stands, and its newest history. Raises `ChatNotFound`."""
+    for _ in range(RACES):
+        status = await spool.status(chat_id)
+        kept = await spool.transcript(chat_id)
+        conversation = Conversation.of_transcript(kept.value) if kept else None
+        if kept is None or conversation is None:
+            return status, History(Conversation(messages=()), None, 0)
+        # A history of a generation that the status does not know came between the two reads.
+        if any(one.generation_id == kept.generation_id for one in status.generations):
+            return status, History(conversation, kept.generation_id, kept.after)
+    raise ChatContended(chat_id, "read its messages")
+
+
+async def _collect_messages(spool: AsyncSpool, status: ChatStatus, kept: History, sdk: int) -> ChatMessages:
+    """Read what follows the newest history, or all that is kept where there is none."""
+    earlier = (one.generation_id for one in status.generations if one.after < kept.after)
+    chat = ChatMessages(kept.conversation, kept.generation_id, sdk=sdk, earlier=earlier)
+    after = kept.after if kept.generation_id else status.first - 1
+    while True:
+        try:
+            page = await spool.read(status.chat_id, after, PAGE_SIZE)
+        except CorruptLog as error:
+            if error.seq is None:
+                raise
+            after = error.seq  # passed over, as in a snapshot
+            continue
+        for entry in page:
+            chat.add(entry)
+        if not page:
+            return chat
+        after = page[-1].seq
 
 
 def _usable_request_id(text: str | None) -> str | None:

@@ -1,7 +1,7 @@
 // What the page's address holds, and the addresses of the routes. The chat and the token are in the fragment, which a
 // browser never sends to a server.
 
-const ID = /^[A-Za-z0-9_][A-Za-z0-9_.:@~+=-]{0,127}$/;
+const ID = /^[A-Za-z0-9_-][A-Za-z0-9_.:@~+=-]{0,127}$/;
 
 function readFragment() {
   return new URLSearchParams(location.hash.slice(1));

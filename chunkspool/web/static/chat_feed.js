@@ -1,101 +1,134 @@
-// Follow a chat's event stream without an end: a broken connection is made again, after the last seq that arrived.
+// Follow a chat's event stream without an end: a broken connection is made again, after the last event that arrived.
 
 import { requestHeaders, routeUrl } from "./address.js";
+import { Refused, refusalOf } from "./requests.js";
+import { takeSlot } from "./slots.js";
+import { EventParser } from "./sse_parser.js";
 
 const MIN_PAUSE_MS = 250;
 const MAX_PAUSE_MS = 8000;
-// The server sends at least a comment every 15 s, so a longer silence means that the connection is dead.
-const MAX_SILENCE_MS = 45_000;
-
-/** Splits the text of a stream into server-sent events: {id, name, data, at}. */
-class EventParser {
-  #rest = "";
-
-  /** Yield the events that `piece` completes. */
-  *parse(piece) {
-    this.#rest += piece;
-    for (let end; (end = this.#rest.indexOf("\n\n")) >= 0; ) {
-      const block = this.#rest.slice(0, end);
-      this.#rest = this.#rest.slice(end + 2);
-      const event = parseBlock(block);
-      if (event.data !== undefined) yield event;
-    }
-  }
-}
-
-function parseBlock(block) {
-  const event = { name: "message" };
-  for (const line of block.split("\n")) {
-    const colon = line.indexOf(":");
-    const value = line.slice(colon + 1).replace(/^ /, "");
-    const field = line.slice(0, colon);
-    // `<seq>.<what proves the log>`: the server tells by it whether the log still is the one that was read.
-    if (field === "id") Object.assign(event, { id: parseInt(value, 10), cursor: value });
-    else if (field === "event") event.name = value;
-    else if (field === "data") event.data = event.data === undefined ? value : `${event.data}\n${value}`;
-    // A comment: with `times=true` it is the time at which the event was written.
-    else if (field === "" && value) event.at = Number(value);
-  }
-  return event;
-}
+// Until the reply begins. A network that swallows everything sends no error, and the browser itself waits for minutes.
+const MAX_CONNECT_MS = 15_000;
+// A tab that may not hold a stream looks again and again, for a moment.
+const GLIMPSE_MS = 250;
+const GLIMPSE_PAUSE_MS = 2000;
 
 /** The events of one chat, in order. `seq` is the last one that the listener has received. */
 export class ChatFeed {
   #chat;
   #listener;
-  #abort = new AbortController();
+  #maxSilenceMs;
+  #connection = new AbortController();
+  #life = new AbortController();
+  #silence;
   #endPause = () => {};
+  #isWanted = false;
   #cursor;
   seq;
 
-  /** `listener` has onEvent(event), onState("live" | "disconnected") and onEnd(problem). */
-  constructor(chat, seq, listener) {
+  /**
+   * Follow the chat after `seq`, whose `cursor` also says of which log it is.
+   *
+   * `heartbeatMs` is how long the server is silent at most. `listener` has onEvent(event), onState("live" |
+   * "disconnected" | "paused") and onEnd(refusal), which is called when reconnecting would not help.
+   */
+  constructor(chat, { seq, cursor }, heartbeatMs, listener) {
     this.#chat = chat;
     this.seq = seq;
-    this.#cursor = seq;
+    this.#cursor = cursor;
+    // The server looks four times a heartbeat; the rest is for the way.
+    this.#maxSilenceMs = heartbeatMs * 1.5 + 2000;
     this.#listener = listener;
-    addEventListener("online", () => this.#endPause());
-    addEventListener("offline", () => this.#abort.abort());
+    const { signal } = this.#life;
+    addEventListener("online", () => this.reconnect(), { signal });
+    addEventListener("offline", () => this.#connection.abort(), { signal });
     // The connections of a page that was frozen (a phone that slept) may have died without any error.
-    addEventListener("pageshow", (event) => event.persisted && this.reconnect());
+    addEventListener("pageshow", (event) => event.persisted && this.reconnect(), { signal });
+    document.addEventListener("visibilitychange", () => this.reconnect(), { signal });
   }
 
-  /** Drop the connection and make a new one at once. */
+  /** Drop the connection and make a new one at once, if the tab is visible. */
   reconnect() {
-    this.#abort.abort();
+    this.#isWanted = true;
+    this.#connection.abort();
     this.#endPause();
   }
 
-  /** Follow until the server says that it makes no sense to reconnect. */
+  /** Drop the connection for good. */
+  close() {
+    this.#life.abort();
+    clearTimeout(this.#silence);
+    this.reconnect();
+  }
+
+  /** Follow until the server says that it makes no sense to reconnect, or until it is closed. */
   async run() {
-    for (let pause = MIN_PAUSE_MS; ; pause = Math.min(pause * 2, MAX_PAUSE_MS)) {
+    const { signal } = this.#life;
+    for (let failures = 0; !signal.aborted; ) {
+      if (document.hidden) await this.#waitUntilVisible();
+      if (signal.aborted) return;
+      this.#isWanted = false;
+      const release = await takeSlot();
       const before = this.seq;
       try {
-        await this.#readStream();
+        // Closed or hidden while it waited for that.
+        if (signal.aborted || document.hidden) continue;
+        await this.#readStream(release === null);
+        failures = 0;
       } catch (error) {
-        if (error instanceof FeedEnded) return this.#listener.onEnd(error.problem);
-        this.#listener.onState("disconnected");
+        if (signal.aborted) return;
+        if (error instanceof Refused && !error.passes) {
+          this.close();
+          return this.#listener.onEnd(error);
+        }
+        failures = this.seq > before || this.#isWanted ? 0 : failures + 1;
+        if (!this.#isWanted) this.#listener.onState("disconnected");
+      } finally {
+        release?.();
       }
-      if (this.seq > before) pause = MIN_PAUSE_MS;
-      await this.#pause(pause);
+      const pause = Math.min(MIN_PAUSE_MS * 2 ** failures, MAX_PAUSE_MS);
+      if (!this.#isWanted) await this.#pause(release ? pause : Math.max(pause, GLIMPSE_PAUSE_MS));
     }
   }
 
-  /** Connect and read until the stream ends. Throws `FeedEnded`, or any other error that reconnecting may cure. */
-  async #readStream() {
-    this.#abort = new AbortController();
-    const url = routeUrl(this.#chat, "/events");
-    url.search = new URLSearchParams({ after: this.#cursor, follow: true, times: true });
-    const reply = await fetch(url, { headers: requestHeaders(), signal: this.#abort.signal, cache: "no-store" });
-    if (!reply.ok) throw errorOf(await readProblem(reply));
-    this.#listener.onState("live");
+  /**
+   * Connect and read until the stream ends, or only what is there if it `isGlimpse`.
+   *
+   * Throws `Refused`, or any other error that reconnecting may cure.
+   */
+  async #readStream(isGlimpse) {
+    const connection = new AbortController();
+    this.#connection = connection;
+    let timer = setTimeout(() => connection.abort(), MAX_CONNECT_MS);
+    try {
+      const reply = await fetch(this.#url(), {
+        headers: requestHeaders(),
+        signal: connection.signal,
+        cache: "no-store",
+        // After the questions and stops of all tabs.
+        priority: "low",
+      });
+      if (!reply.ok) throw await refusalOf(reply);
+      clearTimeout(timer);
+      this.#noteSign();
+      const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
+      if (isGlimpse) timer = setTimeout(() => reader.cancel(), GLIMPSE_MS);
+      await this.#readEvents(reader);
+    } finally {
+      clearTimeout(timer);
+      // Also where it ends of itself, or because of a gap: an unread stream would keep its connection.
+      connection.abort();
+    }
+  }
+
+  async #readEvents(reader) {
     const parser = new EventParser();
-    const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
     for (;;) {
-      const { value, done } = await this.#abortOnSilence(reader.read());
+      const { value, done } = await reader.read();
       if (done) return;
+      this.#noteSign();
       for (const event of parser.parse(value)) {
-        if (event.name === "problem") throw errorOf(JSON.parse(event.data));
+        if (event.name === "problem") throw new Refused(JSON.parse(event.data));
         // A gap or a repetition: ask again from the seq that is known to be right.
         if (event.id !== this.seq + 1) return;
         this.seq = event.id;
@@ -105,43 +138,36 @@ export class ChatFeed {
     }
   }
 
-  async #abortOnSilence(reading) {
-    const timer = setTimeout(() => this.#abort.abort(), MAX_SILENCE_MS);
-    try {
-      return await reading;
-    } finally {
-      clearTimeout(timer);
-    }
+  #url() {
+    const url = routeUrl(this.#chat, "/events");
+    url.search = new URLSearchParams({ after: this.#cursor, follow: true, times: true });
+    return url;
   }
 
+  /** Note a sign of life. Without another one in time the connection counts as dead, whatever the browser thinks. */
+  #noteSign() {
+    this.#listener.onState("live");
+    clearTimeout(this.#silence);
+    this.#silence = setTimeout(() => {
+      this.#listener.onState("disconnected");
+      this.#connection.abort();
+    }, this.#maxSilenceMs);
+  }
+
+  async #waitUntilVisible() {
+    clearTimeout(this.#silence);
+    this.#listener.onState("paused");
+    while (document.hidden && !this.#life.signal.aborted) await this.#pause();
+  }
+
+  /** Wait for `ms`, or until somebody ends the pause. */
   #pause(ms) {
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, ms);
+      const timer = ms === undefined ? undefined : setTimeout(resolve, ms);
       this.#endPause = () => {
         clearTimeout(timer);
         resolve();
       };
     });
-  }
-}
-
-/** Reconnecting would not help: the chat does not exist, the cursor has expired, or access is denied. */
-class FeedEnded extends Error {
-  constructor(problem) {
-    super(problem.detail);
-    this.problem = problem;
-  }
-}
-
-function errorOf(problem) {
-  return problem.status >= 500 ? new Error(problem.detail) : new FeedEnded(problem);
-}
-
-/** Return the problem document of a reply, or a substitute if a proxy answered with something else. */
-export async function readProblem(reply) {
-  try {
-    return await reply.json();
-  } catch {
-    return { status: reply.status, title: reply.statusText, detail: `The server answered ${reply.status}.` };
   }
 }

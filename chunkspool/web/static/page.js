@@ -1,11 +1,12 @@
 // The page: puts its parts together.
 
-import { addressOfNewChat, ensureChat, randomId, requestHeaders, routeUrl } from "./address.js";
+import { addressOfNewChat, ensureChat, randomId } from "./address.js";
 import { answerOfSnapshot, applyEvent, emptyAnswer, isActive } from "./answers.js";
-import { ChatFeed, readProblem } from "./chat_feed.js";
+import { ChatFeed } from "./chat_feed.js";
 import { Questions } from "./questions.js";
-import { announce, showConnection, showLag, showSeq } from "./status_line.js";
-import { ensureTurn, keepEndInView, renameTurn } from "./turns.js";
+import { Refused, Unreachable, send as sendRequest } from "./requests.js";
+import { announce, clearFigures, showConnection, showLag, showSeq } from "./status_line.js";
+import { ensureTurn, keepEndInView, removeTurns, renameTurn } from "./turns.js";
 
 const find = (id) => document.getElementById(id);
 const [form, prompt, send, stop] = ["ask", "prompt", "send", "stop"].map(find);
@@ -14,12 +15,20 @@ const questions = new Questions(chat);
 const answers = new Map();
 const EMPTY_CHAT_RETRY_MS = 3000;
 const LOAD_RETRY_MS = 1000;
+// Longer than a reply takes unless all connections that the browser makes to a server are taken by streams.
+const CROWDED_MS = 1000;
+const heartbeatMs = Number(document.body.dataset.heartbeat) * 1000;
 const ENDING_TEXTS = {
   completed: "The answer is complete.",
   stopped: "The answer was stopped.",
   failed: "The answer failed.",
 };
+// All tabs of this browser: what a tab needs, the streams of the others may stand in the way of.
+const crowd = new BroadcastChannel("chunkspool-crowd");
 let feed = null;
+let isLoading = false;
+let loadAgain = false;
+let retry;
 
 function showQuestions() {
   for (const [generation, question] of Object.entries(questions.all())) {
@@ -51,67 +60,96 @@ function onEvent({ id, at, data }) {
   const answer = answers.get(event.generation);
   const effect = applyEvent(answer, event);
   const turn = ensureTurn(event.generation);
+  if (isNew) turn.moveToEnd();
   // The first text replaces "the model is thinking"; all later text can only be appended.
   const onlyGrows = effect === "text" && answer.text.length > event.text.length;
-  keepEndInView(() => (onlyGrows ? turn.appendText(answer) : turn.showAnswer(answer)));
+  keepEndInView(() => (onlyGrows ? turn.showText(answer) : turn.showAnswer(answer)));
   if (effect === "restarted") announce(`Another worker took over: attempt ${answer.attempt}.`);
   if (effect === "ended") announce(ENDING_TEXTS[answer.state]);
   if (isNew) showQuestions();
   if (isNew || effect === "ended") showControls();
 }
 
-/** Handle an end that reconnecting would not cure: the chat was erased, events have expired, or access is denied. */
-function onEnd(problem) {
-  // The events after the cursor have expired, or the log is another one: begin with the snapshot again.
-  if (problem.status === 410 || problem.type.endsWith(":cursor-ahead")) return location.reload();
-  if (problem.status === 404) return waitForFirstQuestion();
-  showConnection("ended", problem.detail);
-  announce(problem.detail);
+/** Handle an end that reconnecting would not cure. */
+function onEnd(refusal) {
+  feed = null;
+  if (refusal.status === 401 || refusal.status === 403) {
+    showConnection("ended", refusal.message);
+    return announce(refusal.message);
+  }
+  // The chat was erased, or events after the cursor have expired, or the log is another one: what is shown may be gone.
+  loadSoon(LOAD_RETRY_MS / 4);
 }
 
-/** Follow the chat after `seq`. */
-function follow(seq) {
-  if (feed) return;
-  feed = new ChatFeed(chat, seq, { onEvent, onState: showConnection, onEnd });
+/** Follow the chat after a position. */
+function follow(position) {
+  feed = new ChatFeed(chat, position, heartbeatMs, { onEvent, onState: showConnection, onEnd });
   feed.run();
 }
 
-/** The chat does not exist. The first question creates it, and may be asked here, in another tab or elsewhere. */
-function waitForFirstQuestion() {
-  feed = null;
-  if (answers.size > 0) return location.reload();
-  showConnection("live");
-  showControls();
-  setTimeout(load, EMPTY_CHAT_RETRY_MS);
+/** Remove all that is shown of the log. */
+function clear() {
+  removeTurns(answers.keys());
+  answers.clear();
 }
 
+function loadSoon(ms) {
+  clearTimeout(retry);
+  retry = setTimeout(load, ms);
+}
+
+/** Begin with the snapshot, and follow what comes after it. While there is no chat, look again from time to time. */
 async function load() {
   if (feed) return;
-  let reply;
-  try {
-    reply = await fetch(routeUrl(chat), { headers: requestHeaders(), cache: "no-store" });
-  } catch {
-    reply = null;
-  }
-  if (reply?.status === 404) return waitForFirstQuestion();
-  if (!reply?.ok) {
-    const problem = reply && (await readProblem(reply));
-    if (problem && problem.status < 500) return onEnd(problem);
-    showConnection("disconnected");
-    setTimeout(load, LOAD_RETRY_MS);
+  if (isLoading) {
+    loadAgain = true;
     return;
   }
-  const snapshot = await reply.json();
+  if (document.hidden) return showConnection("paused");
+  clearTimeout(retry);
+  isLoading = true;
+  loadAgain = false;
+  const known = Object.keys(questions.all());
+  try {
+    const snapshot = await sendRequest(chat, "?missing_ok=true");
+    clear();
+    if (snapshot) showSnapshot(snapshot);
+    else showEmptyChat(known);
+  } catch (error) {
+    if (!(error instanceof Refused || error instanceof Unreachable)) throw error;
+    if (error.status === 401 || error.status === 403) return onEnd(error);
+    showConnection("disconnected", error instanceof Refused ? error.message : undefined);
+    loadSoon(LOAD_RETRY_MS);
+  } finally {
+    isLoading = false;
+    // Something has happened meanwhile: the reply may be older.
+    if (loadAgain) loadSoon(0);
+  }
+}
+
+/** The first question creates the chat, and may be asked here, in another tab or elsewhere. */
+function showEmptyChat(known) {
+  // What is left of a chat that was erased or has expired. A question that was answered meanwhile stays.
+  questions.forget(known);
+  showConnection("live");
+  clearFigures();
+  showControls();
+  loadSoon(EMPTY_CHAT_RETRY_MS);
+}
+
+function showSnapshot(snapshot) {
   for (const stored of snapshot.answers) {
     const answer = answerOfSnapshot(stored);
     answers.set(answer.generation, answer);
-    ensureTurn(answer.generation).showAnswer(answer);
+    const turn = ensureTurn(answer.generation);
+    turn.moveToEnd();
+    turn.showAnswer(answer);
   }
   showQuestions();
   showSeq(snapshot.seq);
   showControls();
   scrollToEnd();
-  follow(snapshot.seq);
+  follow(snapshot);
 }
 
 /** Return the messages for the model: all questions and answers so far, and the new question. */
@@ -127,39 +165,57 @@ function buildMessages(question) {
   ];
 }
 
-/** Ask a question. A retry uses the same `key`, so that the server enqueues it only once. */
-async function ask(question, key = randomId()) {
+/** Send what somebody waits for. If the browser has no connection left, the streams of all tabs make room. */
+async function post(path, body) {
+  const makeRoom = setTimeout(() => {
+    crowd.postMessage("make room");
+    feed?.reconnect();
+  }, CROWDED_MS);
+  try {
+    return await sendRequest(chat, path, { method: "POST", body });
+  } finally {
+    clearTimeout(makeRoom);
+  }
+}
+
+/** Ask a question. */
+function ask(question) {
+  const key = randomId();
+  sendQuestion(question, key, { messages: buildMessages(question), request_id: key });
+}
+
+async function sendQuestion(question, key, body) {
   const turn = ensureTurn(key);
   turn.showQuestion(question);
   turn.showAnswer(emptyAnswer(key));
   showControls();
   scrollToEnd();
   try {
-    const reply = await fetch(routeUrl(chat, "/generations"), {
-      method: "POST",
-      headers: requestHeaders({ "content-type": "application/json" }),
-      body: JSON.stringify({ messages: buildMessages(question), request_id: key }),
-    });
-    if (!reply.ok) throw new Error((await readProblem(reply)).detail);
-    const { generation, after } = await reply.json();
+    const { generation } = await post("/generations", body);
     questions.remember(generation, question);
     renameTurn(key, generation);
-    follow(after);
+    showQuestions();
     announce("The question was sent.");
+    load();
   } catch (error) {
-    // fetch reports every network error as a TypeError.
-    const message = error instanceof TypeError ? "The server cannot be reached." : error.message;
-    turn.showFailure(message, () => ask(question, key));
-    announce(message);
+    // If no reply came, the server may have the question: only the very same request is not answered twice.
+    const sendAgain = () => {
+      if (error instanceof Unreachable) return sendQuestion(question, key, body);
+      removeTurns([key]);
+      ask(question);
+    };
+    turn.showFailure(error.message, sendAgain);
+    announce(error.message);
   }
 }
 
 async function stopAll() {
   stop.disabled = true;
+  announce("Stopping.");
   try {
-    await fetch(routeUrl(chat, "/stop"), { method: "POST", headers: requestHeaders() });
-  } catch {
-    announce("The server cannot be reached; the answer continues.");
+    await post("/stop");
+  } catch (error) {
+    announce(`${error.message} The answer continues.`);
   } finally {
     stop.disabled = false;
   }
@@ -191,6 +247,9 @@ for (const button of document.querySelectorAll(".suggestion")) {
   button.addEventListener("click", () => ask(button.textContent));
 }
 addEventListener("hashchange", () => location.reload());
+crowd.addEventListener("message", () => feed?.reconnect());
+addEventListener("online", load);
+document.addEventListener("visibilitychange", load);
 questions.watch(() => (feed ? showQuestions() : load()));
 
 find("chat").textContent = chat;

@@ -27,6 +27,17 @@ export class Questions {
     }
   }
 
+  /** Forget the questions of these generations. */
+  forget(generations) {
+    const kept = Object.entries(this.all()).filter(([generation]) => !generations.includes(generation));
+    try {
+      if (kept.length) localStorage.setItem(this.#key, JSON.stringify(Object.fromEntries(kept)));
+      else localStorage.removeItem(this.#key);
+    } catch {
+      // The storage is disabled: there is nothing to forget.
+    }
+  }
+
   /** Call `onChange` when another tab has stored a question of this chat. */
   watch(onChange) {
     addEventListener("storage", (event) => event.key === this.#key && onChange());

@@ -9,16 +9,28 @@ const LAGS_KEPT = 25;
 const MAX_LAG_MS = 5000;
 const lags = [];
 
-const CONNECTION_TEXTS = { live: "live", disconnected: "not connected, trying again", ended: "ended" };
+const CONNECTION_TEXTS = {
+  live: "live",
+  disconnected: "not connected, trying again",
+  paused: "paused while this tab is hidden",
+  ended: "ended",
+};
 
-/** Show the state of the stream: "live", "disconnected" or "ended". */
+/** Show the state of the stream: "live", "disconnected", "paused" or "ended". */
 export function showConnection(state, text = CONNECTION_TEXTS[state]) {
+  if (connection.dataset.state === state && connection.textContent === text) return;
   connection.dataset.state = state;
   connection.textContent = text;
 }
 
 export function showSeq(number) {
   seq.textContent = `seq ${number}`;
+}
+
+/** Show no figures: there is nothing that they could tell of. */
+export function clearFigures() {
+  lags.length = 0;
+  seq.textContent = lag.textContent = "";
 }
 
 /** Show the median delay of the last live events; `at` is the time at which the newest one was written. */

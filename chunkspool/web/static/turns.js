@@ -1,6 +1,7 @@
 // Show the conversation: one turn per generation, with the question above its answer.
 
 import { isActive } from "./answers.js";
+import { MarkdownView } from "./markdown.js";
 
 const list = document.getElementById("turns");
 const turns = new Map();
@@ -26,9 +27,13 @@ class Turn {
     appendElement("summary", "", this.details).textContent = "Reasoning";
     this.reasoning = appendElement("p", "reasoning", this.details);
     this.tools = appendElement("ul", "tools", this.answer);
-    this.text = document.createTextNode("");
-    appendElement("p", "text", this.answer).append(this.text);
+    this.text = new MarkdownView(appendElement("div", "text", this.answer), keepEndInView);
     this.facts = appendElement("p", "facts", this.answer);
+  }
+
+  /** Put it last: turns stand in the order of the log, also one whose question was sent before others' and came late. */
+  moveToEnd() {
+    if (this.item !== list.lastElementChild) list.append(this.item);
   }
 
   showQuestion(question) {
@@ -38,9 +43,7 @@ class Turn {
 
   /** Show all of an answer. */
   showAnswer(answer) {
-    // Append only what is new: an answer comes in thousands of pieces, and each must not rewrite the whole text.
-    if (answer.text.startsWith(this.text.data)) this.appendText(answer);
-    else this.text.data = answer.text;
+    this.showText(answer);
     this.details.hidden = !answer.reasoning;
     this.reasoning.textContent = answer.reasoning;
     this.#showTools(answer.tools);
@@ -50,9 +53,9 @@ class Turn {
     this.#showFacts(answer);
   }
 
-  /** Show only the new text of an answer whose text has grown. */
-  appendText(answer) {
-    this.text.appendData(answer.text.slice(this.text.length));
+  /** Show only the text of an answer. */
+  showText(answer) {
+    this.text.show(answer.text);
   }
 
   /** Show that the question was not sent, and a button that calls `retry`. */
@@ -98,6 +101,14 @@ class Turn {
     this.facts.replaceChildren();
     if (answer.state === "failed") appendElement("span", "failed", this.facts).textContent = answer.error;
     for (const fact of facts) appendElement("span", "", this.facts).textContent = fact;
+  }
+}
+
+/** Remove the turns of these generations: their chat is gone. */
+export function removeTurns(generations) {
+  for (const generation of generations) {
+    turns.get(generation)?.item.remove();
+    turns.delete(generation);
   }
 }
 

@@ -13,13 +13,15 @@ from starlette.types import Receive, Scope, Send
 
 from chunkspool import AsyncSpool, Entry
 from chunkspool.errors import CorruptLog, ServerShuttingDown
+from chunkspool.web.access import AccessDenied, expiry_of
 from chunkspool.web.dialects import Encoder
 from chunkspool.web.gate import RequestGate
 from chunkspool.web.middleware.deferred_stream import defer
 from chunkspool.web.problems import Problem, problem_of
 from chunkspool.web.streaming.open_streams import OpenStreams
 
-HEARTBEAT = b":\n\n"
+HEARTBEAT = b":\n"
+"""A comment. It is a line and no block of its own: some clients take every empty line for the end of a message."""
 MAX_WAITING_BYTES = 128 * 1024
 """How much may wait for a slow client before the stream stops reading from the chat."""
 PAGE_SIZE = 500
@@ -48,6 +50,7 @@ class EventStreamResponse(Response):
 
     async def __call__(self, scope: Scope, _receive: Receive, _send: Send) -> None:
         """Leave the sending to the middleware."""
+        self._stream.expires = expiry_of(scope)
         defer(scope, self._stream)
 
 
@@ -71,6 +74,8 @@ class ClientStream:
         # Made when it is first needed: most clients are never slow, and thousands of streams may be open.
         self._room: asyncio.Event | None = None
         self._problem: Problem | None = None
+        self.expires: float | None = None
+        """Unix seconds at which the client's permission ends, and with it the stream."""
         self._is_open = self._is_ending = self._client_gone = self._heartbeat_due = False
         self._sent_at = 0.0
 
@@ -78,11 +83,14 @@ class ClientStream:
         """Send all of it. When this returns, the stream holds no task, no subscription and no connection."""
         tasks = asyncio.create_task(self._follow()), asyncio.create_task(self._watch_for_disconnect(receive))
         self._streams.add(self)
+        timer = None if self.expires is None else self._call_at(self.expires)
         try:
             await self._send_all(scope, receive, send)
         except OSError:
             pass  # some servers report a client that has gone in this way
         finally:
+            if timer is not None:
+                timer.cancel()
             self._streams.discard(self)
             await _cancel(*tasks)
 
@@ -97,6 +105,19 @@ class ClientStream:
         self._is_ending = True
         self._wake.set()
 
+    def _call_at(self, expires: float) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(max(0.0, expires - time.time()), self._expire)
+
+    def _expire(self) -> None:
+        if not self._is_ending:
+            self._end_with(AccessDenied("the access has expired: resume with a new token"))
+
+    def _end_with(self, error: Exception) -> None:
+        """End the stream with the problem that `error` is for the client."""
+        self._problem = problem_of(error)
+        self._encoder.add_problem(self._problem.document())
+        self.end()
+
     async def _send_all(self, scope: Scope, receive: Receive, send: Send) -> None:
         # The status line waits for the subscription: until then, an error can still be an HTTP status of its own.
         while not (self._is_open or self._is_ending or self._client_gone):
@@ -109,7 +130,12 @@ class ClientStream:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         while not self._client_gone:
             # `_is_ending` is read before the send: if it is set during the send, the events added by then need another.
-            is_last, waiting = self._is_ending, self._take()
+            is_last = self._is_ending
+            if is_last:
+                # Whatever the reason is, a shutdown or an ending that cannot be decoded: only the dialect knows whether
+                # the client would take this for the whole answer.
+                self._encoder.close()
+            waiting = self._take()
             if waiting:
                 await send({"type": "http.response.body", "body": waiting, "more_body": True})
                 self._sent_at = time.monotonic()
@@ -140,15 +166,14 @@ class ClientStream:
             else:
                 await self._subscribe(after)
         except Exception as error:  # noqa: BLE001 - nobody awaits this task's result; only the client can be told
-            self._problem = problem_of(error)
-            self._encoder.add_problem(self._problem.document())
+            self._end_with(error)
         finally:
             self.end()
 
     async def _replay(self) -> int | str:
         """Add all existing entries, page by page; return the cursor of the last one."""
         source, after = self._source, self._source.after
-        while not self._encoder.done:
+        while not (self._encoder.done or self._problem):
             try:
                 async with self._gate.enter():
                     page = await source.spool.read(source.chat_id, after, PAGE_SIZE)
@@ -180,6 +205,8 @@ class ClientStream:
         encoder, wake = self._encoder, self._wake
         try:
             async for entry in entries:
+                if self._problem is not None:
+                    return True  # nothing comes after the problem that ends the stream
                 encoder.add(entry)
                 wake.set()
                 if encoder.size > MAX_WAITING_BYTES:

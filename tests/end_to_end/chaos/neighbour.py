@@ -20,9 +20,9 @@ from demo.process import Process
 
 EVERY = 2.0
 """Seconds between two pairs of tasks."""
-LASTS = 10.0
+LASTS = 9.5
 """Seconds that a task runs, or waits for its time: longer than our own messages stay with a silent worker."""
-SOON = 15.0
+SOON = 7.0
 """Seconds after that within which it has run, where nothing happened to Redis."""
 
 STARTS = 15.0

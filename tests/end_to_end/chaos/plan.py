@@ -27,6 +27,8 @@ class FaultKind(StrEnum):
 
 WEIGHTS = {FaultKind.KILL: 6, FaultKind.KILL_CHILD: 2, FaultKind.PAUSE: 4, FaultKind.TERMINATE: 4}
 QUEUES = ("chunkspool", "chunkspool-second")
+QUIET = 0.3
+"""The part of a run in which nothing happens to Redis."""
 NEAR = 40.0
 """Seconds from the first to the last question of a chat, at most."""
 BACK = (1.0, 8.0)
@@ -177,11 +179,15 @@ def _draw_kind(rng: random.Random) -> FaultKind:
 
 
 def _draw_faults_of_redis(rng: random.Random, scale: Scale) -> Iterator[FaultPlan]:
-    """Yield one fault after the other, so that each meets a server that has got over the one before."""
+    """Yield one fault after the other, so that each meets a server that has got over the one before.
+
+    In the middle nothing happens to Redis: only there one can tell who is at fault when another app's task runs twice.
+    """
     kinds = [kind for kind, number in scale.of_redis.items() for _ in range(number)]
     rng.shuffle(kinds)
     for n, kind in enumerate(kinds):
-        at = (n + rng.uniform(0.4, 0.9)) / len(kinds) * scale.seconds
+        share = (n + rng.uniform(0.4, 0.9)) / len(kinds) * (1 - QUIET)
+        at = (share if share < (1 - QUIET) / 2 else share + QUIET) * scale.seconds
         yield _draw_fault(rng, at, kind)
         if kind is FaultKind.ROLLBACK:
             yield _draw_fault(rng, max(0.0, at - rng.uniform(*BACK)), FaultKind.COPY)

@@ -110,3 +110,17 @@ def test_an_erase_that_nobody_answers_is_two(redis_url: str, client: Redis, aske
     assert asked.generation_id
     assert run(redis_url, "erase", CHAT, stdin=b"yes\n").returncode == 0
     assert not find_keys(client)
+
+
+@pytest.mark.parametrize("chat", [["-V1StGXR8_hyf"], ["--", "--StGXR8_hyf"]], ids=" ".join)
+def test_an_id_may_begin_with_a_dash(redis_url: str, spool: Spool, chat: list[str]) -> None:
+    """Every command takes it where it takes an id; a mistyped option is still reported as one."""
+    made = spool.enqueue(chat[-1], "x", request_id="-r")
+    status = run(redis_url, "status", "--json", *chat)
+    assert json.loads(status.stdout)["chat_id"] == chat[-1]
+    assert json.loads(run(redis_url, "tail", "--json", *chat).stdout)["generation"] == made.generation_id
+    assert run(redis_url, "stop", *chat, made.generation_id).stdout == f"{made.generation_id}  stopped\n"
+    assert run(redis_url, "erase", "-y", *chat).returncode == 0
+    assert "does not exist" in error_line(run(redis_url, "status", *chat))
+    mistyped = run(redis_url, "status", "--jsno", *chat)
+    assert (mistyped.returncode, "--jsno" in mistyped.stderr) == (2, True)

@@ -1,18 +1,18 @@
-"""The AI SDK's own client (npm's `ai`, unmodified) against real uvicorn and a real worker: send, drop, resume, stop."""
+"""The AI SDK's own clients (npm's `ai` 6 and 7, unmodified) against real uvicorn and a real worker."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from end_to_end.conftest import StartWorker
 from support.processes.nodes import PROJECT
-from support.web.node import install_client, start_client
+from support.web.node import SDKS, start_client
 
 from demo.ports import LOOPBACK, free_port, is_taken
 from demo.process import Process
@@ -22,27 +22,88 @@ SERVE = "import sys; from chunkspool import Settings; from chunkspool.web.serve 
 SERVE += "serve(Settings.from_env(), '127.0.0.1', int(sys.argv[1]), open_access=True)"
 
 # One server is enough here: the tests of the routes run on both.
-pytestmark = pytest.mark.parametrize("redis_server", ["redis-server"], indirect=True)
+pytestmark = [
+    pytest.mark.parametrize("redis_server", ["redis-server"], indirect=True),
+    pytest.mark.parametrize("sdk", SDKS),
+    pytest.mark.timeout(300),
+]
+
+
+class WebServer:
+    """The web app in a process of its own, open to everybody."""
+
+    def __init__(self, redis_url: str, folder: Path) -> None:
+        """Start it."""
+        self.port = free_port()
+        self.url = f"http://{LOOPBACK}:{self.port}"
+        self._folder = folder
+        self._environment = {**os.environ, "CHUNKSPOOL_REDIS_URL": redis_url}
+        self.start()
+
+    def start(self) -> None:
+        """Start it, also again."""
+        command = [sys.executable, "-c", SERVE, str(self.port)]
+        self._process = Process.start("web", command, self._folder, env=self._environment, cwd=PROJECT)
+        self._process.wait_until(lambda: is_taken(self.port), 60)
+
+    def terminate(self) -> None:
+        """Ask it to exit, and wait until it has."""
+        self._process.terminate()
 
 
 @pytest.fixture
-def url(redis_url: str, tmp_path: Path) -> Iterator[str]:
-    """Run the web app, open to everybody."""
-    install_client()
-    port = free_port()
-    environment = {**os.environ, "CHUNKSPOOL_REDIS_URL": redis_url}
-    process = Process.start("web", [sys.executable, "-c", SERVE, str(port)], tmp_path, env=environment, cwd=PROJECT)
-    process.wait_until(lambda: is_taken(port), 30)
-    yield f"http://{LOOPBACK}:{port}"
-    process.terminate()
+def web(redis_url: str, tmp_path: Path) -> Iterator[WebServer]:
+    """Run the web app."""
+    server = WebServer(redis_url, tmp_path)
+    yield server
+    server.terminate()
 
 
-def run_scenario(url: str, scenario: str) -> Any:
-    """Run a scenario; return the client's final state."""
-    client = start_client(url, scenario)
-    out, err = client.communicate(timeout=90)
-    assert client.returncode == 0, err
-    return json.loads(out)
+class Client:
+    """A scenario of the SDK's client that is under way."""
+
+    def __init__(self, sdk: int, web: WebServer, scenario: str) -> None:
+        """Start it."""
+        self._process = start_client(sdk, "client.mjs", web.url, scenario)
+
+    def wait_for(self, line: str) -> None:
+        """Wait until the scenario asks for something."""
+        assert self._process.stderr is not None
+        assert self._process.stderr.readline().strip() == line
+
+    def go_on(self) -> None:
+        """Tell the scenario that it was done."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("done\n")
+        self._process.stdin.flush()
+
+    def kill(self) -> None:
+        """End it, if it is still under way."""
+        self._process.kill()
+        self._process.communicate()
+
+    def finish(self) -> Any:
+        """Return the client's final state."""
+        out, err = self._process.communicate(timeout=200)
+        assert self._process.returncode == 0, err
+        return json.loads(out)
+
+
+@pytest.fixture
+def start(sdk: int, web: WebServer) -> Iterator[Callable[[str], Client]]:
+    """Start scenarios; none outlives the test."""
+    clients: list[Client] = []
+
+    def start(scenario: str) -> Client:
+        clients.append(Client(sdk, web, scenario))
+        return clients[-1]
+
+    yield start
+    for client in clients:
+        client.kill()
+
+
+StartClient = Callable[[str], Client]
 
 
 def counting_text(words: int) -> str:
@@ -50,51 +111,95 @@ def counting_text(words: int) -> str:
     return "".join(f"{n} " for n in range(words))
 
 
-def test_send_resume_stop_parts_and_failures(url: str, start_worker: StartWorker) -> None:
+def test_send_resume_stop_parts_and_failures(start: StartClient, start_worker: StartWorker) -> None:
     """After everything that a useChat front end does, the SDK's own state is the expected one."""
     start_worker("threads", 8, **FAST)
 
-    sent = run_scenario(url, "send")
+    sent = start("send").finish()
     assert (sent["first"]["status"], sent["first"]["texts"]) == ("ready", ["You said: hello there"])
     assert sent["second"]["texts"] == ["You said: once more"]
     assert sent["second"]["roles"] == ["user", "assistant", "user", "assistant"]
 
-    resumed = run_scenario(url, "resume")
+    resumed = start("resume").finish()
     assert counting_text(10) in resumed["dropped"]["texts"][0]
     assert len(resumed["dropped"]["texts"][0]) < len(counting_text(80))
     assert resumed["reloaded"]["texts"] == resumed["sameClient"]["texts"] == [counting_text(80)]
     assert resumed["sameClient"]["roles"] == ["user", "assistant"]
     assert (resumed["idle"]["status"], resumed["idle"]["roles"]) == ("ready", ["user"])
 
-    stopped = run_scenario(url, "stop")
+    stopped = start("stop").finish()
     assert (stopped["code"], stopped["chat"]["status"]) == (202, "ready")
     assert stopped["chat"]["metadata"]["stopped"] == {"by": "user", "reason": None}
 
-    message = run_scenario(url, "parts")
+    message = start("parts").finish()
     assert [part["type"] for part in message["parts"]] == ["step-start", "reasoning", "tool-clock", "text"]
     tool = message["parts"][2]
     assert (tool["state"], tool["input"]) == ("input-available", {"zone": "UTC"})
     assert message["metadata"]["usage"] == {"inputTokens": 3, "outputTokens": 4}
 
-    failed = run_scenario(url, "fail")
+    failed = start("fail").finish()
     assert (failed["failing"]["status"], failed["failing"]["error"]) == ("error", "The model is overloaded.")
     assert failed["failing"]["texts"] == ["so far"]
     assert failed["refused"]["status"] == "error"
     assert "urn:chunkspool:problem:invalid" in failed["refused"]["error"]
 
 
-def test_a_killed_worker_reaches_the_client_as_valid_parts(url: str, start_worker: StartWorker) -> None:
-    """After a kill -9 in mid-answer, a client that stayed connected shows the whole answer of the second attempt."""
+def test_a_reload_and_a_late_return_show_the_whole_chat(start: StartClient, start_worker: StartWorker) -> None:
+    """After a tool has run in the browser, whatever a reloaded page has; and after an answer that nobody saw end."""
+    start_worker("threads", 8, **FAST)
+
+    used = start("tool").finish()
+    assert used["active"] == 1
+    question, answer = used["stayed"]
+    assert [part["type"] for part in answer["parts"]] == ["step-start", "text", "tool-clock", "step-start", "text"]
+    assert (answer["parts"][1]["text"], answer["parts"][2]["output"]) == ("Let me see. ", {"hour": 12})
+    assert answer["metadata"]["stopped"]["by"] == "user"
+    assert set(used["reloads"]) == {"nothing", "question", "call", "all", "loaded"}
+    for had, messages in used["reloads"].items():
+        assert messages == ([answer] if had == "nothing" else [question, answer]), had
+    assert used["loaded"] == {"messages": [question, answer], "active": []}
+
+    away = start("away").finish()
+    assert (away["cut"]["status"], len(away["cut"]["texts"][0]) < len(counting_text(300))) == ("ready", True)
+    assert away["texts"] == [["count"], [counting_text(300)], ["and now?"], ["You said: and now?"]]
+    assert away["loaded"] == away["shown"]
+
+
+def test_a_deploy_of_the_web_server_is_an_error_and_a_resume_mends_it(
+    start: StartClient, web: WebServer, start_worker: StartWorker
+) -> None:
+    """SIGTERM in mid-answer never leaves the client `ready` with a part of it."""
+    start_worker("threads", 2, **FAST)
+    client = start("deploy")
+    client.wait_for("restart")
+    web.terminate()
+    client.wait_for("ended")
+    web.start()
+    client.go_on()
+    chat = client.finish()
+    assert chat["cut"]["status"] == "error"
+    assert "resume" in chat["cut"]["error"]
+    assert chat["resumed"]["status"] == "ready"
+    assert chat["resumed"]["roles"] == ["user", "assistant"]
+    assert chat["loaded"] == chat["shown"]
+
+
+def test_a_killed_worker_reaches_the_client_as_valid_parts(
+    sdk: int, start: StartClient, start_worker: StartWorker
+) -> None:
+    """After a kill -9 in mid-answer, a client that stayed connected shows the whole answer of the second attempt.
+
+    Version 7 takes the first one back by itself.
+    """
     worker = start_worker("threads", 2, **FAST)
-    client = start_client(url, "restart")
-    assert client.stderr is not None
-    assert client.stderr.readline().strip() == "kill"
+    client = start("restart")
+    client.wait_for("kill")
     worker.container.kill()
     start_worker("threads", 2, **FAST)
-    out, err = client.communicate(timeout=90)
-    assert client.returncode == 0, err
-    chat = json.loads(out)
+    client.go_on()
+    chat = client.finish()
     assert chat["status"] == "ready"
     assert chat["valid"] == [counting_text(80)]
-    assert len(chat["texts"]) == 2
+    assert (chat["texts"] == chat["valid"]) == (sdk == 7)
     assert chat["metadata"]["attempt"] == 2
+    assert chat["loaded"] == chat["shown"]

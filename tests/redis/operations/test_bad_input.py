@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT
+from support.chats.logs import CHAT, KEYS
 from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, open_spool
 from support.servers.contents import read_contents
 
@@ -22,6 +22,7 @@ from chunkspool.errors import (
     InvalidId,
     InvalidInput,
     InvalidRequest,
+    RequestIdReused,
     RequestTooLarge,
 )
 
@@ -35,7 +36,6 @@ BAD_IDS = [
     "nul\0",
     "new\n",
     "ünï",
-    "-x",
     "x" * 129,
     None,
     7,
@@ -277,3 +277,15 @@ def test_input_just_within_the_limits_is_accepted(any_spool: BlockingSpool) -> N
     deep = any_spool.enqueue(CHAT, "hello", params={"x": nested(150), "y": 10**30}, model="m" * 200)
     producer = any_spool.run_producer(CHAT, deep.generation_id, repr)
     assert producer.request.params == {"x": nested(150), "y": 10**30}
+
+
+def test_a_request_id_belongs_to_one_request(any_spool: BlockingSpool, client: Redis) -> None:
+    """Another prompt under it is an error that names the first generation; a key of an older version proves nothing."""
+    made = any_spool.enqueue(CHAT, "hello", request_id="-r")
+    before = read_contents(client)
+    with pytest.raises(RequestIdReused) as refused:
+        any_spool.enqueue(CHAT, "another", request_id="-r")
+    assert refused.value.generation_id == made.generation_id
+    assert read_contents(client) == before
+    client.set(KEYS.request("-r"), f"{made.generation_id} {made.after}", keepttl=True)
+    assert any_spool.enqueue(CHAT, "another", request_id="-r") == made

@@ -14,7 +14,10 @@ from support.chats.spools import claim_and_die, spool_for
 from support.waiting import eventually
 
 from chunkspool import Spool
+from chunkspool.effects import drive
 from chunkspool.errors import CorruptLog
+from chunkspool.operations.sweep import sweep
+from chunkspool.store.commands import Transaction
 from chunkspool.store.keys import ChatKeys, QueueKeys
 
 LOST_AFTER = 0.3
@@ -157,6 +160,42 @@ def test_a_republished_message_may_wait_in_the_queue(redis_url: str, client: Red
             spool.sweep(queue_is_empty=False)
         newest, _ = list_messages(client)
         assert lost.generation_id in newest
+
+
+def test_an_older_copy_that_comes_back_during_a_sweep_loses_no_generation(spool: Spool, client: Redis) -> None:
+    """The sweep has seen it ended, and is about to forget it, when Redis comes back without the ending."""
+    asked = spool.enqueue(CHAT, "x")
+    spool.stop(CHAT)
+
+    def perform(effect: Any) -> Any:
+        if isinstance(effect, Transaction) and effect.commands[0][0] == "ZREM":
+            client.hset(KEYS.gen(asked.generation_id), "status", "queued")
+        return spool._perform(effect)  # noqa: SLF001 - a copy that comes back at this moment is rare
+
+    member = KEYS.member(asked.generation_id).encode()
+    assert client.zrange(INDEX.unfinished, 0, -1) == [member]
+    drive(sweep(spool.settings, queue="chunkspool", queue_is_empty=False, db=0), perform)
+    assert client.zrange(INDEX.unfinished, 0, -1) == [member]
+    assert client.ttl(INDEX.unfinished) > 0
+
+
+@pytest.mark.parametrize("stored", ["", " 1"], ids=["reached", "reached and swept"])
+def test_a_sweep_remembers_how_far_the_queue_has_come(redis_url: str, client: Redis, stored: str) -> None:
+    """What was claimed once tells it, also when that generation has long ended and been forgotten."""
+    with spool_for(redis_url, lease=0.1, redelivery=0.1, sweep_interval=0.001) as spool:
+        lost = spool.enqueue("lost", "x")
+        client.delete("chunkspool")
+        taken = spool.enqueue(CHAT, "y")
+        with spool.produce(CHAT, taken.generation_id):
+            eventually(lambda: spool.sweep(queue_is_empty=False) and client.exists(INDEX.watermark))
+            reached = int(client.get(INDEX.watermark).split()[0])
+            assert reached > 0
+        eventually(lambda: spool.sweep(queue_is_empty=False) and client.zcard(INDEX.unfinished) == 1)
+        client.delete("chunkspool")
+        client.set(INDEX.watermark, f"{reached}{stored}", px=60_000)
+        eventually(lambda: spool.sweep(queue_is_empty=False) and list_messages(client))
+        assert lost.generation_id in list_messages(client)[0]
+        assert int(client.get(INDEX.watermark).split()[0]) == reached
 
 
 def test_of_many_processes_one_sweeps(redis_url: str, client: Redis) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
-from support.chats.logs import CHAT, read_generation_field, read_log, text_of, types_of
+from support.chats.logs import CHAT, KEYS, read_generation_field, read_log, text_of, types_of
 from support.chats.spools import spool_for
 from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, open_spool
 from support.readers.reader_group import ReaderGroups
@@ -28,7 +28,7 @@ from support.servers.trouble import (
 from support.waiting import eventually
 
 from chunkspool import Producer
-from chunkspool.errors import StoreRefused
+from chunkspool.errors import StoreRefused, StoreUnavailable
 
 BEFORE, DURING, AFTER = "before, ", "during, ", "after"
 TROUBLES: tuple[Trouble, ...] = (
@@ -116,6 +116,29 @@ def test_a_producer_outlasts_a_refusal(server: PrivateServer, kind: str, trouble
             assert reader.errors == []
             assert reader.seqs == list(range(1, len(log) + 1))
             assert "".join(reader.texts) == BEFORE + DURING + AFTER
+
+
+@pytest.mark.parametrize("act", ["stop", "stop all", "erase", "replace"])
+@pytest.mark.parametrize("trouble", [failed_snapshot, too_few_replicas, demotion], ids=lambda trouble: trouble.__name__)
+def test_what_was_refused_stops_nothing(server: PrivateServer, trouble: Trouble, act: str) -> None:
+    """A server that takes no writes still publishes: no attempt may hear of a stop that is kept nowhere."""
+    with server.client() as client, spool_for(server.url) as spool, spool_for(server.url) as other:
+        made = other.enqueue(CHAT, "hello")
+        acts: dict[str, Callable[[], object]] = {
+            "stop": lambda: other.stop(CHAT, made.generation_id),
+            "stop all": lambda: other.stop(CHAT),
+            "erase": lambda: other.erase(CHAT),
+            "replace": lambda: other.enqueue(CHAT, "instead", on_active="replace"),
+        }
+        with spool.produce(CHAT, made.generation_id) as out:
+            eventually(lambda: client.pubsub_numsub(KEYS.stops)[0][1])
+            with trouble(server), pytest.raises(StoreUnavailable):
+                acts[act]()
+            for _ in range(20):
+                out.text("more, ")
+                time.sleep(0.01)  # time for a push to arrive
+        assert out.state == "completed"
+        assert text_of(read_log(client), made.generation_id) == "more, " * 20
 
 
 def test_what_is_final_ends_at_once(server: PrivateServer) -> None:

@@ -30,6 +30,8 @@ from demo.ports import LOOPBACK, free_port
 
 TTL = 600
 WEEK, DAY = 7 * 86_400, 86_400
+SHORT, LEASE = 30, 60
+"""Seconds: a running generation outlives its ttl by its lease."""
 PROMPT, ANSWER, OWNER, REQUEST = "the-prompt", "the-answer", "the-owner", "the-request"
 
 
@@ -333,3 +335,37 @@ def test_a_ttl_of_zero_is_rejected() -> None:
     for ttl in (0, 0.5, float("inf")):
         with pytest.raises(ChunkspoolError, match="CHUNKSPOOL_TTL"):
             settings_for("redis://host", ttl=ttl)
+
+
+def test_a_generation_is_listed_for_as_long_as_it_is_kept(redis_url: str, client: Redis) -> None:
+    """By the list an erase finds it: after each write, a claim with a lease longer than the ttl as well."""
+    kept: list[tuple[str, float, float]] = []
+
+    def note(moment: str) -> None:
+        listed = client.zscore(KEYS.gens, made.generation_id)
+        assert isinstance(listed, float)
+        seconds, micros = client.time()
+        now = seconds * 1000 + micros // 1000
+        kept.append((moment, listed - now, client.pttl(KEYS.gens)))
+        # As a later enqueue does with what has expired: forget it where it is not listed for longer than that.
+        client.zremrangebyscore(KEYS.gens, "-inf", now + 1000 * SHORT)
+
+    with spool_for(redis_url, ttl=SHORT, lease=LEASE) as spool:
+        made = spool.enqueue(CHAT, PROMPT)
+        client.expire(KEYS.gens, 600)
+        claim_and_die(client, made.generation_id, lease=LEASE)
+        note("claimed")
+        assert client.pttl(KEYS.gen(made.generation_id)) > 1000 * SHORT
+        client.hset(KEYS.gen(made.generation_id), mapping={"lease": 0})
+        with spool.produce(CHAT, made.generation_id) as out:
+            client.zrem(KEYS.gens, made.generation_id)
+            client.hdel(KEYS.gen(made.generation_id), "touched")
+            out.text(ANSWER)
+            eventually(lambda: ANSWER in text_of(read_log(client), made.generation_id))
+            note("written")
+            client.zrem(KEYS.gens, made.generation_id)
+        assert client.zscore(KEYS.gens, made.generation_id)
+        spool.erase(CHAT)
+    for moment, listed, list_kept in kept:
+        assert min(listed, list_kept) > 1000 * SHORT, moment
+    assert [key for key in list_keys(client) if CHAT in key] == []

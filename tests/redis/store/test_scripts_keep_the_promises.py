@@ -62,10 +62,10 @@ class ChatMachine(RuleBasedStateMachine):
         self.seen = 0
 
     @precondition(lambda self: len(self.model.active) < 4)
-    @rule(on_active=ON_ACTIVE, request_id=REQUESTS, stale=st.booleans())
-    def enqueue(self, on_active: OnActive, request_id: str | None, stale: bool) -> None:
+    @rule(on_active=ON_ACTIVE, request_id=REQUESTS, stale=st.booleans(), other=st.booleans())
+    def enqueue(self, on_active: OnActive, request_id: str | None, stale: bool, other: bool) -> None:
         """Enqueue a generation; the caller's view of the chat may be outdated."""
-        generation_id, request = new_generation_id(), b'{"n":%d}' % len(self.history)
+        generation_id, request = new_generation_id(), b'{"n":%d}' % (len(self.history) if other else 0)
         seen = () if on_active == "allow" else tuple(self.model.active[1:] if stale else self.model.active)
         call = scripts.enqueue(
             KEYS,

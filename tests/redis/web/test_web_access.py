@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import time
+
 import httpx
+import pytest
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from support.chats.spools import async_spool_for
 from support.web.web_server import problem, serve_app, serve_web_app
 
-from chunkspool.web import AccessDenied, Action, SignedTokens, create_app
+from chunkspool.errors import SettingsError
+from chunkspool.web import AccessDenied, Action, GrantedUntil, SignedTokens, allow_all, create_app
 
 SECRET = "a secret of enough characters"
 HISTORY = [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "x"}]}]
@@ -25,6 +30,7 @@ def call_every_route(client: httpx.Client, chat: str) -> dict[Action, list[int]]
             ("GET", f"/v1/chats/{chat}/events", None),
             ("GET", f"/v1/chats/{chat}", None),
             ("GET", f"/api/chat/{chat}/stream", None),
+            ("GET", f"/api/chat/{chat}/messages", None),
         ],
         "stop": [("POST", f"/v1/chats/{chat}/stop", None), ("POST", f"/api/chat/{chat}/stop", None)],
         "erase": [("DELETE", f"/v1/chats/{chat}", None)],
@@ -126,3 +132,57 @@ def test_only_pages_of_configured_origins_may_use_the_routes(redis_url: str) -> 
         }
         preflight = site.client.options("/v1/chats/c1/events", headers={"Origin": "https://www.example", **asked})
     assert preflight.status_code == 200
+    assert "access-control-allow-credentials" not in preflight.headers
+
+
+@pytest.mark.parametrize(
+    "header", ["authorization", "last-event-id", "user-agent", "cache-control", "traceparent", "x-of-tomorrow"]
+)
+def test_such_a_page_may_send_any_header(redis_url: str, header: str) -> None:
+    """What the AI SDK and tracing libraries add, too; a page of another origin may send none."""
+    origin = "https://app.example"
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": header}
+    with serve_web_app(redis_url, cors_origins=origin, cors_credentials=True) as site:
+        allowed = site.client.options("/api/chat", headers={"Origin": origin, **asked})
+        refused = site.client.options("/api/chat", headers={"Origin": "https://evil.example", **asked})
+    assert allowed.status_code == 200
+    assert header in allowed.headers["access-control-allow-headers"]
+    assert allowed.headers["access-control-allow-credentials"] == "true"
+    assert (refused.status_code, "access-control-allow-origin" in refused.headers) == (400, False)
+
+
+async def test_cookies_are_never_taken_from_everywhere(redis_url: str) -> None:
+    """Credentials need named origins: an app for all of them is not made."""
+    async with async_spool_for(redis_url, cors_origins="https://a.example, *", cors_credentials=True) as spool:
+        with pytest.raises(SettingsError, match="CHUNKSPOOL_CORS_CREDENTIALS"):
+            create_app(spool, allow_all)
+
+
+def test_a_stream_ends_when_its_token_does(redis_url: str) -> None:
+    """In every dialect the last event says so; with a new token the client resumes, with the old one it cannot."""
+    signed = SignedTokens(SECRET)
+    with serve_web_app(redis_url, signed) as site:
+        new = {"Authorization": f"Bearer {signed.issue('c1')}"}
+        site.client.post("/v1/chats/c1/generations", json={"prompt": "x"}, headers=new)
+        old = {"Authorization": f"Bearer {signed.issue('c1', seconds=4)}"}
+        with (
+            site.open_stream("/v1/chats/c1/events?follow=true", headers=old) as native,
+            site.open_stream("/api/chat/c1/stream", headers=old) as usechat,
+        ):
+            queued, ended = native.read_to_end().events
+            parts = [json.loads(event.data) for event in usechat.read_to_end().events if event.data != "[DONE]"]
+        assert (ended.name, json.loads(ended.data)["status"]) == ("problem", 401)
+        assert "expired" in next(part["errorText"] for part in parts if part["type"] == "error")
+        assert site.client.get("/v1/chats/c1/events", headers=old).status_code == 401
+        with site.open_stream("/v1/chats/c1/events", headers={**new, "Last-Event-ID": queued.id}) as resumed:
+            site.client.post("/v1/chats/c1/stop", headers=new)
+            assert [event.name for event in resumed.read_to_end().events] == ["generation.stopped"]
+
+
+def test_a_hook_may_say_until_when(redis_url: str) -> None:
+    """A permission that has ended already is none, in every route."""
+    ends_in = [60.0]
+    with serve_web_app(redis_url, lambda *_: GrantedUntil(time.time() + ends_in[0])) as site:
+        site.ask("c1")
+        ends_in[0] = -1
+        assert {status for group in call_every_route(site.client, "c1").values() for status in group} == {401}

@@ -60,7 +60,7 @@ def test_a_replay_sends_the_stored_bytes(site: Site, spool: Spool, client: Redis
     assert [event.name for event in stream.events] == [json.loads(event)["type"] for event in stored]
     assert stream.seqs == list(range(1, len(stored) + 1))
     assert stream.response.headers["content-type"].startswith("text/event-stream")
-    assert stream.response.headers["cache-control"] == "no-cache"
+    assert stream.response.headers["cache-control"] == "no-cache, no-transform"
     assert stream.response.headers["x-accel-buffering"] == "no"
 
 

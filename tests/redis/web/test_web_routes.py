@@ -16,7 +16,7 @@ from chunkspool import Spool
 
 ASK = f"/v1/chats/{CHAT}/generations"
 DEEP = 5_000
-BAD_CHATS = ("a%7Bb", "a%20b", "%00", "x" * 129, "%C3%BC", "a%2Fb", "%0A", "..%2f..", "-x")
+BAD_CHATS = ("a%7Bb", "a%20b", "%00", "x" * 129, "%C3%BC", "a%2Fb", "%0A", "..%2f..", ".x")
 BAD_BODIES: list[tuple[Any, str]] = [
     ({}, "neither prompt nor messages"),
     ({"prompt": "x", "messages": [{"role": "user", "content": "x"}]}, "both"),
@@ -71,9 +71,28 @@ def test_the_same_request_again_is_the_same_generation(site: Site) -> None:
     for headers, body in (({"Idempotency-Key": "r1"}, {}), ({"Idempotency-Key": '"r1"'}, {"request_id": "r1"})):
         again = site.client.post(ASK, json={"prompt": "hello", **body}, headers=headers)
         assert (again.status_code, again.json()) == (202, first)
+    ended = site.client.post(f"/v1/chats/{CHAT}/stop")
+    assert ended.status_code == 202
+    assert site.ask(CHAT, request_id="r1") == first
     differs = site.client.post(ASK, json={"prompt": "x", "request_id": "r1"}, headers={"Idempotency-Key": "r2"})
     assert differs.status_code == 400
     assert "differ" in problem(differs)["detail"]
+
+
+@pytest.mark.parametrize(
+    "other", [{"prompt": "x"}, {"prompt": "hello", "model": "m"}, {"prompt": "hello", "params": {"n": 1}}], ids=str
+)
+def test_the_same_key_with_another_request_is_422(site: Site, other: dict[str, object]) -> None:
+    """While it is queued and after its end; nothing is started, and the document names the first generation."""
+    first = site.ask(CHAT, request_id="r1")
+    assert site.ask(CHAT, request_id="r1", prompt=None, messages=[{"role": "user", "content": "hello"}]) == first
+    for _ in range(2):
+        reply = site.client.post(ASK, json=other, headers={"Idempotency-Key": "r1"})
+        document = problem(reply)
+        assert (reply.status_code, document["generation"]) == (422, first["generation"])
+        assert document["type"].endswith(":request-id-reused")
+        site.client.post(f"/v1/chats/{CHAT}/stop")
+    assert len(site.client.get(f"/v1/chats/{CHAT}").json()["answers"]) == 1
 
 
 def test_a_busy_chat_is_409_and_names_the_active_generation(site: Site) -> None:
@@ -112,6 +131,23 @@ def test_the_snapshot_has_the_answers_and_the_seq_to_follow_after(site: Site, sp
     first, second = seen["answers"]
     assert (first["text"], first["state"], second["state"]) == ("hello there", "completed", "queued")
     assert (first["data"], first["usage"]["output_tokens"]) == ([["colour", ["red"]]], 2)
+
+
+def test_a_missing_chat_may_be_no_error(site: Site, spool: Spool) -> None:
+    """With `missing_ok` the snapshot is a 204: a browser reports every 404 as an error of the page."""
+    assert site.client.get(f"/v1/chats/{CHAT}").status_code == 404
+    missing = site.client.get(f"/v1/chats/{CHAT}?missing_ok=true")
+    assert (missing.status_code, missing.content) == (204, b"")
+    site.ask(CHAT)
+    snapshot = site.client.get(f"/v1/chats/{CHAT}?missing_ok=true").json()
+    with site.open_stream(f"/v1/chats/{CHAT}/events") as stream:
+        stream.read_until(lambda s: bool(s.events))
+    assert snapshot["cursor"] == stream.events[0].id
+    spool.erase(CHAT)
+    for _ in range(2):
+        spool.stop(CHAT, site.ask(CHAT)["generation"])
+    changed = site.client.get(f"/v1/chats/{CHAT}/events", params={"after": snapshot["cursor"]})
+    assert problem(changed)["type"].endswith(("cursor-expired", "cursor-ahead"))
 
 
 def test_erase_leaves_nothing_and_may_be_repeated(site: Site, client: Redis) -> None:

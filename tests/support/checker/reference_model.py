@@ -50,7 +50,7 @@ class ReferenceChat:
 
     log: list[dict[str, Any]] = field(default_factory=list)
     generations: dict[str, ReferenceGeneration] = field(default_factory=dict)
-    requests: dict[str, str] = field(default_factory=dict)
+    requests: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     active: list[str] = field(default_factory=list)
 
     def enqueue(
@@ -60,7 +60,9 @@ class ReferenceChat:
         if generation_id in self.generations:
             return EnqueueReply("created", generation_id, self.generations[generation_id].after)
         if request_id in self.requests:
-            existing_id = self.requests[request_id]
+            existing_id, existing = self.requests[request_id]
+            if existing != request:
+                return EnqueueReply("differs", existing_id)
             return EnqueueReply("same", existing_id, self.generations[existing_id].after)
         if on_active != "allow" and list(seen) != self.active:
             return EnqueueReply("changed")
@@ -72,7 +74,7 @@ class ReferenceChat:
             len(self.log), request_id, request, publishers={generation_id}
         )
         if request_id is not None:
-            self.requests[request_id] = generation_id
+            self.requests[request_id] = (generation_id, request)
         self.active.append(generation_id)
         self._add_event("generation.queued", generation_id)
         return EnqueueReply("created", generation_id, self.generations[generation_id].after)
@@ -161,7 +163,7 @@ class ReferenceChat:
         if gen.publishers:
             return UnpublishReply("kept")
         self._end(generation_id, "failed", {"type": "generation.failed", "code": "enqueue_failed"})
-        if request_id is not None and self.requests.get(request_id) == generation_id:
+        if request_id is not None and self.requests.get(request_id, ("", b""))[0] == generation_id:
             del self.requests[request_id]
         return UnpublishReply("failed")
 

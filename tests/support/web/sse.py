@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -23,35 +22,50 @@ class SseEvent:
 
 @dataclass(slots=True)
 class SseParser:
-    """Takes a stream in arbitrary pieces and returns complete events."""
+    """Takes a stream in arbitrary pieces and returns complete events.
 
-    rest: bytes = b""
+    `blanks` counts the blocks without data, which the specification ignores and some clients do not.
+    """
+
     last_id: str = ""
     retry: int | None = None
     comments: list[str] = field(default_factory=list)
+    blanks: int = 0
+    _rest: bytes = b""
+    _name: str = "message"
+    _data: list[str] = field(default_factory=list)
 
     def events(self, piece: bytes) -> Iterator[SseEvent]:
         """Return the events that `piece` completes."""
-        self.rest += piece
-        *blocks, self.rest = re.split(rb"\n\n", self.rest)
-        for block in blocks:
-            name, data = "message", list[str]()
-            for line in re.split(r"\r\n|\r|\n", block.decode()):
-                kind, _, value = line.partition(":")
-                value = value.removeprefix(" ")
-                match kind:
-                    case "":
-                        self.comments.append(value)
-                    case "id":
-                        self.last_id = value
-                    case "event":
-                        name = value
-                    case "data":
-                        data.append(value)
-                    case "retry":
-                        self.retry = int(value)
-            if data:
-                yield SseEvent(self.last_id, name, "\n".join(data))
+        whole = (self._rest + piece).replace(b"\r\n", b"\n")
+        # A \r at the end may be the first half of a line's end.
+        keep = whole[-1:] if whole.endswith(b"\r") else b""
+        *lines, last = whole.removesuffix(b"\r").replace(b"\r", b"\n").split(b"\n")
+        self._rest = last + keep
+        for line in lines:
+            if line:
+                self._take(line.decode())
+            elif self._data:
+                yield SseEvent(self.last_id, self._name, "\n".join(self._data))
+                self._name, self._data = "message", []
+            else:
+                self._name = "message"
+                self.blanks += 1
+
+    def _take(self, line: str) -> None:
+        kind, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        match kind:
+            case "":
+                self.comments.append(value)
+            case "id":
+                self.last_id = value
+            case "event":
+                self._name = value
+            case "data":
+                self._data.append(value)
+            case "retry":
+                self.retry = int(value)
 
 
 def events_of(stream: bytes) -> list[SseEvent]:

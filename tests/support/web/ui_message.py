@@ -8,6 +8,8 @@ from typing import Any
 
 from support.web.sse import events_of
 
+from chunkspool.web.dialects.usechat_chunks import RESTART
+
 Part = dict[str, Any]
 
 
@@ -37,7 +39,7 @@ class ClientMessage:
             self._take(part)
         return self
 
-    def _take(self, part: Part) -> None:  # noqa: C901 - one case a type, as in the original
+    def _take(self, part: Part) -> None:  # noqa: C901, PLR0912 - one case a type, as in the original
         kind = part["type"]
         if kind == "start":
             self.id = part.get("messageId", self.id)
@@ -53,14 +55,20 @@ class ClientMessage:
             self.parts.append({"type": "step-start"})
         elif kind == "finish-step":
             self._open.clear()
-        elif kind in {"tool-input-available", "tool-input-error"}:
+        elif kind == "tool-input-delta":
+            (tool,) = [p for p in self.parts if p.get("toolCallId") == part["toolCallId"]]
+            tool["input"] = json.loads(part["inputTextDelta"])
+        elif kind in {"tool-input-start", "tool-input-available", "tool-input-error"}:
             tool = {key: value for key, value in part.items() if key != "type"}
             self.parts.append({"type": f"tool-{part['toolName']}", "output": None, **tool})
         elif kind == "tool-output-available":
             step = max(i for i, p in enumerate(self.parts) if p["type"] == "step-start")
             (tool,) = [p for p in self.parts[step:] if p.get("toolCallId") == part["toolCallId"]]
             tool["output"] = part["output"]
-        elif kind.startswith("data-"):
+        elif kind == "reset-step":
+            del self.parts[max(i for i, p in enumerate(self.parts) if p["type"] == "step-start") + 1 :]
+            self._open.clear()
+        elif kind.startswith("data-") or kind in {"source-url", "source-document", "file"}:
             self.parts.append(part)
         elif kind == "finish":
             self.finish_reason = part["finishReason"]
@@ -72,6 +80,6 @@ class ClientMessage:
         self.metadata.update(part.get("messageMetadata", {}))
 
     def visible(self) -> list[Part]:
-        """Return the parts after the last restart: what the docs tell a front end to show."""
-        restarts = [i for i, part in enumerate(self.parts) if part["type"] == "data-chunkspool-restart"]
-        return self.parts[restarts[-1] :] if restarts else self.parts
+        """Return the parts that no restart has made void: what the docs tell a front end to show."""
+        restarts = [(part["data"].get("from", 0), at) for at, part in enumerate(self.parts) if part["type"] == RESTART]
+        return [part for i, part in enumerate(self.parts) if not any(begin <= i <= at for begin, at in restarts)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 
 import httpx
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from support.chats.spools import async_spool_for
 from support.waiting import eventually
 from support.web.sse import SseEvent, SseParser
@@ -61,6 +62,12 @@ class Site:
 
     url: str
     client: httpx.Client
+    server: uvicorn.Server | None = None
+
+    def shut_down(self) -> None:
+        """Ask the server to exit, without waiting for it."""
+        assert self.server is not None, "it runs in a process of its own"
+        self.server.should_exit = True
 
     def ask(self, chat: str = "chat", /, **body: Any) -> dict[str, Any]:
         """Enqueue a generation and return the response."""
@@ -79,11 +86,32 @@ class Site:
             yield SseStream(response)
 
 
+class BlackHole:
+    """ASGI middleware: while it is open, no byte of any reply gets out, and nobody is told."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Begin closed."""
+        self._app = app
+        self.open = threading.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+
+        async def hold(message: Message) -> None:
+            while self.open.is_set():  # noqa: ASYNC110 - another thread sets it
+                await asyncio.sleep(0.05)
+            await send(message)
+
+        await self._app(scope, receive, hold if scope["type"] == "http" else send)
+
+
 @contextmanager
-def serve_app(app: ASGIApp) -> Iterator[Site]:
-    """Run an app until the block is left."""
+def serve_app(app: ASGIApp, *, patience: int = 5) -> Iterator[Site]:
+    """Run an app until the block is left; the server then waits `patience` seconds for its responses."""
     port = free_port()
-    config = uvicorn.Config(app, host=LOOPBACK, port=port, log_config=None, ws="none", timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        app, host=LOOPBACK, port=port, log_config=None, ws="none", timeout_graceful_shutdown=patience
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="uvicorn")
     thread.start()
@@ -91,7 +119,7 @@ def serve_app(app: ASGIApp) -> Iterator[Site]:
         eventually(lambda: server.started or not thread.is_alive(), 30)
         url = f"http://{LOOPBACK}:{port}"
         with httpx.Client(base_url=url, timeout=30) as client:
-            yield Site(url, client)
+            yield Site(url, client, server)
     finally:
         server.should_exit = True
         thread.join(30)

@@ -10,6 +10,7 @@ from support.web.sse import SseEvent, SseParser, events_of
 from chunkspool import Entry
 from chunkspool.events import TextDelta, UnknownEvent
 from chunkspool.web.dialects.native import NativeEncoder
+from chunkspool.web.streaming.event_stream import HEARTBEAT
 
 
 def encode_all(entries: list[Entry], **options: bool) -> bytes:
@@ -57,6 +58,18 @@ def test_times_are_comments_that_an_event_source_ignores() -> None:
     reader = SseParser()
     assert list(reader.events(encode_all(log, times=True))) == events_of(encode_all(log))
     assert reader.comments == [str(entry.at) for entry in log]
+
+
+def test_every_block_has_data() -> None:
+    """No empty line but behind data: some clients pass every other block on as an empty message."""
+    encoder, reader = NativeEncoder(times=True), SseParser()
+    log = random_log(2)
+    found = list(reader.events(encoder.take() + HEARTBEAT))
+    for entry in log:
+        encoder.add(entry)
+        found += reader.events(encoder.take() + HEARTBEAT)
+    assert [event.id for event in found] == [entry.cursor for entry in log]
+    assert (reader.blanks, reader.retry) == (0, 1000)
 
 
 def test_nothing_is_taken_twice() -> None:

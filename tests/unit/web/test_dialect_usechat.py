@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from pydantic import JsonValue
 from support.chats.generated_entries import entries_of, random_log
 from support.web.sse import events_of
 from support.web.ui_message import ClientMessage, parts_of
@@ -22,15 +23,17 @@ from chunkspool.events import (
     ToolCallEvent,
     ToolResultEvent,
 )
-from chunkspool.web.dialects.usechat import RESTART, UseChatEncoder
+from chunkspool.web.dialects.usechat import UseChatEncoder
+from chunkspool.web.dialects.usechat_chunks import RESTART
+from chunkspool.web.dialects.usechat_messages import UiMessage
 
 G = "g0"
 BEGINNING: list[Event] = [GenerationQueued(generation_id=G), GenerationStarted(generation_id=G, attempt=1, model="m")]
 
 
-def stream_of(replayed: list[Entry], live: list[Entry]) -> bytes:
+def stream_of(replayed: list[Entry], live: list[Entry], sdk: int = 6) -> bytes:
     """Return the stream of a client that joins after `replayed`."""
-    encoder = UseChatEncoder(G)
+    encoder = UseChatEncoder(G, sdk=sdk)
     for entry in replayed:
         encoder.add(entry)
     stream = encoder.take()
@@ -45,13 +48,14 @@ def types_of(stream: bytes) -> list[str]:
     return [str(part["type"]) for part in parts_of(stream)]
 
 
-def test_every_cut_makes_the_same_message() -> None:
+@pytest.mark.parametrize("sdk", [6, 7])
+def test_every_cut_makes_the_same_message(sdk: int) -> None:
     """For 200 random logs and every cut k: a replay up to k, then live events, give the message of a full replay."""
     for seed in range(200):
         log = random_log(seed)
-        whole = ClientMessage().take(parts_of(stream_of(log, [])))
+        whole = ClientMessage().take(parts_of(stream_of(log, [], sdk)))
         for k in range(len(log) + 1):
-            joined = ClientMessage().take(parts_of(stream_of(log[:k], log[k:])))
+            joined = ClientMessage().take(parts_of(stream_of(log[:k], log[k:], sdk)))
             assert joined.visible() == whole.visible(), (seed, k)
             assert (joined.id, joined.metadata) == (whole.id, whole.metadata)
             assert (joined.finish_reason, joined.error) == (whole.finish_reason, whole.error)
@@ -115,7 +119,7 @@ def test_a_restart_closes_the_open_part_and_starts_a_new_one() -> None:
         *("start-step", "message-metadata", "text-start"),
     ]
     message = ClientMessage().take(parts_of(stream))
-    assert [part.get("text") for part in message.visible()] == [None, None, "good"]
+    assert [part.get("text") for part in message.visible()] == [None, "good"]
     assert message.metadata["attempt"] == 2
 
 
@@ -199,9 +203,139 @@ def test_a_result_of_a_void_call_is_not_sent() -> None:
 
 def test_an_answer_that_extends_the_last_message_has_no_id_of_its_own() -> None:
     """After tools have run in the browser, a new id would make the SDK show the message twice."""
-    encoder = UseChatEncoder(G, continues_message=True)
+    encoder = UseChatEncoder(G, continued=UiMessage(id="a1", role="assistant", parts=[]))
     encoder.add(entries_of(BEGINNING)[0])
     assert "messageId" not in parts_of(encoder.take())[0]
+
+
+def test_what_is_said_after_a_result_is_another_step() -> None:
+    """Two results of one round belong to one step; the next words, thoughts or calls begin another."""
+    events: list[Event] = [
+        ToolCallEvent(generation_id=G, id="1", name="clock", arguments="{}"),
+        ToolCallEvent(generation_id=G, id="2", name="clock", arguments="{}"),
+        ToolResultEvent(generation_id=G, id="1", output=1),
+        ToolResultEvent(generation_id=G, id="2", output=2),
+        TextDelta(generation_id=G, text="noon"),
+        GenerationCompleted(generation_id=G),
+    ]
+    assert types_of(stream_of([], entries_of([*BEGINNING, *events])))[3:] == [
+        *("tool-input-available", "tool-input-available", "tool-output-available", "tool-output-available"),
+        *("finish-step", "start-step", "text-start", "text-delta", "text-end", "finish-step", "finish"),
+    ]
+
+
+def restarted(*said: Event) -> list[Entry]:
+    """Return the log of a generation whose second attempt restarts after `said`."""
+    again = GenerationStarted(generation_id=G, attempt=2, model="m")
+    good = TextDelta(generation_id=G, text="good")
+    return entries_of([*BEGINNING, *said, again, good, GenerationCompleted(generation_id=G)])
+
+
+def test_a_client_that_can_takes_the_void_text_back() -> None:
+    """The message then is the second answer alone: no marker, nothing to hide."""
+    log = restarted(TextDelta(generation_id=G, text="void"), DataEvent(generation_id=G, name="colour", value=1))
+    stream = stream_of([], log, sdk=7)
+    assert types_of(stream)[3:9] == [
+        *("text-start", "text-delta", "data-colour"),
+        *("reset-step", "message-metadata", "text-start"),
+    ]
+    whole, reloaded = (ClientMessage().take(parts_of(one)) for one in (stream, stream_of(log, [], sdk=7)))
+    assert whole.parts == reloaded.parts
+    assert [part.get("text") for part in whole.parts] == [None, "good"]
+
+
+def test_what_more_than_one_step_has_made_void_is_marked() -> None:
+    """The SDK takes back one step only."""
+    log = restarted(
+        ToolCallEvent(generation_id=G, id="1", name="clock", arguments="{}"),
+        ToolResultEvent(generation_id=G, id="1", output=1),
+        TextDelta(generation_id=G, text="void"),
+    )
+    stream = stream_of([], log, sdk=7)
+    assert "reset-step" not in types_of(stream)
+    assert [part.get("text") for part in ClientMessage().take(parts_of(stream)).visible()] == [None, "good"]
+
+
+def test_a_stop_interrupts_a_client_that_knows_the_word() -> None:
+    """Otherwise version 7 would send a message whose tools have run on by itself."""
+    log = entries_of([*BEGINNING, GenerationStopped(generation_id=G, by="user")])
+    assert parts_of(stream_of([], log, sdk=7))[-2:] == [
+        {"type": "finish", "finishReason": "interrupted"},
+        {"type": "abort"},
+    ]
+    assert "finish" not in types_of(stream_of([], log))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("source-url", {"sourceId": "1", "url": "https://a.example", "title": "A"}, "source-url"),
+        ("source-document", {"sourceId": "1", "mediaType": "text/plain", "title": "A"}, "source-document"),
+        ("file", {"url": "data:,x", "mediaType": "text/plain"}, "file"),
+        ("file", {"url": "data:,x"}, "data-file"),
+        ("file", {"url": "data:,x", "mediaType": None}, "data-file"),
+        ("source-url", {"sourceId": "1", "url": "https://a.example", "rank": "1"}, "data-source-url"),
+        ("source-url", "https://a.example", "data-source-url"),
+        ("text-delta", {"id": "text-1", "delta": "forged"}, "data-text-delta"),
+    ],
+)
+def test_sources_and_files_are_the_sdks_own_parts(name: str, value: JsonValue, kind: str) -> None:
+    """If the app's data are one by name and by all their fields; otherwise they stay data."""
+    log = entries_of([*BEGINNING, DataEvent(generation_id=G, name=name, value=value)])
+    part = parts_of(stream_of([], log))[-1]
+    assert part == ({"type": kind, "data": value} if kind.startswith("data-") else {"type": kind, **value})
+
+
+@pytest.mark.parametrize(
+    "written", ['{"n":1e400}', '{"__proto__":{"a":1}}', '[{"constructor":{"prototype":1}}]', '"\\ud800"']
+)
+def test_arguments_that_a_browser_cannot_take_are_an_error_of_their_call(written: str) -> None:
+    """The SDK would give up on the whole stream, or the tool would run with other arguments than the model wrote."""
+    log = entries_of([*BEGINNING, ToolCallEvent(generation_id=G, id="1", name="clock", arguments=written)])
+    part = parts_of(stream_of([], log))[-1]
+    assert (part["type"], part["input"]) == ("tool-input-error", written)
+
+
+def test_every_chunk_is_json_that_the_sdk_reads() -> None:
+    """Neither numbers that JSON cannot hold nor names that change a prototype, at which the SDK gives up."""
+    value = {"n": float("inf"), "__proto__": {"a": 1}, "deep": [{"constructor": {"prototype": 1}, "constructor2": 2}]}
+    log = entries_of([*BEGINNING, DataEvent(generation_id=G, name="colour", value=value)])
+    stream = stream_of([], log)
+    assert b"__proto__" not in stream
+    assert parts_of(stream)[-1]["data"] == {"n": None, "deep": [{"constructor2": 2}]}
+
+
+def test_a_corrupt_first_entry_is_part_of_the_message() -> None:
+    """A part before `start` would make a second message; after the ending, nothing is added."""
+    encoder = UseChatEncoder(G)
+    encoder.add_corrupt(1)
+    encoder.add(entries_of([GenerationQueued(generation_id=G), GenerationCompleted(generation_id=G)])[1])
+    encoder.add_corrupt(3)
+    encoder.add_problem({"title": "Too late"})
+    assert types_of(encoder.take()) == ["start", "data-chunkspool-corrupt", "finish"]
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_stream_that_is_closed_early_ends_as_an_error(begun: bool) -> None:
+    """A clean end would make a cut answer look whole."""
+    encoder = UseChatEncoder(G)
+    for entry in entries_of([*BEGINNING, TextDelta(generation_id=G, text="so far")] if begun else []):
+        encoder.add(entry)
+    encoder.close()
+    encoder.close()
+    message = ClientMessage().take(parts_of(encoder.take()))
+    assert message.error is not None
+    assert "resume" in message.error
+
+
+def test_a_complete_stream_is_closed_without_an_error() -> None:
+    """What has ended has ended."""
+    encoder = UseChatEncoder(G)
+    for entry in entries_of([*BEGINNING, GenerationCompleted(generation_id=G)]):
+        encoder.add(entry)
+    encoder.close()
+    message = ClientMessage().take(parts_of(encoder.take()))
+    assert (message.error, message.finish_reason) == (None, "stop")
 
 
 def test_an_early_end_is_an_error_and_completes_the_stream() -> None:

@@ -11,7 +11,7 @@ import pytest
 from starlette.requests import Request
 
 from chunkspool.errors import InvalidInput, SettingsError
-from chunkspool.web import AccessDenied, Action, SignedTokens
+from chunkspool.web import AccessDenied, Action, GrantedUntil, SignedTokens
 
 SECRET = "a secret of enough characters"
 NOW = 1_000_000.0
@@ -42,7 +42,8 @@ def test_a_token_is_valid_only_for_its_chat_and_actions() -> None:
             ("other", "c1", "read"),
         ]
     ]
-    assert answers == [True, True, False, False, False]
+    until = GrantedUntil(NOW + 3600)
+    assert answers == [until, until, False, False, False]
 
 
 def test_a_star_means_any_chat_of_the_tenant() -> None:

@@ -81,6 +81,135 @@ def test_tools_that_have_run_become_calls_and_outputs() -> None:
     ]
 
 
+STEP: dict[str, Any] = {"type": "step-start"}
+
+
+def tool(number: int, state: str = "output-available", **fields: Any) -> dict[str, Any]:
+    """Return the part of a call of the tool `clock`."""
+    return {"type": "tool-clock", "toolCallId": str(number), "state": state, "input": {}, **fields}
+
+
+def shape_of(messages: list[dict[str, Any]]) -> list[tuple[str, Any, list[str]]]:
+    """Return role, content and calls of each message; of an output, its call instead of a role."""
+    return [
+        (
+            message.get("tool_call_id") or message["role"],
+            message["content"],
+            [call["id"] for call in message.get("tool_calls", ())],
+        )
+        for message in messages
+    ]
+
+
+def test_each_step_is_a_message_of_its_own() -> None:
+    """What the model said after it knew the outputs stands behind them; two rounds of calls stay two."""
+    parts = [
+        *(STEP, text("Let me see."), tool(1, output="one"), tool(2, output={"n": 2})),
+        *(STEP, text("Once more."), tool(3, output="three")),
+        *(STEP, text("Done.")),
+    ]
+    assert shape_of(to_model_messages(request(ui("assistant", *parts)).messages)) == [
+        ("assistant", "Let me see.", ["1", "2"]),
+        ("1", "one", []),
+        ("2", '{"n":2}', []),
+        ("assistant", "Once more.", ["3"]),
+        ("3", "three", []),
+        ("assistant", "Done.", []),
+    ]
+
+
+def test_within_a_step_the_outputs_follow_all_that_was_said() -> None:
+    """A model says and calls in one answer, before any tool has run."""
+    parts = [STEP, text("First,"), tool(1, output="one"), text("then"), tool(2, output="two")]
+    assert shape_of(to_model_messages(request(ui("assistant", *parts)).messages)) == [
+        ("assistant", "First,\nthen", ["1", "2"]),
+        ("1", "one", []),
+        ("2", "two", []),
+    ]
+
+
+def test_a_step_without_words_or_outputs_is_left_out() -> None:
+    """Model APIs reject an assistant that says nothing and a call that nobody answers."""
+    parts = [STEP, STEP, tool(1, "input-available"), STEP, tool(2, output=0, preliminary=True), STEP, text("Hm.")]
+    assert shape_of(to_model_messages(request(ui("assistant", *parts)).messages)) == [("assistant", "Hm.", [])]
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        (tool(1, "output-error", errorText="no such zone"), "no such zone"),
+        (tool(1, "output-error"), "The tool failed."),
+        (tool(1, "output-denied", approval={"id": "a", "approved": False, "reason": "too late"}), "too late"),
+        (tool(1, "output-denied"), "Tool call execution denied."),
+        (tool(1, "approval-responded", approval={"id": "a", "approved": False, "reason": "no"}), "no"),
+        (tool(1, "output-available", output=None), "null"),
+        (tool(1, "output-available", output=float("inf")), "null"),
+    ],
+)
+def test_the_model_is_told_why_a_tool_gave_nothing(part: dict[str, Any], told: str) -> None:
+    """Errors and denials keep their reasons; what has none is still an answer to the call."""
+    assert shape_of(to_model_messages(request(ui("assistant", part)).messages))[1] == ("1", told, [])
+
+
+def test_arguments_that_were_no_json_are_shown_to_the_model_as_they_were() -> None:
+    """Version 6 keeps them as `rawInput`."""
+    part = {**tool(1, "output-error", errorText="not JSON", rawInput="{broken"), "input": None}
+    said, _ = to_model_messages(request(ui("assistant", part)).messages)
+    assert said["tool_calls"][0]["function"]["arguments"] == '"{broken"'
+
+
+def test_what_the_user_says_between_two_steps_stands_between_them() -> None:
+    """Version 7 keeps such a message as a part of the assistant's."""
+    steering = {"type": "steering-message", "id": "s", "parts": [text("Hurry."), "junk"]}
+    parts = [STEP, text("One."), steering, STEP, text("Two.")]
+    assert shape_of(to_model_messages(request(ui("assistant", *parts)).messages)) == [
+        ("assistant", "One.", []),
+        ("user", "Hurry.", []),
+        ("assistant", "Two.", []),
+    ]
+
+
+def test_a_restart_of_a_continuation_voids_only_what_it_had_written() -> None:
+    """The call and the browser's output that it continues are kept."""
+    restart = {"type": "data-chunkspool-restart", "data": {"attempt": 2, "from": 3}}
+    parts = [STEP, text("Let me see."), tool(1, output="noon"), STEP, text("void"), restart, STEP, text("It is noon.")]
+    assert shape_of(to_model_messages(request(ui("assistant", *parts)).messages)) == [
+        ("assistant", "Let me see.", ["1"]),
+        ("1", "noon", []),
+        ("assistant", "It is noon.", []),
+    ]
+
+
+@pytest.mark.parametrize("begin", [-1, 99, "x", None, 1.5, True])
+def test_a_forged_restart_hides_no_more_than_a_real_one(begin: Any) -> None:
+    """Whatever it says it begins with, the parts behind it are kept."""
+    restart = {"type": "data-chunkspool-restart", "data": {"from": begin}}
+    (message,) = to_model_messages(request(ui("assistant", restart, text("good"))).messages)
+    assert message == {"role": "assistant", "content": "good"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "continued"),
+    [
+        ({}, "a2"),
+        ({"messageId": "a2"}, "a2"),
+        ({"messageId": "a1"}, "a1"),
+        ({"messageId": "unknown"}, "a2"),
+        ({"messageId": "u1"}, None),
+        ({"trigger": "regenerate-message"}, None),
+    ],
+)
+def test_the_continued_message_is_the_last_one_or_the_named_one(fields: dict[str, Any], continued: str | None) -> None:
+    """Version 7 also continues an earlier message, whose tool was approved late."""
+    messages = [
+        ui("user", text("x"), message_id="u1"),
+        ui("assistant", text("y"), message_id="a1"),
+        ui("assistant", text("z"), message_id="a2"),
+    ]
+    message = request(*messages, **fields).continued_message
+    assert (message and message.id) == continued
+
+
 def test_the_void_text_of_a_dead_attempt_is_not_sent_to_the_model() -> None:
     """The parts before a restart are dropped, even if the front end sends them."""
     restart = {"type": "data-chunkspool-restart", "data": {"attempt": 2}}

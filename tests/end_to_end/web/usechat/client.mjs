@@ -1,34 +1,24 @@
-// Run the AI SDK's own client against the routes: `node client.mjs URL SCENARIO` prints its final state as JSON.
-import { AbstractChat, DefaultChatTransport, readUIMessageStream } from "ai";
+// Run the AI SDK's own client against the routes: `node client.mjs PACKAGE URL SCENARIO` prints its final state as JSON.
+import { once } from "node:events";
+import { Chat as PlainChat, DefaultChatTransport, lastAssistantMessageIsCompleteWithToolCalls, readUIMessageStream } from "./chat.mjs";
 
-const [url, scenario] = process.argv.slice(2);
+const [sdk, url, scenario] = process.argv.slice(2);
 const api = `${url}/api/chat`;
+// As docs/web.md tells an app that uses version 7.
+const apiOfVersion = sdk === "ai7" ? `${api}?sdk=7` : api;
 
-/** The chat's state, which useChat keeps in React. */
-class State {
-  constructor(messages) {
-    this.messages = messages;
-  }
-  status = "ready";
-  error = undefined;
-  pushMessage = (message) => this.messages.push(structuredClone(message));
-  popMessage = () => this.messages.pop();
-  replaceMessage = (index, message) => (this.messages[index] = structuredClone(message));
-  snapshot = (value) => structuredClone(value);
-}
-
-/** A chat without React: useChat is built on the same class. */
-class Chat extends AbstractChat {
-  constructor(id, messages = []) {
-    super({ id, transport: new DefaultChatTransport({ api }), state: new State(messages), onError: () => {} });
+/** A chat as an app makes it. */
+class Chat extends PlainChat {
+  constructor(id, messages = [], more = {}) {
+    super({ id, messages, transport: { api: apiOfVersion }, ...more });
   }
 }
 
 const textOf = (message) => message.parts.filter((part) => part.type === "text").map((part) => part.text);
-const withoutVoidParts = (message) => ({
-  ...message,
-  parts: message.parts.slice(message.parts.findLastIndex((part) => part.type === "data-chunkspool-restart") + 1),
-});
+// As in docs/web.md.
+const isVoid = (parts, at) =>
+  parts.some((part, i) => part.type === "data-chunkspool-restart" && at <= i && at >= (part.data.from ?? 0));
+const withoutVoidParts = (message) => ({ ...message, parts: message.parts.filter((_, at) => !isVoid(message.parts, at)) });
 const summaryOf = (chat) => ({
   status: chat.status,
   error: chat.error?.message,
@@ -40,7 +30,7 @@ const summaryOf = (chat) => ({
 
 const waitUntil = async (condition) => {
   const deadline = Date.now() + 60_000;
-  while (!condition()) {
+  while (!(await condition())) {
     if (Date.now() > deadline) throw new Error(`did not happen within a minute: ${condition}`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
@@ -49,10 +39,22 @@ const waitUntil = async (condition) => {
 const countingSlowly = (words) => ({
   body: { params: { pace: 0.02, script: [...Array(words).keys()].map((n) => ({ text: `${n} ` })) } },
 });
+// However busy the machine is, it goes on until it is stopped.
+const endlessly = { body: { params: { pace: 0.02, script: [{ text: "tick ", repeat: 100_000 }] } } };
+const stop = (id) => fetch(`${api}/${id}/stop`, { method: "POST" });
 const hasSaid = (chat, word) => () => {
   const last = chat.messages.at(-1);
   return last?.role === "assistant" && textOf(last).join("").includes(word);
 };
+
+/** Ask the test to do something, by a line on stderr; wait for its line on stdin. */
+const ask = async (line) => {
+  console.error(line);
+  await once(process.stdin, "data");
+  process.stdin.pause();
+};
+const load = async (id) => (await (await fetch(apiOfVersion.replace("/api/chat", `/api/chat/${id}/messages`))).json());
+const plain = (messages) => JSON.parse(JSON.stringify(messages));
 
 const scenarios = {
   /** Send a message; after its answer send another one, with the history. */
@@ -82,29 +84,89 @@ const scenarios = {
   /** Call the stop route in mid-answer; the client's stream ends. */
   async stop() {
     const chat = new Chat("stop");
-    const endless = { pace: 0.02, script: [{ text: "again ", repeat: 100_000 }] };
-    const sent = chat.sendMessage({ text: "go on" }, { body: { params: endless } });
-    await waitUntil(hasSaid(chat, "again again"));
-    const reply = await fetch(`${api}/stop/stop`, { method: "POST" });
+    const sent = chat.sendMessage({ text: "go on" }, endlessly);
+    await waitUntil(hasSaid(chat, "tick tick"));
+    const reply = await stop("stop");
     await sent;
     return { code: reply.status, chat: summaryOf(chat) };
   },
 
-  /** In mid-answer, ask the test (by a line on stderr) to kill the worker; stay connected until the end. */
+  /** In mid-answer, ask the test to kill the worker; stay connected until the end, then load the chat. */
   async restart() {
     const chat = new Chat("restart");
     const sent = chat.sendMessage({ text: "count" }, countingSlowly(80));
     await waitUntil(hasSaid(chat, "10 "));
-    console.error("kill");
+    await ask("kill");
     await sent;
-    return summaryOf(chat);
+    const { messages } = await load("restart");
+    return { ...summaryOf(chat), shown: plain(chat.messages.map(withoutVoidParts)), loaded: messages.map(withoutVoidParts) };
+  },
+
+  /** In mid-answer, ask the test to restart the web server; then resume, as docs/web.md says. */
+  async deploy() {
+    const chat = new Chat("deploy");
+    const sent = chat.sendMessage({ text: "go on" }, endlessly);
+    await waitUntil(hasSaid(chat, "tick tick"));
+    console.error("restart");
+    await sent;
+    const cut = summaryOf(chat);
+    await ask("ended");
+    const resumed = chat.resumeStream();
+    await waitUntil(hasSaid(chat, `${cut.texts[0]}tick tick`));
+    await stop("deploy");
+    await resumed;
+    return { cut, resumed: summaryOf(chat), shown: plain(chat.messages), loaded: (await load("deploy")).messages };
+  },
+
+  /** Let a tool run in the browser. While the answer goes on, reload with what a page may have; load the chat, too. */
+  async tool() {
+    const clock = [{ text: "Let me see. " }, { tool_call: { id: "1", name: "clock", arguments: '{"zone":"UTC"}' } }];
+    let turns = 0;
+    const chat = new Chat("tool", [], {
+      transport: { api: apiOfVersion, body: () => (turns++ === 0 ? { params: { script: clock } } : endlessly.body) },
+      sendAutomaticallyWhen: ({ messages }) => turns < 2 && lastAssistantMessageIsCompleteWithToolCalls({ messages }),
+    });
+    await chat.sendMessage({ text: "what time is it?" });
+    const [question, first] = structuredClone(chat.messages);
+    const answered = chat.addToolOutput({ tool: "clock", toolCallId: "1", output: { hour: 12 } });
+    await waitUntil(hasSaid(chat, "tick tick"));
+    const { messages, active } = await load("tool");
+    const known = { nothing: [], question: [question], call: [question, first], all: structuredClone(chat.messages), loaded: messages };
+    const reloads = Object.entries(known).map(([name, had]) => [name, new Chat("tool", had)]);
+    const resumed = reloads.map(([, reloaded]) => reloaded.resumeStream());
+    await waitUntil(() => reloads.every(([, reloaded]) => hasSaid(reloaded, "tick tick tick")()));
+    await stop("tool");
+    await Promise.all([...resumed, answered]);
+    await waitUntil(() => chat.status === "ready");
+    const after = await load("tool");
+    return {
+      active: active.length,
+      stayed: plain(chat.messages),
+      reloads: Object.fromEntries(reloads.map(([name, reloaded]) => [name, plain(reloaded.messages)])),
+      loaded: after,
+    };
+  },
+
+  /** Hang up; the answer ends while nobody is there; a resume then brings nothing, and the app loads the chat. */
+  async away() {
+    const chat = new Chat("away");
+    const sent = chat.sendMessage({ text: "count" }, countingSlowly(300));
+    await waitUntil(hasSaid(chat, "10 "));
+    await chat.stop();
+    await sent;
+    await waitUntil(async () => (await load("away")).active.length === 0);
+    await chat.resumeStream();
+    const cut = summaryOf(chat);
+    chat.messages = (await load("away")).messages;
+    await chat.sendMessage({ text: "and now?" });
+    return { cut, texts: chat.messages.map(textOf), loaded: (await load("away")).messages, shown: plain(chat.messages) };
   },
 
   /** Read tools, reasoning and app data with the SDK's reader of raw streams. */
   async parts() {
     const script = [{ reasoning: "hm" }, { tool_call: { id: "1", name: "clock", arguments: '{"zone":"UTC"}' } }, { text: "noon" }, { usage: [3, 4] }];
     const messages = [{ id: "m1", role: "user", parts: [{ type: "text", text: "what time is it?" }] }];
-    const transport = new DefaultChatTransport({ api, body: { params: { script } } });
+    const transport = new DefaultChatTransport({ api: apiOfVersion, body: { params: { script } } });
     const stream = await transport.sendMessages({ chatId: "parts", messages, trigger: "submit-message" });
     let last;
     for await (const message of readUIMessageStream({ stream, terminateOnError: true })) last = message;

@@ -1,0 +1,76 @@
+// Send requests to the routes of a chat: with a time limit, and with errors that a person understands.
+
+import { requestHeaders, routeUrl } from "./address.js";
+
+// A little more than the server takes by default before it answers 503 itself.
+const MAX_WAIT_MS = 15_000;
+
+const TEXTS = {
+  "chat-busy": "Another answer is still being written in this chat. Wait for it to end, or stop it.",
+  "chat-contended": "Too much is happening in this chat at once. Try again in a moment.",
+  "request-id-reused": "This question was sent before with another conversation. Ask it again.",
+  "too-large": "This is too long to be sent. Shorten it, or begin a new chat.",
+  unauthorized: "Your access has ended. Open this chat again from the page that led you here.",
+  forbidden: "You have no permission to do this in this chat.",
+  "shutting-down": "The server is restarting. Try again in a moment.",
+};
+
+/** The request was refused. `status` and `kind` say why to the program, the message to a person. */
+export class Refused extends Error {
+  constructor(document) {
+    const kind = String(document.type ?? "").split(":").pop();
+    super(TEXTS[kind] ?? fallbackText(document.status));
+    this.status = document.status;
+    this.kind = kind;
+  }
+
+  /** Whether the same request may succeed later without anybody doing anything. */
+  get passes() {
+    return this.status >= 500 || this.status === 429 || this.status === 408;
+  }
+}
+
+/** No reply came: nobody knows whether the server got the request. */
+export class Unreachable extends Error {
+  constructor() {
+    super("The server cannot be reached.");
+  }
+}
+
+function fallbackText(status) {
+  if (status === 429) return "Too many requests. Try again in a moment.";
+  if (status >= 500) return "The service is not available right now. Try again in a moment.";
+  return `The server refused this (${status}).`;
+}
+
+/** Return what is wrong by a reply; a proxy may have sent it instead of the server. */
+export async function refusalOf(reply) {
+  let document = null;
+  try {
+    document = await reply.json();
+  } catch {
+    // No JSON: the status has to do.
+  }
+  return new Refused({ ...(document instanceof Object ? document : {}), status: reply.status });
+}
+
+/** Send a request and return the body of its reply, null if it has none. Throws `Refused` or `Unreachable`. */
+export async function send(chat, path, { method = "GET", body } = {}) {
+  let reply, found;
+  try {
+    reply = await fetch(routeUrl(chat, path), {
+      method,
+      headers: requestHeaders(body === undefined ? {} : { "content-type": "application/json" }),
+      body: body === undefined ? undefined : JSON.stringify(body),
+      cache: "no-store",
+      // Before the streams of other tabs, should the browser have to choose.
+      priority: "high",
+      signal: AbortSignal.timeout(MAX_WAIT_MS),
+    });
+    if (reply.ok) found = reply.status === 204 ? null : await reply.json();
+  } catch {
+    throw new Unreachable();
+  }
+  if (!reply.ok) throw await refusalOf(reply);
+  return found;
+}
