@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic_core import PydanticSerializationError, from_json
 
 from chunkspool.errors import CorruptLog
+from chunkspool.json_text import to_valid_json
 
 
 class _Event(BaseModel):
@@ -194,20 +194,18 @@ class Entry:
 def encode(event: Event) -> bytes:
     """Return the bytes that are stored for `event`: compact JSON in UTF-8.
 
-    Two halves of a surrogate pair become their character (models split them between tokens), a lone one U+FFFD.
+    It is JSON that every parser takes: see `to_valid_json`.
     """
     try:
         return event.model_dump_json().encode()
     except PydanticSerializationError:
-        text = json.dumps(event.model_dump(mode="python"), ensure_ascii=False, separators=(",", ":"))
-        mended = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return to_json(from_json(mended), inf_nan_mode="null")
+        return to_valid_json(event.model_dump(mode="python"))
 
 
 def decode(raw: bytes, seq: int) -> Event:
     """Return the event that `raw` holds. Raises `CorruptLog(seq)` for what no chunkspool ever wrote."""
     try:
-        fields = from_json(raw)
+        fields = from_json(raw, allow_inf_nan=False)
         if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
             raise CorruptLog(seq, "it is not a JSON object with a type")
         if fields["type"] in _KNOWN_TYPES:

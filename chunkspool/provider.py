@@ -43,12 +43,23 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Why the model ended: "stop", "length", "tool_calls", "content_filter" or the provider's own word."""
+    """Why the model ended: "stop", "length", "tool_calls", "content_filter", "refusal" or the provider's own word."""
 
     reason: str
 
 
 Delta = Text | Reasoning | ToolCall | Usage | Finish
+
+
+@dataclass(frozen=True, slots=True)
+class SignOfLife:
+    """The model's server has sent something that is no delta, so it is not silent.
+
+    `progress`: it was part of the answer, such as a piece of a tool call. Otherwise it was a keep-alive, and a server
+    that sends nothing else is given up after `keepalive_timeout`.
+    """
+
+    progress: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +84,10 @@ class Provider(Protocol):
     `recovery` may be "continue" with such a one only.
     """
 
-    def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
+    def stream(self, request: ModelRequest) -> AsyncGenerator[Delta | SignOfLife, None]:
         """Yield the answer, or what follows the request's `prefix`; raise `ProviderError` when the model fails.
+
+        Where nothing of the answer is complete but the model is at work, yield a `SignOfLife`.
 
         A model that refuses to go on from a prefix raises `ContinuationRefused` before the first delta, and is then
         asked again without one. Cancelling the task that iterates must close the model's connection.

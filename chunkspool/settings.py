@@ -31,7 +31,9 @@ Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(ge=1024, le=512 * 1024 * 1024)]
 
 _SECRETS = ("key", "url", "secret")
-_OTHER_NAMES = {"openai_base_url": "OPENAI_BASE_URL", "openai_api_key": "OPENAI_API_KEY"}
+_OTHER_NAMES = {
+    name: name.upper() for name in ("openai_base_url", "openai_api_key", "anthropic_base_url", "anthropic_api_key")
+}
 
 
 class _Group(BaseModel):
@@ -94,9 +96,12 @@ class WorkerSettings(_Group):
         description="seconds that a worker's generations may run on after it was asked to exit",
     )
     deadline: Seconds = Field(default=600.0, description="seconds that one attempt may take")
-    first_token_timeout: Seconds = Field(default=120.0, description="seconds until the model's first word")
-    idle_timeout: Seconds = Field(
-        default=60.0, description="seconds that a model may be silent in the middle of an answer"
+    first_token_timeout: Seconds = Field(
+        default=120.0, description="seconds that a model's server may be silent before the model's first word"
+    )
+    idle_timeout: Seconds = Field(default=60.0, description="seconds that it may be silent in the middle of an answer")
+    keepalive_timeout: Seconds = Field(
+        default=300.0, description="seconds that it may send keep-alives and no part of an answer"
     )
     lost_after: Seconds = Field(
         default=300.0, description="seconds without a sign of life after which a generation is lost"
@@ -108,12 +113,22 @@ class WorkerSettings(_Group):
 class ProviderSettings(_Group):
     """Who runs the model."""
 
-    provider: str = Field(default="openai_api", description="who runs the model: openai_api, scripted, or your own")
+    provider: str = Field(
+        default="openai_api",
+        description="who runs the model: openai_api, anthropic_api, scripted, your own, or several with commas between",
+    )
+    model_providers: str = Field(
+        default="", description="which of several providers runs which models: pattern=provider, with commas between"
+    )
     model: str | None = Field(default=None, description="model of a request that names none")
     openai_base_url: str | None = Field(
         default=None, description="any OpenAI-compatible server; OpenAI's own unless set"
     )
     openai_api_key: SecretStr | None = Field(default=None, description="the key for that server, if it wants one")
+    anthropic_base_url: str | None = Field(
+        default=None, description="a server that speaks the Messages API; Anthropic's own unless set"
+    )
+    anthropic_api_key: SecretStr | None = Field(default=None, description="the key for that server")
     provider_retries: int = Field(
         default=3, ge=0, le=20, description="retries of a busy provider before its first chunk"
     )
@@ -138,7 +153,7 @@ class WebSettings(_Group):
 class Settings(BaseModel):
     """Every setting with its default, in groups. The variable of a field is `CHUNKSPOOL_<FIELD>`, whatever its group.
 
-    The exceptions are `OPENAI_BASE_URL` and `OPENAI_API_KEY`, which other programs read, too.
+    The exceptions are the URLs and keys of OpenAI and Anthropic, whose variables other programs read, too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -7,7 +7,7 @@ from typing import assert_never
 
 from chunkspool import AsyncSpool, Producer
 from chunkspool.errors import ContinuationRefused, Fenced, GenerationNotFound, NotClaimed
-from chunkspool.provider import Delta, Finish, Provider, Reasoning, Text, ToolCall, Usage
+from chunkspool.provider import Delta, Finish, Provider, Reasoning, SignOfLife, Text, ToolCall, Usage
 from tasks.deadlines import Deadlines
 
 
@@ -50,6 +50,9 @@ async def pump(provider: Provider, out: Producer, deadlines: Deadlines) -> None:
 async def _stream(provider: Provider, out: Producer, deadlines: Deadlines) -> None:
     async with aclosing(provider.stream(out.request)) as deltas:
         async for delta in deltas:
+            if isinstance(delta, SignOfLife):
+                deadlines.note_sign_of_life(progress=delta.progress)
+                continue
             deadlines.note_delta()
             write(delta, out)
             # Waits while the buffer is full, so a model that is faster than Redis cannot fill the memory.

@@ -1,4 +1,4 @@
-"""The three clocks of an attempt: its whole length, the wait for the first token, and each silence after it.
+"""The clocks of an attempt: its whole length, silence before the first token and after it, and mere keep-alives.
 
 Celery's own time limits do not work on threads; these work on every pool.
 """
@@ -21,17 +21,25 @@ class Deadlines:
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Take `deadline`, `first_token_timeout` and `idle_timeout`, in seconds, from the settings."""
+        """Take the clocks' lengths from the settings."""
         self._settings = settings
         self._limit = asyncio.timeout(None)
         self._timer: asyncio.TimerHandle | None = None
         self._expired: ProviderError | None = None
-        self._last_delta = 0.0
+        self._last_sign = 0.0
+        self._last_progress = 0.0
         self._awaits_first = True
 
+    def note_sign_of_life(self, *, progress: bool) -> None:
+        """Restart the clock of silence: the server has sent something. `progress`: it was part of the answer."""
+        if progress:
+            self.note_delta()
+        else:
+            self._last_sign = self._loop.time()
+
     def note_delta(self) -> None:
-        """Restart the clock of silence: the model has sent something."""
-        self._last_delta = self._loop.time()
+        """Restart the clocks of silence and of keep-alives: the model has sent a part of the answer."""
+        self._last_sign = self._last_progress = self._loop.time()
         if self._awaits_first:
             # From now on the idle time-out counts. It may be shorter than the first token's, so it may be due before
             # the timer fires.
@@ -41,7 +49,7 @@ class Deadlines:
     async def __aenter__(self) -> Self:
         """Start the clocks."""
         self._loop = asyncio.get_running_loop()
-        self._started = self._last_delta = self._loop.time()
+        self._started = self._last_sign = self._last_progress = self._loop.time()
         await self._limit.__aenter__()
         self._check()
         return self
@@ -74,18 +82,20 @@ class Deadlines:
 
     def _next_to_expire(self) -> tuple[float, ProviderError]:
         """Return when the next clock runs out, in the loop's time, and the error that this means."""
-        whole, first, idle = (
-            self._settings.worker.deadline,
-            self._settings.worker.first_token_timeout,
-            self._settings.worker.idle_timeout,
-        )
-        silence = first if self._awaits_first else idle
-        ends, falls_silent = self._started + whole, self._last_delta + silence
-        if ends <= falls_silent:
-            return ends, _error("deadline", f"The answer was not complete after {whole:g} seconds.")
+        worker = self._settings.worker
+        silence = worker.first_token_timeout if self._awaits_first else worker.idle_timeout
+        ends = self._started + worker.deadline
+        falls_silent = self._last_sign + silence
+        # Never shorter than the silence that is allowed anyway.
+        stall = max(worker.keepalive_timeout, silence)
+        stalls = self._last_progress + stall
+        if ends <= min(falls_silent, stalls):
+            return ends, _error("deadline", f"The answer was not complete after {worker.deadline:g} seconds.")
+        if stalls < falls_silent:
+            return stalls, _error("keepalive_timeout", f"The model sent nothing but keep-alives for {stall:g} seconds.")
         if self._awaits_first:
-            return falls_silent, _error("first_token_timeout", f"The model sent nothing for {first:g} seconds.")
-        return falls_silent, _error("idle_timeout", f"The model was silent for {idle:g} seconds in mid-answer.")
+            return falls_silent, _error("first_token_timeout", f"The model sent nothing for {silence:g} seconds.")
+        return falls_silent, _error("idle_timeout", f"The model was silent for {silence:g} seconds in mid-answer.")
 
 
 def _error(code: str, message: str) -> ProviderError:

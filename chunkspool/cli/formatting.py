@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from pydantic_core import to_json
-
 from chunkspool.events import (
     DataEvent,
     Ending,
@@ -20,6 +18,7 @@ from chunkspool.events import (
     UnknownEvent,
     UsageEvent,
 )
+from chunkspool.json_text import to_valid_json
 from chunkspool.results import ChatStatus, GenerationStatus
 
 Remark = (
@@ -39,6 +38,16 @@ _PICTURES = {code: 0x2400 + code for code in range(0x20) if code not in _HARMLES
 # A model's text must not command the terminal. Like ESC, the C1 controls (0x80 to 0x9F) begin such commands, and a
 # lone CR lets a text overwrite the line before it.
 _SAFE = {**_PICTURES, ord("\r"): None, 0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)}
+
+_CUT_OFF = {
+    "content_filter": "cut off by the provider's content filter",
+    "refusal": "the model declined to go on",
+}
+_WITHHELD = {
+    "content_filter": "the answer is empty: the provider's content filter withheld it",
+    "refusal": "the answer is empty: the model declined to answer",
+    "length": "the answer is empty: the maximum length was reached before it began",
+}
 
 _SECOND = 1000
 _UNITS = ((86_400 * _SECOND, "d"), (3_600 * _SECOND, "h"), (60 * _SECOND, "min"))
@@ -78,9 +87,9 @@ def describe_event(entry: Entry, event: Remark) -> str:  # noqa: PLR0911 - one r
         case ToolCallEvent():
             return f"calls the tool {event.name} ({event.id}): {event.arguments}"
         case ToolResultEvent():
-            return f"tool result ({event.id}): {to_json(event.output).decode()}"
+            return f"tool result ({event.id}): {to_valid_json(event.output).decode()}"
         case DataEvent():
-            return f"data {event.name}: {to_json(event.value).decode()}"
+            return f"data {event.name}: {to_valid_json(event.value).decode()}"
         case UsageEvent():
             return f"{event.input_tokens} tokens in, {event.output_tokens} out"
         case GenerationCompleted() | GenerationStopped() | GenerationFailed():
@@ -89,6 +98,11 @@ def describe_event(entry: Entry, event: Remark) -> str:  # noqa: PLR0911 - one r
             return f"event {entry.seq} has an unknown type: {entry.raw.decode(errors='replace')}"
         case _:
             assert_never(event)
+
+
+def describe_emptiness(event: GenerationCompleted) -> str:
+    """Return one line about an answer that says nothing."""
+    return _WITHHELD.get(event.finish_reason, "the answer is empty")
 
 
 def is_void(event: GenerationStarted) -> bool:
@@ -124,7 +138,7 @@ def _describe_start(event: GenerationStarted) -> str:
 def _describe_ending(ending: Ending) -> str:
     match ending:
         case GenerationCompleted():
-            return "completed" if ending.finish_reason == "stop" else f"completed ({ending.finish_reason})"
+            return _describe_finish(ending.finish_reason)
         case GenerationStopped():
             return f"stopped by {ending.by}" + (f": {ending.reason}" if ending.reason else "")
         case GenerationFailed():
@@ -132,6 +146,11 @@ def _describe_ending(ending: Ending) -> str:
             return f"failed ({ending.code}): {ending.message}{again}"
         case _:
             assert_never(ending)
+
+
+def _describe_finish(reason: str) -> str:
+    why = f": {_CUT_OFF[reason]}" if reason in _CUT_OFF else ""
+    return "completed" if reason == "stop" else f"completed ({reason}){why}"
 
 
 def _row(generation: GenerationStatus, now: int) -> str:

@@ -8,16 +8,20 @@ from typing import Protocol
 from rich.console import Console
 from rich.text import Text
 
-from chunkspool.cli.formatting import describe_event, is_void, json_line, one_line, plain
+from chunkspool.cli.formatting import describe_emptiness, describe_event, is_void, json_line, one_line, plain
 from chunkspool.cli.terminal import OutputClosed, report, write_output
 from chunkspool.events import (
+    DataEvent,
+    Ending,
     Entry,
+    Event,
     GenerationCompleted,
     GenerationFailed,
     GenerationStarted,
     GenerationStopped,
     ReasoningDelta,
     TextDelta,
+    ToolCallEvent,
 )
 
 
@@ -64,10 +68,13 @@ class TextScreen:
         """The generation to which the half line on standard output belongs."""
         self._reasoning = False
         """Whether there is a half line of reasoning on standard error."""
+        self._empty: set[str] = set()
+        """The generations that were seen to start, and have said nothing so far."""
 
     def show(self, entry: Entry) -> None:
         """Show one entry."""
         event = entry.event
+        is_empty = self._note_emptiness(event)
         if isinstance(event, TextDelta):
             self._show_text(event)
         elif isinstance(event, ReasoningDelta):
@@ -78,6 +85,8 @@ class TextScreen:
                 # Also in a file: what follows is another answer, or this one from its beginning.
                 self._end_answer_line()
             self._show_remark(describe_event(entry, event), "yellow" if urgent else "dim")
+            if is_empty and isinstance(event, GenerationCompleted):
+                self._show_remark(describe_emptiness(event), "yellow")
 
     def note(self, text: str) -> None:
         """Show a remark on a line of its own."""
@@ -88,6 +97,18 @@ class TextScreen:
         self._end_reasoning_line()
         if sys.stdout.isatty():
             self._end_answer_line()
+
+    def _note_emptiness(self, event: Event) -> bool:
+        """Note what an event says; return whether its generation has said nothing from its start on."""
+        if isinstance(event, GenerationStarted):
+            if not event.continues:
+                self._empty.add(event.generation_id)
+        elif isinstance(event, ToolCallEvent | DataEvent) or (isinstance(event, TextDelta) and event.text.strip()):
+            self._empty.discard(event.generation_id)
+        elif isinstance(event, Ending) and event.generation_id in self._empty:
+            self._empty.discard(event.generation_id)
+            return True
+        return False
 
     def _show_text(self, event: TextDelta) -> None:
         self._end_reasoning_line()

@@ -65,7 +65,7 @@ def item_of(seq: int, at: int, raw: bytes, log: str = "") -> Item:
     as much. All others are decoded.
     """
     try:
-        fields = from_json(raw)
+        fields = from_json(raw, allow_inf_nan=False)
         of_type, generation = fields["type"], fields["generation"]
         if of_type in _DELTAS and isinstance(generation, str) and isinstance(fields["text"], str):
             return Entry(seq, at, None, raw, of_type, generation, log)
@@ -84,7 +84,7 @@ def items_of_stream(reply: Any, log: str = "") -> tuple[Item, ...]:
     for entry_id, fields in reply or ():
         try:
             t, at, e, raw = fields
-            event = from_json(raw)
+            event = from_json(raw, allow_inf_nan=False)
             of_type, generation = event["type"], event["generation"]
             if (
                 of_type in _DELTAS

@@ -11,7 +11,6 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -38,6 +37,7 @@ from chunkspool.errors import (
     StoreRefused,
     StoreUnavailable,
 )
+from chunkspool.json_text import to_valid_json
 from chunkspool.web.access import AccessDenied
 
 MEDIA_TYPE = "application/problem+json"
@@ -74,7 +74,7 @@ class Problem:
     def response(self) -> Response:
         """Return the response."""
         headers = {"cache-control": "no-store", **self.headers}
-        return Response(to_json(self.document()), self.status, headers, MEDIA_TYPE)
+        return Response(to_valid_json(self.document()), self.status, headers, MEDIA_TYPE)
 
 
 def problem_of(error: Exception) -> Problem:

@@ -1,4 +1,4 @@
-"""Loads the provider that the settings name."""
+"""Loads the provider, or the providers, that the settings name."""
 
 from __future__ import annotations
 
@@ -7,13 +7,24 @@ from importlib.metadata import entry_points
 from chunkspool.errors import SettingsError
 from chunkspool.provider import ENTRY_POINTS, Provider
 from chunkspool.settings import Settings, variable_of
+from tasks.providers.model_router import ModelRouter
 
-BUILT_IN = ("openai_api", "scripted")
+BUILT_IN = ("openai_api", "anthropic_api", "scripted")
 
 
 def load_provider(settings: Settings) -> Provider:
-    """Return the provider that the settings name, not yet connected. Raises `SettingsError`."""
-    provider = _load(settings)
+    """Return the provider that the settings name, not yet connected. Raises `SettingsError`.
+
+    If they name several, it passes each request on to one of them.
+    """
+    names = [name.strip() for name in settings.provider.provider.split(",")]
+    if len(set(names)) < len(names):
+        raise SettingsError(f"{variable_of('provider')}={settings.provider.provider!r} names a provider twice")
+    providers = {name: _load(name, settings) for name in names}
+    if len(providers) > 1 or settings.provider.model_providers:
+        provider: Provider = ModelRouter(settings, providers)
+    else:
+        (provider,) = providers.values()
     if settings.worker.recovery == "continue" and not getattr(provider, "can_continue", False):
         raise SettingsError(
             f"{variable_of('recovery')}='continue': the provider {settings.provider.provider} cannot continue a text; "
@@ -22,18 +33,23 @@ def load_provider(settings: Settings) -> Provider:
     return provider
 
 
-def _load(settings: Settings) -> Provider:
-    name = settings.provider.provider
-    if name == "openai_api":
-        try:
-            from tasks.providers.openai_api import OpenAIProvider  # noqa: PLC0415 - the SDK is large, and other providers do without it
-        except ModuleNotFoundError as missing:
-            raise SettingsError(f"the provider openai_api needs {missing.name}: pip install '.[worker]'") from missing
-        return OpenAIProvider(settings)
-    if name == "scripted":
-        from tasks.providers.scripted import ScriptedProvider  # noqa: PLC0415 - as above
+def _load(name: str, settings: Settings) -> Provider:
+    try:
+        match name:
+            case "openai_api":
+                from tasks.providers.openai_api import OpenAIProvider  # noqa: PLC0415 - the SDK is large, and other providers do without it
 
-        return ScriptedProvider()
+                return OpenAIProvider(settings)
+            case "anthropic_api":
+                from tasks.providers.anthropic_api import AnthropicProvider  # noqa: PLC0415 - as above
+
+                return AnthropicProvider(settings)
+            case "scripted":
+                from tasks.providers.scripted import ScriptedProvider  # noqa: PLC0415 - as above
+
+                return ScriptedProvider()
+    except ModuleNotFoundError as missing:
+        raise SettingsError(f"the provider {name} needs {missing.name}: pip install '.[worker]'") from missing
     return _load_entry_point(name, settings)
 
 

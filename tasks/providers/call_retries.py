@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from random import SystemRandom
 from typing import TypeVar
 
-from tasks.providers.failures import ASKED_AGAIN
-from tasks.providers.openai_failures import CALL_ERRORS, translate_call_error
+from chunkspool.errors import ContinuationRefused
+from tasks.providers.failures import ASKED_AGAIN, Code
+from tasks.providers.sdk_failures import call_errors, translate_call_error
 
 T = TypeVar("T")
 
@@ -19,17 +20,26 @@ MAX_PAUSE = 30.0
 _random = SystemRandom()
 
 
-async def call_with_retries(call: Callable[[], Awaitable[T]], retries: int) -> T:
-    """Return what `call` returns, calling it again up to `retries` times. Raises `ProviderError`."""
+async def call_with_retries(
+    call: Callable[[], Awaitable[T]], retries: int, sdk: type[Exception], *, has_prefix: bool = False
+) -> T:
+    """Return what `call` returns, calling it again up to `retries` times. Raises `ProviderError`.
+
+    `sdk` is the base of the errors of the SDK that calls. If the request `has_prefix`, that may be why it is rejected:
+    then `ContinuationRefused` is raised. Servers have no code for it. A 400 or 422 may have another cause, but then the
+    request without the prefix, which comes next, fails in the same way.
+    """
     failures = 0
     while True:
         try:
             return await call()
-        except CALL_ERRORS as error:
+        except call_errors(sdk) as error:
             failure, retry_after = translate_call_error(error)
         # Raised outside the except block, so that the SDK's error is not its context: that one quotes the server, which
         # may quote the prompt, and a traceback would print it.
         if failure.code not in ASKED_AGAIN or retry_after > MAX_PAUSE or failures >= retries:
+            if has_prefix and failure.code == Code.INVALID_REQUEST:
+                raise ContinuationRefused(failure.code, failure.message, retryable=failure.retryable)
             raise failure
         await asyncio.sleep(max(retry_after, _pause_after(failures)))
         failures += 1

@@ -53,6 +53,9 @@ _NAMED = {
     "insufficient_quota": Code.QUOTA_EXHAUSTED,
     "context_length_exceeded": Code.CONTEXT_LENGTH_EXCEEDED,
     "exceed_context_size_error": Code.CONTEXT_LENGTH_EXCEEDED,
+    "overloaded_error": Code.PROVIDER_UNAVAILABLE,
+    "rate_limit_error": Code.RATE_LIMITED,
+    "rate_limit_exceeded": Code.RATE_LIMITED,
 }
 _OF_STATUS: dict[int, Code] = {
     HTTPStatus.UNAUTHORIZED: Code.AUTHENTICATION,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from pydantic_core import to_json
-
 from chunkspool.events import Entry
+from chunkspool.json_text import to_valid_json
 from chunkspool.web.dialects import EVENT_STREAM
 
 RETRY_MS = 1000
@@ -48,11 +47,11 @@ class NativeEncoder:
 
     def add_corrupt(self, seq: int) -> None:
         """Add a notice that the entry `seq` cannot be decoded: `event: log.corrupt`."""
-        self._waiting.append(b"id: %d\nevent: log.corrupt\ndata: %b\n\n" % (seq, to_json({"seq": seq})))
+        self._waiting.append(b"id: %d\nevent: log.corrupt\ndata: %b\n\n" % (seq, to_valid_json({"seq": seq})))
 
     def add_problem(self, document: Mapping[str, object]) -> None:
         """Add the problem document that says why the stream ends early: `event: problem`."""
-        self._waiting.append(b"event: problem\ndata: %b\n\n" % to_json(document))
+        self._waiting.append(b"event: problem\ndata: %b\n\n" % to_valid_json(document))
 
     def close(self) -> None:
         """Add nothing: to an EventSource, a clean end is a reason to reconnect, and it resumes where it was."""

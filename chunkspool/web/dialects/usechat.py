@@ -38,6 +38,7 @@ _FINISH_REASONS = {
     "content_filter": "content-filter",
     "tool_calls": "tool-calls",
     "function_call": "tool-calls",
+    "refusal": "content-filter",
 }
 
 PartKind = Literal["text", "reasoning"]

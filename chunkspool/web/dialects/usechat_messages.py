@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
-from pydantic_core import to_json
 
+from chunkspool.json_text import to_valid_json
 from chunkspool.web.dialects.usechat_chunks import RESTART
 
 UiPart = dict[str, JsonValue]
@@ -162,7 +162,7 @@ def _output_of(part: UiPart) -> str | None:
     match part.get("state"):
         case "output-available" if part.get("preliminary") is not True:
             output = part.get("output")
-            return output if isinstance(output, str) else to_json(output, inf_nan_mode="null").decode()
+            return output if isinstance(output, str) else to_valid_json(output).decode()
         case "output-error":
             return str(part.get("errorText") or "The tool failed.")
         case "output-denied":
@@ -178,7 +178,7 @@ def _tool_call_of(part: UiPart) -> ModelMessage:
     if written is None:
         # What was no JSON is kept here by version 6.
         written = part.get("rawInput")
-    arguments = to_json({} if written is None else written, inf_nan_mode="null").decode()
+    arguments = to_valid_json({} if written is None else written).decode()
     return {
         "id": part["toolCallId"],
         "type": "function",

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from pydantic_core import to_json
-
+from chunkspool.json_text import to_valid_json
 from chunkspool.web.dialects.usechat_chunks import Chunk
 from chunkspool.web.dialects.usechat_messages import UiMessage, UiPart, is_tool, tool_name_of
 
@@ -89,7 +88,11 @@ def _tool_chunks(part: UiPart, sdk: int) -> Iterator[Chunk]:
         # In pieces: at a whole input, the SDK would ask the browser to run the tool once more.
         yield {"type": "tool-input-start", **call}
         if "input" in part:
-            yield {"type": "tool-input-delta", "toolCallId": call_id, "inputTextDelta": to_json(part["input"]).decode()}
+            yield {
+                "type": "tool-input-delta",
+                "toolCallId": call_id,
+                "inputTextDelta": to_valid_json(part["input"]).decode(),
+            }
         yield from _approval_chunks(part, sdk)
         if state != "input-streaming":
             yield {"type": "tool-output-available", "toolCallId": call_id, **_result_of(part)}

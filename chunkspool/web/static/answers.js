@@ -52,6 +52,28 @@ function startAttempt(answer, event) {
   return isRestart ? "restarted" : "changed";
 }
 
+const WITHHELD = {
+  content_filter: "The provider's content filter withheld the answer.",
+  refusal: "The model declined to answer.",
+  length: "The maximum length was reached before the answer began.",
+};
+const CUT_OFF = {
+  length: "cut off at the maximum length",
+  content_filter: "cut off by the provider's content filter",
+  refusal: "the model declined to go on",
+};
+
+/** Return why a completed answer shows nothing, or "" if it shows something: an empty bubble tells nobody anything. */
+export function reasonOfEmptiness(answer) {
+  if (answer.state !== "completed" || answer.text.trim() || answer.tools.length) return "";
+  return WITHHELD[answer.finish_reason] ?? "The model's answer is empty.";
+}
+
+/** Return what cut a completed answer off, or "". */
+export function reasonOfCut(answer) {
+  return (answer.state === "completed" && CUT_OFF[answer.finish_reason]) || "";
+}
+
 /** Return whether an answer is still being written. */
 export function isActive(answer) {
   return answer.state === "queued" || answer.state === "running";

@@ -1,6 +1,6 @@
 // Show the conversation: one turn per generation, with the question above its answer.
 
-import { isActive } from "./answers.js";
+import { isActive, reasonOfCut, reasonOfEmptiness } from "./answers.js";
 import { MarkdownView } from "./markdown.js";
 
 const list = document.getElementById("turns");
@@ -95,11 +95,13 @@ class Turn {
       failed: [],
     }[answer.state];
     if (answer.reason) facts.push(`“${answer.reason}”`);
-    if (answer.finish_reason === "length") facts.push("cut off at the maximum length");
+    const emptiness = reasonOfEmptiness(answer);
+    if (!emptiness && reasonOfCut(answer)) facts.push(reasonOfCut(answer));
     if (!isActive(answer) && answer.model) facts.push(answer.model);
     if (answer.usage) facts.push(`${answer.usage.output_tokens} tokens`);
     this.facts.replaceChildren();
-    if (answer.state === "failed") appendElement("span", "failed", this.facts).textContent = answer.error;
+    const trouble = answer.state === "failed" ? answer.error : emptiness;
+    if (trouble) appendElement("span", "failed", this.facts).textContent = trouble;
     for (const fact of facts) appendElement("span", "", this.facts).textContent = fact;
   }
 }

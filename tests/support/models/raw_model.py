@@ -46,7 +46,9 @@ class Exchange:
         """Send the status line and headers (`retry_after="1"` for Retry-After); by default the body is chunked."""
         framing = {} if "content_length" in headers else {"transfer_encoding": "chunked"}
         given = {"content_type": "text/event-stream", **framing, **headers}
-        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
+        # Some servers have a status of their own, such as 529.
+        phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else "Unknown"
+        lines = [f"HTTP/1.1 {status} {phrase}"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in given.items()]
         self.send("\r\n".join(lines).encode() + _HEADERS_END)
 

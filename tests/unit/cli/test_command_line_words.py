@@ -99,6 +99,14 @@ REMARKS: list[tuple[Remark, str]] = [
     (UsageEvent(generation_id="g", input_tokens=3, output_tokens=50), "3 tokens in, 50 out"),
     (GenerationCompleted(generation_id="g"), "completed"),
     (GenerationCompleted(generation_id="g", finish_reason="length"), "completed (length)"),
+    (
+        GenerationCompleted(generation_id="g", finish_reason="content_filter"),
+        "completed (content_filter): cut off by the provider's content filter",
+    ),
+    (
+        GenerationCompleted(generation_id="g", finish_reason="refusal"),
+        "completed (refusal): the model declined to go on",
+    ),
     (GenerationStopped(generation_id="g", by="user"), "stopped by user"),
     (GenerationStopped(generation_id="g", by="user", reason="enough"), "stopped by user: enough"),
     (GenerationFailed(generation_id="g", code="c", message="No."), "failed (c): No."),

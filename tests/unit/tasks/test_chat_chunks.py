@@ -9,8 +9,9 @@ import pytest
 from support.models.chunks import chunk, tool_call, whole
 
 from chunkspool.errors import ProviderError
-from chunkspool.provider import Delta, Finish, Reasoning, Text, ToolCall, Usage
-from tasks.providers.chat_chunks import DONE, ChunkAssembler
+from chunkspool.provider import Delta, Finish, Reasoning, SignOfLife, Text, ToolCall, Usage
+from tasks.providers.chat_completions.chunks import DONE, ChunkAssembler
+from tasks.providers.sse_decoder import ServerEvent
 
 SECRET = "what-the-user-asked"
 
@@ -18,7 +19,8 @@ SECRET = "what-the-user-asked"
 def assemble(*chunks: bytes) -> list[Delta]:
     """Return the deltas of an answer with these chunks."""
     assembler = ChunkAssembler()
-    return [delta for one in chunks for delta in assembler.feed(one)] + assembler.end()
+    fed = [delta for one in chunks for delta in assembler.feed(ServerEvent(one))]
+    return [delta for delta in fed if not isinstance(delta, SignOfLife)] + assembler.end()
 
 
 def fail_to_assemble(*chunks: bytes) -> ProviderError:
@@ -103,6 +105,15 @@ def test_usage_comes_last_and_once() -> None:
         Usage(3, 5),
     ]
     assert assemble(whole(choices=[], usage=None), chunk("stop")) == [Finish("stop")]
+
+
+@pytest.mark.parametrize("extension", [{"x_groq": {"usage": {"prompt_tokens": 3, "completion_tokens": 5}}}, {}])
+def test_usage_may_stand_elsewhere(extension: dict[str, Any]) -> None:
+    """In the last choice, or among a server's own extensions."""
+    choice = {"index": 0, "delta": {}, "finish_reason": "stop"}
+    if not extension:
+        choice |= {"usage": {"prompt_tokens": 3, "completion_tokens": 5}}
+    assert assemble(whole(choices=[choice], **extension)) == [Finish("stop"), Usage(3, 5)]
 
 
 @pytest.mark.parametrize("usage", [{}, {"prompt_tokens": None}, {"prompt_tokens": "7", "completion_tokens": -1}])

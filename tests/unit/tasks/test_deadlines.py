@@ -49,6 +49,41 @@ async def test_a_model_that_sends_is_not_idle() -> None:
     assert loop.time() - began >= 10 * 0.05 + 0.2
 
 
+@pytest.mark.parametrize("progress", [True, False])
+async def test_a_server_that_sends_anything_is_not_silent(progress: bool) -> None:
+    """Pieces of a tool call and keep-alives restart the clock of silence, before the first word and after it."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(ProviderError, match="idle_timeout" if progress else "first_token_timeout"):
+        async with Deadlines(settings(first_token_timeout=1, idle_timeout=1)) as deadlines:
+            for _ in range(6):
+                await asyncio.sleep(0.2)
+                deadlines.note_sign_of_life(progress=progress)
+            await asyncio.sleep(LONG)
+    assert loop.time() - began >= 6 * 0.2 + 1
+
+
+@pytest.mark.parametrize("has_begun", [True, False])
+async def test_a_server_that_only_sends_keep_alives_is_given_up(has_begun: bool) -> None:
+    """A clock of its own bounds it, before the first word and after it."""
+    with pytest.raises(ProviderError, match="keepalive_timeout.*nothing but keep-alives for 1.5 seconds") as raised:
+        async with Deadlines(settings(first_token_timeout=1, idle_timeout=1, keepalive_timeout=1.5)) as deadlines:
+            if has_begun:
+                deadlines.note_delta()
+            while True:
+                await asyncio.sleep(0.01)
+                deadlines.note_sign_of_life(progress=False)
+    assert raised.value.retryable
+
+
+async def test_keep_alives_make_no_silence_shorter() -> None:
+    """Who allows a longer silence than `keepalive_timeout` gets it."""
+    with pytest.raises(ProviderError, match="idle_timeout.*silent for 0.2 seconds"):
+        async with Deadlines(settings(idle_timeout=0.2, keepalive_timeout=0.01)) as deadlines:
+            deadlines.note_delta()
+            await asyncio.sleep(LONG)
+
+
 async def test_in_time_nothing_happens() -> None:
     """The block's own errors pass unchanged, and no timer is left to cancel what comes after the block."""
     async with Deadlines(settings(deadline=0.05)) as deadlines:

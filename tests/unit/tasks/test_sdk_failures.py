@@ -1,4 +1,4 @@
-"""An error of the OpenAI SDK becomes a code, a sentence and a decision whether to ask again."""
+"""An error of an SDK becomes a code, a sentence and a decision whether to ask again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from tasks.providers.failures import ASKED_AGAIN, RETRYABLE, Code, failure
-from tasks.providers.openai_failures import parse_retry_after, translate_call_error, translate_read_error
+from tasks.providers.sdk_failures import parse_retry_after, translate_call_error, translate_read_error
 
 SECRET = "what-the-user-asked"
 REQUEST = httpx2.Request("POST", "http://model.example/v1/chat/completions", json={"messages": SECRET})
