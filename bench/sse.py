@@ -6,51 +6,32 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import selectors
-import socket
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 
 import psutil
 
 from bench.harness.environment import Environment, ReadyChat
 from bench.harness.report import Figure, at_least, at_most, measure_medians
 from bench.harness.run import Measurements, run
+from bench.harness.web_server import run_web_server, send_request
 from chunkspool import AsyncSpool
-from chunkspool.settings import Settings, variable_of
-from demo.ports import LOOPBACK, free_port, is_taken
-from demo.process import Process
+from chunkspool.settings import Settings
 
 CONNECTIONS, WARM = 1000, 50
 MOST_KB = 60.0
 EVENTS, BATCH = 10_000, 250
 RUNS = 5
 LEAST_SHARE = 0.6
-_READY_SECONDS = 30.0
 
 
 def measure(environment: Environment) -> list[Figure]:
     """Measure both with one web server."""
-    with _run_web_server(environment) as (port, process):
+    with run_web_server(environment) as (port, process):
         return [_measure_replay(environment, port), _measure_idle_streams(environment, port, process)]
-
-
-@contextmanager
-def _run_web_server(environment: Environment) -> Iterator[tuple[int, psutil.Process]]:
-    port = free_port()
-    variables = {**os.environ, variable_of("redis_url"): environment.url}
-    command = [sys.executable, "-m", "demo.web", str(port)]
-    process = Process.start("web", command, environment.folder, env=variables, cwd=Path(__file__).parents[1])
-    try:
-        process.wait_until(lambda: is_taken(port), _READY_SECONDS)
-        yield port, psutil.Process(process.pid)
-    finally:
-        process.terminate()
 
 
 def _measure_idle_streams(environment: Environment, port: int, process: psutil.Process) -> Figure:
@@ -68,7 +49,7 @@ def _open_streams(environment: Environment, port: int, count: int, open_streams:
     with selectors.DefaultSelector() as waiting:
         for _ in range(count):
             chat = environment.new_queued_chat()
-            stream = open_streams.enter_context(_send_request(port, f"{chat.keys.chat_id}/events?follow=true"))
+            stream = open_streams.enter_context(send_request(port, f"{chat.keys.chat_id}/events?follow=true"))
             waiting.register(stream, selectors.EVENT_READ, bytearray())
         while waiting.get_map():
             for key, _ in waiting.select():
@@ -109,17 +90,11 @@ def _replay_by_subscribe(environment: Environment, chat: ReadyChat) -> float:
 def _replay_by_event_stream(port: int, chat: ReadyChat) -> float:
     last = b"\nid: %d\n" % (EVENTS + 2)
     began = time.perf_counter()
-    with _send_request(port, f"{chat.keys.chat_id}/events?follow=true") as stream:
+    with send_request(port, f"{chat.keys.chat_id}/events?follow=true") as stream:
         end = b""
         while last not in end:
             end = end[-64:] + stream.recv(1024 * 1024)
     return EVENTS / (time.perf_counter() - began)
-
-
-def _send_request(port: int, path: str) -> socket.socket:
-    stream = socket.create_connection((LOOPBACK, port))
-    stream.sendall(f"GET /v1/chats/{path} HTTP/1.1\r\nHost: {LOOPBACK}:{port}\r\n\r\n".encode())
-    return stream
 
 
 MEASUREMENTS: Measurements = {"sse": measure}

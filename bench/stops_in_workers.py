@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import queue
 import sys
 import threading
@@ -16,24 +15,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-
-from celery import Celery
 
 from bench.harness.environment import Environment
 from bench.harness.report import Figure, at_most
 from bench.harness.run import Measurements, run
+from bench.harness.worker import CELERY, ROOT, environment_of, start_worker
 from bench.processes.silent_model import MODEL, SilentModel
 from chunkspool import Generation, Settings, Spool
-from chunkspool.settings import variable_of
 from demo.ports import LOOPBACK, free_port, is_taken
 from demo.process import Process
 
 STOPS = 100
 LIMIT = 250.0
 PATIENCE = 60.0
-ROOT = Path(__file__).parent.parent
-CELERY = (sys.executable, "-m", "celery", "-A", "worker.app")
 SLOTS = {"threads": 50, "prefork": 4}
 """All but one are taken by other silent generations."""
 
@@ -115,31 +109,19 @@ def _read(spool: Spool, generation: Generation, seen: queue.Queue[tuple[str, flo
 
 @contextmanager
 def _start_stack(pool: str, environment: Environment) -> Iterator[WorkerStack]:
-    port, node = free_port(), f"{pool}@localhost"
+    port = free_port()
     with ExitStack() as resources:
         model = resources.enter_context(SilentModel())
-        settings = {"redis_url": environment.url, "model": MODEL, "openai_base_url": model.base_url, "drain_grace": "5"}
-        variables = {**os.environ, **{variable_of(key): value for key, value in settings.items()}}
+        settings = {"model": MODEL, "openai_base_url": model.base_url}
         # Only on loopback, and only while this runs.
-        variables["FLOWER_UNAUTHENTICATED_API"] = "true"
-        logs = environment.folder / "logs"
-        worker = (*CELERY, "worker", "-P", pool, "-c", str(SLOTS[pool]), "-n", node, "--loglevel=WARNING")
-        flower = (*CELERY, "flower", f"--address={LOOPBACK}", f"--port={port}")
-        processes = [
-            Process.start(name, command, logs, env=variables, cwd=ROOT)
-            for name, command in ((f"worker-{pool}", worker), (f"flower-{pool}", flower))
-        ]
-        for process in processes:
-            resources.callback(process.terminate)
-        processes[0].wait_until(partial(_answers_ping, environment.url, node), PATIENCE)
-        processes[1].wait_until(partial(is_taken, port), PATIENCE)
+        variables = environment_of(environment, settings) | {"FLOWER_UNAUTHENTICATED_API": "true"}
+        command = (*CELERY, "flower", f"--address={LOOPBACK}", f"--port={port}")
+        flower = Process.start(f"flower-{pool}", command, environment.folder / "logs", env=variables, cwd=ROOT)
+        resources.callback(flower.terminate)
+        resources.enter_context(start_worker(environment, pool, SLOTS[pool], settings))
+        flower.wait_until(partial(is_taken, port), PATIENCE)
         spool = resources.enter_context(Spool.from_settings(Settings.checked({"redis_url": environment.url})))
         yield WorkerStack(spool, model, f"http://{LOOPBACK}:{port}")
-
-
-def _answers_ping(broker: str, node: str) -> bool:
-    with Celery("stops", broker=broker, set_as_current=False) as app:
-        return bool(app.control.ping(destination=[node], timeout=0.2))
 
 
 MEASUREMENTS: Measurements = {pool: partial(measure, pool) for pool in SLOTS}

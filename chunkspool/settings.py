@@ -54,7 +54,9 @@ class LogSettings(_Group):
     lease: Seconds = Field(
         default=5.0, ge=0.05, description="seconds that an attempt counts as alive after its last write"
     )
-    flush_interval: Seconds = Field(default=0.02, description="seconds between two writes of one generation")
+    flush_interval: Seconds = Field(
+        default=0.1, description="seconds that one generation is gathered at most, while the writer is busy"
+    )
     write_timeout: Seconds = Field(
         default=30.0, description="seconds that a write is retried while Redis is unreachable"
     )

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+import uvloop
+
 from chunkspool import AsyncSpool, Settings
 from chunkspool.per_process import PerProcess
 from chunkspool.provider import Provider
@@ -18,12 +20,15 @@ T = TypeVar("T")
 RELEASE_SECONDS = 5.0
 """How long a process that was told to exit may take to release its generations: short, or it gets killed meanwhile."""
 SIGNAL_SECONDS = 0.5
-"""How long the waiting thread sleeps at a time.
+"""How long the main thread sleeps at a time when it waits for a generation.
 
 In a solo worker and in a child of the prefork pool it is the main thread that waits here, and only the main thread runs
 Python's signal handlers. A signal that arrives just before it goes to sleep on a lock does not wake it, and its handler
 would wait as long as the model does. Measured with CPython 3.11 on two busy cores: 6 of 150 solo workers missed a
 second SIGTERM that came right after the first.
+
+The threads of the threads pool get no signals and sleep until their generation has ended: a thousand that woke up twice
+a second took more of a core than their generations, and together waited for the interpreter's lock.
 """
 
 
@@ -38,7 +43,8 @@ class Runtime:
         self._worker_is_ending = worker_is_ending
         self.provider: Provider = load_provider(settings)
         self.spool = AsyncSpool.from_settings(settings)
-        self._loop = asyncio.new_event_loop()
+        # Half the time of asyncio's own for each token (docs/bench.md).
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="chunkspool-loop", daemon=True)
         self._thread.start()
 
@@ -50,8 +56,9 @@ class Runtime:
         """
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
-            while not future.done():
-                concurrent.futures.wait([future], SIGNAL_SECONDS)
+            if threading.current_thread() is threading.main_thread():
+                while not future.done():
+                    concurrent.futures.wait([future], SIGNAL_SECONDS)
             return future.result()
         except SystemExit:
             self.release(counts=not self._worker_is_ending())

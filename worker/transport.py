@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from queue import Empty
 from typing import Any
 
@@ -73,11 +74,22 @@ class WorkerChannel(kombu_redis.Channel):
 
     Message = WorkerMessage
     QoS = WorkerQoS
+    _shared: Any = None
 
     def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 - kombu's signature
         client = super()._create_client(asynchronous)  # type: ignore[no-untyped-call]
         client.response_callbacks["BRPOP"] = self._check_popped
         return client
+
+    @contextmanager
+    def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
+        """Provide a client, the same one each time. kombu makes a new one for every command, which costs more than it.
+
+        It holds no connection of its own, so it may serve several at once; a new pool gets a new client.
+        """
+        if client is None and (self._shared is None or self._shared.connection_pool is not self.pool):
+            self._shared = self._create_client()
+        yield self._shared if client is None else client
 
     def _check_popped(self, reply: Any, **_options: object) -> tuple[bytes, bytes] | None:
         # Anybody may push anything to the queue. What is no message raises where kombu reads it, after it was popped:

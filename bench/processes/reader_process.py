@@ -7,7 +7,7 @@ import contextlib
 import resource
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,14 +22,36 @@ from chunkspool.events import Entry
 from chunkspool.settings import Settings
 from chunkspool.store.entries import items_of_stream
 
-Read = Callable[[ReadyChat, list[int]], Coroutine[Any, Any, None]]
+TOKEN_SIZE = 20
+"""Characters of a token: the time it was written, which is how the reader knows its age. An event may hold several."""
+
+
+@dataclass(slots=True)
+class _Received:
+    """What the readers have received since the last report: the age of each token, in ns.
+
+    Tokens from before `since` do not count.
+    """
+
+    since: int = 0
+    waits: list[int] = field(default_factory=list)
+    events: int = 0
+    size: int = 0
+
+
+Read = Callable[[ReadyChat, _Received], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True, slots=True)
 class ReaderReport:
-    """What the readers received since the last report. Times are in ms, `cpu` in seconds, `rss` in bytes."""
+    """What the readers received since the last report. Times are in ms, `cpu` in seconds, `rss` and `size` in bytes.
+
+    `events` are the deltas, `tokens` what they hold, `size` is the JSON of them all.
+    """
 
     events: int
+    tokens: int
+    size: int
     p50: float
     p99: float
     longest: float
@@ -62,9 +84,12 @@ class ReaderProcess:
         rss: int = self._pipe.recv()
         return rss
 
-    def collect_report(self) -> ReaderReport:
-        """Return what was received since the last report."""
-        self._pipe.send("report")
+    def collect_report(self, *, then_only_new: bool = False) -> ReaderReport:
+        """Return what was received since the last report.
+
+        `then_only_new`: from now on only tokens count that are written from now on, not what readers still replay.
+        """
+        self._pipe.send("only new" if then_only_new else "report")
         report: ReaderReport = self._pipe.recv()
         return report
 
@@ -76,26 +101,28 @@ def _run(pipe: Connection, url: str, chats: list[ReadyChat], own_connections: bo
 
 
 async def _serve_orders(pipe: Connection, url: str, chats: list[ReadyChat], *, own_connections: bool) -> None:
-    waits: list[int] = []
+    received = _Received()
     cpu = time.process_time()
     async with _open_reader(url, own_connections=own_connections) as read, asyncio.TaskGroup() as group:
         tasks: list[asyncio.Task[None]] = []
         while (order := await asyncio.to_thread(pipe.recv)) is not None:
             if order == "start":
                 pipe.send(_resident_bytes())
-                tasks = [group.create_task(read(chat, waits)) for chat in chats]
+                tasks = [group.create_task(read(chat, received)) for chat in chats]
                 continue
-            pipe.send(_report_of(waits, time.process_time() - cpu))
-            waits.clear()
+            pipe.send(_report_of(received, time.process_time() - cpu))
+            received.since = time.monotonic_ns() if order == "only new" else received.since
+            received.waits, received.events, received.size = [], 0, 0
             cpu = time.process_time()
         for task in tasks:
             task.cancel()
 
 
-def _report_of(waits: list[int], cpu: float) -> ReaderReport:
-    ms = sorted(wait / 1e6 for wait in waits) or [0.0]
+def _report_of(received: _Received, cpu: float) -> ReaderReport:
+    ms = sorted(wait / 1e6 for wait in received.waits) or [0.0]
     rss = _resident_bytes()
-    return ReaderReport(len(waits), ms[len(ms) // 2], ms[len(ms) * 99 // 100], ms[-1], cpu, rss)
+    counts = (received.events, len(received.waits), received.size)
+    return ReaderReport(*counts, ms[len(ms) // 2], ms[len(ms) * 99 // 100], ms[-1], cpu, rss)
 
 
 def _resident_bytes() -> int:
@@ -109,29 +136,36 @@ def _resident_bytes() -> int:
 async def _open_reader(url: str, *, own_connections: bool) -> AsyncIterator[Read]:
     if own_connections:
         async with redis.asyncio.Redis.from_url(url, max_connections=100_000, socket_timeout=None) as client:
-            yield lambda chat, waits: _follow_by_xread(client, chat, waits)
+            yield lambda chat, received: _follow_by_xread(client, chat, received)
     else:
         async with AsyncSpool.from_settings(Settings.checked({"redis_url": url})) as spool:
-            yield lambda chat, waits: _follow_by_subscribe(spool, chat, waits)
+            yield lambda chat, received: _follow_by_subscribe(spool, chat, received)
 
 
-async def _follow_by_subscribe(spool: AsyncSpool, chat: ReadyChat, waits: list[int]) -> None:
+async def _follow_by_subscribe(spool: AsyncSpool, chat: ReadyChat, received: _Received) -> None:
     async with spool.subscribe(chat.keys.chat_id, until="forever") as entries:
         async for entry in entries:
-            _note_wait(entry, waits)
+            _note_tokens(entry, received)
 
 
-async def _follow_by_xread(client: redis.asyncio.Redis, chat: ReadyChat, waits: list[int]) -> None:
+async def _follow_by_xread(client: redis.asyncio.Redis, chat: ReadyChat, received: _Received) -> None:
     key, last = chat.keys.log, "0"
     while True:
         reply: Any = await client.xread({key: last}, block=0)
         stream = reply[key.encode()][0] if isinstance(reply, dict) else reply[0][1]
         for entry in items_of_stream(stream):
             if isinstance(entry, Entry):
-                _note_wait(entry, waits)
+                _note_tokens(entry, received)
                 last = f"{entry.seq}-0"
 
 
-def _note_wait(entry: Entry, waits: list[int]) -> None:
+def _note_tokens(entry: Entry, received: _Received) -> None:
     if entry.type == "text.delta":
-        waits.append(time.monotonic_ns() - int(entry.event.text))  # type: ignore[union-attr]
+        now = time.monotonic_ns()
+        text: str = entry.event.text  # type: ignore[union-attr]
+        said = [int(text[at : at + TOKEN_SIZE]) for at in range(0, len(text), TOKEN_SIZE)]
+        new = [now - at for at in said if at >= received.since]
+        if new:
+            received.events += 1
+            received.size += len(entry.raw)
+            received.waits += new

@@ -49,6 +49,7 @@ class Buffer:
         """Begin at index 1, as every attempt does. The buffer is full from `limit` bytes on."""
         self._generation_id = generation_id
         self._limit = limit
+        self._full_batch = min(BATCH_BYTES, limit // 2)
         self._max_chars = max(1, (max_event_bytes - 200) // WORST_ESCAPE)
         self._lock = threading.Lock()
         self._pieces: deque[Piece | bytes] = deque()
@@ -58,6 +59,7 @@ class Buffer:
         self._in_flight: Batch | None = None
         self._half: Piece | None = None
         self._size = 0
+        self._whole_events = 0  # of those in _pieces
         self._room: Future[None] | None = None
         self._unblocked = False
 
@@ -66,16 +68,24 @@ class Buffer:
         """Whether the producer must wait."""
         return self._size >= self._limit
 
+    @property
+    def has_full_batch(self) -> bool:
+        """Whether to wait longer would not make the next batch any larger: it is full, or the ending is in it."""
+        in_flight = self._in_flight
+        waiting = self._size - (in_flight.size if in_flight else 0)
+        return self._ending is not None or self._whole_events >= BATCH_EVENTS or waiting >= self._full_batch
+
     def add_text(self, kind: Kind, text: str) -> bool:
-        """Take a piece of text; return whether none was waiting before."""
+        """Take a piece of text; return whether the flusher must hear of it. See `_add`."""
         if len(text) > self._max_chars:
-            was_empty, *_ = [self.add_text(kind, piece) for piece in _split(text, self._max_chars)]
-            return was_empty
+            # All are taken, whatever the first returns.
+            told = [self.add_text(kind, piece) for piece in _split(text, self._max_chars)]
+            return any(told)
         size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
         return self._add(Piece(kind, text, size), size)
 
     def add_event(self, encoded: bytes) -> bool:
-        """Take a whole event; return whether none was waiting before."""
+        """Take a whole event; return whether the flusher must hear of it. See `_add`."""
         return self._add(encoded, len(encoded))
 
     def end(self, state: EndState, encoded: bytes) -> None:
@@ -134,6 +144,7 @@ class Buffer:
         with self._lock:
             ended = self._ending is not None or (self._in_flight is not None and self._in_flight.ending is not None)
             self._pieces.clear()
+            self._whole_events = 0
             self._half = None
             self._in_flight, self._index, self._size = None, index, 0
             self._failed = failed
@@ -141,11 +152,17 @@ class Buffer:
             return ended
 
     def _add(self, piece: Piece | bytes, size: int) -> bool:
+        """Take a piece; return whether it is the first that waits, or the one that makes a batch full."""
         with self._lock:
-            was_empty = not self._pieces
+            is_first = not self._pieces
             self._pieces.append(piece)
             self._size += size
-            return was_empty
+            if isinstance(piece, bytes):
+                self._whole_events += 1
+                if self._whole_events == BATCH_EVENTS:
+                    return True
+            before = self._size - size - (self._in_flight.size if self._in_flight else 0)
+            return is_first or before < self._full_batch <= before + size
 
     def _signal_room(self) -> None:
         free = self._unblocked or self._size <= self._limit // 2
@@ -164,6 +181,7 @@ class Buffer:
                 events += self._encode(piece.kind, piece.text)
                 size += piece.size
             elif isinstance(piece, bytes):
+                self._whole_events -= 1
                 events.append(piece)
                 size += len(piece)
             else:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,10 +27,10 @@ from chunkspool.errors import (
 )
 from chunkspool.events import GenerationFailed, encode
 from chunkspool.producing.buffer import Batch
+from chunkspool.producing.flush_window import FlushWindow
 from chunkspool.producing.outbox import Outbox
 from chunkspool.retry import RetryBudget
 from chunkspool.settings import LogSettings
-from chunkspool.store import scripts
 from chunkspool.store.commands import ScriptCall
 from chunkspool.store.failover import drop_connections
 from chunkspool.store.scripts import AppendReply
@@ -38,6 +38,7 @@ from chunkspool.store.translate import translate
 
 BEATS = 3
 """Heartbeats of a lease: two may be lost before another worker takes over."""
+_AWAKE = -math.inf
 NOT_WRITTEN = ("store_unavailable", "The answer could not be written any more.", True)
 """Code, message and retryable of a generation that fails because of Redis."""
 
@@ -64,11 +65,14 @@ class Flusher:
         self._beat = settings.lease / BEATS
         self._wake = threading.Condition()
         self._outboxes: set[Outbox] = set()
-        self._dirty: deque[Outbox] = deque()
-        # Times at which an outbox is due; the number in between makes entries of equal time comparable.
+        # Times at which an outbox is due; the number in between makes entries of equal time comparable. An entry was
+        # overtaken if its outbox is due at another time by now, or done; nobody waits for such a one.
         self._due: list[tuple[float, int, Outbox]] = []
         self._ticket = itertools.count()
         self._next_beat = 0.0
+        self._window = FlushWindow(settings.flush_interval)
+        # Until when the thread sleeps; while it is awake, it looks at what is due before it sleeps again.
+        self._sleeps_until = _AWAKE
         # The pauses are shared, because Redis is unreachable for all outboxes at once. The time limits are their own.
         self._pauses = RetryBudget()
         self._thread: threading.Thread | None = None
@@ -85,16 +89,17 @@ class Flusher:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="chunkspool-flusher", daemon=True)
                 self._thread.start()
-            self._wake.notify()
+            self._wake_by(self._next_beat)
             releasing = self._releasing
         if releasing is not None:
             outbox.interrupt(releasing.error(outbox))
 
     def mark(self, outbox: Outbox) -> None:
-        """Note that the outbox has something to write."""
+        """Note that the outbox has something to write, or a full batch."""
         with self._wake:
-            self._dirty.append(outbox)
-            self._wake.notify()
+            # After an error its next try is already set: what is said meanwhile does not make Redis come back earlier.
+            if outbox.due is None or outbox.trouble is None:
+                self._schedule(outbox, self._due_of(outbox, time.monotonic()))
 
     def stop(self, generation_id: str) -> None:
         """Interrupt the generation if it runs here: a stop of it was pushed to all processes."""
@@ -133,9 +138,11 @@ class Flusher:
 
     def _run(self) -> None:
         failure: ChunkspoolError = SpoolClosed()
+        self._window.start(time.monotonic(), time.thread_time())
         try:
             while (outboxes := self._wait_for_due()) is not None:
                 self._flush(outboxes)
+                self._window.note(time.monotonic(), time.thread_time())
         except BaseException as error:
             failure = InternalError(f"the thread that writes to Redis failed: {error!r}")
             raise
@@ -151,28 +158,45 @@ class Flusher:
         with self._wake:
             while True:
                 now = time.monotonic()
-                while self._dirty:
-                    outbox = self._dirty.popleft()
-                    self._schedule(outbox, max(now, outbox.flushed + self._settings.flush_interval))
                 outboxes = self._pop_due(now)
                 if outboxes:
                     return outboxes
                 if self._closing and not self._due:
                     return None
                 due = self._due[0][0] if self._due else self._next_beat
-                self._wake.wait(max(0.0, min(due, self._next_beat) - now) if self._outboxes else None)
+                self._sleeps_until = min(due, self._next_beat) if self._outboxes else math.inf
+                self._wake.wait(max(0.0, self._sleeps_until - now) if self._outboxes else None)
+                self._sleeps_until = _AWAKE
+
+    def _wake_by(self, due: float) -> None:
+        """Wake the thread if it would sleep for longer: to wake it for each token would cost more than the token."""
+        if due < self._sleeps_until:
+            self._wake.notify()
+
+    def _due_of(self, outbox: Outbox, now: float) -> float:
+        return now if outbox.buffer.has_full_batch else self._window.due(now, outbox.flushed)
 
     def _schedule(self, outbox: Outbox, due: float) -> None:
-        if not outbox.scheduled:
-            outbox.scheduled = True
-            heapq.heappush(self._due, (due, next(self._ticket), outbox))
+        """Let the outbox be written at the time `due`, unless it is to be earlier."""
+        if outbox.due is None or due < outbox.due:
+            self._reschedule(outbox, due)
+
+    def _reschedule(self, outbox: Outbox, due: float) -> None:
+        outbox.due = due
+        heapq.heappush(self._due, (due, next(self._ticket), outbox))
+        self._wake_by(due)
 
     def _pop_due(self, now: float) -> list[Outbox]:
         outboxes: set[Outbox] = set()
-        while self._due and self._due[0][0] <= now:
-            outbox = heapq.heappop(self._due)[2]
-            outbox.scheduled = False
-            outboxes.add(outbox)
+        while self._due:
+            due, _, outbox = self._due[0]
+            overtaken = due != outbox.due or outbox not in self._outboxes
+            if due > now and not overtaken:
+                break
+            heapq.heappop(self._due)
+            if not overtaken:
+                outbox.due = None
+                outboxes.add(outbox)
         if now >= self._next_beat:
             # Heartbeats are looked for four times a beat: an outbox that opened in between waits a quarter at most.
             self._next_beat = now + self._beat / 4
@@ -180,7 +204,7 @@ class Flusher:
         return list(outboxes)
 
     def _must_beat(self, outbox: Outbox, now: float) -> bool:
-        return not outbox.scheduled and now - outbox.sent >= self._beat
+        return outbox.due is None and now - outbox.sent >= self._beat
 
     def _flush(self, outboxes: list[Outbox]) -> None:
         now = time.monotonic()
@@ -188,25 +212,13 @@ class Flusher:
         work = [(outbox, batch) for outbox, batch in work if batch is not None or self._must_beat(outbox, now)]
         if not work:
             return
-        replies = self._send([self._append(outbox, batch) for outbox, batch in work])
+        replies = self._send([_call_of(outbox, batch) for outbox, batch in work])
         with self._wake:
             for (outbox, batch), reply in zip(work, replies, strict=True):
                 if isinstance(reply, AppendReply):
                     self._take_reply(outbox, batch, reply, now)
                 else:
                     self._take_error(outbox, batch, reply)
-
-    def _append(self, outbox: Outbox, batch: Batch | None) -> ScriptCall[AppendReply]:
-        return scripts.append(
-            outbox.keys,
-            outbox.generation_id,
-            attempt=outbox.attempt,
-            index=batch.index if batch else 1,
-            lease_ms=round(self._settings.lease * 1000),
-            events=batch.events if batch else (),
-            ending=batch.ending if batch else None,
-            request_id=outbox.request_id,
-        )
 
     def _send(self, calls: list[ScriptCall[AppendReply]]) -> list[AppendReply | ChunkspoolError]:
         """Send all calls in one pipeline; each gets its answer or its own error."""
@@ -258,7 +270,7 @@ class Flusher:
             if batch is not None:
                 outbox.flushed = now
                 if outbox.buffer.confirm():
-                    self._schedule(outbox, now + self._settings.flush_interval)
+                    self._schedule(outbox, self._due_of(outbox, now))
 
     def _fail(self, outbox: Outbox, index: int, now: float, error: ChunkspoolError) -> None:
         """End the generation as failed: what is missing of it cannot be written any more."""
@@ -281,11 +293,15 @@ class Flusher:
         if late or not isinstance(error, StoreUnavailable | StoreFull):
             self._drop(outbox, error)
             return
-        self._schedule(outbox, now + self._pauses.pause())
+        self._reschedule(outbox, now + self._pauses.pause())
 
     def _drop(self, outbox: Outbox, error: ChunkspoolError) -> None:
         self._outboxes.discard(outbox)
         outbox.give_up(error)
+
+
+def _call_of(outbox: Outbox, batch: Batch | None) -> ScriptCall[AppendReply]:
+    return outbox.appends.batch(batch.index, batch.events, batch.ending) if batch else outbox.appends.batch(1)
 
 
 def _loss(outbox: Outbox, reply: AppendReply) -> ChunkspoolError:

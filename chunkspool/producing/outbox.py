@@ -11,6 +11,7 @@ from chunkspool.producing.buffer import Buffer
 from chunkspool.retry import RetryBudget
 from chunkspool.settings import LogSettings
 from chunkspool.store.keys import ChatKeys
+from chunkspool.store.scripts import Appends
 
 
 class Outbox:
@@ -23,7 +24,7 @@ class Outbox:
         self.keys = keys
         self.generation_id = generation_id
         self.attempt = attempt
-        self.request_id = request_id
+        self.appends = Appends(keys, generation_id, attempt, round(settings.lease * 1000), request_id)
         self.buffer = Buffer(generation_id, settings.buffer_bytes, settings.max_event_bytes)
         self.ended: Future[str] = Future()
         """The generation's state once its ending is written, or the error for which none could be."""
@@ -35,7 +36,7 @@ class Outbox:
         """When Redis last answered for it. This one and those below are the flusher's own."""
         self.flushed = 0.0
         self.retry = RetryBudget(settings.write_timeout)
-        self.scheduled = False
+        self.due: float | None = None
         self._lock = threading.Lock()
         self._on_interrupt: Callable[[], None] | None = None
 

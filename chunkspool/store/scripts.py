@@ -228,23 +228,44 @@ def append(
     request_id: str | None = None,
 ) -> ScriptCall[AppendReply]:
     """Append a batch; `index` numbers its first event within the attempt, from 1. Without events: the heartbeat."""
+    return Appends(keys, generation_id, attempt, lease_ms, request_id).batch(index, events, ending)
 
-    def parse(reply: list[Any]) -> AppendReply:
-        match as_text(reply[0]):
-            case "ok":
-                return AppendReply("ok", int(reply[1]), int(reply[2]), bool(int(reply[3])), as_text(reply[4]))
-            case "ended":
-                return AppendReply("ended", status=as_text(reply[1]))
-            case "fenced":
-                return AppendReply("fenced")
-            case "gap":
-                return AppendReply("gap", first=int(reply[1]))
-            case _:
-                return AppendReply("gone")
 
-    args: tuple[Arg, ...] = (generation_id, attempt, index, lease_ms, ending or "", *events)
-    script_keys = (*keys.writer(generation_id), keys.request_or_gen(request_id, generation_id))
-    return ScriptCall(load("append"), script_keys, args, parse)
+class Appends:
+    """The appends of one attempt: what they share is made once, as there may be hundreds a second."""
+
+    __slots__ = ("_attempt", "_generation_id", "_keys", "_lease_ms", "_script")
+
+    def __init__(
+        self, keys: ChatKeys, generation_id: str, attempt: int, lease_ms: int, request_id: str | None = None
+    ) -> None:
+        """Build the keys."""
+        self._script = load("append")
+        self._keys = (*keys.writer(generation_id), keys.request_or_gen(request_id, generation_id))
+        self._generation_id = generation_id
+        self._attempt = attempt
+        self._lease_ms = lease_ms
+
+    def batch(
+        self, index: int, events: Sequence[bytes] = (), ending: LastBatch | None = None
+    ) -> ScriptCall[AppendReply]:
+        """Return the append of one batch. See `append`."""
+        args: tuple[Arg, ...] = (self._generation_id, self._attempt, index, self._lease_ms, ending or "", *events)
+        return ScriptCall(self._script, self._keys, args, _parse_append)
+
+
+def _parse_append(reply: list[Any]) -> AppendReply:
+    match as_text(reply[0]):
+        case "ok":
+            return AppendReply("ok", int(reply[1]), int(reply[2]), bool(int(reply[3])), as_text(reply[4]))
+        case "ended":
+            return AppendReply("ended", status=as_text(reply[1]))
+        case "fenced":
+            return AppendReply("fenced")
+        case "gap":
+            return AppendReply("gap", first=int(reply[1]))
+        case _:
+            return AppendReply("gone")
 
 
 def stop(keys: ChatKeys, generation_id: str, *, by: str, reason: str | None) -> ScriptCall[StopReply]:

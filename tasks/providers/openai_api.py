@@ -63,6 +63,9 @@ class OpenAIProvider:
                 timeout=sdk_timeout(self._settings),
                 # Retries are ours (call_retries): the SDK also retries time-outs, and so may pay for a request twice.
                 max_retries=0,
+                # aiohttp: the default client looks at all its connections at each start and each end of an answer, and
+                # takes more than twice as long for a token (docs/bench.md). 0 is no limit: the worker's slots are one.
+                http_client=openai.DefaultAioHttpClient(limits=httpx2.Limits(max_connections=0)),
             )
         return self._opened
 

@@ -114,6 +114,40 @@ def test_adjacent_deltas_of_one_kind_are_merged() -> None:
     ]
 
 
+def test_the_flusher_hears_of_the_first_piece_and_of_a_full_batch() -> None:
+    """Of no other: to wake its thread for each token would cost more than the token."""
+    buffer = buffer_of(limit=64 * 1024 * 1024)
+    told = [buffer.add_event(ENDING) for _ in range(2 * BATCH_EVENTS)]
+    assert [at for at, tell in enumerate(told, 1) if tell] == [1, BATCH_EVENTS]
+    assert buffer.has_full_batch
+    buffer.cut()
+    buffer.confirm()
+    assert buffer.has_full_batch, "the second batch is full as well"
+    buffer.cut()
+    buffer.confirm()
+    assert not buffer.has_full_batch
+
+
+@given(st.lists(st.integers(1, BATCH_BYTES), min_size=1, max_size=8))
+def test_bytes_make_a_batch_full_as_well(sizes: list[int]) -> None:
+    """Half of a small buffer does: a producer that waits for room waits for no window."""
+    buffer = buffer_of(limit=BATCH_BYTES, max_event_bytes=BATCH_BYTES * 7)
+    told = [buffer.add_text("text", "x" * size) for size in sizes]
+    full = [sum(sizes[:at]) >= BATCH_BYTES // 2 for at in range(1, len(sizes) + 1)]
+    assert buffer.has_full_batch == full[-1]
+    first_full = full.index(True) if any(full) else None
+    assert [at for at, tell in enumerate(told) if tell] == sorted({0} | ({first_full} if first_full else set()))
+
+
+def test_an_ending_waits_for_nothing() -> None:
+    """Nothing follows it, so there is nothing to gather."""
+    buffer = buffer_of()
+    buffer.add_text("text", "bye")
+    assert not buffer.has_full_batch
+    buffer.end("completed", ENDING)
+    assert buffer.has_full_batch
+
+
 def test_split_surrogate_pairs_are_joined() -> None:
     """Models split them between tokens, which may be more than one flush apart; the first half waits for the other."""
     buffer = buffer_of()

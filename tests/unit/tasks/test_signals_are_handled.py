@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -57,3 +59,14 @@ def test_a_signal_that_wakes_nobody_is_handled(runtime: Runtime) -> None:
     """A solo worker and a prefork child handle it while they wait for a silent model."""
     with pytest.raises(SignalHandled):
         runtime.run(kill_ourselves())
+
+
+def test_a_thread_of_a_pool_sleeps_until_its_generation_has_ended(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gets no signals. A thousand that woke up in between took more of a core than their generations."""
+    waits = list[object]()
+    monkeypatch.setattr(concurrent.futures, "wait", lambda *_: waits.append(_))
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(runtime.run, asyncio.sleep(0.01, "done")).result(20) == "done"
+    assert waits == []
