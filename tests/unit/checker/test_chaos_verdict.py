@@ -235,7 +235,7 @@ def test_a_fault_can_still_be_planted(fault: planted.PlantedFault, tmp_path: Pat
     assert copy.read_text() != (PROJECT / fault.file).read_text()
 
 
-@pytest.mark.parametrize("scale", [SHORT, LONG, LONG.with_generations(3000)])
+@pytest.mark.parametrize("scale", [SHORT, LONG, LONG.with_generations(3000), LONG.with_generations(3000, 300)])
 def test_a_seed_determines_the_plan(scale: Scale) -> None:
     """The same seed draws the same run, of the requested size; another seed draws another run."""
     drawn = draw_plan(7, scale)
