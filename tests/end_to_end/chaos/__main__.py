@@ -38,7 +38,9 @@ def main() -> int:
     seed = secrets.randbelow(2**31) if arguments.seed is None else arguments.seed
     scale = SHORT if arguments.short else LONG.with_generations(max(1, arguments.generations), arguments.seconds)
     if scale.seconds > MOST_SECONDS:
-        parser.error(f"a run of {scale.seconds:.0f} seconds is too long for its clock; pass --seconds up to {MOST_SECONDS}")
+        parser.error(
+            f"{scale.seconds:.0f} seconds are too long for the run's clock; pass --seconds up to {MOST_SECONDS}"
+        )
     broken = False
     for binary in _find_servers(arguments.server, console):
         folder = Path(tempfile.mkdtemp(prefix="chunkspool-chaos-"))
