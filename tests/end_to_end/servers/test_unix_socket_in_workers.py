@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from end_to_end.conftest import StartWorker
+from end_to_end.servers.test_tls_in_workers import FLOWER, celery, page
 from end_to_end.workers.test_main_job import answer_of, follow, scripted
-from end_to_end.workers.test_tls_in_workers import FLOWER, celery, page
 from redis import Redis
 from support.servers.redis_server import PrivateServer
 from support.waiting import eventually

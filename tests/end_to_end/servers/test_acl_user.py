@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from end_to_end.conftest import StartWorker
+from end_to_end.servers.test_tls_in_workers import FLOWER, celery, page
 from end_to_end.workers.test_main_job import answer_of, follow, scripted
 from end_to_end.workers.test_promise_5_revoke_in_workers import start_generation
-from end_to_end.workers.test_tls_in_workers import FLOWER, celery, page
 from redis import Redis
 from support.processes.nodes import PROJECT
 from support.servers.redis_server import PrivateServer
