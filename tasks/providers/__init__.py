@@ -9,7 +9,7 @@ from chunkspool.provider import ENTRY_POINTS, Provider
 from chunkspool.settings import Settings, variable_of
 from tasks.providers.model_router import ModelRouter
 
-BUILT_IN = ("openai_api", "anthropic_api", "scripted")
+BUILT_IN = ("openai_api", "anthropic_api", "litellm_api", "scripted")
 
 
 def load_provider(settings: Settings) -> Provider:
@@ -44,12 +44,17 @@ def _load(name: str, settings: Settings) -> Provider:
                 from tasks.providers.anthropic_api import AnthropicProvider  # noqa: PLC0415 - as above
 
                 return AnthropicProvider(settings)
+            case "litellm_api":
+                from tasks.providers.litellm_api import LiteLLMProvider  # noqa: PLC0415 - as above
+
+                return LiteLLMProvider(settings)
             case "scripted":
                 from tasks.providers.scripted import ScriptedProvider  # noqa: PLC0415 - as above
 
                 return ScriptedProvider()
     except ModuleNotFoundError as missing:
-        raise SettingsError(f"the provider {name} needs {missing.name}: pip install '.[worker]'") from missing
+        extra = "litellm" if missing.name == "litellm" else "worker"
+        raise SettingsError(f"the provider {name} needs {missing.name}: pip install '.[{extra}]'") from missing
     return _load_entry_point(name, settings)
 
 

@@ -15,6 +15,7 @@ from chunkspool.settings import Settings, variable_of
 from tasks.providers.answer_reader import read_answer, stream_of
 from tasks.providers.call_retries import call_with_retries
 from tasks.providers.chat_completions.chunks import ChunkAssembler
+from tasks.providers.chat_completions.params import build_params
 from tasks.providers.failures import Code, failure
 from tasks.providers.server_settings import NO_KEY, check_server, sdk_timeout
 
@@ -22,7 +23,6 @@ T = TypeVar("T")
 
 OPENAI_URL = "https://api.openai.com/v1"
 """OpenAI's own server. The SDK's default is not used: it takes a variable OPENAI_BASE_URL that is empty for a URL."""
-_RESERVED = frozenset({"messages", "model", "stream"})
 # The params of vLLM and SGLang, which llama.cpp understands, too: continue the last message instead of answering it.
 _CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
 
@@ -71,7 +71,7 @@ class OpenAIProvider:
 
     async def _open_body(self, request: ModelRequest, resources: AsyncExitStack) -> AsyncIterator[bytes]:
         """Send the request and return the body of its response, still to be read; `resources` closes it."""
-        params = _build_params(request.params) | (_CONTINUE if request.prefix else {})
+        params = build_params(request.params) | (_CONTINUE if request.prefix else {})
         model = request.model or self._settings.provider.model or await self._find_default_model()
         create = self._client.chat.completions.with_streaming_response.create
         response = await self._call(
@@ -114,12 +114,3 @@ def _build_messages(request: ModelRequest) -> list[Mapping[str, Any]]:
     """Return the conversation. A prefix becomes its last message: an answer of the assistant that has begun."""
     begun = [{"role": "assistant", "content": request.prefix}] if request.prefix else []
     return [*request.messages, *begun]
-
-
-def _build_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the request's further fields. A param of None removes a field: some servers reject stream_options."""
-    taken = sorted(_RESERVED & params.keys())
-    if taken:
-        raise failure(Code.INVALID_REQUEST, f"params may not set {', '.join(taken)}")
-    wanted = {"stream_options": {"include_usage": True}, **params}
-    return {name: value for name, value in wanted.items() if value is not None}
