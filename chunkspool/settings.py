@@ -115,7 +115,9 @@ class ProviderSettings(_Group):
 
     provider: str = Field(
         default="openai_api",
-        description="who runs the model: openai_api, anthropic_api, litellm_api, scripted, your own, or several with commas between",
+        description=(
+            "who runs the model: openai_api, anthropic_api, litellm_api, scripted, your own, or several with commas between"
+        ),
     )
     model_providers: str = Field(
         default="", description="which of several providers runs which models: pattern=provider, with commas between"

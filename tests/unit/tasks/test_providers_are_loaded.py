@@ -115,7 +115,8 @@ def test_an_own_provider_may_reject_the_settings() -> None:
 def test_an_unknown_name_lists_the_available_ones() -> None:
     """Built-in providers come first."""
     with pytest.raises(
-        SettingsError, match="'ekko': no such provider; available: openai_api, anthropic_api, litellm_api, scripted, absent, broken"
+        SettingsError,
+        match="'ekko': no such provider; available: openai_api, anthropic_api, litellm_api, scripted, absent, broken",
     ):
         load_provider(settings("ekko"))
 
