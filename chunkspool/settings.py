@@ -116,7 +116,8 @@ class ProviderSettings(_Group):
     provider: str = Field(
         default="openai_api",
         description=(
-            "who runs the model: openai_api, anthropic_api, litellm_api, scripted, your own, or several with commas between"
+            "who runs the model: openai_api, anthropic_api, litellm_api, scripted, your own, "
+            "or several with commas between"
         ),
     )
     model_providers: str = Field(

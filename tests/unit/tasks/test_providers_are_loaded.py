@@ -116,7 +116,7 @@ def test_an_unknown_name_lists_the_available_ones() -> None:
     """Built-in providers come first."""
     with pytest.raises(
         SettingsError,
-        match="'ekko': no such provider; available: openai_api, anthropic_api, litellm_api, scripted, absent, broken",
+        match="'ekko': no such provider; available: openai_api, anthropic_api, litellm_api, scripted, absent",
     ):
         load_provider(settings("ekko"))
 
