@@ -118,7 +118,12 @@ def _break_things(plan: Plan, everything: Everything, report_progress: Callable[
 
 def _calm_down(traffics: list[Traffic], everything: Everything, report_progress: Callable[[str], None]) -> None:
     began = time.monotonic()
-    while not (all(one.ended for one in traffics) and everything.workers.all_up):
+    # An older copy that came back late takes endings back which everybody has seen: they, too, are waited for.
+    while not (
+        all(one.ended for one in traffics)
+        and everything.workers.all_up
+        and all(everything.servers.is_calm(db) for db in range(len(traffics)))
+    ):
         if time.monotonic() - began > PATIENCE:
             break
         everything.advance()

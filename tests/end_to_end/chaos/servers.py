@@ -79,6 +79,12 @@ class ChaosServers:
             self.faults.append(Fault(kind, "", began, now_ms()))
         return True
 
+    def is_calm(self, db: int) -> bool:
+        """Tell whether the sweeps of a database's queues have nothing left to look after."""
+        with self.primary.client() as client:
+            client.select(db)
+            return not any(client.zcard(index) for index in client.scan_iter("cs:{index}:unfinished:*", count=10_000))
+
     def stop(self) -> None:
         """End everything."""
         self.address.stop()
