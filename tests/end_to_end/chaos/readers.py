@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from support.checker.observations import Reading
 
@@ -12,8 +13,17 @@ from chunkspool import AsyncSpool, Entry
 from chunkspool.errors import ChatNotFound, ChunkspoolError, CursorAhead, CursorExpired, StoreError
 
 RETRY = 0.3
-BEGINNING = "0"
 NEVER_ENDED = "it waited until it was cancelled"
+
+
+class ReadEntry(NamedTuple):
+    """An entry that a reader has got: its cursor, and its stored bytes, if it is known by more than its seq."""
+
+    cursor: str
+    raw: bytes | None
+
+
+BEGINNING = ReadEntry("0", None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +46,8 @@ class ChaosReader:
     readings: list[Reading] = field(default_factory=list)
     retries: int = 0
     """How often it could not start because Redis was unreachable."""
-    _cursors: list[str] = field(default_factory=lambda: [BEGINNING])
-    """Of the entries that it has read, by their seqs."""
+    _read_entries: list[ReadEntry] = field(default_factory=lambda: [BEGINNING])
+    """By their seqs."""
 
     async def run(self) -> None:
         """Read until everything was asked and has ended."""
@@ -49,15 +59,15 @@ class ChaosReader:
         while not await self._read("idle", None, None):  # noqa: ASYNC110 - it waits for Redis
             await asyncio.sleep(RETRY)
 
-    def _choose_cursor(self) -> str:
+    def _choose_start(self) -> ReadEntry:
         """Return where to start: usually where it left off, sometimes anywhere before; sometimes by the bare seq."""
-        last = len(self._cursors) - 1
+        last = len(self._read_entries) - 1
         seq = last if self.rng.random() < 0.6 else self.rng.randint(0, last)
-        return self._cursors[seq] if self.rng.random() < 0.8 else str(seq)
+        return self._read_entries[seq] if self.rng.random() < 0.8 else ReadEntry(str(seq), None)
 
     async def _read(self, until: str, entries: int | None, seconds: float | None) -> bool:
         """Read at most this many entries for at most this many seconds; return False if that has to be repeated."""
-        cursor, complete = self._choose_cursor(), entries is None
+        (cursor, behind), complete = self._choose_start(), entries is None
         after = int(cursor.partition(".")[0])
         got: list[tuple[int, bytes]] = []
         ended, error, told, gone = False, None, False, False
@@ -80,7 +90,7 @@ class ChaosReader:
             pass  # the reader leaves
         except (CursorAhead, CursorExpired, ChatNotFound) as change:
             told, gone = True, isinstance(change, ChatNotFound)
-            self._cursors = [BEGINNING]
+            self._read_entries = [BEGINNING]
         except ChunkspoolError as raised:
             error = f"{type(raised).__name__}: {raised}"
         except asyncio.CancelledError:
@@ -89,10 +99,10 @@ class ChaosReader:
         finally:
             await subscription.__aexit__(None, None, None)
             if got or ended or error or told:
-                self.readings.append(Reading(self.name, after, tuple(got), until, ended, error, complete, told))
+                self.readings.append(Reading(self.name, after, tuple(got), until, ended, error, complete, behind, told))
         return gone or not told
 
     def _note(self, entry: Entry) -> None:
         # One that it had read before has its own cursor again: the log was written anew since then.
-        del self._cursors[entry.seq :]
-        self._cursors.append(entry.cursor)
+        del self._read_entries[entry.seq :]
+        self._read_entries.append(ReadEntry(entry.cursor, entry.raw))

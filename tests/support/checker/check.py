@@ -108,6 +108,9 @@ def _check_reading(chat: RawChat, reading: Reading) -> Iterator[Violation]:
     if reading.error is not None:
         yield Violation(Rule.READER_ERROR, name, seq=at + len(reading.entries), detail=reading.error)
     log = {entry.seq: entry.data for entry in chat.entries if entry.seq is not None}
+    if reading.behind not in (None, log.get(at)) and (reading.entries or reading.ended):
+        yield Violation(Rule.READER, name, seq=at, detail="it went on behind an entry that is not in this log")
+        return
     for seq, data in reading.entries:
         if seq != at + 1 or log.get(seq) != data:
             detail = (

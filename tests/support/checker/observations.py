@@ -53,6 +53,8 @@ class Reading:
     """The error that was raised, or that it waited forever."""
     complete: bool = False
     """Whether it started after the last request and was therefore to receive everything."""
+    behind: bytes | None = None
+    """The entry `after` as the reader had got it, if it came back by that entry's own cursor, not by its bare seq."""
     told: bool = False
     """Whether it was told that the log is no longer the one that it has read."""
 

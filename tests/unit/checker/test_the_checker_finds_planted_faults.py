@@ -221,6 +221,11 @@ FAULTS: list[tuple[str, Rule, PlantFault]] = [
     ("a reader is spliced", Rule.READER, lambda: after_loss(BEFORE_LOSS, spliced(14, len(EVENTS)))),
     ("a reader is spliced by one event", Rule.READER, lambda: after_loss(BEFORE_LOSS, spliced(14, 15))),
     (
+        "a reader comes back to another log",
+        Rule.READER,
+        lambda: after_loss(BEFORE_LOSS, replace(reading_of(VALID_LOG, 14, 20), behind=BEFORE_LOSS.entries[13].data)),
+    ),
+    (
         "a reader is left in an answer that was forgotten",
         Rule.READER,  # what it got is not in the log as it is, and it should have got more of the log as it was
         lambda: after_loss(BEFORE_LOSS, reading_of(BEFORE_LOSS, 0, 15, until="stops", ended=True)),
@@ -247,6 +252,9 @@ def test_an_honest_loss_has_no_violation() -> None:
         reading_of(BEFORE_LOSS, 4, 14, told=True),
         reading_of(VALID_LOG, 0, len(EVENTS), until="idle", ended=True, complete=True),
         reading_of(VALID_LOG, 12, 12, told=True),
+        reading_of(VALID_LOG, 14, 14, told=True, behind=BEFORE_LOSS.entries[13].data),
+        reading_of(VALID_LOG, 12, 20, behind=VALID_LOG.entries[11].data),
+        reading_of(BEFORE_LOSS, 13, 15, behind=BEFORE_LOSS.entries[12].data),
     )
     assert check(VALID_LOG, Observations((*ENQUEUED, gone), readings, (BEFORE_LOSS,))) == []
 
