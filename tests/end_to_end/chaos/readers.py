@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -55,9 +56,15 @@ class ChaosReader:
         while not self.progress.all_asked.is_set():
             until = self.rng.choice(["idle", "forever", "forever"])
             await self._read(until, self.rng.randint(1, 60), self.rng.uniform(0.05, 6))
-            await asyncio.sleep(self.rng.choice([0, self.rng.uniform(0, 3)]))
+            await self._pause(self.rng.choice([0, self.rng.uniform(0, 3), self.rng.uniform(3, 20)]))
         while not await self._read("idle", None, None):  # noqa: ASYNC110 - it waits for Redis
             await asyncio.sleep(RETRY)
+
+    async def _pause(self, seconds: float) -> None:
+        """Stay away for so long, or until everything was asked: a log that went back may have grown again by then."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.progress.all_asked.wait()
 
     def _choose_start(self) -> ReadEntry:
         """Return where to start: usually where it left off, sometimes anywhere before; sometimes by the bare seq."""
