@@ -112,6 +112,24 @@ def test_a_reader_that_leaves_before_the_reply_is_unsubscribed_after_it() -> Non
     assert two.listening
 
 
+@pytest.mark.parametrize("joins", ["before", "after"])
+def test_a_connection_lost_while_a_channel_is_left_keeps_nobody_waiting(joins: str) -> None:
+    """The reply to its UNSUBSCRIBE never comes: whoever joined is subscribed on the next connection."""
+    channels, one, two = ChannelTable(), reader(), reader()
+    join_all(channels, one)
+    channels.leave(one)
+    assert channels.take_commands() == PendingCommands(unsubscribe=(channel(),))
+    if joins == "before":
+        channels.join(two)
+    channels.disconnect()
+    if joins == "after":
+        channels.join(two)
+    channels.connect()
+    assert channels.take_commands() == PendingCommands(subscribe=(channel(),))
+    channels.confirm_subscribe(channel())
+    assert two.listening
+
+
 def test_a_frame_is_parsed_once_for_all_readers() -> None:
     """Readers of a chat share its entries."""
     channels, one, two = ChannelTable(), reader(), reader()
