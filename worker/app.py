@@ -2,7 +2,7 @@
 
 from celery import Celery
 
-from worker import broker_stats, prefork, revocation, shutdown, transport
+from worker import broker_stats, garbage, prefork, revocation, shutdown, transport
 from worker.prefork import ChildMonitor
 from worker.shutdown import GracefulShutdown
 from worker.solo import SoloCommands
@@ -19,3 +19,4 @@ app.steps["worker"].add(GracefulShutdown)
 revocation.install()
 shutdown.install()
 broker_stats.install()
+garbage.install()

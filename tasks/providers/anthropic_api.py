@@ -78,4 +78,4 @@ class AnthropicProvider:
             anthropic.AnthropicError,
             has_prefix=bool(request.prefix),
         )
-        return stream_of(response)
+        return stream_of(response.http_response)

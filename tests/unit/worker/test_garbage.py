@@ -1,0 +1,28 @@
+"""A worker looks for garbage seldom, and not among what lives as long as the process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+_PROGRAM = """
+import gc
+from celery import signals
+from worker import garbage
+garbage.install()
+assert gc.get_freeze_count() == 0
+signals.{signal}.send(sender=None)
+assert gc.get_freeze_count() > 1000, gc.get_freeze_count()
+assert gc.get_threshold() == garbage.THRESHOLDS, gc.get_threshold()
+assert gc.isenabled()
+"""
+
+
+def test_a_worker_collects_seldom_before_its_pool_forks() -> None:
+    """Children of the prefork pool inherit it, and share the pages of what was there before them."""
+    subprocess.run([sys.executable, "-c", _PROGRAM.format(signal="worker_init")], check=True)
+
+
+def test_a_worker_collects_seldom_once_all_is_loaded() -> None:
+    """What was loaded since is left out, too."""
+    subprocess.run([sys.executable, "-c", _PROGRAM.format(signal="worker_ready")], check=True)
