@@ -20,9 +20,14 @@ assert gc.isenabled()
 
 def test_a_worker_collects_seldom_before_its_pool_forks() -> None:
     """Children of the prefork pool inherit it, and share the pages of what was there before them."""
-    subprocess.run([sys.executable, "-c", _PROGRAM.format(signal="worker_init")], check=True)
+    _run_when("worker_init")
 
 
 def test_a_worker_collects_seldom_once_all_is_loaded() -> None:
     """What was loaded since is left out, too."""
-    subprocess.run([sys.executable, "-c", _PROGRAM.format(signal="worker_ready")], check=True)
+    _run_when("worker_ready")
+
+
+def _run_when(signal: str) -> None:
+    command = [sys.executable, "-c", _PROGRAM.format(signal=signal)]
+    subprocess.run(command, check=True)  # noqa: S603 - our own program
