@@ -12,6 +12,7 @@ ChunkspoolError
 ├── ChatNotFound
 ├── GenerationNotFound
 ├── ChatBusy
+├── LimitExceeded         of a tenant, an owner or a chat
 ├── ChatContended          the chat kept changing: try again
 ├── EnqueueFailed
 ├── CursorExpired
@@ -117,6 +118,17 @@ class InvalidCursor(InvalidInput):
 
 class SettingsError(InvalidInput):
     """A setting has an invalid value, or one that is needed is missing."""
+
+
+class LimitExceeded(ChunkspoolError):
+    """A limit of the tenant, the owner or the chat is met; nothing was written. See `Policy` for all limits."""
+
+    def __init__(self, limit: str, retry_after: float | None = None) -> None:
+        """`limit` is its name; `retry_after`: seconds until another try may do, None where waiting does not help."""
+        self.limit = limit
+        self.retry_after = retry_after
+        when = "" if retry_after is None else f": try again in {retry_after:.0f} seconds" if retry_after >= 1 else ""
+        super().__init__(f"the limit {limit!r} is reached{when or ': make it smaller, or have the limit raised'}")
 
 
 class ChatNotFound(ChunkspoolError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from chunkspool.effects import Operation, Publish
@@ -12,21 +13,30 @@ from chunkspool.errors import (
     ChatContended,
     CorruptLog,
     EnqueueFailed,
+    LimitExceeded,
     RequestIdReused,
     StoreError,
     StoreFull,
     StoreRefused,
 )
 from chunkspool.ids import checked_id, new_generation_id
-from chunkspool.request import GenerationRequest, checked_on_active, checked_ttl, encode_transcript
+from chunkspool.operations.schedule import schedule
+from chunkspool.request import (
+    GenerationRequest,
+    checked_on_active,
+    checked_priority,
+    checked_ttl,
+    encode_transcript,
+)
 from chunkspool.results import Generation
 from chunkspool.settings import Settings
-from chunkspool.states import OnActive
+from chunkspool.states import OnActive, Priority
 from chunkspool.store import queries, scripts
 from chunkspool.store.commands import ScriptCall
-from chunkspool.store.index import INDEX_MS, forget_places, place_ms_of
+from chunkspool.store.index import place_ms_of, waits
 from chunkspool.store.keys import ChatKeys, QueueKeys
 from chunkspool.store.recovery import restore_head
+from chunkspool.store.schedule import Reservation, forget, reserve
 from chunkspool.store.scripts import EnqueueReply, NewTranscript
 
 RACES = 100
@@ -42,13 +52,15 @@ def enqueue(
     ttl: float | None,
     request_id: str | None,
     owner: str | None,
+    priority: Priority,
     transcript: object,
 ) -> Operation[Generation]:
-    """Make a generation and hand it to a worker; leave no ghost when the broker cannot be reached."""
+    """Make a generation and hand it to a worker, or let it wait in its line; leave no ghost without a broker."""
     encoded = request.encode(settings.log.max_request_bytes)
     encoded_transcript = encode_transcript(transcript, settings.log.max_request_bytes)
     ttl_ms = round(checked_ttl(settings.log.ttl if ttl is None else ttl) * 1000)
     checked_on_active(on_active)
+    checked_priority(priority)
     for kind, given in (("owner", owner), ("request_id", request_id)):
         if given is not None:
             checked_id(kind, given)
@@ -56,15 +68,21 @@ def enqueue(
     new_transcript = None
     if encoded_transcript:
         new_transcript = NewTranscript(encoded_transcript, (yield from queries.transcript_holder(keys)))
-    # Before the generation itself: from its first moment on, a revoke and the sweep can find it.
     queue, task = settings.worker.queue, settings.worker.task
-    yield from scripts.index(
+    # Before the generation itself: from its first moment on, a revoke and the sweep can find it.
+    reserved = yield from reserve(
         keys,
         QueueKeys(queue),
         generation_id,
+        task=task,
+        owner=owner,
+        priority=priority,
         place_ms=max(ttl_ms, place_ms_of(settings.worker.sweep_interval)),
-        index_ms=INDEX_MS,
+        size=len(encoded),
+        limits=settings.policy,
     )
+    if reserved.limit and not (request_id and (yield from queries.has_request(keys, request_id))):
+        raise _limit_of(reserved)
     call = partial(
         scripts.enqueue,
         keys,
@@ -72,7 +90,7 @@ def enqueue(
         encoded,
         model=request.model,
         on_active=on_active,
-        ttl_ms=ttl_ms,
+        ttl_ms=reserved.ttl_ms if ttl is None and reserved.ttl_ms else ttl_ms,
         queue=queue,
         task=task,
         request_id=request_id,
@@ -80,32 +98,64 @@ def enqueue(
         transcript=new_transcript,
     )
     try:
-        made = yield from _make(keys, on_active, request_id, call)
-    except (ChatBusy, ChatContended, CorruptLog, RequestIdReused, StoreFull, StoreRefused):
-        yield from forget_places(keys, [(generation_id, queue)])
+        made = yield from _make(keys, on_active, request_id, reserved, call)
+    except (ChatBusy, ChatContended, CorruptLog, LimitExceeded, RequestIdReused, StoreFull, StoreRefused):
+        yield from _give_back(keys, settings, generation_id)
         raise
     if made.outcome != "created":
-        yield from forget_places(keys, [(generation_id, queue)])
-    generation = Generation(made.generation_id, keys.chat_id, made.after)
-    if made.outcome == "created":
-        yield from _publish(keys, generation_id, queue, task, request_id, token=generation_id)
+        yield from _give_back(keys, settings, generation_id)
+        yield from _publish_again(keys, made.generation_id, settings, request_id)
+    elif reserved.limit:
+        # It was a repeated request a moment ago; now that one has expired.
+        yield from scripts.unpublish(keys, generation_id, request_id, generation_id)
+        raise _limit_of(reserved)
+    elif reserved.at_once:
+        try:
+            yield from _publish(keys, generation_id, queue, task, request_id, token=generation_id)
+        except EnqueueFailed:
+            with suppress(StoreError):
+                yield from _give_back(keys, settings, generation_id)
+            raise
     else:
-        yield from _publish_again(keys, generation.generation_id, settings, request_id)
-    return generation
+        yield from _wait(keys, settings, generation_id)
+    return Generation(made.generation_id, keys.chat_id, made.after)
+
+
+def _limit_of(reserved: Reservation) -> LimitExceeded:
+    return LimitExceeded(reserved.limit, None if reserved.retry_ms is None else reserved.retry_ms / 1000)
+
+
+def _wait(keys: ChatKeys, settings: Settings, generation_id: str) -> Operation[None]:
+    """Put the generation into its line, and hand over whose turn it is: that may be another one."""
+    # If the broker takes no message, it waits all the same. The sweep will hand it over.
+    with suppress(EnqueueFailed):
+        yield from schedule(settings, [("wait", keys.member(generation_id))])
+
+
+def _give_back(keys: ChatKeys, settings: Settings, generation_id: str) -> Operation[None]:
+    """Take back what was reserved."""
+    yield from forget(keys, [(generation_id, settings.worker.queue)])
 
 
 def _make(
-    keys: ChatKeys, on_active: OnActive, request_id: str | None, call: Callable[..., ScriptCall[EnqueueReply]]
+    keys: ChatKeys,
+    on_active: OnActive,
+    request_id: str | None,
+    reserved: Reservation,
+    call: Callable[..., ScriptCall[EnqueueReply]],
 ) -> Operation[EnqueueReply]:
     """Make `call` with the active generations, again whenever these have changed meanwhile.
 
-    Raises `ChatBusy`, or `RequestIdReused`.
+    Raises `ChatBusy`, `LimitExceeded`, or `RequestIdReused`.
     """
     for _ in range(RACES):
-        active = yield from queries.active(keys)
+        load = yield from queries.load(keys)
+        active = load.active
         if active is None:
             yield from restore_head(keys)
             continue
+        if not reserved.limit and load.log_bytes > reserved.chat_bytes:
+            raise LimitExceeded("chat_bytes")
         made = yield from call(active=() if on_active == "allow" else active)
         if made.outcome != "changed":
             break
@@ -123,6 +173,10 @@ def _publish_again(keys: ChatKeys, generation_id: str, settings: Settings, reque
 
     The first caller may have died between its two steps, and a second message is harmless (claim).
     """
+    if (yield from waits(keys, generation_id)):
+        # Its turn comes in its line; that it was asked for again makes it no earlier.
+        yield from _wait(keys, settings, generation_id)
+        return
     token = secrets.token_hex(4)
     waiting = yield from scripts.publish_again(keys, generation_id, token)
     if waiting is not None:

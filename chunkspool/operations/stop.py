@@ -8,8 +8,9 @@ from chunkspool.ids import checked_id
 from chunkspool.request import checked_reason
 from chunkspool.results import Stop
 from chunkspool.store import queries, scripts
-from chunkspool.store.index import find_place, forget_places
+from chunkspool.store.index import find_place
 from chunkspool.store.keys import ChatKeys
+from chunkspool.store.schedule import NOTES_MAX, forget, note
 
 RACES = 100
 """How often an erase tries again because the chat changed under it."""
@@ -25,6 +26,9 @@ def stop(keys: ChatKeys, generation_id: str | None, by: str, reason: str | None)
     stops = []
     for each_id in wanted:
         reply = yield from scripts.stop(keys, each_id, by=by, reason=reason)
+        if reply.outcome == "stopped":
+            # It may have waited: others need not wait for it, nor its owner count it.
+            yield from note(("end", keys.member(each_id)))
         if reply.outcome != "gone":
             stops.append(Stop(each_id, reply.outcome))
         elif generation_id is not None:
@@ -51,8 +55,9 @@ def erase(keys: ChatKeys) -> Operation[None]:
         origins = yield from queries.origins(keys, found.generation_ids)
         if found.generation_ids:
             # First the index: were the reply to the erase lost, nobody would know what is to be forgotten.
-            queues = (origin.queue for origin in origins)
-            yield from forget_places(keys, list(zip(found.generation_ids, queues, strict=True)))
+            made = [(one, origin.queue) for one, origin in zip(found.generation_ids, origins, strict=True)]
+            for start in range(0, len(made), NOTES_MAX):
+                yield from forget(keys, made[start : start + NOTES_MAX])
         done = yield from scripts.erase(
             keys,
             active=found.active,

@@ -19,21 +19,23 @@ from chunkspool.events import (
 )
 from chunkspool.states import EndState, OnActive
 from chunkspool.store.commands import Arg, Script, ScriptCall, Transaction, as_bytes, as_text
-from chunkspool.store.keys import ChatKeys, QueueKeys, place_of
+from chunkspool.store.keys import ChatKeys
 
 T = TypeVar("T")
 LastBatch = EndState | Literal["released", "abandoned"]
 """How the last batch of an attempt leaves the generation: ended, or given up, so that another may claim it at once.
 
 An abandoned attempt counts towards `max_attempts`, a released one does not."""
-_WITHOUT_PRELUDE: Final = frozenset({"erase", "index", "mark_read", "publish_again", "restore_head", "transaction"})
+_WITHOUT_PRELUDE: Final = frozenset({"erase", "mark_read", "publish_again", "restore_head", "transaction"})
+_OF_THE_SCHEDULE: Final = frozenset({"reserve", "schedule", "forget", "position"})
 
 
 @cache
 def load(name: str) -> Script:
-    """Return the script `lua/<name>.lua` with the prelude in front, unless it writes no event and needs none."""
+    """Return the script `lua/<name>.lua` with its prelude in front, unless it needs none."""
     folder = files("chunkspool.store") / "lua"
-    parts = [name] if name in _WITHOUT_PRELUDE else ["prelude", name]
+    prelude = "schedule_prelude" if name in _OF_THE_SCHEDULE else "prelude"
+    parts = [name] if name in _WITHOUT_PRELUDE else [prelude, name]
     text = "".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
@@ -316,12 +318,6 @@ def erase(
     every = (*chat, *map(keys.gen, generation_ids), *map(keys.request, request_ids))
     args: tuple[Arg, ...] = (" ".join(active), listed, keys.stops, *active)
     return ScriptCall(load("erase"), every, args, lambda reply: as_text(reply[0]) == "erased")
-
-
-def index(keys: ChatKeys, queue: QueueKeys, generation_id: str, *, place_ms: int, index_ms: int) -> ScriptCall[int]:
-    """Note where a generation is, and that it has not ended; by Redis's clock, whatever the caller's says."""
-    args: tuple[Arg, ...] = (f"{keys.tenant} {keys.chat_id}", place_ms, keys.member(generation_id), index_ms)
-    return ScriptCall(load("index"), (place_of(generation_id), queue.unfinished), args, lambda reply: int(reply[0]))
 
 
 def restore_head(keys: ChatKeys, active: Sequence[str]) -> ScriptCall[bool]:
