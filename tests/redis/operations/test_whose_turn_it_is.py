@@ -219,3 +219,24 @@ def test_an_erase_takes_its_generations_out_of_their_lines(spool: Spool, client:
 
 def _has(client: Redis, key: str, start: str) -> bool:
     return any(member.startswith(start) for member in _members(client, key))
+
+
+def test_status_tells_when_its_turn_comes(spool: Spool, client: Redis) -> None:
+    """How many come before it: of each tenant as many as before it in its own line; and when, by the pace so far."""
+    spool.offer_slots(WORKER, 1)
+    for n in range(6):
+        spool.enqueue(f"chat-{n}", "x")
+    for n in range(2):
+        spool.for_tenant("b").enqueue(f"b-{n}", "x")
+    (second,), (last,) = (spool.status(name).generations for name in ("chat-1", "chat-5"))
+    assert (second.ahead, last.ahead) == (0, 6)
+    assert last.wait is None
+    first = spool.status("chat-0").generations[0]
+    assert (first.ahead, first.wait) == (None, None)
+    order = [run_next(spool, client) for _ in range(5)]
+    assert {"b/b-0", "b/b-1"} < set(order)
+    (last,) = spool.status("chat-5").generations
+    assert last.ahead is not None
+    assert last.ahead <= 2
+    assert last.wait is not None
+    assert 0 < last.wait < 60
