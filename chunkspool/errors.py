@@ -12,6 +12,7 @@ ChunkspoolError
 ├── ChatNotFound
 ├── GenerationNotFound
 ├── ChatBusy
+├── LimitExceeded          a limit is reached: try again later
 ├── ChatContended          the chat kept changing: try again
 ├── EnqueueFailed
 ├── CursorExpired
@@ -141,14 +142,30 @@ class GenerationNotFound(ChunkspoolError):
 class ChatBusy(ChunkspoolError):
     """A generation is active in the chat and `on_active` is "reject"."""
 
-    def __init__(self, chat_id: str, active: tuple[str, ...]) -> None:
-        """`active` are the ids of the generations that have not ended."""
+    def __init__(self, chat_id: str, active: tuple[str, ...], count: int | None = None) -> None:
+        """`active` are ids of generations that have not ended, of which the first few are kept; `count` is how many."""
         self.chat_id = chat_id
-        self.active = active
+        self.active = active[:_SHOWN_IDS]
+        self.count = len(active) if count is None else count
+        others = self.count - len(self.active)
+        names = ", ".join(self.active) + (f" and {others} more" if others else "")
         super().__init__(
-            f"chat {chat_id!r} is busy with generation {', '.join(active)}: wait for it, "
+            f"chat {chat_id!r} is busy with generation {names}: wait for it, "
             f'or enqueue with on_active="replace" (stops it) or on_active="allow" (runs beside it)'
         )
+
+
+class LimitExceeded(ChunkspoolError):
+    """A limit is reached, so nothing was started. Trying again later is safe."""
+
+    def __init__(self, limit: str, message: str, *, retry_after: float | None = None) -> None:
+        """`limit` names the limit, for programs.
+
+        `retry_after` is after how many seconds another try may succeed; None where nobody knows.
+        """
+        self.limit = limit
+        self.retry_after = retry_after
+        super().__init__(message)
 
 
 class ChatContended(ChunkspoolError):
@@ -310,6 +327,7 @@ class ContinuationRefused(ProviderError):
 
 
 _SHOWN = 60
+_SHOWN_IDS = 5
 
 
 def shown(value: object) -> str:

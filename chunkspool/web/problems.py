@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -27,6 +28,7 @@ from chunkspool.errors import (
     GenerationNotFound,
     InvalidCursor,
     InvalidInput,
+    LimitExceeded,
     RequestIdReused,
     RequestTooLarge,
     ServerShuttingDown,
@@ -122,7 +124,12 @@ def _explain_ahead(error: CursorAhead) -> Problem:
 
 
 def _explain_busy(error: ChatBusy) -> Problem:
-    return Problem(409, "chat-busy", "Chat busy", str(error), {"active": list(error.active)})
+    return Problem(409, "chat-busy", "Chat busy", str(error), {"active": list(error.active), "count": error.count})
+
+
+def _explain_limit(error: LimitExceeded) -> Problem:
+    headers = {} if error.retry_after is None else {"retry-after": str(max(1, math.ceil(error.retry_after)))}
+    return Problem(429, "limit-exceeded", "Limit exceeded", str(error), {"limit": error.limit}, headers)
 
 
 def _explain_too_large(error: RequestTooLarge) -> Problem:
@@ -169,6 +176,7 @@ _EXPLANATIONS: Mapping[type[Exception], Callable[[Any], Problem]] = {
     RequestIdReused: _explain_reused,
     RequestTooLarge: _explain_too_large,
     ChatBusy: _explain_busy,
+    LimitExceeded: _explain_limit,
     ChatContended: _explain_as(409, "chat-contended", "Chat changing too fast"),
     EnqueueFailed: _explain_unavailable(
         5, "broker-away", "Broker unreachable", "The broker cannot be reached; nothing was started."

@@ -88,6 +88,7 @@ ERRORS: tuple[Exception, ...] = (
     errors.ChatNotFound("c"),
     errors.GenerationNotFound("c", "g"),
     errors.ChatBusy("c", ("g",)),
+    errors.LimitExceeded("active", "32 are active", retry_after=1),
     errors.ChatContended("c", "be erased"),
     errors.CursorExpired(1, 3, 4),
     errors.RequestTooLarge(2, 1),

@@ -36,7 +36,7 @@ STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("/generations", status_code=202, responses=problem_responses(409, *COMMON_PROBLEMS))
+@router.post("/generations", status_code=202, responses=problem_responses(409, 429, *COMMON_PROBLEMS))
 async def ask(
     request: Request,
     chat_id: ChatId,
