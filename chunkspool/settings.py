@@ -66,6 +66,9 @@ class LogSettings(_Group):
     )
     buffer_bytes: Bytes = Field(default=4 * 1024 * 1024, description="unwritten bytes that one generation may hold")
     max_request_bytes: Bytes = Field(default=1024 * 1024, description="largest request (prompt or messages), encoded")
+    max_active: int = Field(
+        default=32, ge=1, le=1000, description="generations of one chat that may be active at a time"
+    )
     max_event_bytes: Bytes = Field(default=256 * 1024, description="largest event, encoded")
 
 

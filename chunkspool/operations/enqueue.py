@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from chunkspool.effects import Operation, Publish
@@ -12,6 +12,7 @@ from chunkspool.errors import (
     ChatContended,
     CorruptLog,
     EnqueueFailed,
+    LimitExceeded,
     RequestIdReused,
     StoreError,
     StoreFull,
@@ -27,10 +28,13 @@ from chunkspool.store.commands import ScriptCall
 from chunkspool.store.index import INDEX_MS, forget_places, place_ms_of
 from chunkspool.store.keys import ChatKeys, QueueKeys
 from chunkspool.store.recovery import restore_head
-from chunkspool.store.scripts import EnqueueReply, NewTranscript
+from chunkspool.store.removal import REMOVED_AT_ONCE, forget_gone
+from chunkspool.store.scripts import REPLACED_AT_ONCE, EnqueueReply, NewTranscript
 
 RACES = 100
 """How often it tries again because the chat changed under it. Each time, somebody else made progress."""
+LIMIT_RETRY = 1.0
+"""Seconds after which another try makes sense: what was asked to stop has usually ended by then."""
 
 
 def enqueue(
@@ -80,8 +84,8 @@ def enqueue(
         transcript=new_transcript,
     )
     try:
-        made = yield from _make(keys, on_active, request_id, call)
-    except (ChatBusy, ChatContended, CorruptLog, RequestIdReused, StoreFull, StoreRefused):
+        made = yield from _make(keys, on_active, request_id, settings.log.max_active, call)
+    except (ChatBusy, ChatContended, CorruptLog, LimitExceeded, RequestIdReused, StoreFull, StoreRefused):
         yield from forget_places(keys, [(generation_id, queue)])
         raise
     if made.outcome != "created":
@@ -95,27 +99,57 @@ def enqueue(
 
 
 def _make(
-    keys: ChatKeys, on_active: OnActive, request_id: str | None, call: Callable[..., ScriptCall[EnqueueReply]]
+    keys: ChatKeys,
+    on_active: OnActive,
+    request_id: str | None,
+    max_active: int,
+    call: Callable[..., ScriptCall[EnqueueReply]],
 ) -> Operation[EnqueueReply]:
     """Make `call` with the active generations, again whenever these have changed meanwhile.
 
-    Raises `ChatBusy`, or `RequestIdReused`.
+    Raises `ChatBusy`, `LimitExceeded` or `RequestIdReused`.
     """
+    has_made_room = False
     for _ in range(RACES):
         active = yield from queries.active(keys)
         if active is None:
             yield from restore_head(keys)
             continue
-        made = yield from call(active=() if on_active == "allow" else active)
-        if made.outcome != "changed":
+        seen = () if on_active == "allow" else active[:REPLACED_AT_ONCE]
+        made = yield from call(active=seen, max_active=max_active)
+        is_crowded = made.outcome == "limit" or (made.outcome == "changed" and len(active) > REPLACED_AT_ONCE)
+        if is_crowded and not has_made_room:
+            has_made_room = True
+            yield from _make_room(keys, on_active, active)
+        elif made.outcome != "changed":
             break
     else:
         raise ChatContended(keys.chat_id, "enqueue in it")
     if made.outcome == "differs":
         raise RequestIdReused(keys.chat_id, request_id or "", made.generation_id)
     if made.outcome == "busy":
-        raise ChatBusy(keys.chat_id, made.active)
+        raise ChatBusy(keys.chat_id, made.active, len(made.active) + len(active) - len(seen))
+    if made.outcome == "limit":
+        raise LimitExceeded(
+            "active",
+            f"too many generations of chat {keys.chat_id!r} have not ended (max_active is {max_active}): "
+            "wait for some, or stop them",
+            retry_after=LIMIT_RETRY,
+        )
     return made
+
+
+def _make_room(keys: ChatKeys, on_active: OnActive, active: Sequence[str]) -> Operation[None]:
+    """Take out of the active generations what is gone, and stop what one call could not replace.
+
+    More than `max_active` are those of an earlier version, or were allowed by another setting.
+    """
+    if on_active == "replace":
+        for generation_id in active[REPLACED_AT_ONCE:]:
+            yield from scripts.stop(keys, generation_id, by="replace", reason=None)
+    else:
+        for at in range(0, len(active), REMOVED_AT_ONCE):
+            yield from forget_gone(keys, active[at : at + REMOVED_AT_ONCE])
 
 
 def _publish_again(keys: ChatKeys, generation_id: str, settings: Settings, request_id: str | None) -> Operation[None]:

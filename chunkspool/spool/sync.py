@@ -111,7 +111,7 @@ class Spool:
         the one with the longest counts. `owner`: whose it is. `transcript`: the conversation as your client shows it,
         any JSON; it is kept as long as the generation, for `transcript` to return, until the chat's next one comes.
 
-        Raises `InvalidRequest`, `InvalidId`, `ChatBusy`, `EnqueueFailed` or `StoreError`.
+        Raises `InvalidRequest`, `InvalidId`, `ChatBusy`, `LimitExceeded`, `EnqueueFailed` or `StoreError`.
         """
         request = request_for(self._dispatcher, prompt=prompt, messages=messages, model=model, params=params)
         return self._run(

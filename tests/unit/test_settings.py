@@ -39,6 +39,7 @@ WRONG = {
     "buffer_bytes": ["0", "1023", "1e3", "x"],
     "max_request_bytes": ["0", "536870913", "x"],
     "max_event_bytes": ["0", "x"],
+    "max_active": ["0", "1001", "2.5", "x"],
     "provider_retries": ["-1", "21", "x"],
     "token_secret": [SECRET],
     "cors_credentials": ["2", "perhaps"],

@@ -35,7 +35,9 @@ Sdk = Annotated[
 ]
 
 
-@router.post("", response_class=Response, responses={200: STREAM_RESPONSES[200], **problem_responses(429, *COMMON_PROBLEMS)})
+@router.post(
+    "", response_class=Response, responses={200: STREAM_RESPONSES[200], **problem_responses(429, *COMMON_PROBLEMS)}
+)
 async def send(request: Request, body: UseChatRequest, context: Context, sdk: Sdk = 6) -> Response:
     """Answer the last message of the history. This stops a generation that is still active: the user has moved on."""
     spool = await context.admit(request, body.id, "ask")
