@@ -149,6 +149,13 @@ class WebSettings(_Group):
     cors_origins: str = Field(default="", description="origins whose pages may use the web routes, separated by commas")
     cors_credentials: bool = Field(default=False, description="whether those pages may send cookies, too")
     max_body_bytes: Bytes = Field(default=2 * 1024 * 1024, description="largest body of a request to the web routes")
+    web_models: str = Field(
+        default="",
+        description="models that web users may choose, separated by commas; none but the default one unless set",
+    )
+    web_max_tokens: int = Field(
+        default=4096, ge=1, le=10_000_000, description="largest max_tokens that a web user may ask for"
+    )
     heartbeat: Seconds = Field(
         default=15.0, ge=0.05, description="seconds of silence after which an event stream sends a comment"
     )

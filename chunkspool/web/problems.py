@@ -41,6 +41,7 @@ from chunkspool.errors import (
 )
 from chunkspool.json_text import to_valid_json
 from chunkspool.web.access import AccessDenied
+from chunkspool.web.admission.hook import Refused
 
 MEDIA_TYPE = "application/problem+json"
 _LOG = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ def problem_of(error: Exception) -> Problem:
 
 def install(app: FastAPI) -> None:
     """Make `app` answer every error with a problem document."""
-    for kind in (ChunkspoolError, AccessDenied, HTTPException, RequestValidationError, Exception):
+    for kind in (ChunkspoolError, AccessDenied, Refused, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _respond)
 
 
@@ -195,6 +196,7 @@ _EXPLANATIONS: Mapping[type[Exception], Callable[[Any], Problem]] = {
     SettingsError: _explain_unavailable(
         30, "not-configured", "Not configured", "This server is not configured for that; see the server log."
     ),
+    Refused: _explain_as(422, "refused", "Not allowed"),
     InvalidInput: _explain_as(422, "invalid", "Invalid request"),
     RequestValidationError: _explain_invalid,
     HTTPException: _explain_http,

@@ -14,7 +14,7 @@ from chunkspool import AsyncSpool, errors, events
 from chunkspool.provider import Finish, ModelRequest, Text, Usage
 from chunkspool.settings import GROUP_OF, Settings, variable_of
 from chunkspool.store import keys
-from chunkspool.web import AccessDenied, allow_all, create_app
+from chunkspool.web import AccessDenied, Refused, allow_all, create_app
 from chunkspool.web.problems import problem_of
 from tasks.providers import load_provider
 from tasks.providers.failures import ASKED_AGAIN, RETRYABLE, Code
@@ -95,6 +95,7 @@ ERRORS: tuple[Exception, ...] = (
     errors.RequestIdReused("c", "r", "g"),
     HTTPException(413, "too large"),
     errors.InvalidId("chat_id", ""),
+    Refused("not this model"),
     errors.InternalError("a bug"),
     errors.CorruptLog(1, "no JSON"),
     errors.StoreUnavailable("away"),

@@ -44,6 +44,7 @@ WRONG = {
     "token_secret": [SECRET],
     "cors_credentials": ["2", "perhaps"],
     "max_body_bytes": ["0", "x"],
+    "web_max_tokens": ["0", "10000001", "x"],
     "heartbeat": ["0", "x"],
     "answer_timeout": ["0", "x"],
 }
@@ -59,6 +60,7 @@ TEXTS = {
     "openai_base_url",
     "openai_api_key",
     "cors_origins",
+    "web_models",
     "flower_url",
 }
 
