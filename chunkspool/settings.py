@@ -148,7 +148,7 @@ class LimitSettings(_Group):
     max_owner_queued: Count = Field(default=1000, description="generations of one owner that may wait for a worker")
     max_owner_running: Count = Field(default=200, description="generations of one owner that may run")
     max_owner_per_minute: Count = Field(default=6000, description="requests of one owner in a minute")
-    max_active: Count = Field(default=32, ge=1, description="generations of one chat that may wait or run")
+    max_active: int = Field(default=32, ge=1, le=1000, description="generations of one chat that may wait or run")
     max_chat_bytes: Count = Field(
         default=256 * 1024 * 1024, description="bytes of one chat's log in Redis; a fuller one takes no request"
     )
@@ -165,6 +165,13 @@ class WebSettings(_Group):
     cors_origins: str = Field(default="", description="origins whose pages may use the web routes, separated by commas")
     cors_credentials: bool = Field(default=False, description="whether those pages may send cookies, too")
     max_body_bytes: Bytes = Field(default=2 * 1024 * 1024, description="largest body of a request to the web routes")
+    web_models: str = Field(
+        default="",
+        description="models that web users may choose, separated by commas; none but the default one unless set",
+    )
+    web_max_tokens: int = Field(
+        default=4096, ge=1, le=10_000_000, description="largest max_tokens that a web user may ask for"
+    )
     heartbeat: Seconds = Field(
         default=15.0, ge=0.05, description="seconds of silence after which an event stream sends a comment"
     )

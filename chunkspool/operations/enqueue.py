@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -36,11 +37,14 @@ from chunkspool.store.commands import ScriptCall
 from chunkspool.store.index import place_ms_of, waits
 from chunkspool.store.keys import ChatKeys, QueueKeys
 from chunkspool.store.recovery import restore_head
+from chunkspool.store.removal import REMOVED_AT_ONCE, forget_gone
 from chunkspool.store.schedule import Reservation, forget, reserve
-from chunkspool.store.scripts import EnqueueReply, NewTranscript
+from chunkspool.store.scripts import REPLACED_AT_ONCE, EnqueueReply, NewTranscript
 
 RACES = 100
 """How often it tries again because the chat changed under it. Each time, somebody else made progress."""
+LIMIT_RETRY = 1.0
+"""Seconds after which another try makes sense: what was asked to stop has usually ended by then."""
 
 
 def enqueue(
@@ -98,7 +102,7 @@ def enqueue(
         transcript=new_transcript,
     )
     try:
-        made = yield from _make(keys, on_active, request_id, reserved, call)
+        made = yield from _make(keys, on_active, request_id, reserved, settings, call)
     except (ChatBusy, ChatContended, CorruptLog, LimitExceeded, RequestIdReused, StoreFull, StoreRefused):
         yield from _give_back(keys, settings, generation_id)
         raise
@@ -121,8 +125,21 @@ def enqueue(
     return Generation(made.generation_id, keys.chat_id, made.after)
 
 
+_WHY = {
+    "queued": "as many generations of the tenant wait for a worker as may",
+    "owner_queued": "as many generations of the owner wait for a worker as may",
+    "per_minute": "the tenant has made as many requests in a minute as it may",
+    "owner_per_minute": "the owner has made as many requests in a minute as they may",
+    "request_bytes": "the request has more bytes than the tenant's may have",
+}
+
+
 def _limit_of(reserved: Reservation) -> LimitExceeded:
-    return LimitExceeded(reserved.limit, None if reserved.retry_ms is None else reserved.retry_ms / 1000)
+    if reserved.retry_ms is None:
+        return LimitExceeded(reserved.limit, f"{_WHY[reserved.limit]}: shorten it")
+    seconds = reserved.retry_ms / 1000
+    why = f"{_WHY[reserved.limit]}: try again in {math.ceil(seconds)} seconds"
+    return LimitExceeded(reserved.limit, why, retry_after=seconds)
 
 
 def _wait(keys: ChatKeys, settings: Settings, generation_id: str) -> Operation[None]:
@@ -142,12 +159,15 @@ def _make(
     on_active: OnActive,
     request_id: str | None,
     reserved: Reservation,
+    settings: Settings,
     call: Callable[..., ScriptCall[EnqueueReply]],
 ) -> Operation[EnqueueReply]:
     """Make `call` with the active generations, again whenever these have changed meanwhile.
 
-    Raises `ChatBusy`, `LimitExceeded`, or `RequestIdReused`.
+    Raises `ChatBusy`, `LimitExceeded` or `RequestIdReused`.
     """
+    max_active = settings.limits.max_active if reserved.active is None else reserved.active
+    has_made_room = False
     for _ in range(RACES):
         load = yield from queries.load(keys)
         active = load.active
@@ -155,17 +175,46 @@ def _make(
             yield from restore_head(keys)
             continue
         if not reserved.limit and load.log_bytes > reserved.chat_bytes:
-            raise LimitExceeded("chat_bytes")
-        made = yield from call(active=() if on_active == "allow" else active)
-        if made.outcome != "changed":
+            raise LimitExceeded(
+                "chat_bytes",
+                f"the log of chat {keys.chat_id!r} has {load.log_bytes} bytes, which is "
+                f"more than chat_bytes={reserved.chat_bytes}: begin another chat, or erase this one",
+            )
+        seen = () if on_active == "allow" else active[:REPLACED_AT_ONCE]
+        made = yield from call(active=seen, max_active=max_active)
+        is_crowded = made.outcome == "limit" or (made.outcome == "changed" and len(active) > REPLACED_AT_ONCE)
+        if is_crowded and not has_made_room:
+            has_made_room = True
+            yield from _make_room(keys, on_active, active)
+        elif made.outcome != "changed":
             break
     else:
         raise ChatContended(keys.chat_id, "enqueue in it")
     if made.outcome == "differs":
         raise RequestIdReused(keys.chat_id, request_id or "", made.generation_id)
     if made.outcome == "busy":
-        raise ChatBusy(keys.chat_id, made.active)
+        raise ChatBusy(keys.chat_id, made.active, len(made.active) + len(active) - len(seen))
+    if made.outcome == "limit":
+        raise LimitExceeded(
+            "active",
+            f"too many generations of chat {keys.chat_id!r} have not ended (max_active is {max_active}): "
+            "wait for some, or stop them",
+            retry_after=LIMIT_RETRY,
+        )
     return made
+
+
+def _make_room(keys: ChatKeys, on_active: OnActive, active: Sequence[str]) -> Operation[None]:
+    """Take out of the active generations what is gone, and stop what one call could not replace.
+
+    More than `max_active` are those of an earlier version, or were allowed by another setting.
+    """
+    if on_active == "replace":
+        for generation_id in active[REPLACED_AT_ONCE:]:
+            yield from scripts.stop(keys, generation_id, by="replace", reason=None)
+    else:
+        for at in range(0, len(active), REMOVED_AT_ONCE):
+            yield from forget_gone(keys, active[at : at + REMOVED_AT_ONCE])
 
 
 def _publish_again(keys: ChatKeys, generation_id: str, settings: Settings, request_id: str | None) -> Operation[None]:

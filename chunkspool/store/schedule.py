@@ -19,9 +19,9 @@ from chunkspool.store.scripts import load
 
 AHEAD: Final = 1
 """Messages at the broker beyond a quarter of what runs, while no worker has said how many slots it has."""
-NOTES_MAX: Final = 100
+NOTES_MAX: Final = 30
 """Notes that one script takes."""
-TAKE_MAX: Final = 50
+TAKE_MAX: Final = 15
 """Generations that one script takes out of a queue's lines."""
 LOOK_AT: Final = 25
 """Members of an overfull limit, from either end, that are looked at for whether they have ended."""

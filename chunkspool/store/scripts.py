@@ -26,6 +26,8 @@ LastBatch = EndState | Literal["released", "abandoned"]
 """How the last batch of an attempt leaves the generation: ended, or given up, so that another may claim it at once.
 
 An abandoned attempt counts towards `max_attempts`, a released one does not."""
+REPLACED_AT_ONCE: Final = 32
+"""Active generations that one `enqueue` goes through, as in lua/enqueue.lua."""
 _WITHOUT_PRELUDE: Final = frozenset({"erase", "mark_read", "publish_again", "restore_head", "transaction"})
 _OF_THE_SCHEDULE: Final = frozenset({"reserve", "schedule", "forget", "position"})
 
@@ -42,9 +44,12 @@ def load(name: str) -> Script:
 
 @dataclass(frozen=True, slots=True)
 class EnqueueReply:
-    """What `enqueue` replied. `after` is the cursor before the generation's first event; `active` fills "busy"."""
+    """What `enqueue` replied. `after` is the cursor before the generation's first event; `active` fills "busy".
 
-    outcome: Literal["created", "same", "differs", "busy", "changed"]
+    "limit": as many generations are active as may be.
+    """
+
+    outcome: Literal["created", "same", "differs", "busy", "changed", "limit"]
     generation_id: str = ""
     after: int = 0
     active: tuple[str, ...] = ()
@@ -128,10 +133,11 @@ def enqueue(
     request_id: str | None = None,
     owner: str | None = None,
     transcript: NewTranscript | None = None,
+    max_active: int = REPLACED_AT_ONCE,
 ) -> ScriptCall[EnqueueReply]:
     """Make a generation. `request` is encoded and names `model`; `active` is what the caller saw as active.
 
-    `queue` and `task` say how its message gets to a worker.
+    Of more than `REPLACED_AT_ONCE`, it is the oldest of them. `queue` and `task` say how its message gets to a worker.
     """
     made = keys.request_or_gen(request_id, generation_id)
     queued = encode(GenerationQueued(generation_id=generation_id))
@@ -143,6 +149,9 @@ def enqueue(
         queue,
         task,
         transcript.raw if transcript else b"",
+        max_active,
+        # Not in the script: a request may be large.
+        hashlib.sha1(request, usedforsecurity=False).hexdigest(),
     ]
     for other in active:
         args += [other, encode(GenerationStopped(generation_id=other, by="replace"))]
@@ -157,6 +166,8 @@ def enqueue(
                 return EnqueueReply("differs", as_text(reply[1]))
             case "busy":
                 return EnqueueReply("busy", active=tuple(map(as_text, reply[1:])))
+            case "limit":
+                return EnqueueReply("limit")
             case _:
                 return EnqueueReply("changed")
 
@@ -305,19 +316,6 @@ def mark_read(keys: ChatKeys, reader: str, seq: int) -> ScriptCall[MarkReadReply
         return MarkReadReply(outcome) if outcome == "gone" else MarkReadReply(outcome, int(reply[1]))
 
     return ScriptCall(load("mark_read"), (keys.seq, keys.readers), (reader, seq), parse)
-
-
-def erase(
-    keys: ChatKeys, *, active: Sequence[str], generation_ids: Sequence[str], request_ids: Sequence[str], listed: int
-) -> ScriptCall[bool]:
-    """Erase the chat. `generation_ids` and `request_ids` are all that the caller saw, `listed` the size of `gens`.
-
-    Returns False when the chat changed meanwhile.
-    """
-    chat = (keys.seq, keys.log, keys.head, keys.gens, keys.live, keys.readers)
-    every = (*chat, *map(keys.gen, generation_ids), *map(keys.request, request_ids))
-    args: tuple[Arg, ...] = (" ".join(active), listed, keys.stops, *active)
-    return ScriptCall(load("erase"), every, args, lambda reply: as_text(reply[0]) == "erased")
 
 
 def restore_head(keys: ChatKeys, active: Sequence[str]) -> ScriptCall[bool]:

@@ -14,7 +14,7 @@ from chunkspool import AsyncSpool, errors, events
 from chunkspool.provider import Finish, ModelRequest, Text, Usage
 from chunkspool.settings import GROUP_OF, Settings, variable_of
 from chunkspool.store import keys
-from chunkspool.web import AccessDenied, allow_all, create_app
+from chunkspool.web import AccessDenied, Refused, allow_all, create_app
 from chunkspool.web.problems import problem_of
 from tasks.providers import load_provider
 from tasks.providers.failures import ASKED_AGAIN, RETRYABLE, Code
@@ -88,12 +88,14 @@ ERRORS: tuple[Exception, ...] = (
     errors.ChatNotFound("c"),
     errors.GenerationNotFound("c", "g"),
     errors.ChatBusy("c", ("g",)),
+    errors.LimitExceeded("active", "32 are active", retry_after=1),
     errors.ChatContended("c", "be erased"),
     errors.CursorExpired(1, 3, 4),
     errors.RequestTooLarge(2, 1),
     errors.RequestIdReused("c", "r", "g"),
     HTTPException(413, "too large"),
     errors.InvalidId("chat_id", ""),
+    Refused("not this model"),
     errors.InternalError("a bug"),
     errors.CorruptLog(1, "no JSON"),
     errors.StoreUnavailable("away"),

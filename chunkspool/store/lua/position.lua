@@ -5,6 +5,7 @@
 -- Returns {ahead, ms or -1: the pace is not known}, or {} where it is in no line
 -- About, because the tenants and owners take turns: of each, as many come before it as it has before itself in its own
 -- line. Of more than OTHERS_MAX lines only so many are counted.
+-- Maximum: 100 owners, and 100 tenants of either priority.
 local OTHERS_MAX = 100
 local member = ARGV[1]
 local place = place_of(member)

@@ -7,7 +7,9 @@
 --         says that its message may go to the broker at once; otherwise it is to wait in its line (schedule.lua)
 --         {'limited', name of the limit, ms until it is worth another try, or -1}
 -- All by Redis's clock: one that is wrong on the caller's machine would hide generations from the sweep, or wipe the
--- index. At most O(ARGV 7) beside single commands.
+-- index.
+-- Maximum: 25 members of a full limit are looked at from either end, for tenant and owner; 100 of the index are forgotten;
+-- 1,000 workers.
 local MINUTE, EXPIRED_MAX = 60 * 1000, 100
 local place_text, place_ms, member, ahead = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local defaults, size, look_at, now = parse_limits(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), now_ms()

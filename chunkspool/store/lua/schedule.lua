@@ -7,6 +7,7 @@
 --       8 how many of the oldest that seem to be with workers to look at
 --       9… pairs: 'wait' | 'run' | 'end', member. At most NOTES_MAX of them
 -- Returns {member, queue, task, …}: their messages are the caller's to publish
+-- Maximum: 30 notes, 15 to take out, 25 to look at; 60 lines and 1,000 workers are gone through.
 -- Notes may come late, twice or never. Each says what is so now, and the sweep says it again. What the sweep has
 -- forgotten is over, whatever a late note says.
 local FIRST_NOTE = 9

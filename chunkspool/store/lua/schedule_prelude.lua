@@ -23,6 +23,8 @@ local PREFIX, INDEX_MS, PRIORITIES = 'cs:{index}:', 7 * 86400 * 1000, {'interact
 local WAITING, SENT, RUNNING, NOBODY = 0, 1, 2, '/'
 local BATCH_TURN = 8 -- of so many that come out of lines, one is a batch generation, whoever else waits
 local WORKERS_MAX, PACE_GAP = 1000, 600 * 1000
+local LOOKS_MAX = 60 -- lines that one call looks at; the next call goes on
+local looks = 0
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -151,7 +153,8 @@ end
 
 local function next_of_tenant(queue, priority, tenant, limit)
   local owners = key('owners', queue, priority, tenant)
-  while true do
+  while looks < LOOKS_MAX do
+    looks = looks + 1
     local owner, turn = first_of(owners)
     if not owner then return nil end
     local line, member = key('line', queue, priority, tenant, owner), nil
@@ -171,14 +174,17 @@ end
 -- tenant or owner runs all it may, so each is looked at once, not at every call.
 local function next_waiting(queue, priority, defaults)
   local lines = key('lines', queue, priority)
-  while true do
+  while looks < LOOKS_MAX do
+    looks = looks + 1
     local tenant, turn = first_of(lines)
     if not tenant then return nil end
     local limits, member = limits_of(tenant, {'running', 'owner_running'}, defaults), nil
     if may_run(key('active', tenant), limits.running) then
       member = next_of_tenant(queue, priority, tenant, limits.owner_running)
     end
-    if not member then redis.call('ZREM', lines, tenant)
+    if not member then
+      if looks >= LOOKS_MAX then return nil end
+      redis.call('ZREM', lines, tenant)
     else
       set_clock(queue, priority, turn)
       put(lines, turn + 1, tenant)
