@@ -40,6 +40,20 @@ WRONG = {
     "max_request_bytes": ["0", "536870913", "x"],
     "max_event_bytes": ["0", "x"],
     "max_active": ["0", "1001", "2.5", "x"],
+    **{
+        f"max_{name}": ["-1", "1000000001", "2.5", "x"]
+        for name in (
+            "queued",
+            "running",
+            "per_minute",
+            "owner_queued",
+            "owner_running",
+            "owner_per_minute",
+            "chat_bytes",
+            "streams",
+            "chat_streams",
+        )
+    },
     "provider_retries": ["-1", "21", "x"],
     "token_secret": [SECRET],
     "cors_credentials": ["2", "perhaps"],

@@ -1,7 +1,7 @@
 -- schedule_prelude.lua: what the index's scripts share. It is put in front of each of them.
 --
--- All keys have the hash tag {index}, so all are in one slot on Redis Cluster. KEYS[1] names it; the others are built
--- here, because which tenants wait is only known here.
+-- All keys begin as KEYS[1] does, with the hash tag {index}, so all are in one slot on Redis Cluster. They are built here,
+-- because which tenants wait is only known here.
 --
 --   place:<generation>                   string  "<tenant> <chat> <owner, or / for none> <priority> <queue> <task>"
 --   unfinished:<queue>                   zset    member -> ms of its enqueue. A member is "<tenant> <chat> <generation>"
@@ -19,7 +19,7 @@
 --   rate:<tenant>, rate:<tenant>/<owner> string  ms at which the next request would be due at an even pace
 --   policy:<tenant>                      hash    limit -> value, where it is not the default
 -- <queue> and <task> are percent-encoded. <owner> is a hash: these keys may outlive a chat, and an owner's name may not.
-local PREFIX, INDEX_MS, PRIORITIES = 'cs:{index}:', 7 * 86400 * 1000, {'interactive', 'batch'}
+local PREFIX, INDEX_MS, PRIORITIES = string.match(KEYS[1], '^[^}]*}:'), 7 * 86400 * 1000, {'interactive', 'batch'}
 local WAITING, SENT, RUNNING, NOBODY = 0, 1, 2, '/'
 local BATCH_TURN = 8 -- of so many that come out of lines, one is a batch generation, whoever else waits
 local WORKERS_MAX, PACE_GAP = 1000, 600 * 1000

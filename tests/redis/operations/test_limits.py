@@ -139,8 +139,9 @@ def test_a_full_log_takes_no_more_requests(spool: Spool) -> None:
 def test_a_large_request_meets_the_policy(spool: Spool) -> None:
     """Smaller than the setting allows, but larger than the tenant may."""
     spool.set_policy(request_bytes=2000)
-    with pytest.raises(LimitExceeded, match="request_bytes"):
+    with pytest.raises(LimitExceeded, match="more bytes than the tenant's may have: shorten it") as refused_one:
         spool.enqueue(CHAT, "x" * 3000)
+    assert refused_one.value.limit == "request_bytes"
     spool.enqueue(CHAT, "x")
 
 
