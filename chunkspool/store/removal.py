@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from chunkspool.store.commands import Arg, ScriptCall, Transaction, as_text
 from chunkspool.store.keys import ChatKeys
-from chunkspool.store.pages import active_ids
+from chunkspool.store.pages import active_ids, last_seq, newest_entry
 from chunkspool.store.scripts import load
 
 REMOVED_AT_ONCE: Final = 256
@@ -29,16 +29,21 @@ class Removable:
 
 
 def find_removable(keys: ChatKeys) -> Transaction[Removable]:
-    """Read the generations that the next step of an erase removes."""
+    """Read the generations that the next step of an erase removes.
+
+    Counter and log are looked at only because they may be another program's: nothing is erased then.
+    """
 
     def parse(replies: Sequence[Any]) -> Removable:
         active, found, listed = active_ids(replies[0]), map(as_text, replies[1]), int(replies[2])
+        last_seq(replies[3], replies[4])
         known = tuple(dict.fromkeys((*active, *found)))
         is_all = max(len(known), listed) <= REMOVED_AT_ONCE
         return Removable(known[:REMOVED_AT_ONCE], active[:REMOVED_AT_ONCE], listed, is_all)
 
     page = ("ZRANGE", keys.gens, 0, REMOVED_AT_ONCE - 1)
-    return Transaction((("HGET", keys.head, "active"), page, ("ZCARD", keys.gens)), parse)
+    looks = (("GET", keys.seq), newest_entry(keys))
+    return Transaction((("HGET", keys.head, "active"), page, ("ZCARD", keys.gens), *looks), parse)
 
 
 def erase(

@@ -17,6 +17,7 @@ from chunkspool.events import GenerationCompleted
 from chunkspool.ids import new_generation_id
 from chunkspool.store import scripts
 from chunkspool.store.client import Store
+from chunkspool.store.scripts import REPLACED_AT_ONCE
 
 MANY = 600
 """Active generations that an older version has let in: more than one call replaces, removes or looks at."""
@@ -91,6 +92,20 @@ def test_a_replacement_waits_for_workers_that_are_still_to_stop(narrow: Spool, c
     assert (ending_of(read_log(client), ids[0]) or {})["by"] == "replace"
     made = narrow.enqueue(CHAT, "x", on_active="replace")
     assert narrow.status(CHAT).active == (*ids[1:], made.generation_id)
+
+
+def test_a_replacement_stops_more_than_one_call_can(redis_url: str, client: Redis) -> None:
+    """Where the setting lets many run, none of them goes on beside the new one."""
+    with spool_for(redis_url, max_active=100) as spool:
+        ids = [spool.enqueue(CHAT, "x", on_active="allow").generation_id for _ in range(REPLACED_AT_ONCE + 8)]
+        for each in ids:
+            claim_and_die(client, each, 60)
+        with pytest.raises(LimitExceeded):
+            spool.enqueue(CHAT, "x", on_active="replace")
+        assert all(one.stop_asked for one in spool.status(CHAT).generations)
+        for each in ids[:8]:
+            append_by_hand(client, each, 1, GenerationCompleted(generation_id=each), ending="completed")
+        assert spool.enqueue(CHAT, "x", on_active="replace")
 
 
 @pytest.mark.parametrize("on_active", ["reject", "allow"])

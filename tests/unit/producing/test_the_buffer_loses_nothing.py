@@ -217,7 +217,7 @@ def test_a_batch_is_limited_in_events_and_bytes() -> None:
 def test_no_event_makes_a_batch_larger_than_its_limit() -> None:
     """Whole events and merged text wait for the next batch, so that Redis is not kept from others."""
     big = encode(DataEvent(generation_id="g", name="n", value="x" * (BATCH_BYTES - 100)))
-    buffer = buffer_of(limit=8 * BATCH_BYTES)
+    buffer = buffer_of(limit=8 * BATCH_BYTES, max_event_bytes=BATCH_BYTES)
     for _ in range(3):
         buffer.add_event(big)
         for _ in range(3 * BATCH_BYTES // 8000):
