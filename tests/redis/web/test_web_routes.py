@@ -10,6 +10,7 @@ import httpx
 import pytest
 from redis import Redis
 from support.chats.logs import CHAT, KEYS, read_log
+from support.servers.contents import list_keys
 from support.web.web_server import Site, problem, serve_web_app
 
 from chunkspool import Spool
@@ -167,7 +168,7 @@ def test_bad_bodies_are_rejected_and_write_nothing(site: Site, client: Redis) ->
         reply = site.client.post(ASK, json=body)
         assert reply.status_code == 422, why
         problem(reply)
-    assert not client.keys("cs:*")
+    assert not list_keys(client)
 
 
 def test_bodies_that_are_not_json_are_rejected(site: Site, client: Redis) -> None:
@@ -178,7 +179,7 @@ def test_bodies_that_are_not_json_are_rejected(site: Site, client: Redis) -> Non
             assert reply.status_code in {400, 413, 422}, raw[:30]
             problem(reply)
     assert site.client.post(ASK, content=b'{"prompt":"x"}', headers={"content-type": "text/plain"}).status_code == 422
-    assert not client.keys("cs:*")
+    assert not list_keys(client)
 
 
 def test_numbers_outside_json_are_rejected_or_harmless(site: Site, spool: Spool) -> None:
@@ -203,7 +204,7 @@ def test_a_body_that_is_too_large_is_413(site: Site, client: Redis) -> None:
     for reply in (announced, in_chunks, encoded):
         assert reply.status_code == 413
         problem(reply)
-    assert not client.keys("cs:*")
+    assert not list_keys(client)
 
 
 def test_invalid_chat_ids_write_nothing(site: Site, client: Redis) -> None:
@@ -220,7 +221,7 @@ def test_invalid_chat_ids_write_nothing(site: Site, client: Redis) -> None:
         for reply in replies:
             assert reply.status_code in {404, 422}
             problem(reply)
-    assert not client.keys("cs:*")
+    assert not list_keys(client)
 
 
 def test_unknown_routes_and_methods_are_problems_too(site: Site) -> None:
