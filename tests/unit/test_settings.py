@@ -40,7 +40,12 @@ WRONG = {
     "max_request_bytes": ["0", "536870913", "x"],
     "max_event_bytes": ["0", "x"],
     "provider_retries": ["-1", "21", "x"],
-    "token_secret": [SECRET],
+    "token_secret": [SECRET, "x" * 31, f"{SECRET * 5},{SECRET}", f"{SECRET * 5},"],
+    "reauthorize": ["0", "x"],
+    "stall_timeout": ["0", "x"],
+    "stream_deadline": ["0", "x"],
+    "request_timeout": ["0", "x"],
+    "max_connections": ["0", "2.5", "x"],
     "cors_credentials": ["2", "perhaps"],
     "max_body_bytes": ["0", "x"],
     "heartbeat": ["0", "x"],
@@ -58,6 +63,7 @@ TEXTS = {
     "openai_base_url",
     "openai_api_key",
     "cors_origins",
+    "allowed_hosts",
     "flower_url",
 }
 

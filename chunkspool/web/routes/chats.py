@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -45,17 +46,17 @@ async def ask(
     spool: Annotated[AsyncSpool, require("ask")],
     idempotency_key: IdempotencyKey = None,
 ) -> AskResponse:
-    """Enqueue a generation."""
-    async with context.gate.enter():
-        generation = await spool.enqueue(
-            chat_id,
-            body.prompt,
-            messages=body.messages,
-            model=body.model,
-            params=body.params,
-            request_id=_choose_request_id(body.request_id, idempotency_key),
-            on_active=body.on_active,
-        )
+    """Enqueue a generation. To replace those that are active, the sender has to be allowed to stop them."""
+    make = partial(
+        spool.enqueue,
+        chat_id,
+        body.prompt,
+        messages=body.messages,
+        model=body.model,
+        params=body.params,
+        request_id=_choose_request_id(body.request_id, idempotency_key),
+    )
+    generation = await context.enqueue(request, chat_id, make, body.on_active)
     chat = f"{request.scope.get('root_path', '')}/v1/chats/{chat_id}"
     links = Links(events=f"{chat}/events?after={generation.after}", stop=f"{chat}/stop", chat=chat)
     return AskResponse(generation_id=generation.generation_id, chat_id=chat_id, after=generation.after, links=links)

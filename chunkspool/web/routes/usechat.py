@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -37,21 +38,25 @@ Sdk = Annotated[
 
 @router.post("", response_class=Response, responses={200: STREAM_RESPONSES[200], **problem_responses(*COMMON_PROBLEMS)})
 async def send(request: Request, body: UseChatRequest, context: Context, sdk: Sdk = 6) -> Response:
-    """Answer the last message of the history. This stops a generation that is still active: the user has moved on."""
+    """Answer the last message of the history. This stops a generation that is still active: the user has moved on.
+
+    So the sender has to be allowed to ask and to read, and also to stop where something is active.
+    """
     spool = await context.admit(request, body.id, "ask")
+    await context.admit(request, body.id, "read")
     messages = to_model_messages(body.messages)
     if not messages:
         raise InvalidRequest("the messages have no text, no file and no tool output")
-    async with context.gate.enter():
-        generation = await spool.enqueue(
-            body.id,
-            messages=messages,
-            model=body.model,
-            params=body.params,
-            request_id=_usable_request_id(body.fresh_message_id),
-            on_active="replace",
-            transcript=Conversation.of_request(body).to_transcript(),
-        )
+    make = partial(
+        spool.enqueue,
+        body.id,
+        messages=messages,
+        model=body.model,
+        params=body.params,
+        request_id=_usable_request_id(body.fresh_message_id),
+        transcript=Conversation.of_request(body).to_transcript(),
+    )
+    generation = await context.enqueue(request, body.id, make, "replace")
     encoder = UseChatEncoder(generation.generation_id, sdk=sdk, continued=body.continued_message)
     source = StreamSource(spool, body.id, generation.after, generation.generation_id)
     return context.respond_with_stream(source, encoder)
