@@ -9,6 +9,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from chunkspool.settings import variable_of
 from chunkspool.web.problems import problem_of
 
 MISDIRECTED = 421
@@ -29,7 +30,9 @@ class KnownHosts:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
         if scope["type"] == "http" and not self._is_known(Headers(scope=scope).getlist("host")):
-            error = HTTPException(MISDIRECTED, "this server does not know that host: see CHUNKSPOOL_ALLOWED_HOSTS")
+            error = HTTPException(
+                MISDIRECTED, f"this server does not know that host: see {variable_of('allowed_hosts')}"
+            )
             await problem_of(error).response()(scope, receive, send)
             return
         await self._app(scope, receive, send)

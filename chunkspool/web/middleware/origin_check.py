@@ -9,6 +9,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from chunkspool.settings import variable_of
 from chunkspool.web.middleware.body_check import SAFE_METHODS
 from chunkspool.web.problems import problem_of
 
@@ -29,7 +30,7 @@ class OriginCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
         if scope["type"] == "http" and scope["method"] not in SAFE_METHODS and self._is_foreign(Headers(scope=scope)):
-            error = HTTPException(403, "a page of another origin may not do this: see CHUNKSPOOL_CORS_ORIGINS")
+            error = HTTPException(403, f"a page of another origin may not do this: see {variable_of('cors_origins')}")
             await problem_of(error).response()(scope, receive, send)
             return
         await self._app(scope, receive, send)

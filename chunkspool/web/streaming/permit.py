@@ -15,6 +15,8 @@ from chunkspool.web.access import AccessDenied, Grant
 
 ANSWER_SECONDS = 10.0
 """How long a hook may take when it is asked again."""
+FAR = 366 * 86_400.0
+"""Seconds that no stream lives: no timer for an end beyond (event loops do not take every number)."""
 
 
 class StreamPermit:
@@ -66,7 +68,7 @@ class StreamPermit:
         if self._timer is not None:
             self._timer.cancel()
         left = expires - time.time()
-        self._timer = asyncio.get_running_loop().call_later(left, self._expire) if left < math.inf else None
+        self._timer = asyncio.get_running_loop().call_later(left, self._expire) if left < FAR else None
 
     def _expire(self) -> None:
         self._refuse(AccessDenied("the access has expired: resume with a new token"))

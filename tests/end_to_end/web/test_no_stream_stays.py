@@ -195,7 +195,7 @@ def test_a_client_that_reads_nothing_is_dropped(server: AbusedServer, spool: Spo
     opened = [connect(server.port, receive_buffer=4096) for _ in range(20)]
     for one in opened:
         one.sendall(head("GET", path_of(chat)))
-    eventually(lambda: server.count_streams() == 1, 20)
+        read_until(one, b"id: 1")
     server.wait_until_empty()
     assert server.process.memory_info().rss - memory < 20 * 1_500_000
     hang_up(*opened)
