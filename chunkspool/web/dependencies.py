@@ -60,5 +60,5 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ProblemDocument} for status in statuses}
 
 
-COMMON_PROBLEMS = (400, 401, 403, 413, 422, 502, 503)
+COMMON_PROBLEMS = (400, 401, 403, 408, 413, 415, 422, 502, 503)
 """Statuses that every route of a chat may answer with."""

@@ -41,8 +41,12 @@ Sdk = Annotated[
     "", response_class=Response, responses={200: STREAM_RESPONSES[200], **problem_responses(429, *COMMON_PROBLEMS)}
 )
 async def send(request: Request, body: UseChatRequest, context: Context, sdk: Sdk = 6) -> Response:
-    """Answer the last message of the history. This stops a generation that is still active: the user has moved on."""
+    """Answer the last message of the history. This stops a generation that is still active: the user has moved on.
+
+    So the sender has to be allowed to ask and to read, and also to stop where something is active.
+    """
     spool = await context.spool_for(request, body.id, "ask")
+    await context.spool_for(request, body.id, "read")
     messages = to_model_messages(body.messages)
     if not messages:
         raise InvalidRequest("the messages have no text, no file and no tool output")
