@@ -26,7 +26,9 @@ LastBatch = EndState | Literal["released", "abandoned"]
 """How the last batch of an attempt leaves the generation: ended, or given up, so that another may claim it at once.
 
 An abandoned attempt counts towards `max_attempts`, a released one does not."""
-_WITHOUT_PRELUDE: Final = frozenset({"erase", "index", "mark_read", "publish_again", "restore_head", "transaction"})
+_WITHOUT_PRELUDE: Final = frozenset(
+    {"add_block", "erase", "index", "mark_read", "publish_again", "restore_head", "transaction"}
+)
 
 
 @cache
@@ -312,7 +314,7 @@ def erase(
 
     Returns False when the chat changed meanwhile.
     """
-    chat = (keys.seq, keys.log, keys.head, keys.gens, keys.live, keys.readers)
+    chat = (keys.seq, keys.log, keys.head, keys.gens, keys.live, keys.readers, keys.digest)
     every = (*chat, *map(keys.gen, generation_ids), *map(keys.request, request_ids))
     args: tuple[Arg, ...] = (" ".join(active), listed, keys.stops, *active)
     return ScriptCall(load("erase"), every, args, lambda reply: as_text(reply[0]) == "erased")

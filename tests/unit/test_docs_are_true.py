@@ -90,6 +90,7 @@ ERRORS: tuple[Exception, ...] = (
     errors.ChatBusy("c", ("g",)),
     errors.ChatContended("c", "be erased"),
     errors.CursorExpired(1, 3, 4),
+    errors.DigestUnfinished("c", 1, 2),
     errors.RequestTooLarge(2, 1),
     errors.RequestIdReused("c", "r", "g"),
     HTTPException(413, "too large"),
@@ -144,7 +145,7 @@ def test_every_key_is_documented() -> None:
     """The table of docs/design.md has each key and channel that is built, and no other."""
     table = (DOCS / "design.md").read_text().partition("## Keys")[2].partition("## Scripts")[0]
     of = keys.ChatKeys("tenant", "chat")
-    own = {of.seq, of.log, of.head, of.gens, of.readers, of.live, of.gen("id"), of.request("id")}
+    own = {of.seq, of.log, of.head, of.gens, of.readers, of.live, of.digest, of.gen("id"), of.request("id")}
     queue = keys.QueueKeys("queue")
     index = {queue.unfinished, queue.republished, queue.watermark, queue.sweep_lock, queue.dead_letters}
     shared = {keys.place_of("id"), *index, keys.stops_channel(0)}
