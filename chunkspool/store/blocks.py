@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -90,15 +91,15 @@ def blocks_of_index(index: bytes) -> tuple[Block, ...] | None:
 
 
 def pack(plain: bytes) -> bytes:
-    """Return a block as it is stored."""
-    return zlib.compress(plain, _COMPRESSION)
+    """Return a block as it is stored: in base64, because a client of the app's own may decode all replies as UTF-8."""
+    return b2a_base64(zlib.compress(plain, _COMPRESSION), newline=False)
 
 
 def unpack(stored: bytes) -> bytes:
     """Return a block that was stored. Raises `ValueError` for anything else."""
     unpacking = zlib.decompressobj()
     try:
-        plain = unpacking.decompress(stored, MAX_PLAIN)
+        plain = unpacking.decompress(a2b_base64(stored), MAX_PLAIN)
     except zlib.error as error:
         raise ValueError(str(error)) from None
     if not unpacking.eof:

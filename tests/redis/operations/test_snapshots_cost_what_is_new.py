@@ -50,7 +50,7 @@ def write_long_answer(spool: Spool, client: Redis, texts: int = LONG) -> str:
 
 def fold_log(client: Redis) -> tuple[Answer, ...]:
     """Return the fold of the whole log, which is read without a digest."""
-    with Spool(Redis.from_url(url_of(client))) as reader:
+    with Redis.from_url(url_of(client)) as own, Spool(own) as reader:
         return fold(entry.event for entry in reader.read(CHAT, limit=10_000))
 
 
@@ -246,6 +246,15 @@ def test_a_digest_may_vanish_while_it_is_read(spool: Spool, any_spool: BlockingS
     assert fold(events) == fold_log(client)
 
 
+def test_a_client_that_decodes_replies_reads_a_digest(spool: Spool, client: Redis) -> None:
+    """An app may pass a client of its own, whose replies are all text."""
+    write_long_answer(spool, client, 200)
+    with Redis.from_url(url_of(client), decode_responses=True) as decoding, Spool(decoding) as reader:
+        for _ in range(2):
+            assert reader.snapshot(CHAT).answers == fold_log(client)
+    assert client.exists(KEYS.digest)
+
+
 def test_a_full_redis_takes_no_digest_and_gives_a_snapshot(
     spool: Spool, any_spool: BlockingSpool, client: Redis
 ) -> None:
@@ -292,6 +301,10 @@ def test_two_first_readers_do_each_others_work(spool: Spool, client: Redis) -> N
             continue
         running.append((operation, store.send(effect)))  # type: ignore[arg-type]
     assert len(done) == 3
+    stored = store.send(chain(KEYS)).blocks
+    assert stored
+    assert stored[0].first == 1
+    assert stored[-1].last > 180
     with Spool(client) as reader:
         for digest in done:
             events, at = [], 0

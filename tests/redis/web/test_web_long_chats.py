@@ -187,7 +187,7 @@ def test_a_resume_holds_little_at_a_time(
     generation_id = spool.enqueue(CHAT, "x").generation_id
     claim_and_die(client, generation_id, lease=60)
     if restarts:
-        void = [TextDelta(generation_id=generation_id, text="void ") for _ in range(100)]
+        void = [TextDelta(generation_id=generation_id, text="void " * 50) for _ in range(100)]
         append_by_hand(client, generation_id, 1, *void, lease=0.05)
         client.hdel(KEYS.gen(generation_id), "lease")
         assert claim_and_die(client, generation_id, lease=60) == 2
