@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Final
 
-from chunkspool.effects import Operation
+from chunkspool.effects import Operation, Pause
 from chunkspool.errors import (
     ChatContended,
     CorruptLog,
@@ -33,11 +33,13 @@ from chunkspool.store.pages import Page, entries_that_fit, page_after
 from chunkspool.store.positions import Position
 
 RACES: Final = 20
-"""How often a chat is read again because it changed under the reader, or because another one was faster."""
+"""How often a reader begins again because the chat changed under it, or because another one was faster."""
 FIRST_PAGE: Final = 100
 MOST_ENTRIES: Final = 500
 PAGE_BYTES: Final = 128 * 1024
 """Entries of the first read, and what a later one is meant to hold: a few milliseconds of an event loop."""
+POLL_SECONDS: Final = 0.2
+"""How often a reader looks how far another one has come; a block takes much less."""
 PART_BYTES: Final = 512 * 1024
 """Bytes of the blocks that are unpacked in one go."""
 
@@ -45,15 +47,26 @@ PART_BYTES: Final = 512 * 1024
 def make_digest(keys: ChatKeys, within: float | None = None) -> Operation[Digest]:
     """Return the chat as it stands. Raises `ChatNotFound`, or `DigestUnfinished` after `within` seconds."""
     late_at = time.monotonic() + _checked_seconds(within)
-    distrusted = ""
-    for races_left in reversed(range(RACES)):
+    distrusted, other_reached, races = "", None, 0
+    while races < RACES:
         kept = yield from digests.extent(keys)
         chain = yield from _find_chain(keys)
-        making = _Making(keys, kept, chain, late_at, distrusted=distrusted, stores=bool(races_left))
+        reached = chain.blocks[-1].last if chain.blocks else 0
+        if other_reached is not None and reached > other_reached:
+            # Another reader does the same work, and comes further: two of them would only do it twice.
+            if time.monotonic() > late_at:
+                raise DigestUnfinished(keys.chat_id, reached, kept.last)
+            other_reached = reached
+            yield from Pause(POLL_SECONDS)
+            continue
+        races += 1
+        making = _Making(keys, kept, chain, late_at, distrusted=distrusted, stores=races < RACES)
         try:
             return (yield from making.run())
+        except _Behind:
+            other_reached = reached
         except _Changed:
-            distrusted = chain.name if making.is_at_chain else ""
+            distrusted, other_reached = chain.name if making.is_at_chain else "", None
     raise ChatContended(keys.chat_id, "be read")
 
 
@@ -79,7 +92,11 @@ def load_part(digest: Digest, generation_ids: Collection[str] | None, start: int
 
 
 class _Changed(Exception):
-    """The log is not the one in which the reader stood, or another reader has stored the block."""
+    """The log is not the one in which the reader stood."""
+
+
+class _Behind(Exception):
+    """Another reader has stored the block."""
 
 
 class _Making:
@@ -164,7 +181,7 @@ class _Making:
             name = self._chain or secrets.token_hex(6)
             outcome = yield from self._store(block, name)
             if outcome == "behind":
-                raise _Changed
+                raise _Behind
             if outcome == "added":
                 self._chain = self._seen = name
                 block = replace(block, plain=None)
