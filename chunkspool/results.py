@@ -65,6 +65,7 @@ class Snapshot:
     """The chat's answers as they stood at `seq`; subscribe after it to see what follows.
 
     `cursor` is the same place as text, which also says of which log it is: after an erase, `seq` would not tell.
+    `before` is what to pass as `before` to get the answers in front of these; None where there are none.
     """
 
     chat_id: str
@@ -72,6 +73,7 @@ class Snapshot:
     seq: int
     active: tuple[str, ...]
     cursor: str
+    before: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,6 +147,11 @@ class ChatKeys:
         return self._key("readers")
 
     @property
+    def digest(self) -> str:
+        """Hash: the log once more, in packed blocks of merged events; a cache, see lua/add_block.lua."""
+        return self._key("digest")
+
+    @property
     def live(self) -> str:
         """Channel: frames."""
         return self._key(f"live:{self.db}")

@@ -91,6 +91,7 @@ ERRORS: tuple[Exception, ...] = (
     errors.LimitExceeded("active", "32 are active", retry_after=1),
     errors.ChatContended("c", "be erased"),
     errors.CursorExpired(1, 3, 4),
+    errors.DigestUnfinished("c", 1, 2),
     errors.RequestTooLarge(2, 1),
     errors.RequestIdReused("c", "r", "g"),
     HTTPException(408, "too slow"),
@@ -149,7 +150,7 @@ def test_every_key_is_documented() -> None:
     """The table of docs/design.md has each key and channel that is built, and no other."""
     table = (DOCS / "design.md").read_text().partition("## Keys")[2].partition("## Scripts")[0]
     of = keys.ChatKeys("tenant", "chat")
-    own = {of.seq, of.log, of.head, of.gens, of.readers, of.live, of.gen("id"), of.request("id")}
+    own = {of.seq, of.log, of.head, of.gens, of.readers, of.live, of.digest, of.gen("id"), of.request("id")}
     queue = keys.QueueKeys("queue")
     index = {queue.unfinished, queue.republished, queue.watermark, queue.sweep_lock, queue.dead_letters}
     index |= {queue.sent, queue.running}

@@ -17,6 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from chunkspool import AsyncSpool, Entry
 from chunkspool.errors import CorruptLog, ServerShuttingDown
+from chunkspool.store.positions import checked_position
 from chunkspool.web.access import grant_of
 from chunkspool.web.dialects import Encoder
 from chunkspool.web.gate import RequestGate
@@ -38,7 +39,10 @@ CANCEL_RETRY = 0.25
 
 @dataclass(frozen=True, slots=True)
 class StreamSource:
-    """The part of a chat that a stream follows. `merged`: read all existing entries before the first byte is sent."""
+    """The part of a chat that a stream follows. `merged`: what exists of the generation `until` is sent as few events.
+
+    Of what a restart has made void, nothing is sent then.
+    """
 
     spool: AsyncSpool
     chat_id: str
@@ -212,7 +216,29 @@ class ClientStream:
             self.end()
 
     async def _replay(self) -> int | str:
-        """Add all existing entries, page by page; return the cursor of the last one."""
+        """Add all existing entries of the generation, merged; return the cursor of the last one."""
+        source = self._source
+        async with self._gate.enter():
+            digest = await source.spool.digest(source.chat_id, within=self._gate.reading_seconds)
+        if digest.has_unreadable or digest.has_gaps or digest.first > checked_position(source.after).seq + 1:
+            return await self._replay_the_log()
+        # What a restart has made void is not for the client: until the newest restart was added, nothing is sent.
+        settled = digest.restarts_until(source.until)
+        at = 0 if digest.blocks else None
+        while at is not None and not (self._encoder.done or self._problem):
+            async with self._gate.enter():
+                part = await source.spool.load_digest(digest, {source.until}, at)
+            for entry in part.entries:
+                self._encoder.add(entry)
+            at = part.next
+            if at is not None and at >= settled and self._encoder.size > MAX_WAITING_BYTES:
+                self._is_open = True
+                self._wake.set()
+                await self._wait_for_room()
+        return digest.cursor
+
+    async def _replay_the_log(self) -> int | str:
+        """Do the same page by page: what is missing is an error, and what cannot be decoded is told in its place."""
         source, after = self._source, self._source.after
         while not (self._encoder.done or self._problem):
             try:

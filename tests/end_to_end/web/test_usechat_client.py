@@ -157,7 +157,7 @@ def test_a_reload_and_a_late_return_show_the_whole_chat(start: StartClient, star
     assert set(used["reloads"]) == {"nothing", "question", "call", "all", "loaded"}
     for had, messages in used["reloads"].items():
         assert messages == ([answer] if had == "nothing" else [question, answer]), had
-    assert used["loaded"] == {"messages": [question, answer], "active": []}
+    assert used["loaded"] == {"messages": [question, answer], "active": [], "before": None}
 
     away = start("away").finish()
     assert (away["cut"]["status"], len(away["cut"]["texts"][0]) < len(counting_text(300))) == ("ready", True)
