@@ -58,7 +58,9 @@ def errors_at_the_end(stream: SseStream) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("later", "status"), [(refuse, 403), (deny, 401), (end, 401), (answer, 402), (fail, 500)], ids=str
+    ("later", "status"),
+    [(refuse, 403), (deny, 401), (end, 401), (answer, 402), (fail, 500)],
+    ids=["refuse", "deny", "end", "answer", "fail"],  # a function's own has its address
 )
 @pytest.mark.parametrize("is_async", [False, True])
 def test_a_stream_ends_when_the_hook_refuses_later(
