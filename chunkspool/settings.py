@@ -171,7 +171,9 @@ class LimitSettings(_Group):
         default=256 * 1024 * 1024, description="bytes of one chat's log in Redis; a fuller one takes no request"
     )
     max_streams: Count = Field(default=10_000, description="event streams of a tenant that may be open")
-    max_chat_streams: Count = Field(default=1000, description="event streams of one chat that may be open")
+    max_chat_streams: Count = Field(
+        default=1000, description="event streams of one chat that one process may have open"
+    )
 
 
 class WebSettings(_Group):

@@ -11,7 +11,7 @@ from chunkspool.events import Entry
 from chunkspool.fold import Answer, Folding
 from chunkspool.ids import checked_id
 from chunkspool.operations.digests import load_part, make_digest
-from chunkspool.results import ChatStatus, GenerationStatus, Snapshot, Transcript
+from chunkspool.results import ChatStatus, GenerationStatus, Snapshot, Transcript, Waiting
 from chunkspool.store import queries, scripts
 from chunkspool.store.digests import Digest
 from chunkspool.store.entries import entry_of
@@ -22,6 +22,8 @@ from chunkspool.store.schedule import position
 
 MAX_LIMIT = 10_000
 """Entries of one `read`, whose events are decoded in one go; answers of one page of a snapshot."""
+TOLD_OF_WAITING = 5
+"""Generations of a chat of which is told when their turn comes: each costs a call."""
 RACES = 5
 """How often a snapshot begins again because the chat was erased under it."""
 
@@ -59,7 +61,8 @@ def snapshot(
         except (CursorAhead, CursorExpired):
             continue  # the chat was erased, or has expired, in the middle
         rest = chosen[0][1] if len(chosen) < len(older) else None
-        return Snapshot(keys.chat_id, answers, digest.seq, digest.active, digest.cursor, rest)
+        waiting = yield from _waiting(keys, digest.active[:TOLD_OF_WAITING])
+        return Snapshot(keys.chat_id, answers, digest.seq, digest.active, digest.cursor, rest, waiting)
     raise ChatContended(keys.chat_id, "be folded")
 
 
@@ -88,13 +91,25 @@ def status(keys: ChatKeys) -> Operation[ChatStatus]:
 
 
 def _with_positions(keys: ChatKeys, generations: list[GenerationStatus]) -> Operation[list[GenerationStatus]]:
-    """Say of those that wait for their turn when it comes."""
-    told: list[GenerationStatus] = []
-    for one in generations:
-        place = (yield from position(keys, one.generation_id)) if one.state == "queued" else None
-        wait = None if place is None or place.wait_ms is None else place.wait_ms / 1000
-        told.append(one if place is None else replace(one, ahead=place.ahead, wait=wait))
-    return told
+    """Say of the first that wait for their turn when it comes."""
+    queued = [one.generation_id for one in generations if one.state == "queued"]
+    waiting = yield from _waiting(keys, queued[:TOLD_OF_WAITING])
+    told = {one.generation_id: one for one in waiting}
+    return [
+        replace(one, ahead=told[one.generation_id].ahead, wait=told[one.generation_id].wait)
+        if one.generation_id in told
+        else one
+        for one in generations
+    ]
+
+
+def _waiting(keys: ChatKeys, generation_ids: Collection[str]) -> Operation[tuple[Waiting, ...]]:
+    told = []
+    for each_id in generation_ids:
+        place = yield from position(keys, each_id)
+        if place is not None:
+            told.append(Waiting(each_id, place.ahead, None if place.wait_ms is None else place.wait_ms / 1000))
+    return tuple(told)
 
 
 def transcript(keys: ChatKeys) -> Operation[Transcript | None]:

@@ -209,6 +209,10 @@ class AsyncSpool:
         """Set limits of this spool's tenant. See `Spool.set_policy`."""
         return await self._run(policy.change(self.settings, dict(limits)))
 
+    async def hold_streams(self, process: str, number: int, *, refuses: bool) -> None:
+        """Note how many event streams of this tenant a web process has open. See `Spool.hold_streams`."""
+        await self._run(policy.hold_streams(self.settings, process, number, refuses=refuses))
+
     async def offer_slots(self, worker: str, slots: int, *, queue: str | None = None) -> int:
         """Say how many generations `worker` can run at once. See `Spool.offer_slots`."""
         offered = WorkerSlots(worker, slots)

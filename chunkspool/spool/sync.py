@@ -245,6 +245,14 @@ class Spool:
         """
         return self._run(policy.change(self.settings, dict(limits)))
 
+    def hold_streams(self, process: str, number: int, *, refuses: bool) -> None:
+        """Note how many event streams of this tenant a web process has open, for the limit `streams`.
+
+        To be said again within 30 seconds, or they count no more. `refuses`: one of them is new; raises `LimitExceeded`,
+        and notes nothing, if that is one too many. Raises `StoreError`.
+        """
+        self._run(policy.hold_streams(self.settings, process, number, refuses=refuses))
+
     def offer_slots(self, worker: str, slots: int, *, queue: str | None = None) -> int:
         """Say how many generations `worker` can run at once: so many are handed over, those whose turn it is first.
 

@@ -204,6 +204,12 @@ class ClientStream:
         return waiting
 
     async def _follow(self) -> None:
+        source = self._source
+        try:
+            await self._streams.count.open(source.spool, source.chat_id)
+        except Exception as error:  # noqa: BLE001 - as below
+            self._end_with(error)
+            return
         try:
             after = await self._replay() if self._source.merged else self._source.after
             if self._encoder.done:
@@ -213,6 +219,7 @@ class ClientStream:
         except Exception as error:  # noqa: BLE001 - nobody awaits this task's result; only the client can be told
             self._end_with(error)
         finally:
+            self._streams.count.close(source.spool, source.chat_id)
             self.end()
 
     async def _replay(self) -> int | str:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from chunkspool.settings import WebSettings
+from chunkspool.web.streaming.stream_count import StreamCount
 
 TICK = 0.25
 """Seconds between two checks for a shutdown. The server waits for its streams, so a shutdown takes this much longer."""
@@ -35,6 +36,7 @@ class OpenStreams:
         self._is_shutting_down = is_shutting_down or uvicorn_is_shutting_down
         self._streams: set[OpenStream] = set()
         self._watcher: asyncio.Task[None] | None = None
+        self.count = StreamCount()
 
     def __len__(self) -> int:
         """Return how many are open."""
@@ -72,6 +74,7 @@ class OpenStreams:
                 next_look = now + period
                 for stream in tuple(self._streams):
                     stream.look_after(now)
+                self.count.renew_if_due(now)
 
 
 def uvicorn_is_shutting_down() -> bool:
