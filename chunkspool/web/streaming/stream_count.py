@@ -17,7 +17,7 @@ RENEW = 10.0
 
 
 class StreamCount:
-    """One per app. What this process has open is noted in Redis as a number, so a killed process takes nothing along."""
+    """One per app. This process notes in Redis how many it has open, so a killed one is forgotten with all of them."""
 
     def __init__(self) -> None:
         """Nothing is open."""
@@ -29,7 +29,7 @@ class StreamCount:
         self._renewing: asyncio.Task[None] | None = None
 
     async def open(self, spool: AsyncSpool, chat_id: str) -> None:
-        """Count one more; `close` is to follow. Raises `LimitExceeded` or `StoreError`, and has counted nothing then."""
+        """Count one more; `close` is to follow. Raises `LimitExceeded` or `StoreError`: then nothing was counted."""
         tenant, limit = spool.settings.log.tenant, spool.settings.limits.max_chat_streams
         if self._of_chat[tenant, chat_id] >= limit:
             why = f"this server has as many event streams of chat {chat_id!r} open as it may ({limit})"
@@ -56,10 +56,13 @@ class StreamCount:
             self._renewing = asyncio.create_task(self._renew(), name="chunkspool-streams-count")
 
     def _add(self, tenant: str, chat_id: str, number: int) -> None:
-        for counter, key in ((self._of_tenant, tenant), (self._of_chat, (tenant, chat_id))):
-            counter[key] += number  # type: ignore[index]  # each counter has its own keys
-            if not counter[key]:  # type: ignore[index]
-                del counter[key]  # type: ignore[arg-type]
+        self._of_tenant[tenant] += number
+        self._of_chat[tenant, chat_id] += number
+        # Counters keep what is 0.
+        if not self._of_tenant[tenant]:
+            del self._of_tenant[tenant]
+        if not self._of_chat[tenant, chat_id]:
+            del self._of_chat[tenant, chat_id]
 
     async def _renew(self) -> None:
         for tenant, spool in list(self._spools.items()):

@@ -24,7 +24,7 @@ from chunkspool.store.client import Store
 from chunkspool.store.commands import ScriptCall
 from chunkspool.store.digests import MAX_DIGEST_BYTES
 from chunkspool.store.index import INDEX_PAGE, Member, forget, list_again, note_swept
-from chunkspool.store.keys import ChatKeys, QueueKeys
+from chunkspool.store.keys import ChatKeys, QueueKeys, TenantKeys
 from chunkspool.store.removal import REMOVED_AT_ONCE
 from chunkspool.store.scripts import REPLACED_AT_ONCE
 
@@ -173,6 +173,13 @@ def add_block(chat: Chat) -> ScriptCall[Any]:
 def _added(reply: list[Any]) -> bool:
     assert reply == [b"added"]
     return True
+
+
+def hold_streams(chat: Chat) -> ScriptCall[Any]:
+    """Open one more where a thousand processes have some, half of which were killed."""
+    processes = {f"{n:016x}": f"10 {1 if n % 2 else 2**53}" for n in range(1000)}
+    chat.client.hset(TenantKeys("default").streams, mapping=processes)
+    return schedule.hold_streams("default", "one-more", 1, limits=Policy(), refuses=True)
 
 
 def expire(chat: Chat) -> ScriptCall[Any]:
@@ -361,6 +368,7 @@ CASES: dict[str, Sequence[Callable[[Chat], ScriptCall[Any]]]] = {
     "expire": [expire],
     "forget": [forget_places],
     "forget_gone": [forget_gone],
+    "hold_streams": [hold_streams],
     "lose": [lose],
     "mark_read": [mark_read],
     "position": [position],
