@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 from redis import Redis
@@ -29,12 +29,15 @@ class Server:
         """Begin with a client that has sent all and is there."""
         self.sent: list[Message] = []
         self.opened = asyncio.Event()
+        self.is_told = False
 
     async def receive(self) -> Message:
         """Receive the whole request, then nothing more."""
-        if not self.opened.is_set():
-            await self.opened.wait()
-        return await asyncio.Event().wait() and WHOLE
+        if not self.is_told:
+            self.is_told = True
+            return WHOLE
+        await asyncio.Event().wait()
+        raise AssertionError("nobody has set it")
 
     async def send(self, message: Message) -> None:
         """Take what the app sends."""
@@ -69,7 +72,7 @@ def scope_of(path: str) -> Scope:
 @pytest.fixture
 async def spool(redis_url: str) -> AsyncIterator[AsyncSpool]:
     """Provide a spool with a chat in which something is active; it is quick to look after its streams."""
-    times = {"heartbeat": 0.1, "stall_timeout": 0.3, "request_timeout": 0.5, "max_body_bytes": 1024}
+    times = {"heartbeat": 0.1, "stall_timeout": 0.3, "request_timeout": 3, "max_body_bytes": 1024}
     async with async_spool_for(redis_url, **times) as made:
         await made.enqueue(CHAT, "hello")
         yield made
@@ -92,22 +95,19 @@ async def assert_nothing_is_left(client: Redis) -> None:
     assert not [task for task in asyncio.all_tasks() if "ClientStream" in repr(task)]
 
 
-def raising(error: Exception) -> Callable[[Server], Awaitable[Message]]:
-    """Return what raises once the stream is open."""
-
-    async def raise_it(server: Server) -> Message:
-        await server.opened.wait()
-        raise error
-
-    return raise_it
-
-
 @pytest.mark.parametrize("error", [RuntimeError("gone"), OSError("gone"), ClientDisconnect(), KeyError("scope")])
 async def test_receive_raises(spool: AsyncSpool, client: Redis, error: Exception) -> None:
     """Whatever it raises, the stream ends, and the response with it."""
     server = Server()
-    await run_stream(spool, lambda: raising(error)(server), server.send)
-    assert server.has_ended_properly
+
+    async def receive() -> Message:
+        if not server.is_told:
+            return await server.receive()
+        await server.opened.wait()
+        raise error
+
+    await run_stream(spool, receive, server.send)
+    assert server.has_ended_properly, server.sent
     await assert_nothing_is_left(client)
 
 
@@ -177,7 +177,7 @@ async def test_a_body_that_is_too_large_under_a_stream(spool: AsyncSpool, client
 
     await run_stream(spool, receive, server.send)
     assert b'"status":413' in server.body
-    assert server.has_ended_properly
+    assert server.has_ended_properly, server.sent
     await assert_nothing_is_left(client)
 
 
@@ -192,7 +192,7 @@ async def test_a_body_that_does_not_end_under_a_stream(spool: AsyncSpool, client
 
     await run_stream(spool, receive, server.send)
     assert b'"status":408' in server.body
-    assert server.has_ended_properly
+    assert server.has_ended_properly, server.sent
     await assert_nothing_is_left(client)
 
 

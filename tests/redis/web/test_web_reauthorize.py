@@ -103,6 +103,12 @@ def test_the_hook_is_asked_for_the_same_request(redis_url: str) -> None:
     with serve_web_app(redis_url, note, reauthorize=0.1) as site:
         for method, path, body, in_path in (
             ("POST", "/api/chat", {"id": "c1", "messages": HISTORY}, None),
+            (
+                "POST",
+                "/api/chat",
+                {"id": "c1", "messages": [{**HISTORY[0], "id": "m2"}]},
+                None,
+            ),
             ("GET", "/v1/chats/c1/events", None, "c1"),
         ):
             with site.open_stream(path, method, json=body, headers={"x-name": "me"}):
