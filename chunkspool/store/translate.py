@@ -27,6 +27,7 @@ from chunkspool.errors import (
     StoreRefused,
     StoreUnavailable,
 )
+from chunkspool.store.rights import explain_refusal
 
 _REJECTED = "Redis rejected the connection; check the URL, the user and the password"
 _UNABLE = "the server cannot do what chunkspool needs, Redis 6.2 or newer can"
@@ -53,27 +54,12 @@ def _changed(text: str) -> ChunkspoolError:
     return CorruptLog(None, f"another program changed the counter or the log: {text}")
 
 
-def _refuse_right(text: str) -> ChunkspoolError:
-    """Name the right that the ACL user lacks. Inside scripts, Redis 7.0 does not say which command it was."""
-    if re.search(r"(access|publish to) (a|the|one of the) channel", text):
-        missing, right = "may not use chunkspool's channels", "&cs:*"
-    elif re.search(r"access (a|at least one of the|one of the) key", text):
-        missing, right = "may not use chunkspool's keys", "~cs:*"
-    elif "EXEC without MULTI" in text:
-        missing, right = "may not run transactions", "+multi +exec"
-    elif command := re.search(r"run the '([^']+)' command", text):
-        missing, right = f"may not run the command {command[1]}", f"+{command[1]}"
-    else:
-        missing, right = "may not run a command of chunkspool's scripts", "+@read +@write +publish +time"
-    return StoreRefused(f"Redis rejected the connection's user, who {missing}; write {right} into its ACL: {text}")
-
-
 _BY_CODE: Mapping[str, _Make] = {
     # Final: nothing changes until somebody changes the URL, the server or its data.
     "NOAUTH": _says(StoreRefused, _REJECTED),
     "WRONGPASS": _says(StoreRefused, _REJECTED),
     "DENIED": _says(StoreRefused, "Redis rejected the connection: it is in protected mode, without a password"),
-    "NOPERM": _refuse_right,
+    "NOPERM": explain_refusal,
     "NOPROTO": _says(StoreRefused, _UNABLE),
     "MOVED": _says(StoreRefused, _CLUSTER_NODE),
     "ASK": _says(StoreRefused, _CLUSTER_NODE),
@@ -103,7 +89,7 @@ _BY_PHRASE: tuple[tuple[re.Pattern[str], _Make], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), make)
     for pattern, make in (
         # A user without MULTI gets its refusal in the middle; redis-py shows the last reply.
-        (r"exec without multi", _refuse_right),
+        (r"exec without multi", explain_refusal),
         (r"fail(ing )?over", _says(StoreNotReady, _FAILOVER)),
         (r"max number of clients", _says(StoreUnavailable, "Redis takes no more connections (maxclients); try again")),
         (r"invalid password|no password is set|without any password", _says(StoreRefused, _REJECTED)),
@@ -185,7 +171,7 @@ def _by_code(code: str, text: str) -> _Make | None:
     if own in _BY_CODE:
         return _BY_CODE[own]
     if _REFUSED_IN_SCRIPT.search(text):  # Redis 7 says ERR here, not NOPERM
-        return _refuse_right
+        return explain_refusal
     return next((_BY_CODE[word] for word in _CODE.findall(text) if word in _BY_CODE), None)
 
 
