@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from chunkspool import Settings
 from chunkspool.store.keys import ChatKeys, QueueKeys
-from chunkspool.store.rights import Probe
+from chunkspool.store.rights import Probe, log_commands
 from chunkspool.urls.redis_url import parse_redis_url
 
-_LOG = "~cs:*"
+_NOT_OF_WORKERS = {"UNLINK", "ZREMRANGEBYSCORE"}
+"""What only the scripts of web apps do: enqueue and erase."""
 _SHA = "0" * 40
 _NODE = "rights@worker.celery.pidbox"
 _REPLIES = "rights.reply.celery.pidbox"
@@ -18,17 +19,10 @@ def log_probes(settings: Settings) -> tuple[Probe, ...]:
     """Return what a worker sends to the Redis of the logs."""
     db = parse_redis_url(settings.log.redis_url).db
     keys = ChatKeys("chunkspool", "rights", db)
-    key = keys.seq
-    on_a_key = (
-        *("GET k", "SET k 1", "DEL k", "EXISTS k", "EXPIRE k 1", "PEXPIRE k 1", "PTTL k", "INCRBY k 1", "DECRBY k 1"),
-        *("HGET k f", "HMGET k f", "HSET k f 1", "HSETNX k f 1", "HDEL k f", "HLEN k", "HEXISTS k f"),
-        *("XADD k * f 1", "XRANGE k - +", "XREVRANGE k + -", "LPUSH k 1", "LTRIM k 0 1"),
-        *("ZADD k 1 m", "ZCARD k", "ZRANGE k 0 1", "ZREVRANGE k 0 1", "ZREM k m", "ZSCORE k m"),
-    )
     return (
         *_plain("PING", "EXEC", "TIME", "UNSUBSCRIBE", f"EVALSHA {_SHA} 0"),
         Probe(("EVAL", "return 1", 0)),
-        *(Probe(_words(text, key), _LOG) for text in on_a_key),
+        *(one for one in log_commands(keys.seq) if one.words[0] not in _NOT_OF_WORKERS),
         Probe(("PUBLISH", keys.live, ""), "&cs:*"),
         Probe(("SUBSCRIBE", keys.stops), "&cs:*"),
     )

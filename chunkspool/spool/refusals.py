@@ -26,7 +26,6 @@ def publishing(queue: str) -> tuple[Probe, ...]:
         Probe(("LLEN", queue), messages),
         Probe(("SADD", f"_kombu.binding.{queue}", ""), bindings),
         Probe(("SADD", f"_kombu.binding_permanent.{queue}", ""), bindings),
-        Probe(("SMEMBERS", f"_kombu.binding.{queue}"), bindings),
         Probe(("LPUSH", queue, ""), messages),
     )
 

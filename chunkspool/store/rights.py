@@ -15,7 +15,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from chunkspool.errors import RightMissing
 from chunkspool.store import scripts
-from chunkspool.store.commands import Command
+from chunkspool.store.commands import Command, ScriptCall, Transaction
 
 OF_SCRIPTS = "+@read +@write +publish +time"
 """What is asked for where a script does not say which of its commands was refused."""
@@ -41,6 +41,38 @@ def explain_refusal(text: str) -> RightMissing:
         missing, right = "may not run a command of chunkspool's scripts", OF_SCRIPTS
     told = f"Redis rejected the connection's user, who {missing}; write {right} into its ACL: {text}"
     return RightMissing(told, right)
+
+
+def is_unnamed(error: Exception) -> bool:
+    """Tell whether a script was refused a command without a word on which: Redis 7.0 forgets the line of a pcall."""
+    text = str(error)
+    return "executing the script can't run this command" in text and not _commands_at(text)
+
+
+def never_executed(call: ScriptCall[Any]) -> Transaction[None]:
+    """Return a transaction with a command of each kind in the script; Redis names the first that the user may not run.
+
+    It is never executed: its last command lacks its arguments, so Redis discards the whole.
+    """
+    names = set(_CALL.findall(call.script.text))
+    commands = [one.words for one in log_commands(call.keys[0]) if one.words[0] in names]
+    return Transaction((*commands, ("GET",)), lambda _replies: None)
+
+
+def log_commands(key: str) -> tuple[Probe, ...]:
+    """Return a command of each kind that scripts and reads send about a key of a log, in its simplest form."""
+    return tuple(
+        Probe(tuple(key if word == "k" else word for word in text.split()), LOG_KEYS) for text in _LOG_COMMANDS
+    )
+
+
+LOG_KEYS = "~cs:*"
+_LOG_COMMANDS = (
+    *("GET k", "SET k 1", "DEL k", "UNLINK k", "EXISTS k", "EXPIRE k 1", "PEXPIRE k 1", "PTTL k"),
+    *("INCRBY k 1", "DECRBY k 1", "HGET k f", "HMGET k f", "HSET k f 1", "HSETNX k f 1", "HDEL k f", "HLEN k"),
+    *("HEXISTS k f", "XADD k * f 1", "XRANGE k - +", "XREVRANGE k + -", "LPUSH k 1", "LTRIM k 0 1", "ZADD k 1 m"),
+    *("ZCARD k", "ZRANGE k 0 1", "ZREVRANGE k 0 1", "ZREM k m", "ZREMRANGEBYSCORE k 0 1", "ZSCORE k m"),
+)
 
 
 def _commands_at(text: str) -> list[str]:
