@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from redis import Redis
 from support.readers.blocking_spool import BlockingSpool
+from support.waiting import eventually
 
 from chunkspool import Spool
 from chunkspool.errors import ChatNotFound, ChunkspoolError
+from chunkspool.store.keys import ChatKeys
 
 CHATS = ("asked", "running", "stopped", "queued", "revoked", "erased")
 
@@ -61,16 +65,35 @@ def _steps(web: BlockingSpool, worker: BlockingSpool) -> Iterator[tuple[str, Cal
     yield "erase", lambda: web.erase("erased")
 
 
-def follow_two(web: Spool, worker: Spool) -> Iterator[tuple[str, ChunkspoolError]]:
-    """Join two answers while they are written, and leave one of them: the hub's connection subscribes and leaves."""
+def follow_two(web: Spool, worker: Spool, admin: Redis) -> Iterator[tuple[str, ChunkspoolError]]:
+    """Follow two answers while they are written, and leave one: the hub's connection subscribes and unsubscribes."""
+    failed: list[ChunkspoolError] = []
+
+    def follow(generation_id: str) -> None:
+        try:
+            with web.subscribe("followed", until=generation_id) as entries:
+                deque(entries, maxlen=0)
+        except ChunkspoolError as error:
+            failed.append(error)
+
     try:
         made = {chat: web.enqueue(chat, "hello").generation_id for chat in ("left", "followed")}
-        with web.subscribe("followed", until=made["followed"]) as entries:
+        thread = threading.Thread(target=follow, args=(made["followed"],))
+        thread.start()
+        try:
+            eventually(lambda: failed or _count_readers(admin, "followed"))
             with web.subscribe("left") as left, worker.produce("left", made["left"]) as out:
                 out.text("hi")
                 next(entry for entry in left if entry.type == "text.delta")
+            eventually(lambda: failed or not _count_readers(admin, "left"))
+        finally:
             with worker.produce("followed", made["followed"]) as out:
                 out.text("hi")
-            deque(entries, maxlen=0)
+            thread.join()
     except ChunkspoolError as error:
-        yield "follow", error
+        failed.append(error)
+    yield from (("follow", error) for error in failed)
+
+
+def _count_readers(admin: Redis, chat: str) -> int:
+    return int(admin.pubsub_numsub(ChatKeys("default", chat).live)[0][1])

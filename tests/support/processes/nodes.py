@@ -50,7 +50,8 @@ class BrokerProcess(CeleryTestContainer):
     @property
     def celeryconfig(self) -> dict[str, Any]:
         """The broker's URL from inside and from outside, which are the same here."""
-        return {"url": self._server.url, "host_url": self._server.url}
+        url = getattr(self._server, "worker_url", self._server.url)
+        return {"url": url, "host_url": url}
 
     def ready(self) -> bool:
         """Tell whether it runs; the fixture has waited for its answer."""
