@@ -36,6 +36,15 @@ _NO_REDIS = "the server at this URL is not a Redis; check the URL"
 _CLUSTER_NODE = "the server is one node of a Redis Cluster; use the URL of a Redis that holds all keys itself"
 _NO_DATABASE = "the server has no database of the number in the URL"
 _UNTRUSTED = "no TLS connection to Redis: a certificate or the port is wrong; check the URL and its ssl_ options"
+_IMPOSTOR = "the server at this URL could not prove that it is our Redis, so it was told nothing; its certificate"
+_FAULTS = {
+    "self-signed": "is signed by nobody, or by an authority that is not in ssl_ca_certs",
+    "local issuer": "is signed by an authority that is not in ssl_ca_certs",
+    "expired": "has expired",
+    "not yet valid": "is not valid yet",
+    "mismatch": "is that of another host",
+}
+"""What OpenSSL says of a certificate, and what it means."""
 _NO_CONNECTION = "no connection to Redis is free"
 _REPLICA = "this Redis is a read-only replica; try again, or use the primary's URL"
 _FAILOVER = "Redis is changing its role; try again"
@@ -137,8 +146,15 @@ def translate(error: Exception) -> ChunkspoolError:
     if make is None and (code or isinstance(error, ResponseError)):
         make = _by_code(code, text) or _by_phrase(text) or _says(StoreUnavailable, _PASSES)
     if make is None:
-        make = _says(StoreRefused, _UNTRUSTED) if _TLS.search(text) else _says(StoreUnavailable, _UNREACHABLE)
+        make = _of_tls(text) or _says(StoreUnavailable, _UNREACHABLE)
     return make(text)
+
+
+def _of_tls(text: str) -> _Make | None:
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        fault = next((means for word, means in _FAULTS.items() if word in text), "is not trusted")
+        return _says(StoreRefused, f"{_IMPOSTOR} {fault}")
+    return _says(StoreRefused, _UNTRUSTED) if _TLS.search(text) else None
 
 
 def _text_of(error: Exception, code: str) -> str:
