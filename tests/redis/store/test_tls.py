@@ -135,6 +135,34 @@ def test_an_impostor_is_told_as_one(
         assert stranger.heard == b""
 
 
+@pytest.mark.parametrize("kind", IMPOSTORS)
+def test_an_impostor_of_rabbitmq(
+    kind: str, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """amqps:// verifies the certificate and the host name, too; the authority is one of the system's."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca.certfile))
+    _, make = IMPOSTORS[kind]
+    with impostor(tmp_path, make(authority, tmp_path)) as stranger:
+        url = f"amqps://user:{SECRET}@{LOOPBACK}:{stranger.port}//"
+        settings = settings_for("redis://localhost", broker_url=url, publish_timeout=2)
+        with closing(Dispatcher(settings)) as dispatcher, pytest.raises(BrokerRefused, match=UNVERIFIED):
+            dispatcher.publish("default", CHAT, "one", "chunkspool", "chunkspool.generate")
+        assert stranger.heard == b""
+
+
+def test_the_impostor_of_rabbitmq_would_hear_it(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it had the right certificate: the first thing that a client says is the protocol's name."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca.certfile))
+    with impostor(tmp_path, authority.sign("server")) as stranger:
+        url = f"amqps://user:{SECRET}@{LOOPBACK}:{stranger.port}//"
+        settings = settings_for("redis://localhost", broker_url=url, publish_timeout=2)
+        with closing(Dispatcher(settings)) as dispatcher, suppress(ChunkspoolError):
+            dispatcher.publish("default", CHAT, "one", "chunkspool", "chunkspool.generate")
+        assert stranger.heard.startswith(b"AMQP")
+
+
 @everywhere
 def test_the_impostor_would_hear_it(connecting: Callable[[str], None], stranger: Impostor) -> None:
     """Where the URL asks for no verification: otherwise the test above proves nothing."""
