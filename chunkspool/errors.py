@@ -12,6 +12,7 @@ ChunkspoolError
 ├── ChatNotFound
 ├── GenerationNotFound
 ├── ChatBusy
+├── LimitExceeded          of a tenant, an owner or a chat
 ├── ChatContended          the chat kept changing: try again
 ├── EnqueueFailed
 │   └── BrokerRefused      wrong password, a missing right, an untrusted certificate
@@ -143,14 +144,30 @@ class GenerationNotFound(ChunkspoolError):
 class ChatBusy(ChunkspoolError):
     """A generation is active in the chat and `on_active` is "reject"."""
 
-    def __init__(self, chat_id: str, active: tuple[str, ...]) -> None:
-        """`active` are the ids of the generations that have not ended."""
+    def __init__(self, chat_id: str, active: tuple[str, ...], count: int | None = None) -> None:
+        """`active` are ids of generations that have not ended, of which the first few are kept; `count` is how many."""
         self.chat_id = chat_id
-        self.active = active
+        self.active = active[:_SHOWN_IDS]
+        self.count = len(active) if count is None else count
+        others = self.count - len(self.active)
+        names = ", ".join(self.active) + (f" and {others} more" if others else "")
         super().__init__(
-            f"chat {chat_id!r} is busy with generation {', '.join(active)}: wait for it, "
+            f"chat {chat_id!r} is busy with generation {names}: wait for it, "
             f'or enqueue with on_active="replace" (stops it) or on_active="allow" (runs beside it)'
         )
+
+
+class LimitExceeded(ChunkspoolError):
+    """A limit of the tenant, the owner or the chat is reached, so nothing was started. See `Policy` for all limits."""
+
+    def __init__(self, limit: str, message: str, *, retry_after: float | None = None) -> None:
+        """`limit` names the limit, for programs.
+
+        `retry_after` is after how many seconds another try may succeed; None where nobody knows.
+        """
+        self.limit = limit
+        self.retry_after = retry_after
+        super().__init__(message)
 
 
 class ChatContended(ChunkspoolError):
@@ -330,6 +347,7 @@ class ContinuationRefused(ProviderError):
 
 
 _SHOWN = 60
+_SHOWN_IDS = 5
 
 
 def shown(value: object) -> str:

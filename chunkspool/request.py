@@ -11,7 +11,7 @@ from pydantic_core import from_json, to_json
 
 from chunkspool.errors import CorruptLog, InvalidInput, InvalidRequest, RequestTooLarge, shown
 from chunkspool.provider import ModelRequest
-from chunkspool.states import ON_ACTIVE
+from chunkspool.states import ON_ACTIVE, PRIORITIES
 
 MAX_REASON = 500
 """Characters of a stop's reason: it is an event that every reader gets."""
@@ -151,6 +151,12 @@ def checked_on_active(on_active: object) -> None:
     """Raise `InvalidRequest` for what `enqueue` cannot do when the chat is busy."""
     if on_active not in ON_ACTIVE:
         raise InvalidRequest(f'on_active={shown(on_active)}: pass "reject", "replace" or "allow"')
+
+
+def checked_priority(priority: object) -> None:
+    """Raise `InvalidRequest` for a priority that there is not."""
+    if priority not in PRIORITIES:
+        raise InvalidRequest(f'priority={shown(priority)}: pass "interactive" or "batch"')
 
 
 def checked_wait(wait: object) -> float:

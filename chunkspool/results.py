@@ -26,7 +26,9 @@ class Generation:
 class GenerationStatus:
     """How one generation stands. Times are Unix ms by Redis's clock; None where it has not happened.
 
-    `lease_until` is when another attempt may claim it. `stop_asked`: a stop waits for its worker to hear of it.
+    `lease_until` is when another attempt may claim it. `stop_asked`: a stop waits for its worker to hear of it. While
+    it waits for its turn, about `ahead` others have theirs before it, and it comes in about `wait` seconds; None where
+    that is not known.
     """
 
     generation_id: GenerationId
@@ -39,6 +41,8 @@ class GenerationStatus:
     lease_until: int | None
     stop_asked: bool
     owner: str | None
+    ahead: int | None = None
+    wait: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from chunkspool.errors import InvalidId, SettingsError, shown, without_password
 from chunkspool.ids import checked_id
+from chunkspool.policy import Policy
 from chunkspool.urls.broker_url import CeleryBroker
 from chunkspool.urls.redis_url import parse_redis_url
 
@@ -28,6 +29,7 @@ def _check_broker_url(url: str) -> str:
 LogUrl = Annotated[str, AfterValidator(_check_log_url)]
 BrokerUrl = Annotated[str, AfterValidator(_check_broker_url)]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Bytes = Annotated[int, Field(ge=1024, le=512 * 1024 * 1024)]
 
 _SECRETS = ("key", "url", "secret")
@@ -137,6 +139,23 @@ class ProviderSettings(_Group):
     )
 
 
+class LimitSettings(_Group):
+    """The limits of every tenant that has none of its own (`chunkspool tenant set`). 0 allows nothing."""
+
+    max_queued: Count = Field(default=1000, description="generations of a tenant that may wait for a worker")
+    max_running: Count = Field(default=200, description="generations of a tenant that may run")
+    max_per_minute: Count = Field(default=6000, description="requests of a tenant in a minute")
+    max_owner_queued: Count = Field(default=1000, description="generations of one owner that may wait for a worker")
+    max_owner_running: Count = Field(default=200, description="generations of one owner that may run")
+    max_owner_per_minute: Count = Field(default=6000, description="requests of one owner in a minute")
+    max_active: int = Field(default=32, ge=1, le=1000, description="generations of one chat that may wait or run")
+    max_chat_bytes: Count = Field(
+        default=256 * 1024 * 1024, description="bytes of one chat's log in Redis; a fuller one takes no request"
+    )
+    max_streams: Count = Field(default=10_000, description="event streams of a tenant that may be open")
+    max_chat_streams: Count = Field(default=1000, description="event streams of one chat that may be open")
+
+
 class WebSettings(_Group):
     """The web routes and the page."""
 
@@ -146,6 +165,13 @@ class WebSettings(_Group):
     cors_origins: str = Field(default="", description="origins whose pages may use the web routes, separated by commas")
     cors_credentials: bool = Field(default=False, description="whether those pages may send cookies, too")
     max_body_bytes: Bytes = Field(default=2 * 1024 * 1024, description="largest body of a request to the web routes")
+    web_models: str = Field(
+        default="",
+        description="models that web users may choose, separated by commas; none but the default one unless set",
+    )
+    web_max_tokens: int = Field(
+        default=4096, ge=1, le=10_000_000, description="largest max_tokens that a web user may ask for"
+    )
     heartbeat: Seconds = Field(
         default=15.0, ge=0.05, description="seconds of silence after which an event stream sends a comment"
     )
@@ -165,6 +191,14 @@ class Settings(BaseModel):
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     provider: ProviderSettings = Field(default_factory=ProviderSettings)
     web: WebSettings = Field(default_factory=WebSettings)
+    limits: LimitSettings = Field(default_factory=LimitSettings)
+
+    @property
+    def policy(self) -> Policy:
+        """The limits of a tenant that has none of its own."""
+        values = self.limits.model_dump()
+        own = {name: values[f"max_{name}"] for name in Policy.model_fields if f"max_{name}" in values}
+        return Policy(**own, request_bytes=self.log.max_request_bytes)
 
     @property
     def broker(self) -> str:
@@ -217,6 +251,7 @@ _GROUPS: Mapping[str, type[_Group]] = {
     "worker": WorkerSettings,
     "provider": ProviderSettings,
     "web": WebSettings,
+    "limits": LimitSettings,
 }
 GROUP_OF: Mapping[str, str] = {field: group for group, model in _GROUPS.items() for field in model.model_fields}
 """Each setting's group. No two groups have a field of the same name."""

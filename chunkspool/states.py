@@ -14,6 +14,10 @@ ENDED: Final[frozenset[str]] = frozenset(get_args(EndState))
 ENDING_TYPES: Final[frozenset[str]] = frozenset(f"generation.{state}" for state in ENDED)
 """The types of the events that end a generation."""
 
+Priority = Literal["interactive", "batch"]
+PRIORITIES: Final[tuple[Priority, ...]] = get_args(Priority)
+"""Whose turn comes first: of batch generations, only every eighth has it while an interactive one waits."""
+
 OnActive = Literal["reject", "replace", "allow"]
 ON_ACTIVE: Final[tuple[OnActive, ...]] = get_args(OnActive)
 """What `enqueue` does while another generation is active: raise `ChatBusy`, stop that one, or run beside it."""

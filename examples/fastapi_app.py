@@ -25,6 +25,7 @@ from chunkspool.errors import (
     GenerationNotFound,
     InvalidCursor,
     InvalidInput,
+    LimitExceeded,
     RequestTooLarge,
     StoreError,
 )
@@ -37,6 +38,7 @@ STATUSES: tuple[tuple[type[ChunkspoolError], int], ...] = (  # the first that fi
     (CursorExpired, 410),
     (ChatBusy, 409),
     (RequestTooLarge, 413),
+    (LimitExceeded, 429),
     (InvalidInput, 422),
     (EnqueueFailed, 503),
     (StoreError, 503),

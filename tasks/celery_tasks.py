@@ -84,6 +84,14 @@ def sweep() -> list[str]:
     return lost
 
 
+@shared_task(name="chunkspool.offer_slots", ignore_result=True)
+def offer_slots(worker: str, slots: int) -> None:
+    """Say how many generations a worker can run at once, for each queue that it serves. Every worker calls it."""
+    with Spool.from_env() as spool:
+        for queue in tuple(current_app.amqp.queues.consume_from):
+            spool.offer_slots(worker, slots, queue=queue)
+
+
 def queue_is_empty(app: Celery, queue: str) -> bool:
     """Tell whether no message waits for a worker at the broker."""
     with app.connection_for_read() as connection:

@@ -14,6 +14,7 @@ from support.missing import skip_missing
 from support.servers.keys_without_ttl import find_keys_without_ttl
 from support.servers.redis_server import PrivateServer, ServerMissing, debian_server, embedded_server
 from support.servers.roles import RoleServer, role_server
+from support.servers.slots import offer_many_slots
 
 # A slow test on a busy machine is not a failure.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -76,6 +77,7 @@ def redis_url(redis_server: PrivateServer) -> str:
     """Provide the URL of an empty server."""
     with redis_server.client() as client:
         client.flushall()
+        offer_many_slots(client)
     return redis_server.url
 
 

@@ -5,6 +5,7 @@ from celery import Celery
 from worker import broker_stats, garbage, log_masking, prefork, revocation, rights, shutdown, transport
 from worker.prefork import ChildMonitor
 from worker.shutdown import GracefulShutdown
+from worker.slots import SlotOffer
 from worker.solo import SoloCommands
 from worker.sweeper import Sweeper
 from worker.visibility import VisibilityRenewal
@@ -14,7 +15,7 @@ transport.install()
 prefork.install()
 app = Celery("chunkspool")
 app.config_from_object("celeryconfig")
-app.steps["consumer"].update({VisibilityRenewal, Sweeper, SoloCommands, ChildMonitor})
+app.steps["consumer"].update({VisibilityRenewal, Sweeper, SlotOffer, SoloCommands, ChildMonitor})
 app.steps["worker"].add(GracefulShutdown)
 revocation.install()
 shutdown.install()

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import TypeAdapter
 
+from chunkspool.cli import tenant
 from chunkspool.cli.dashed_ids import DashedIds
 from chunkspool.cli.execute import explain_missing_web, run_and_exit, run_with_spool
 from chunkspool.cli.exit_codes import ExitCode
@@ -35,6 +36,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(tenant.app, name="tenant")
 
 _STATUS = TypeAdapter(ChatStatus)
 

@@ -25,7 +25,7 @@ class ExitCode(IntEnum):
     DONE = 0, "completed, or the command did its work"
     UNAVAILABLE = (
         1,
-        "Redis or the broker is unreachable, full or rejects us; the log is corrupt; or the output failed",
+        "Redis or the broker is unreachable, full or rejects us; a limit is reached; corrupt log; or the output failed",
     )
     USAGE = 2, "invalid usage, setting or cursor; no such chat or generation; or the chat is busy"
     STOPPED = 3, "the generation was stopped"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 from chunkspool.effects import Operation, Publish
@@ -12,25 +14,37 @@ from chunkspool.errors import (
     ChatContended,
     CorruptLog,
     EnqueueFailed,
+    LimitExceeded,
     RequestIdReused,
     StoreError,
     StoreFull,
     StoreRefused,
 )
 from chunkspool.ids import checked_id, new_generation_id
-from chunkspool.request import GenerationRequest, checked_on_active, checked_ttl, encode_transcript
+from chunkspool.operations.schedule import schedule
+from chunkspool.request import (
+    GenerationRequest,
+    checked_on_active,
+    checked_priority,
+    checked_ttl,
+    encode_transcript,
+)
 from chunkspool.results import Generation
 from chunkspool.settings import Settings
-from chunkspool.states import OnActive
+from chunkspool.states import OnActive, Priority
 from chunkspool.store import queries, scripts
 from chunkspool.store.commands import ScriptCall
-from chunkspool.store.index import INDEX_MS, forget_places, place_ms_of
+from chunkspool.store.index import place_ms_of, waits
 from chunkspool.store.keys import ChatKeys, QueueKeys
 from chunkspool.store.recovery import restore_head
-from chunkspool.store.scripts import EnqueueReply, NewTranscript
+from chunkspool.store.removal import REMOVED_AT_ONCE, forget_gone
+from chunkspool.store.schedule import Reservation, forget, reserve
+from chunkspool.store.scripts import REPLACED_AT_ONCE, EnqueueReply, NewTranscript
 
 RACES = 100
 """How often it tries again because the chat changed under it. Each time, somebody else made progress."""
+LIMIT_RETRY = 1.0
+"""Seconds after which another try makes sense: what was asked to stop has usually ended by then."""
 
 
 def enqueue(
@@ -42,13 +56,15 @@ def enqueue(
     ttl: float | None,
     request_id: str | None,
     owner: str | None,
+    priority: Priority,
     transcript: object,
 ) -> Operation[Generation]:
-    """Make a generation and hand it to a worker; leave no ghost when the broker cannot be reached."""
+    """Make a generation and hand it to a worker, or let it wait in its line; leave no ghost without a broker."""
     encoded = request.encode(settings.log.max_request_bytes)
     encoded_transcript = encode_transcript(transcript, settings.log.max_request_bytes)
     ttl_ms = round(checked_ttl(settings.log.ttl if ttl is None else ttl) * 1000)
     checked_on_active(on_active)
+    checked_priority(priority)
     for kind, given in (("owner", owner), ("request_id", request_id)):
         if given is not None:
             checked_id(kind, given)
@@ -56,15 +72,21 @@ def enqueue(
     new_transcript = None
     if encoded_transcript:
         new_transcript = NewTranscript(encoded_transcript, (yield from queries.transcript_holder(keys)))
-    # Before the generation itself: from its first moment on, a revoke and the sweep can find it.
     queue, task = settings.worker.queue, settings.worker.task
-    yield from scripts.index(
+    # Before the generation itself: from its first moment on, a revoke and the sweep can find it.
+    reserved = yield from reserve(
         keys,
         QueueKeys(queue),
         generation_id,
+        task=task,
+        owner=owner,
+        priority=priority,
         place_ms=max(ttl_ms, place_ms_of(settings.worker.sweep_interval)),
-        index_ms=INDEX_MS,
+        size=len(encoded),
+        limits=settings.policy,
     )
+    if reserved.limit and not (request_id and (yield from queries.has_request(keys, request_id))):
+        raise _limit_of(reserved)
     call = partial(
         scripts.enqueue,
         keys,
@@ -72,7 +94,7 @@ def enqueue(
         encoded,
         model=request.model,
         on_active=on_active,
-        ttl_ms=ttl_ms,
+        ttl_ms=reserved.ttl_ms if ttl is None and reserved.ttl_ms else ttl_ms,
         queue=queue,
         task=task,
         request_id=request_id,
@@ -80,42 +102,119 @@ def enqueue(
         transcript=new_transcript,
     )
     try:
-        made = yield from _make(keys, on_active, request_id, call)
-    except (ChatBusy, ChatContended, CorruptLog, RequestIdReused, StoreFull, StoreRefused):
-        yield from forget_places(keys, [(generation_id, queue)])
+        made = yield from _make(keys, on_active, request_id, reserved, settings, call)
+    except (ChatBusy, ChatContended, CorruptLog, LimitExceeded, RequestIdReused, StoreFull, StoreRefused):
+        yield from _give_back(keys, settings, generation_id)
         raise
     if made.outcome != "created":
-        yield from forget_places(keys, [(generation_id, queue)])
-    generation = Generation(made.generation_id, keys.chat_id, made.after)
-    if made.outcome == "created":
-        yield from _publish(keys, generation_id, queue, task, request_id, token=generation_id)
+        yield from _give_back(keys, settings, generation_id)
+        yield from _publish_again(keys, made.generation_id, settings, request_id)
+    elif reserved.limit:
+        # It was a repeated request a moment ago; now that one has expired.
+        yield from scripts.unpublish(keys, generation_id, request_id, generation_id)
+        raise _limit_of(reserved)
+    elif reserved.at_once:
+        try:
+            yield from _publish(keys, generation_id, queue, task, request_id, token=generation_id)
+        except EnqueueFailed:
+            with suppress(StoreError):
+                yield from _give_back(keys, settings, generation_id)
+            raise
     else:
-        yield from _publish_again(keys, generation.generation_id, settings, request_id)
-    return generation
+        yield from _wait(keys, settings, generation_id)
+    return Generation(made.generation_id, keys.chat_id, made.after)
+
+
+_WHY = {
+    "queued": "as many generations of the tenant wait for a worker as may",
+    "owner_queued": "as many generations of the owner wait for a worker as may",
+    "per_minute": "the tenant has made as many requests in a minute as it may",
+    "owner_per_minute": "the owner has made as many requests in a minute as they may",
+    "request_bytes": "the request has more bytes than the tenant's may have",
+}
+
+
+def _limit_of(reserved: Reservation) -> LimitExceeded:
+    if reserved.retry_ms is None:
+        return LimitExceeded(reserved.limit, f"{_WHY[reserved.limit]}: shorten it")
+    seconds = reserved.retry_ms / 1000
+    why = f"{_WHY[reserved.limit]}: try again in {math.ceil(seconds)} seconds"
+    return LimitExceeded(reserved.limit, why, retry_after=seconds)
+
+
+def _wait(keys: ChatKeys, settings: Settings, generation_id: str) -> Operation[None]:
+    """Put the generation into its line, and hand over whose turn it is: that may be another one."""
+    # If the broker takes no message, it waits all the same. The sweep will hand it over.
+    with suppress(EnqueueFailed):
+        yield from schedule(settings, [("wait", keys.member(generation_id))])
+
+
+def _give_back(keys: ChatKeys, settings: Settings, generation_id: str) -> Operation[None]:
+    """Take back what was reserved."""
+    yield from forget(keys, [(generation_id, settings.worker.queue)])
 
 
 def _make(
-    keys: ChatKeys, on_active: OnActive, request_id: str | None, call: Callable[..., ScriptCall[EnqueueReply]]
+    keys: ChatKeys,
+    on_active: OnActive,
+    request_id: str | None,
+    reserved: Reservation,
+    settings: Settings,
+    call: Callable[..., ScriptCall[EnqueueReply]],
 ) -> Operation[EnqueueReply]:
     """Make `call` with the active generations, again whenever these have changed meanwhile.
 
-    Raises `ChatBusy`, or `RequestIdReused`.
+    Raises `ChatBusy`, `LimitExceeded` or `RequestIdReused`.
     """
+    max_active = settings.limits.max_active if reserved.active is None else reserved.active
+    has_made_room = False
     for _ in range(RACES):
-        active = yield from queries.active(keys)
+        load = yield from queries.load(keys)
+        active = load.active
         if active is None:
             yield from restore_head(keys)
             continue
-        made = yield from call(active=() if on_active == "allow" else active)
-        if made.outcome != "changed":
+        if not reserved.limit and load.log_bytes > reserved.chat_bytes:
+            raise LimitExceeded(
+                "chat_bytes",
+                f"the log of chat {keys.chat_id!r} has {load.log_bytes} bytes, which is "
+                f"more than chat_bytes={reserved.chat_bytes}: begin another chat, or erase this one",
+            )
+        seen = () if on_active == "allow" else active[:REPLACED_AT_ONCE]
+        made = yield from call(active=seen, max_active=max_active)
+        is_crowded = made.outcome == "limit" or (made.outcome == "changed" and len(active) > REPLACED_AT_ONCE)
+        if is_crowded and not has_made_room:
+            has_made_room = True
+            yield from _make_room(keys, on_active, active)
+        elif made.outcome != "changed":
             break
     else:
         raise ChatContended(keys.chat_id, "enqueue in it")
     if made.outcome == "differs":
         raise RequestIdReused(keys.chat_id, request_id or "", made.generation_id)
     if made.outcome == "busy":
-        raise ChatBusy(keys.chat_id, made.active)
+        raise ChatBusy(keys.chat_id, made.active, len(made.active) + len(active) - len(seen))
+    if made.outcome == "limit":
+        raise LimitExceeded(
+            "active",
+            f"too many generations of chat {keys.chat_id!r} have not ended (max_active is {max_active}): "
+            "wait for some, or stop them",
+            retry_after=LIMIT_RETRY,
+        )
     return made
+
+
+def _make_room(keys: ChatKeys, on_active: OnActive, active: Sequence[str]) -> Operation[None]:
+    """Take out of the active generations what is gone, and stop what one call could not replace.
+
+    More than `max_active` are those of an earlier version, or were allowed by another setting.
+    """
+    if on_active == "replace":
+        for generation_id in active[REPLACED_AT_ONCE:]:
+            yield from scripts.stop(keys, generation_id, by="replace", reason=None)
+    else:
+        for at in range(0, len(active), REMOVED_AT_ONCE):
+            yield from forget_gone(keys, active[at : at + REMOVED_AT_ONCE])
 
 
 def _publish_again(keys: ChatKeys, generation_id: str, settings: Settings, request_id: str | None) -> Operation[None]:
@@ -123,6 +222,10 @@ def _publish_again(keys: ChatKeys, generation_id: str, settings: Settings, reque
 
     The first caller may have died between its two steps, and a second message is harmless (claim).
     """
+    if (yield from waits(keys, generation_id)):
+        # Its turn comes in its line; that it was asked for again makes it no earlier.
+        yield from _wait(keys, settings, generation_id)
+        return
     token = secrets.token_hex(4)
     waiting = yield from scripts.publish_again(keys, generation_id, token)
     if waiting is not None:

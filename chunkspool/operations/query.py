@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from chunkspool.effects import Operation
 from chunkspool.errors import ChatNotFound, CorruptLog, CursorAhead, CursorExpired, InvalidInput, shown
 from chunkspool.events import Entry
 from chunkspool.fold import Answer, fold
 from chunkspool.ids import checked_id
-from chunkspool.results import ChatStatus, Snapshot, Transcript
+from chunkspool.results import ChatStatus, GenerationStatus, Snapshot, Transcript
 from chunkspool.store import queries, scripts
 from chunkspool.store.entries import entry_of
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.pages import page_after
 from chunkspool.store.positions import Position, checked_position
+from chunkspool.store.schedule import position
 
 MAX_LIMIT = 10_000
 """Entries of one `read`: their events are decoded in one go."""
@@ -20,10 +23,10 @@ MAX_LIMIT = 10_000
 
 def read(keys: ChatKeys, after: object, limit: int) -> Operation[list[Entry]]:
     """Return up to `limit` entries after the cursor. Raises `CorruptLog` where the first of them cannot be decoded."""
-    position = checked_position(after)
+    cursor = checked_position(after)
     if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_LIMIT:
         raise InvalidInput(f"limit={shown(limit)}: pass a whole number from 1 to {MAX_LIMIT}")
-    page = yield from page_after(keys, position, limit)
+    page = yield from page_after(keys, cursor, limit)
     entries: list[Entry] = []
     for item in page.entries:
         try:
@@ -67,10 +70,21 @@ def status(keys: ChatKeys) -> Operation[ChatStatus]:
         raise ChatNotFound(keys.chat_id)
     generations = yield from queries.statuses(keys, found.generation_ids, found.now)
     generations.sort(key=lambda generation: generation.after)
+    generations = yield from _with_positions(keys, generations)
     # Where the log has expired, so have its generations (see `store.pages.chat_state`); one may expire before it.
     known = {generation.generation_id for generation in generations}
     active = tuple(one for one in found.active if one in known) if found.first <= found.last else ()
     return ChatStatus(keys.chat_id, found.first, found.last, active, tuple(generations), found.now)
+
+
+def _with_positions(keys: ChatKeys, generations: list[GenerationStatus]) -> Operation[list[GenerationStatus]]:
+    """Say of those that wait for their turn when it comes."""
+    told: list[GenerationStatus] = []
+    for one in generations:
+        place = (yield from position(keys, one.generation_id)) if one.state == "queued" else None
+        wait = None if place is None or place.wait_ms is None else place.wait_ms / 1000
+        told.append(one if place is None else replace(one, ahead=place.ahead, wait=wait))
+    return told
 
 
 def transcript(keys: ChatKeys) -> Operation[Transcript | None]:

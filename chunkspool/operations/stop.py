@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from chunkspool.effects import Operation
 from chunkspool.errors import ChatContended, GenerationNotFound
 from chunkspool.ids import checked_id
 from chunkspool.request import checked_reason
 from chunkspool.results import Stop
-from chunkspool.store import queries, scripts
-from chunkspool.store.index import find_place, forget_places
+from chunkspool.store import queries, removal, scripts
+from chunkspool.store.index import find_place
 from chunkspool.store.keys import ChatKeys
+from chunkspool.store.schedule import NOTES_MAX, forget, note
 
 RACES = 100
 """How often an erase tries again because the chat changed under it."""
@@ -25,6 +28,9 @@ def stop(keys: ChatKeys, generation_id: str | None, by: str, reason: str | None)
     stops = []
     for each_id in wanted:
         reply = yield from scripts.stop(keys, each_id, by=by, reason=reason)
+        if reply.outcome == "stopped":
+            # It may have waited: others need not wait for it, nor its owner count it.
+            yield from note(("end", keys.member(each_id)))
         if reply.outcome != "gone":
             stops.append(Stop(each_id, reply.outcome))
         elif generation_id is not None:
@@ -45,21 +51,28 @@ def revoke(generation_id: str, db: int) -> Operation[Stop | None]:
 
 
 def erase(keys: ChatKeys) -> Operation[None]:
-    """Erase the chat; no error if there is none."""
-    for _ in range(RACES):
-        found = yield from queries.inventory(keys)
+    """Erase the chat; no error if there is none. A chat with many generations is erased in steps, its log last."""
+    races, listed = 0, 0
+    while races < RACES:
+        found = yield from removal.find_removable(keys)
         origins = yield from queries.origins(keys, found.generation_ids)
         if found.generation_ids:
             # First the index: were the reply to the erase lost, nobody would know what is to be forgotten.
-            queues = (origin.queue for origin in origins)
-            yield from forget_places(keys, list(zip(found.generation_ids, queues, strict=True)))
-        done = yield from scripts.erase(
-            keys,
-            active=found.active,
-            generation_ids=found.generation_ids,
-            request_ids=[origin.request_id for origin in origins if origin.request_id],
-            listed=found.listed,
-        )
-        if done:
-            return
+            made = [(one, origin.queue) for one, origin in zip(found.generation_ids, origins, strict=True)]
+            for start in range(0, len(made), NOTES_MAX):
+                yield from forget(keys, made[start : start + NOTES_MAX])
+        ids: dict[str, Sequence[str]] = {
+            "active": found.active,
+            "generation_ids": found.generation_ids,
+            "request_ids": [origin.request_id for origin in origins if origin.request_id],
+        }
+        if found.is_all:
+            if (yield from removal.erase(keys, **ids, listed=found.listed)):
+                return
+            races += 1
+        else:
+            done = yield from removal.erase_some(keys, **ids)
+            # Or others make them faster than they are erased.
+            races += not done or 0 < listed <= found.listed
+            listed = found.listed
     raise ChatContended(keys.chat_id, "be erased")

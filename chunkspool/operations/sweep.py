@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from chunkspool.effects import Operation, Publish, SendAll
 from chunkspool.errors import ChunkspoolError, EnqueueFailed, StoreError
+from chunkspool.operations.schedule import schedule
 from chunkspool.results import Swept
 from chunkspool.settings import Settings
 from chunkspool.store import scripts
@@ -33,6 +34,7 @@ from chunkspool.store.index import (
     renew_sweep_lock,
 )
 from chunkspool.store.keys import QueueKeys
+from chunkspool.store.schedule import Note
 
 UNWATCHED_MS = 60_000
 """If nobody swept for so long (or for `lost_after`, if that is longer), silence until now proves nothing: no worker was
@@ -67,7 +69,7 @@ def sweep(settings: Settings, *, queue: str, queue_is_empty: bool, db: int) -> O
         pairs = zip(page.members, found, strict=True)
         failed = [(member.name, error) for member, error in pairs if isinstance(error, ChunkspoolError)]
         seen = [one for one in found if isinstance(one, Unfinished)]
-        watermark = max([page.watermark, *(one.enqueued for one in seen if one.claimed)])
+        watermark = max([page.watermark, *(one.sent for one in seen if one.claimed)])
         # With an empty queue, the messages of all that were ever enqueued have come out of it.
         reached = page.now + 1 if queue_is_empty else watermark
         outcomes = yield from _look_after_all(seen, settings, keys, _Moment(reached, page.now, watched))
@@ -77,10 +79,22 @@ def sweep(settings: Settings, *, queue: str, queue_is_empty: bool, db: int) -> O
         fading = [one.member for one in seen if one.is_fading(place_ms)]
         yield from note_swept(keys, watermark, page.now, fading, place_ms)
         yield from _forget(keys, page.foreign, over, page.now)
+        yield from schedule(settings, _notes_of(seen, over), queue=queue, tidies=True)
         whole = Swept((*whole.lost, *lost), (*whole.failed, *failed))
         if page.size < INDEX_PAGE:
             return whole
         offset += INDEX_PAGE - len(page.foreign) - len(over)
+
+
+def _notes_of(seen: Sequence[Unfinished], over: Sequence[Member]) -> list[Note]:
+    """Return what the schedule may have missed: the processes that should have told it may be dead."""
+    ended: list[Note] = [("end", member.name) for member in over]
+    gone = {member.name for member in over}
+    waiting: list[Note] = [("wait", one.member.name) for one in seen if one.waits and one.member.name not in gone]
+    running: list[Note] = [
+        ("run", one.member.name) for one in seen if one.status == "running" and one.turn in ("waits", "sent")
+    ]
+    return [*ended, *running, *waiting]
 
 
 def _lock(keys: QueueKeys, pause_ms: int) -> Operation[bool]:
@@ -117,7 +131,7 @@ def _look_after(one: Unfinished, settings: Settings, keys: QueueKeys, moment: _M
     # Until then a message that a dead worker holds comes back by itself.
     republish_ms = min(lost_ms, round((settings.worker.redelivery + settings.log.lease) * 1000))
     member = one.member
-    if not one.is_passed_over(moment.reached, moment.now, republish_ms):
+    if one.waits or not one.is_passed_over(moment.reached, moment.now, republish_ms):
         return "alive"
     if moment.watched and one.is_lost(moment.now, lost_ms):
         reply = yield from scripts.lose(member.keys, member.generation_id, silent_ms=lost_ms)

@@ -16,8 +16,10 @@ from redis.asyncio import Redis as AsyncRedis
 from chunkspool.effects import Effect, Operation, Pause, Publish, SendAll, drive_async
 from chunkspool.errors import SettingsError
 from chunkspool.events import Entry
-from chunkspool.operations import claim, enqueue, query, stop
+from chunkspool.operations import claim, enqueue, policy, query, stop
+from chunkspool.operations.schedule import schedule
 from chunkspool.operations.sweep import sweep
+from chunkspool.policy import Policy
 from chunkspool.producing.producer import Producer
 from chunkspool.producing.producer_factory import ProducerFactory
 from chunkspool.reading.hub_asyncio import AsyncHub
@@ -33,9 +35,11 @@ from chunkspool.spool.arguments import (
     starting_point,
 )
 from chunkspool.spool.dispatch import Dispatcher
-from chunkspool.states import OnActive
+from chunkspool.spool.scheduler import Scheduler
+from chunkspool.states import OnActive, Priority
 from chunkspool.store.client import AsyncStore, connect, connect_async, database_of
 from chunkspool.store.keys import ChatKeys
+from chunkspool.store.schedule import WorkerSlots
 
 if TYPE_CHECKING:  # so that `import chunkspool` does not load Celery
     from celery import Celery
@@ -64,6 +68,7 @@ class AsyncSpool:
         self._db = database_of(redis)
         self._dispatcher = Dispatcher(self.settings, celery_app) if celery_app or settings else None
         self._producers = None if writer is None else ProducerFactory(writer, self.settings)
+        self._scheduler = None if writer is None else Scheduler(writer, self.settings, self._dispatcher)
         self._hub = AsyncHub(redis, read_timeout=self.settings.log.read_timeout, recheck=self.settings.log.recheck)
         self._closed = threading.Event()
         self._own_clients: tuple[AsyncRedis, Redis] | None = None
@@ -105,6 +110,7 @@ class AsyncSpool:
         on_active: OnActive = "reject",
         ttl: float | None = None,
         owner: str | None = None,
+        priority: Priority = "interactive",
         transcript: JsonValue = None,
     ) -> Generation:
         """Hand a generation to a worker, as `Spool.enqueue` does.
@@ -121,6 +127,7 @@ class AsyncSpool:
             ttl=ttl,
             request_id=request_id,
             owner=owner,
+            priority=priority,
             transcript=transcript,
         )
         task = asyncio.ensure_future(self._run(operation))
@@ -179,16 +186,30 @@ class AsyncSpool:
             sweep(self.settings, queue=queue or self.settings.worker.queue, queue_is_empty=queue_is_empty, db=self._db)
         )
 
+    async def policy(self) -> Policy:
+        """Return the limits that hold for this spool's tenant. See `Spool.policy`."""
+        return await self._run(policy.show(self.settings))
+
+    async def set_policy(self, **limits: float | None) -> Policy:
+        """Set limits of this spool's tenant. See `Spool.set_policy`."""
+        return await self._run(policy.change(self.settings, dict(limits)))
+
+    async def offer_slots(self, worker: str, slots: int, *, queue: str | None = None) -> int:
+        """Say how many generations `worker` can run at once. See `Spool.offer_slots`."""
+        offered = WorkerSlots(worker, slots)
+        return await self._run(schedule(self.settings, (), queue=queue or "", worker=offered, tidies=True))
+
     @asynccontextmanager
     async def produce(self, chat_id: str, generation_id: str, *, wait: float = 0) -> AsyncIterator[Producer]:
         """Claim a generation and write it in an `async with` block. See `Spool.produce`."""
-        if self._producers is None:
+        if self._producers is None or self._scheduler is None:
             raise SettingsError("to produce, AsyncSpool needs a sync client too: AsyncSpool(redis, writer=Redis(…))")
         keys = self._keys(chat_id)
         leaving = self._producers.is_releasing
-        taken = await self._run(claim.claim(keys, generation_id, self.settings, wait, leaving=leaving))
-        async with self._producers.make(keys, generation_id, taken) as out:
-            yield out
+        with self._scheduler.follow(keys, generation_id) as followed:
+            taken = await self._run(claim.claim(keys, generation_id, self.settings, wait, leaving=leaving))
+            async with followed.note_claimed(self._producers.make(keys, generation_id, taken)) as out:
+                yield out
 
     def release(self, *, counts: bool = False) -> None:
         """Free all generations that this process writes, from whichever thread. See `Spool.release`."""
@@ -206,6 +227,8 @@ class AsyncSpool:
         await self._hub.aclose()
         if self._producers is not None:
             await asyncio.to_thread(self._producers.close)
+        if self._scheduler is not None:
+            await asyncio.to_thread(self._scheduler.close)
         if self._dispatcher is not None:
             await asyncio.to_thread(self._dispatcher.close)
         if self._own_clients is not None:

@@ -14,8 +14,10 @@ from redis import Redis
 
 from chunkspool.effects import Effect, Operation, Pause, Publish, SendAll, drive
 from chunkspool.events import Entry
-from chunkspool.operations import claim, enqueue, query, stop
+from chunkspool.operations import claim, enqueue, policy, query, stop
+from chunkspool.operations.schedule import schedule
 from chunkspool.operations.sweep import sweep
+from chunkspool.policy import Policy
 from chunkspool.producing.producer import Producer
 from chunkspool.producing.producer_factory import ProducerFactory
 from chunkspool.reading.hub_threads import ThreadHub
@@ -31,9 +33,11 @@ from chunkspool.spool.arguments import (
     starting_point,
 )
 from chunkspool.spool.dispatch import Dispatcher
-from chunkspool.states import OnActive
+from chunkspool.spool.scheduler import Scheduler
+from chunkspool.states import OnActive, Priority
 from chunkspool.store.client import Store, connect, database_of
 from chunkspool.store.keys import ChatKeys
+from chunkspool.store.schedule import WorkerSlots
 
 if TYPE_CHECKING:  # so that `import chunkspool` does not load Celery
     from celery import Celery
@@ -62,6 +66,7 @@ class Spool:
         self._db = database_of(redis)
         self._dispatcher = Dispatcher(self.settings, celery_app) if celery_app or settings else None
         self._producers = ProducerFactory(redis, self.settings)
+        self._scheduler = Scheduler(redis, self.settings, self._dispatcher)
         self._hub = ThreadHub(redis, read_timeout=self.settings.log.read_timeout, recheck=self.settings.log.recheck)
         self._closed = threading.Event()
         self._owns_client = False
@@ -101,6 +106,7 @@ class Spool:
         on_active: OnActive = "reject",
         ttl: float | None = None,
         owner: str | None = None,
+        priority: Priority = "interactive",
         transcript: JsonValue = None,
     ) -> Generation:
         """Hand a generation to a worker and return at once.
@@ -108,10 +114,11 @@ class Spool:
         Pass either a `prompt` (one user message) or `messages` (chat-completions shape). `params` go to the provider as
         they are. The same `request_id` again returns the same generation. `on_active` says what happens while another
         generation is active in the chat. `ttl`: seconds that the chat is kept after its last event; of its generations
-        the one with the longest counts. `owner`: whose it is. `transcript`: the conversation as your client shows it,
-        any JSON; it is kept as long as the generation, for `transcript` to return, until the chat's next one comes.
+        the one with the longest counts. `owner`: whose it is. `priority`: "interactive", or "batch" for what may wait
+        until nobody else does. `transcript`: the conversation as your client shows it, any JSON; it is kept as long as
+        the generation, for `transcript` to return, until the chat's next one comes.
 
-        Raises `InvalidRequest`, `InvalidId`, `ChatBusy`, `EnqueueFailed` or `StoreError`.
+        Raises `InvalidRequest`, `InvalidId`, `ChatBusy`, `LimitExceeded`, `EnqueueFailed` or `StoreError`.
         """
         request = request_for(self._dispatcher, prompt=prompt, messages=messages, model=model, params=params)
         return self._run(
@@ -123,6 +130,7 @@ class Spool:
                 ttl=ttl,
                 request_id=request_id,
                 owner=owner,
+                priority=priority,
                 transcript=transcript,
             )
         )
@@ -201,6 +209,27 @@ class Spool:
             sweep(self.settings, queue=queue or self.settings.worker.queue, queue_is_empty=queue_is_empty, db=self._db)
         )
 
+    def policy(self) -> Policy:
+        """Return the limits that hold for this spool's tenant. Raises `StoreError`."""
+        return self._run(policy.show(self.settings))
+
+    def set_policy(self, **limits: float | None) -> Policy:
+        """Set limits of this spool's tenant, by their names in `Policy`; None gives one its default again.
+
+        They stand in Redis, so every process goes by them from its next request on. Returns the limits that hold now.
+        Raises `InvalidInput` or `StoreError`.
+        """
+        return self._run(policy.change(self.settings, dict(limits)))
+
+    def offer_slots(self, worker: str, slots: int, *, queue: str | None = None) -> int:
+        """Say how many generations `worker` can run at once: so many are handed over, those whose turn it is first.
+
+        To be said again within 20 seconds, or it is forgotten; 0 when the worker goes. `queue` is the settings' own
+        unless given. Returns how many messages were published. Raises `EnqueueFailed` or `StoreError`.
+        """
+        offered = WorkerSlots(worker, slots)
+        return self._run(schedule(self.settings, (), queue=queue or "", worker=offered, tidies=True))
+
     @contextmanager
     def produce(self, chat_id: str, generation_id: str, *, wait: float = 0) -> Iterator[Producer]:
         """Claim a generation and write it in a `with` block; see `Producer`.
@@ -210,9 +239,10 @@ class Spool:
         """
         keys = self._keys(chat_id)
         leaving = self._producers.is_releasing
-        taken = self._run(claim.claim(keys, generation_id, self.settings, wait, leaving=leaving))
-        with self._producers.make(keys, generation_id, taken) as out:
-            yield out
+        with self._scheduler.follow(keys, generation_id) as followed:
+            taken = self._run(claim.claim(keys, generation_id, self.settings, wait, leaving=leaving))
+            with followed.note_claimed(self._producers.make(keys, generation_id, taken)) as out:
+                yield out
 
     def release(self, *, counts: bool = False) -> None:
         """Give up all generations that this process writes, for other processes: this one is about to end.
@@ -230,6 +260,7 @@ class Spool:
         self._closed.set()
         self._hub.close()
         self._producers.close()
+        self._scheduler.close()
         if self._dispatcher is not None:
             self._dispatcher.close()
         if self._owns_client:

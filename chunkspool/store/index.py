@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from chunkspool.errors import InvalidId
 from chunkspool.states import ENDED
 from chunkspool.store.commands import Command, Transaction, as_text
-from chunkspool.store.keys import ChatKeys, QueueKeys, place_of
+from chunkspool.store.keys import ChatKeys, QueueKeys, TenantKeys, place_of
 
 INDEX_MS: Final = 7 * 86_400_000
 """A generation of which neither a worker nor a sweep has heard for a week is forgotten by the sweep."""
@@ -21,18 +21,16 @@ YOUNG_MS: Final = 60_000
 INDEX_PAGE: Final = 500
 """Generations that the sweep looks at in one round trip."""
 _MEMBER_PARTS: Final = 3
+_PLACE, _OLD_PLACE = 6, 2
+"""Words of a place: lua/schedule_prelude.lua. Before there was a schedule, it had the chat's alone."""
+Turn = Literal["", "waits", "sent", "runs"]
+_TURNS: Final[tuple[Turn, ...]] = ("waits", "sent", "runs")
 
 
-def forget_places(keys: ChatKeys, generations: Sequence[tuple[str, str]]) -> Transaction[int]:
-    """Take back what `scripts.index` noted of these generations; each is an id and the name of its queue."""
-    by_queue: dict[str, list[str]] = {}
-    for generation_id, queue in generations:
-        by_queue.setdefault(queue, []).append(keys.member(generation_id))
-    commands: list[Command] = [("DEL", *(place_of(generation_id) for generation_id, _ in generations))]
-    for queue, members in by_queue.items():
-        commands.append(("ZREM", QueueKeys(queue).unfinished, *members))
-        commands.append(("ZREM", QueueKeys(queue).republished, *members))
-    return Transaction(tuple(commands), len)
+def waits(keys: ChatKeys, generation_id: str) -> Transaction[bool]:
+    """Tell whether a generation waits for its turn."""
+    command = ("ZSCORE", TenantKeys(keys.tenant).active, keys.member(generation_id))
+    return Transaction((command,), lambda replies: replies[0] is not None and not float(replies[0]))
 
 
 def find_place(generation_id: str, db: int) -> Transaction[ChatKeys | None]:
@@ -41,7 +39,10 @@ def find_place(generation_id: str, db: int) -> Transaction[ChatKeys | None]:
     def parse(replies: Sequence[Any]) -> ChatKeys | None:
         if replies[0] is None:
             return None
-        tenant, chat_id = as_text(replies[0]).split()
+        words = as_text(replies[0]).split()
+        if len(words) not in (_OLD_PLACE, _PLACE):
+            raise ValueError(f"{len(words)} words are no place")
+        tenant, chat_id = words[:2]
         return ChatKeys(tenant, chat_id, db)
 
     return Transaction((("GET", place_of(generation_id)),), parse)
@@ -77,8 +78,8 @@ class IndexPage:
 class Unfinished:
     """A generation of the index as it stands. Times are Unix ms; `published` is that of its newest message.
 
-    `claimed`: a worker has had it. `republished`: the sweep has published its message again.
-    `place_ms`: how long its place will be kept.
+    `sent` is that of its first. `claimed`: a worker has had it. `republished`: the sweep has published it again.
+    `turn`: how the schedule has it, "" where that does not know it. `place_ms`: how long its place will be kept.
     """
 
     member: Member
@@ -87,9 +88,16 @@ class Unfinished:
     enqueued: int
     alive_until: int
     published: int
+    sent: int
     claimed: bool
     republished: bool
     place_ms: int
+    turn: Turn = ""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for its turn: it has no message."""
+        return self.status == "queued" and self.turn == "waits"
 
     def is_over(self, now: int) -> bool:
         """Tell whether there is nothing left to end. One that was indexed a moment ago may not have been made yet."""
@@ -154,7 +162,7 @@ def look_up(queue: QueueKeys, member: Member, now: int) -> Transaction[Unfinishe
     fields = ("status", "task", "created", "lease", "lease_ms", "started")
 
     def parse(replies: Sequence[Any]) -> Unfinished:
-        (status, task, created, lease, lease_ms, started), republished, place_ms = replies
+        (status, task, created, lease, lease_ms, started), republished, place_ms, turn, sent, running = replies
 
         def seen(value: Any, ahead: int = 0) -> int:
             # A time that lies ahead was written before the server's clock was set back: it tells nothing.
@@ -168,16 +176,21 @@ def look_up(queue: QueueKeys, member: Member, now: int) -> Transaction[Unfinishe
             task=as_text(task or ""),
             enqueued=enqueued,
             alive_until=max(enqueued, seen(lease, int(lease_ms or 0))),
-            published=max(enqueued, seen(republished)),
+            published=max(enqueued, seen(republished), seen(sent), seen(running)),
+            sent=max(enqueued, seen(sent), seen(running)),
             claimed=started is not None,
             republished=republished is not None,
             place_ms=int(place_ms),
+            turn="" if turn is None else _TURNS[int(float(turn))],
         )
 
     commands = (
         ("HMGET", member.keys.gen(member.generation_id), *fields),
         ("ZSCORE", queue.republished, member.name),
         ("PTTL", place_of(member.generation_id)),
+        ("ZSCORE", TenantKeys(member.keys.tenant).active, member.name),
+        ("ZSCORE", queue.sent, member.name),
+        ("ZSCORE", queue.running, member.name),
     )
     return Transaction(commands, parse)
 
@@ -196,8 +209,10 @@ def note_swept(queue: QueueKeys, watermark: int, now: int, fading: Sequence[Memb
         ("PEXPIRE", queue.republished, INDEX_MS),
     ]
     for member in fading:
+        # One that is there is kept as it is: it says more.
         place = f"{member.keys.tenant} {member.keys.chat_id}"
-        commands.append(("SET", place_of(member.generation_id), place, "PX", place_ms))
+        commands.append(("SET", place_of(member.generation_id), place, "NX", "PX", place_ms))
+        commands.append(("PEXPIRE", place_of(member.generation_id), place_ms))
     return Transaction(tuple(commands), len)
 
 

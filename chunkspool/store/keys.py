@@ -17,7 +17,7 @@ def stops_channel(db: int) -> str:
 
 
 def place_of(generation_id: str) -> str:
-    """Return the key of a string, `<tenant> <chat id>`: where a generation is, because a revoke only has the task id.
+    """Return the key of a string that begins `<tenant> <chat id>`: a revoke only has the task id.
 
     It stands in no chat's hash tag, so no script of a chat touches it.
     """
@@ -45,8 +45,18 @@ class QueueKeys:
         return self._key("republished")
 
     @property
+    def sent(self) -> str:
+        """Sorted set, as `unfinished`, by the ms at which the message was handed to the broker; unclaimed ones."""
+        return self._key("sent")
+
+    @property
+    def running(self) -> str:
+        """Sorted set, as `sent`, of those that a worker has claimed."""
+        return self._key("running")
+
+    @property
     def watermark(self) -> str:
-        """String: the enqueue time (ms) of the newest generation that a worker claimed. The queue has come this far."""
+        """String: the ms at which the newest claimed message was handed to the broker. The queue has come this far."""
         return self._key("watermark")
 
     @property
@@ -69,6 +79,27 @@ class QueueKeys:
         ours = f"{quote(self.queue, safe='')}:{redelivery:g}"
         names = {"unacked_key": "unacked", "unacked_index_key": "unacked_index", "unacked_mutex_key": "unacked_mutex"}
         return {option: f"chunkspool.{name}:{ours}" for option, name in names.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class TenantKeys:
+    """The keys of one tenant that Python builds; those of its lines are lua/schedule_prelude.lua's."""
+
+    tenant: str
+
+    def __post_init__(self) -> None:
+        """Check the id."""
+        checked_id("tenant", self.tenant)
+
+    @property
+    def policy(self) -> str:
+        """Hash: limit -> value, of the limits that are not the defaults."""
+        return f"cs:{{index}}:policy:{self.tenant}"
+
+    @property
+    def active(self) -> str:
+        """Sorted set: the tenant's generations that have not ended: 0 waits, 1 is with the broker, 2 runs."""
+        return f"cs:{{index}}:active:{self.tenant}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,14 +18,28 @@ from chunkspool.store.keys import ChatKeys
 from chunkspool.store.pages import active_ids, last_seq, newest_entry
 
 
-def active(keys: ChatKeys) -> Transaction[tuple[str, ...] | None]:
-    """Read the ids of the active generations; () where there is no chat, None where `head` was evicted."""
+@dataclass(frozen=True, slots=True)
+class ChatLoad:
+    """The ids of the active generations, None where `head` was evicted; the bytes that the log takes in Redis."""
 
-    def parse(replies: Sequence[Any]) -> tuple[str, ...] | None:
-        (found, log, born), has_log = replies
-        return None if has_log and found is None and log is None and born is None else active_ids(found)
+    active: tuple[str, ...] | None
+    log_bytes: int
 
-    return Transaction((("HMGET", keys.head, "active", "log", "born"), ("EXISTS", keys.log)), parse)
+
+def load(keys: ChatKeys) -> Transaction[ChatLoad]:
+    """Read how much a chat has to do and to keep; nothing where there is no chat."""
+
+    def parse(replies: Sequence[Any]) -> ChatLoad:
+        (found, log, born), size = replies
+        is_evicted = size is not None and found is None and log is None and born is None
+        return ChatLoad(None if is_evicted else active_ids(found), int(size or 0))
+
+    return Transaction((("HMGET", keys.head, "active", "log", "born"), ("MEMORY", "USAGE", keys.log)), parse)
+
+
+def has_request(keys: ChatKeys, request_id: str) -> Transaction[bool]:
+    """Tell whether a generation was made with this request id."""
+    return Transaction((("EXISTS", keys.request(request_id)),), lambda replies: bool(replies[0]))
 
 
 def active_in_existing(keys: ChatKeys) -> Transaction[tuple[str, ...]]:

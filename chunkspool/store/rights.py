@@ -70,8 +70,29 @@ LOG_KEYS = "~cs:*"
 _LOG_COMMANDS = (
     *("GET k", "SET k 1", "DEL k", "UNLINK k", "EXISTS k", "EXPIRE k 1", "PEXPIRE k 1", "PTTL k"),
     *("INCRBY k 1", "DECRBY k 1", "HGET k f", "HMGET k f", "HSET k f 1", "HSETNX k f 1", "HDEL k f", "HLEN k"),
-    *("HEXISTS k f", "XADD k * f 1", "XRANGE k - +", "XREVRANGE k + -", "LPUSH k 1", "LTRIM k 0 1", "ZADD k 1 m"),
-    *("ZCARD k", "ZRANGE k 0 1", "ZREVRANGE k 0 1", "ZREM k m", "ZREMRANGEBYSCORE k 0 1", "ZSCORE k m"),
+    *(
+        "HEXISTS k f",
+        "HGETALL k",
+        "MEMORY USAGE k",
+        "XADD k * f 1",
+        "XRANGE k - +",
+        "XREVRANGE k + -",
+        "LPUSH k 1",
+        "LTRIM k 0 1",
+        "ZADD k 1 m",
+    ),
+    *(
+        "ZCARD k",
+        "ZRANGE k 0 1",
+        "ZREVRANGE k 0 1",
+        "ZREM k m",
+        "ZREMRANGEBYSCORE k 0 1",
+        "ZRANGEBYSCORE k 0 1",
+        "ZCOUNT k 0 1",
+        "ZPOPMIN k",
+        "ZRANK k m",
+        "ZSCORE k m",
+    ),
 )
 
 
@@ -100,7 +121,7 @@ class Probe:
     def rule(self) -> str:
         """The rule for the command itself."""
         name, *rest = (str(word).lower() for word in self.words)
-        return f"+{name}|{rest[0]}" if name == "script" else f"+{name}"
+        return f"+{name}|{rest[0]}" if name in {"memory", "script"} else f"+{name}"
 
 
 NOT_QUEUED = frozenset({"EXEC", "WATCH", "UNWATCH"})

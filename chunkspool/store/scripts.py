@@ -19,30 +19,37 @@ from chunkspool.events import (
 )
 from chunkspool.states import EndState, OnActive
 from chunkspool.store.commands import Arg, Script, ScriptCall, Transaction, as_bytes, as_text
-from chunkspool.store.keys import ChatKeys, QueueKeys, place_of
+from chunkspool.store.keys import ChatKeys
 
 T = TypeVar("T")
 LastBatch = EndState | Literal["released", "abandoned"]
 """How the last batch of an attempt leaves the generation: ended, or given up, so that another may claim it at once.
 
 An abandoned attempt counts towards `max_attempts`, a released one does not."""
-_WITHOUT_PRELUDE: Final = frozenset({"erase", "index", "mark_read", "publish_again", "restore_head", "transaction"})
+REPLACED_AT_ONCE: Final = 32
+"""Active generations that one `enqueue` goes through, as in lua/enqueue.lua."""
+_WITHOUT_PRELUDE: Final = frozenset({"erase", "mark_read", "publish_again", "restore_head", "transaction"})
+_OF_THE_SCHEDULE: Final = frozenset({"reserve", "schedule", "forget", "position"})
 
 
 @cache
 def load(name: str) -> Script:
-    """Return the script `lua/<name>.lua` with the prelude in front, unless it writes no event and needs none."""
+    """Return the script `lua/<name>.lua` with its prelude in front, unless it needs none."""
     folder = files("chunkspool.store") / "lua"
-    parts = [name] if name in _WITHOUT_PRELUDE else ["prelude", name]
+    prelude = "schedule_prelude" if name in _OF_THE_SCHEDULE else "prelude"
+    parts = [name] if name in _WITHOUT_PRELUDE else [prelude, name]
     text = "".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 @dataclass(frozen=True, slots=True)
 class EnqueueReply:
-    """What `enqueue` replied. `after` is the cursor before the generation's first event; `active` fills "busy"."""
+    """What `enqueue` replied. `after` is the cursor before the generation's first event; `active` fills "busy".
 
-    outcome: Literal["created", "same", "differs", "busy", "changed"]
+    "limit": as many generations are active as may be.
+    """
+
+    outcome: Literal["created", "same", "differs", "busy", "changed", "limit"]
     generation_id: str = ""
     after: int = 0
     active: tuple[str, ...] = ()
@@ -126,10 +133,11 @@ def enqueue(
     request_id: str | None = None,
     owner: str | None = None,
     transcript: NewTranscript | None = None,
+    max_active: int = REPLACED_AT_ONCE,
 ) -> ScriptCall[EnqueueReply]:
     """Make a generation. `request` is encoded and names `model`; `active` is what the caller saw as active.
 
-    `queue` and `task` say how its message gets to a worker.
+    Of more than `REPLACED_AT_ONCE`, it is the oldest of them. `queue` and `task` say how its message gets to a worker.
     """
     made = keys.request_or_gen(request_id, generation_id)
     queued = encode(GenerationQueued(generation_id=generation_id))
@@ -141,6 +149,9 @@ def enqueue(
         queue,
         task,
         transcript.raw if transcript else b"",
+        max_active,
+        # Not in the script: a request may be large.
+        hashlib.sha1(request, usedforsecurity=False).hexdigest(),
     ]
     for other in active:
         args += [other, encode(GenerationStopped(generation_id=other, by="replace"))]
@@ -155,6 +166,8 @@ def enqueue(
                 return EnqueueReply("differs", as_text(reply[1]))
             case "busy":
                 return EnqueueReply("busy", active=tuple(map(as_text, reply[1:])))
+            case "limit":
+                return EnqueueReply("limit")
             case _:
                 return EnqueueReply("changed")
 
@@ -303,25 +316,6 @@ def mark_read(keys: ChatKeys, reader: str, seq: int) -> ScriptCall[MarkReadReply
         return MarkReadReply(outcome) if outcome == "gone" else MarkReadReply(outcome, int(reply[1]))
 
     return ScriptCall(load("mark_read"), (keys.seq, keys.readers), (reader, seq), parse)
-
-
-def erase(
-    keys: ChatKeys, *, active: Sequence[str], generation_ids: Sequence[str], request_ids: Sequence[str], listed: int
-) -> ScriptCall[bool]:
-    """Erase the chat. `generation_ids` and `request_ids` are all that the caller saw, `listed` the size of `gens`.
-
-    Returns False when the chat changed meanwhile.
-    """
-    chat = (keys.seq, keys.log, keys.head, keys.gens, keys.live, keys.readers)
-    every = (*chat, *map(keys.gen, generation_ids), *map(keys.request, request_ids))
-    args: tuple[Arg, ...] = (" ".join(active), listed, keys.stops, *active)
-    return ScriptCall(load("erase"), every, args, lambda reply: as_text(reply[0]) == "erased")
-
-
-def index(keys: ChatKeys, queue: QueueKeys, generation_id: str, *, place_ms: int, index_ms: int) -> ScriptCall[int]:
-    """Note where a generation is, and that it has not ended; by Redis's clock, whatever the caller's says."""
-    args: tuple[Arg, ...] = (f"{keys.tenant} {keys.chat_id}", place_ms, keys.member(generation_id), index_ms)
-    return ScriptCall(load("index"), (place_of(generation_id), queue.unfinished), args, lambda reply: int(reply[0]))
 
 
 def restore_head(keys: ChatKeys, active: Sequence[str]) -> ScriptCall[bool]:

@@ -14,6 +14,8 @@ from chunkspool import AsyncSpool
 from chunkspool.web import page as chat_page
 from chunkspool.web import problems
 from chunkspool.web.access import Authorize
+from chunkspool.web.admission.defaults import SafeAdmission
+from chunkspool.web.admission.hook import Admit
 from chunkspool.web.context import WebContext
 from chunkspool.web.gate import RequestGate
 from chunkspool.web.middleware import cors
@@ -28,6 +30,7 @@ def create_app(
     spool: AsyncSpool,
     authorize: Authorize,
     *,
+    admit: Admit | None = None,
     tenant_of: Callable[[Request], str] | None = None,
     page: bool = False,
     mounted_at: str | None = None,
@@ -37,6 +40,7 @@ def create_app(
     """Return an app with the routes of docs/web.md.
 
     `authorize` is asked before anything is done in a chat: pass `SignedTokens(secret)`, `allow_all`, or your own.
+    `admit` decides what a user may ask of which model; without it, little is the user's to choose (`SafeAdmission`).
     `tenant_of` returns a request's tenant; without it, every request has the spool's own. With `page`, the chat page is
     served at `/`. `mounted_at` is the path in front of the routes; only a framework that does not tell the app where it
     is mounted (Litestar) needs it. `is_shutting_down` returns whether the server shuts down: open streams then end, so
@@ -63,7 +67,9 @@ def create_app(
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    app.state.context = WebContext(spool, authorize, tenant_of, RequestGate(settings.web.answer_timeout), streams)
+    gate = RequestGate(settings.web.answer_timeout)
+    admit = admit or SafeAdmission.from_settings(settings)
+    app.state.context = WebContext(spool, authorize, tenant_of, gate, streams, admit)
     problems.install(app)
     app.include_router(chats.router, tags=["chats"])
     app.include_router(usechat.router, tags=["useChat"])

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastapi import Request
+from pydantic import JsonValue
 from starlette.exceptions import HTTPException
 
-from chunkspool import AsyncSpool
+from chunkspool import AsyncSpool, Generation
 from chunkspool.ids import checked_id
 from chunkspool.web.access import AccessDenied, Action, Authorize, GrantedUntil, note_expiry
+from chunkspool.web.admission.hook import Admit, AskedGeneration
 from chunkspool.web.dialects import Encoder
 from chunkspool.web.gate import RequestGate
 from chunkspool.web.streaming.event_stream import EventStreamResponse, StreamSource
@@ -28,8 +30,9 @@ class WebContext:
     tenant_of: Callable[[Request], str] | None
     gate: RequestGate
     streams: OpenStreams
+    admit: Admit
 
-    async def admit(self, request: Request, chat_id: str, action: Action) -> AsyncSpool:
+    async def spool_for(self, request: Request, chat_id: str, action: Action) -> AsyncSpool:
         """Return the spool of the request's tenant. Raises `AccessDenied`, `InvalidId`, or an HTTP 403."""
         own = self.spool.settings.log.tenant
         tenant = own if self.tenant_of is None else checked_id("tenant", self.tenant_of(request))
@@ -42,6 +45,27 @@ class WebContext:
                 raise AccessDenied("the access has expired")
             note_expiry(request.scope, granted.expires)
         return self.spool if tenant == own else self.spool.for_tenant(tenant)
+
+    async def enqueue(
+        self, request: Request, spool: AsyncSpool, chat_id: str, asked: AskedGeneration, transcript: JsonValue = None
+    ) -> Generation:
+        """Enqueue what the app makes of `asked`. Raises `Refused`, or what `spool.enqueue` does."""
+        verdict = self.admit(request, spool.settings.log.tenant, chat_id, asked)
+        admitted = await verdict if inspect.isawaitable(verdict) else verdict
+        if not isinstance(admitted, AskedGeneration):
+            raise TypeError(f"the hook admit= returned {type(admitted).__name__}, not an AskedGeneration")
+        async with self.gate.enter():
+            return await spool.enqueue(
+                chat_id,
+                messages=admitted.messages,
+                model=admitted.model,
+                params=admitted.params,
+                request_id=admitted.request_id,
+                on_active=admitted.on_active,
+                ttl=admitted.ttl,
+                owner=admitted.owner,
+                transcript=transcript,
+            )
 
     def respond_with_stream(self, source: StreamSource, encoder: Encoder) -> EventStreamResponse:
         """Return the response that follows `source`."""

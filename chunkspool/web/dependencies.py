@@ -40,10 +40,10 @@ Context = Annotated[WebContext, Depends(context_of)]
 def require(action: Action) -> Any:
     """Return the dependency that gives a route the spool, if the sender may do `action` in the path's chat."""
 
-    async def admit(request: Request, chat_id: ChatId) -> AsyncSpool:
-        return await context_of(request).admit(request, chat_id, action)
+    async def spool_for(request: Request, chat_id: ChatId) -> AsyncSpool:
+        return await context_of(request).spool_for(request, chat_id, action)
 
-    return Depends(admit)
+    return Depends(spool_for)
 
 
 def cursor_of(after: str | None, last_event_id: str | None) -> str:

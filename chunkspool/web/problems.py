@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -28,6 +29,7 @@ from chunkspool.errors import (
     GenerationNotFound,
     InvalidCursor,
     InvalidInput,
+    LimitExceeded,
     RequestIdReused,
     RequestTooLarge,
     ServerShuttingDown,
@@ -40,6 +42,7 @@ from chunkspool.errors import (
 )
 from chunkspool.json_text import to_valid_json
 from chunkspool.web.access import AccessDenied
+from chunkspool.web.admission.hook import Refused
 
 MEDIA_TYPE = "application/problem+json"
 _LOG = logging.getLogger(__name__)
@@ -87,7 +90,7 @@ def problem_of(error: Exception) -> Problem:
 
 def install(app: FastAPI) -> None:
     """Make `app` answer every error with a problem document."""
-    for kind in (ChunkspoolError, AccessDenied, HTTPException, RequestValidationError, Exception):
+    for kind in (ChunkspoolError, AccessDenied, Refused, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _respond)
 
 
@@ -123,7 +126,12 @@ def _explain_ahead(error: CursorAhead) -> Problem:
 
 
 def _explain_busy(error: ChatBusy) -> Problem:
-    return Problem(409, "chat-busy", "Chat busy", str(error), {"active": list(error.active)})
+    return Problem(409, "chat-busy", "Chat busy", str(error), {"active": list(error.active), "count": error.count})
+
+
+def _explain_limit(error: LimitExceeded) -> Problem:
+    headers = {} if error.retry_after is None else {"retry-after": str(max(1, math.ceil(error.retry_after)))}
+    return Problem(429, "limit-exceeded", "Limit exceeded", str(error), {"limit": error.limit}, headers)
 
 
 def _explain_too_large(error: RequestTooLarge) -> Problem:
@@ -170,6 +178,7 @@ _EXPLANATIONS: Mapping[type[Exception], Callable[[Any], Problem]] = {
     RequestIdReused: _explain_reused,
     RequestTooLarge: _explain_too_large,
     ChatBusy: _explain_busy,
+    LimitExceeded: _explain_limit,
     ChatContended: _explain_as(409, "chat-contended", "Chat changing too fast"),
     EnqueueFailed: _explain_unavailable(
         5, "broker-away", "Broker unreachable", "The broker cannot be reached; nothing was started."
@@ -191,6 +200,7 @@ _EXPLANATIONS: Mapping[type[Exception], Callable[[Any], Problem]] = {
     SettingsError: _explain_unavailable(
         30, "not-configured", "Not configured", "This server is not configured for that; see the server log."
     ),
+    Refused: _explain_as(422, "refused", "Not allowed"),
     InvalidInput: _explain_as(422, "invalid", "Invalid request"),
     RequestValidationError: _explain_invalid,
     HTTPException: _explain_http,

@@ -31,12 +31,18 @@ class AskBody(_Body):
 
     prompt: Annotated[str, Field(pattern=r"\S", examples=["Why is the sky blue?"])] | Absent = None
     messages: Annotated[list[Message], Field(min_length=1)] | Absent = None
-    model: Annotated[str, Field(min_length=1, max_length=200)] | Absent = None
+    model: Annotated[str, Field(min_length=1, max_length=200)] | Absent = Field(
+        default=None, description="one of those that the app lets a user choose"
+    )
     request_id: Id | Absent = Field(
         default=None, description="a repeated request with the same id returns the same generation"
     )
-    on_active: OnActive = Field("reject", description="what to do while another generation is active")
-    params: dict[str, JsonValue] | Absent = Field(default=None, description="passed to the model's provider unchanged")
+    on_active: OnActive = Field(
+        "reject", description="what to do while another generation is active; `allow` only where the app lets a user"
+    )
+    params: dict[str, JsonValue] | Absent = Field(
+        default=None, description="those that the app lets a user set, for the model's provider"
+    )
 
 
 class StopBody(_Body):

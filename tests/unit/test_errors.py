@@ -21,6 +21,7 @@ MADE: dict[str, ChunkspoolError] = {
     "ChatNotFound": errors.ChatNotFound("chat"),
     "GenerationNotFound": errors.GenerationNotFound("chat", "one"),
     "ChatBusy": errors.ChatBusy("chat", ("one", "two")),
+    "LimitExceeded": errors.LimitExceeded("active", "32 are active: wait", retry_after=1.5),
     "ChatContended": errors.ChatContended("chat", "be erased"),
     "EnqueueFailed": errors.EnqueueFailed("chat", "one", "away"),
     "CursorExpired": errors.CursorExpired(3, 7, 9),
@@ -93,6 +94,14 @@ def test_messages_say_what_happened_and_what_to_do() -> None:
     assert "whose last seq is 3; start again from 0" in said["CursorAhead"]
     assert "event 7 cannot be read: it is not JSON" in said["CorruptLog"]
     assert "a key of the chat cannot be read" in str(errors.CorruptLog(None, "why"))
+
+
+def test_a_busy_chat_names_a_few_generations_only() -> None:
+    """Whoever asks in a chat with thousands is told five ids, and how many there are."""
+    error = errors.ChatBusy("chat", tuple(f"{n:036}" for n in range(6000)))
+    assert (len(error.active), error.count) == (5, 6000)
+    assert "and 5995 more: wait for it" in str(error)
+    assert len(str(error)) < 500
 
 
 def test_wrong_input_is_a_value_error() -> None:

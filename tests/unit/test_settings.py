@@ -39,10 +39,26 @@ WRONG = {
     "buffer_bytes": ["0", "1023", "1e3", "x"],
     "max_request_bytes": ["0", "536870913", "x"],
     "max_event_bytes": ["0", "x"],
+    "max_active": ["0", "1001", "2.5", "x"],
+    **{
+        f"max_{name}": ["-1", "1000000001", "2.5", "x"]
+        for name in (
+            "queued",
+            "running",
+            "per_minute",
+            "owner_queued",
+            "owner_running",
+            "owner_per_minute",
+            "chat_bytes",
+            "streams",
+            "chat_streams",
+        )
+    },
     "provider_retries": ["-1", "21", "x"],
     "token_secret": [SECRET],
     "cors_credentials": ["2", "perhaps"],
     "max_body_bytes": ["0", "x"],
+    "web_max_tokens": ["0", "10000001", "x"],
     "heartbeat": ["0", "x"],
     "answer_timeout": ["0", "x"],
 }
@@ -58,6 +74,7 @@ TEXTS = {
     "openai_base_url",
     "openai_api_key",
     "cors_origins",
+    "web_models",
     "flower_url",
 }
 

@@ -11,6 +11,7 @@
 --         A heartbeat returns seqs 0, 0.
 --         Where a stop was asked, the ending written is its generation.stopped, also instead of a release.
 --         {'fenced', attempt} a newer attempt has it | {'ended', status} | {'gone'} | {'gap', index expected}
+-- Maximum: 256 events, together 256 KB, and a piece of text of 43,000 characters more (buffer.py).
 --
 -- Indexes and ARGV: the batch holds the indexes index … index + n - 1, in ARGV[6] … ARGV[5 + n]. The log holds those up
 -- to `known`, so the first new one is known + 1, which stands in ARGV[6 + (known + 1) - index].

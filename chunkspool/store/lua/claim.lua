@@ -8,6 +8,7 @@
 --       10 instead of 7 for an attempt that continues an earlier one's text, or '': none does
 -- Returns {'claimed', attempt, request JSON, request id or ''} | {'held', ms until the lease ends} | {'stopped', seq}
 --         {'failed', seq}: too many attempts                   | {'ended', status}                 | {'gone'}
+-- Maximum: a request of 1 MB.
 -- An attempt that released the generation (append.lua) does not count towards the attempts, because nothing went wrong
 -- with it; but not more than SPARED_MAX of them, or a worker that is restarted for ever would pay for ever.
 local SPARED_MAX = 20

@@ -3,20 +3,26 @@
 -- KEYS  1-7 as in prelude.lua
 --       8 request (string, "<id> <after> <SHA-1 of the request>"; the gen key again when there is no request id)
 --       9 gen of the generation that holds the chat's transcript so far (this one's again when there is none)
---       10… gen of each active generation, in the order of ARGV
+--       10… gen of each active generation, in the order of ARGV; of more than AT_ONCE, only of the oldest AT_ONCE
 -- ARGV  1 generation id   2 request id or ''   3 on_active: reject | replace | allow   4 ttl ms
 --       5 owner or ''     6 request JSON       7 its model, JSON or ''    8 generation.queued JSON
 --       9 stops channel   10 queue             11 task
 --       12 transcript, JSON or ''
---       13… for each active generation: its id, its generation.stopped JSON (used by replace; none for allow)
+--       13 how many may be active   14 SHA-1 of the request, hex
+--       15… for each active generation: its id, its generation.stopped JSON (used by replace; none for allow)
 -- Returns {'created', after}, also when this very call comes again: its reply was lost, and the id is its own
 --         {'same', id, after} | {'differs', id}: another request had this request id | {'busy', id…}
 --         {'changed'}: the active generations are not those in ARGV; read head again and come back
+--         {'limit', how many are active}: as many as may be. Those in ARGV were stopped all the same by replace: some
+--         have a worker that is still to hear of it, or there are more than AT_ONCE.
+-- Maximum: AT_ONCE generations to replace; a request and a transcript of together 1 MB. Of larger ones, each further MB
+--         takes one to two ms more: Redis copies it into Lua and out again.
 -- Errors: WRONGTYPE where a key is another program's, NOPERM where the user lacks a right: nothing is left then.
-local FIRST_OTHER, FIRST_GEN = 13, 9
+local FIRST_OTHER, FIRST_GEN = 15, 9
+local AT_ONCE, LONGEST_ID, EXPIRED_AT_ONCE = 32, 128, 64
 local id, request_id, on_active, ttl = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local owner, request, model, queued_event, stops_channel = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
-local queue, task, transcript = ARGV[10], ARGV[11], ARGV[12]
+local queue, task, transcript, max_active, request_sha1 = ARGV[10], ARGV[11], ARGV[12], tonumber(ARGV[13]), ARGV[14]
 local request_key, held_by, now = KEYS[8], KEYS[9], now_ms()
 
 local after = redis.call('HGET', KEYS[6], 'after')
@@ -27,7 +33,7 @@ if request_id ~= '' then
   if made then
     -- A key of an older version has no SHA-1.
     local same, its_after, sha1 = string.match(made, '^(%S+) (%d+) ?(%x*)$')
-    if sha1 ~= '' and sha1 ~= redis.sha1hex(request) then return {'differs', same} end
+    if sha1 ~= '' and sha1 ~= request_sha1 then return {'differs', same} end
     return {'same', same, tonumber(its_after)}
   end
 end
@@ -37,24 +43,35 @@ for i = FIRST_OTHER, #ARGV, 2 do
   expected[#expected + 1] = ARGV[i]
   redis.call('HLEN', KEYS[FIRST_GEN + #expected]) -- fails where it is another program's, before the first write
 end
-if on_active ~= 'allow' and (redis.call('HGET', KEYS[3], 'active') or '') ~= table.concat(expected, ' ') then
-  return {'changed'}
+local active, seen = redis.call('HGET', KEYS[3], 'active') or '', table.concat(expected, ' ')
+if on_active ~= 'allow' and active ~= seen then
+  local are_the_oldest = #expected == AT_ONCE and string.sub(active, 1, #seen + 1) == seen .. ' '
+  if not are_the_oldest then return {'changed'} end
 end
 redis.call('HLEN', held_by)
 check_before_write()
 
-local busy = {'busy'}
+local busy, left = {'busy'}, {}
 for i, other in ipairs(expected) do
   local gen, stopped_event = KEYS[FIRST_GEN + i], ARGV[FIRST_OTHER + 2 * i - 1]
-  if redis.call('EXISTS', gen) == 0 then
-    set_active(other, false)
-  elseif on_active == 'replace' then
-    stop(gen, other, stopped_event, stops_channel, now)
-  elseif on_active == 'reject' then
-    busy[#busy + 1] = other
+  if redis.call('EXISTS', gen) == 1 then
+    if on_active == 'reject' then busy[#busy + 1] = other
+    elseif stop(gen, other, stopped_event, stops_channel, now, true)[1] == 'stopping' then left[#left + 1] = other end
   end
 end
 if #busy > 1 then return busy end
+local still_active = table.concat(left, ' ')
+if #left < #expected then
+  replace_active(seen, still_active)
+  settle_ttl(now)
+end
+active = redis.call('HGET', KEYS[3], 'active') or ''
+if on_active == 'reject' and active ~= '' then return {'changed'} end
+if on_active == 'replace' and active ~= still_active then return {'limit', AT_ONCE + 1} end
+-- So long a list is not gone through.
+if #active > max_active * (LONGEST_ID + 1) then return {'limit', max_active + 1} end
+local _, count = string.gsub(active, '%S+', '')
+if count >= max_active then return {'limit', count} end
 
 -- The event comes last: all before it can be taken back.
 local function make()
@@ -63,14 +80,15 @@ local function make()
     'queue', queue, 'task', task, 'publishers', id)
   if transcript ~= '' then redis.call('HSET', KEYS[6], 'transcript', transcript) end
   redis.call('PEXPIRE', KEYS[6], ttl)
-  redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
+  local expired = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now, 'LIMIT', 0, EXPIRED_AT_ONCE)
+  if #expired > 0 then redis.call('ZREM', KEYS[4], unpack(expired)) end
   list_generation(id, ttl, now)
   set_active(id, true)
   keep(KEYS[3], ttl + COUNTER_OUTLIVES)
   local seq = append(queued_event, ttl, now, id)
   redis.call('HSET', KEYS[6], 'after', seq - 1)
   if request_id ~= '' then
-    local made = string.format('%s %.0f %s', id, seq - 1, redis.sha1hex(request))
+    local made = string.format('%s %.0f %s', id, seq - 1, request_sha1)
     redis.call('SET', request_key, made, 'PX', ttl)
   end
   if transcript ~= '' then

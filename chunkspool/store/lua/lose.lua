@@ -3,6 +3,7 @@
 -- KEYS  1-7 as in prelude.lua
 -- ARGV  1 generation id   2 generation.failed JSON   3 ms for which it must have been without a sign of life
 -- Returns {'lost', seq} | {'stopped', seq}: a stop had been asked | {'alive'} | {'ended', status} | {'gone'}
+-- Maximum: one event; nothing in it grows with the chat.
 local id, failed_event, silent_ms, now = ARGV[1], ARGV[2], tonumber(ARGV[3]), now_ms()
 local status, created, lease, lease_ms, ttl, stop_event =
   unpack(redis.call('HMGET', KEYS[6], 'status', 'created', 'lease', 'lease_ms', 'ttl', 'stop'))

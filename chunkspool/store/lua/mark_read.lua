@@ -4,6 +4,7 @@
 -- ARGV  1 reader         2 seq
 -- Returns {'ok', how far it has read} | {'ahead', the chat's last seq} | {'gone'}: there is no such chat
 -- The hash is kept as long as the counter. A seq beyond the counter is one of an earlier chat of this name: it is void.
+-- Maximum: one field, however many readers there are.
 local reader, seq = ARGV[1], tonumber(ARGV[2])
 local last = tonumber(redis.call('GET', KEYS[1]))
 if not last then return {'gone'} end

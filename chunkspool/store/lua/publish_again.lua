@@ -4,6 +4,7 @@
 -- ARGV  1 token: this caller's own
 -- Returns {queue, task}, or {} where it waits no more
 -- While one of its publishers has not failed, the generation is not ended for the others' failures (unpublish.lua).
+-- Maximum: PUBLISHERS_MAX publishers.
 local PUBLISHERS_MAX = 32
 local token = ARGV[1]
 local status, queue, task, publishers = unpack(redis.call('HMGET', KEYS[1], 'status', 'queue', 'task', 'publishers'))

@@ -4,6 +4,7 @@
 -- ARGV  for each command: the number of its words, then its words
 -- Returns the replies, in order
 -- Errors: WRONGTYPE where a key is another program's.
+-- Maximum: 500 commands of a few words, or a few commands with 500 members each: a page of the sweep.
 local replies, i = {}, 1
 while i <= #ARGV do
   local words = tonumber(ARGV[i])

@@ -4,6 +4,7 @@
 -- ARGV  1 generation id   2 generation.failed JSON   3 token of the publisher: the generation id, or publish_again.lua's
 -- Returns {'failed', seq}: its request may be made again | {'kept'}: another caller of the same request publishes it, or
 --         has | {'claimed'}: the message did arrive, a worker has it | {'ended', status} | {'gone'}
+-- Maximum: 32 publishers (publish_again.lua).
 local id, failed_event, token, now = ARGV[1], ARGV[2], ARGV[3], now_ms()
 local status, attempt, ttl, publishers = unpack(redis.call('HMGET', KEYS[6], 'status', 'attempt', 'ttl', 'publishers'))
 if not status then return gone(id) end

@@ -10,7 +10,9 @@ from starlette.exceptions import HTTPException
 from chunkspool import AsyncSpool
 from chunkspool.errors import ChatNotFound, CorruptLog
 from chunkspool.ids import ID_PATTERN
+from chunkspool.request import GenerationRequest
 from chunkspool.results import Snapshot
+from chunkspool.web.admission.hook import AskedGeneration
 from chunkspool.web.dependencies import (
     COMMON_PROBLEMS,
     After,
@@ -36,7 +38,7 @@ STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("/generations", status_code=202, responses=problem_responses(409, *COMMON_PROBLEMS))
+@router.post("/generations", status_code=202, responses=problem_responses(409, 429, *COMMON_PROBLEMS))
 async def ask(
     request: Request,
     chat_id: ChatId,
@@ -45,17 +47,13 @@ async def ask(
     spool: Annotated[AsyncSpool, require("ask")],
     idempotency_key: IdempotencyKey = None,
 ) -> AskResponse:
-    """Enqueue a generation."""
-    async with context.gate.enter():
-        generation = await spool.enqueue(
-            chat_id,
-            body.prompt,
-            messages=body.messages,
-            model=body.model,
-            params=body.params,
-            request_id=_choose_request_id(body.request_id, idempotency_key),
-            on_active=body.on_active,
-        )
+    """Enqueue a generation, as far as the app lets a user choose."""
+    asked = AskedGeneration.of(
+        GenerationRequest.checked(prompt=body.prompt, messages=body.messages, model=body.model, params=body.params),
+        on_active=body.on_active,
+        request_id=_choose_request_id(body.request_id, idempotency_key),
+    )
+    generation = await context.enqueue(request, spool, chat_id, asked)
     chat = f"{request.scope.get('root_path', '')}/v1/chats/{chat_id}"
     links = Links(events=f"{chat}/events?after={generation.after}", stop=f"{chat}/stop", chat=chat)
     return AskResponse(generation_id=generation.generation_id, chat_id=chat_id, after=generation.after, links=links)

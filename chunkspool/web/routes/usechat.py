@@ -10,7 +10,9 @@ from fastapi import APIRouter, Query, Request, Response
 from chunkspool import AsyncSpool
 from chunkspool.errors import ChatContended, ChatNotFound, CorruptLog, InvalidId, InvalidRequest
 from chunkspool.ids import checked_id
+from chunkspool.request import GenerationRequest
 from chunkspool.results import ChatStatus
+from chunkspool.web.admission.hook import AskedGeneration
 from chunkspool.web.dependencies import COMMON_PROBLEMS, ChatId, Context, problem_responses, require
 from chunkspool.web.dialects.usechat import UseChatEncoder
 from chunkspool.web.dialects.usechat_conversation import ChatMessages, Conversation
@@ -35,23 +37,21 @@ Sdk = Annotated[
 ]
 
 
-@router.post("", response_class=Response, responses={200: STREAM_RESPONSES[200], **problem_responses(*COMMON_PROBLEMS)})
+@router.post(
+    "", response_class=Response, responses={200: STREAM_RESPONSES[200], **problem_responses(429, *COMMON_PROBLEMS)}
+)
 async def send(request: Request, body: UseChatRequest, context: Context, sdk: Sdk = 6) -> Response:
     """Answer the last message of the history. This stops a generation that is still active: the user has moved on."""
-    spool = await context.admit(request, body.id, "ask")
+    spool = await context.spool_for(request, body.id, "ask")
     messages = to_model_messages(body.messages)
     if not messages:
         raise InvalidRequest("the messages have no text, no file and no tool output")
-    async with context.gate.enter():
-        generation = await spool.enqueue(
-            body.id,
-            messages=messages,
-            model=body.model,
-            params=body.params,
-            request_id=_usable_request_id(body.fresh_message_id),
-            on_active="replace",
-            transcript=Conversation.of_request(body).to_transcript(),
-        )
+    asked = AskedGeneration.of(
+        GenerationRequest.checked(prompt=None, messages=messages, model=body.model, params=body.params),
+        on_active="replace",
+        request_id=_usable_request_id(body.fresh_message_id),
+    )
+    generation = await context.enqueue(request, spool, body.id, asked, Conversation.of_request(body).to_transcript())
     encoder = UseChatEncoder(generation.generation_id, sdk=sdk, continued=body.continued_message)
     source = StreamSource(spool, body.id, generation.after, generation.generation_id)
     return context.respond_with_stream(source, encoder)

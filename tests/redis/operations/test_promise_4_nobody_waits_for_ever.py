@@ -212,6 +212,7 @@ def test_of_many_processes_one_sweeps(redis_url: str, client: Redis) -> None:
 
 def test_a_sweep_covers_more_than_a_page(spool: Spool, client: Redis) -> None:
     """A thousand and more that are lost are found in one sweep."""
+    spool.set_policy(queued=2000, running=2000)
     many = [spool.enqueue(f"chat-{number}", "x").generation_id for number in range(1001)]
     eventually(lambda: age_of_newest(spool, "chat-1000") > LOST_AFTER)
     client.zadd(INDEX.republished, {ChatKeys("default", f"chat-{n}").member(one): 1 for n, one in enumerate(many)})

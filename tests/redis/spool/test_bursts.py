@@ -60,7 +60,7 @@ def nobody_else(client: Redis) -> str:
 
 async def test_a_burst_of_tasks(nobody_else: str) -> None:
     """Two thousand at a time of each call, on one spool made from the environment."""
-    async with AsyncSpool.from_env({"CHUNKSPOOL_REDIS_URL": nobody_else}) as spool:
+    async with AsyncSpool.from_env({"CHUNKSPOOL_REDIS_URL": nobody_else, "CHUNKSPOOL_MAX_QUEUED": str(BURST)}) as spool:
         with counted_connections(nobody_else, MOST):
             async with asyncio.timeout(3 * SOON):
                 made = await asyncio.gather(*(spool.enqueue(f"chat-{n}", "hello") for n in range(BURST)))
@@ -73,7 +73,7 @@ async def test_a_burst_of_tasks(nobody_else: str) -> None:
 def test_a_burst_of_threads(nobody_else: str) -> None:
     """Five hundred threads on one spool."""
     with (
-        Spool.from_env({"CHUNKSPOOL_REDIS_URL": nobody_else}) as spool,
+        Spool.from_env({"CHUNKSPOOL_REDIS_URL": nobody_else, "CHUNKSPOOL_MAX_QUEUED": str(BURST)}) as spool,
         ThreadPoolExecutor(500) as pool,
         counted_connections(nobody_else, MOST),
     ):

@@ -19,7 +19,7 @@ from support.checker.reference_model import MAX_ATTEMPTS, ReferenceChat, matches
 
 from chunkspool.ids import new_generation_id
 from chunkspool.states import OnActive
-from chunkspool.store import scripts
+from chunkspool.store import removal, scripts
 from chunkspool.store.client import Store
 from chunkspool.store.commands import ScriptCall
 from chunkspool.store.keys import ChatKeys
@@ -62,11 +62,12 @@ class ChatMachine(RuleBasedStateMachine):
         self.seen = 0
 
     @precondition(lambda self: len(self.model.active) < 4)
-    @rule(on_active=ON_ACTIVE, request_id=REQUESTS, stale=st.booleans(), other=st.booleans())
-    def enqueue(self, on_active: OnActive, request_id: str | None, stale: bool, other: bool) -> None:
+    @rule(on_active=ON_ACTIVE, request_id=REQUESTS, stale=st.booleans(), other=st.booleans(), few=st.booleans())
+    def enqueue(self, on_active: OnActive, request_id: str | None, stale: bool, other: bool, few: bool) -> None:
         """Enqueue a generation; the caller's view of the chat may be outdated."""
         generation_id, request = new_generation_id(), b'{"n":%d}' % (len(self.history) if other else 0)
         seen = () if on_active == "allow" else tuple(self.model.active[1:] if stale else self.model.active)
+        max_active = 2 if few else 32
         call = scripts.enqueue(
             KEYS,
             generation_id,
@@ -76,10 +77,10 @@ class ChatMachine(RuleBasedStateMachine):
             on_active=on_active,
             ttl_ms=TTL_MS,
             request_id=request_id,
+            max_active=max_active,
         )
-        self.send_first(
-            RepeatableCall(call, lambda chat: chat.enqueue(generation_id, request_id, request, on_active, seen))
-        )
+        asked = request_id, request, on_active, seen, max_active
+        self.send_first(RepeatableCall(call, lambda chat: chat.enqueue(generation_id, *asked)))
 
     @precondition(lambda self: self.model.active)
     @rule(which=WHICH, dead=st.booleans(), continues=st.booleans())
@@ -185,7 +186,7 @@ class ChatMachine(RuleBasedStateMachine):
         seen, every = tuple(self.model.active), tuple(self.model.generations)
         known = len(every) - stale
         requests = tuple(self.model.requests)
-        call = scripts.erase(KEYS, active=seen, generation_ids=every, request_ids=requests, listed=known)
+        call = removal.erase(KEYS, active=seen, generation_ids=every, request_ids=requests, listed=known)
         self.send_first(RepeatableCall(call, lambda chat: chat.erase(seen, known)))
 
     @precondition(lambda self: self.history)

@@ -21,7 +21,7 @@ def pieces_of(name: str) -> list[str]:
 def write_concurrently(url: str, process: int, threads: int) -> dict[str, str]:
     """Start `threads` writers at once, each with its own generation; return generation id -> writer's name."""
     start = Barrier(threads)
-    with spool_for(url) as spool, ThreadPoolExecutor(threads) as pool:
+    with spool_for(url, max_active=1000) as spool, ThreadPoolExecutor(threads) as pool:
         names = [f"{process}.{thread}" for thread in range(threads)]
         ids = pool.map(lambda name: _write(spool, name, start), names)
         return dict(zip(ids, names, strict=True))

@@ -54,22 +54,27 @@ class ReferenceChat:
     active: list[str] = field(default_factory=list)
 
     def enqueue(
-        self, generation_id: str, request_id: str | None, request: bytes, on_active: OnActive, seen: Sequence[str]
+        self,
+        generation_id: str,
+        request_id: str | None,
+        request: bytes,
+        on_active: OnActive,
+        seen: Sequence[str],
+        max_active: int,
     ) -> EnqueueReply:
         """Create a generation, once per id and once per request id."""
         if generation_id in self.generations:
             return EnqueueReply("created", generation_id, self.generations[generation_id].after)
-        if request_id in self.requests:
-            existing_id, existing = self.requests[request_id]
-            if existing != request:
-                return EnqueueReply("differs", existing_id)
-            return EnqueueReply("same", existing_id, self.generations[existing_id].after)
+        if request_id is not None and request_id in self.requests:
+            return self._enqueued_before(*self.requests[request_id], request)
         if on_active != "allow" and list(seen) != self.active:
             return EnqueueReply("changed")
         if on_active == "reject" and seen:
             return EnqueueReply("busy", active=tuple(seen))
         for other_id in seen if on_active == "replace" else ():
             self.stop(other_id, "replace", None)
+        if len(self.active) >= max_active:
+            return EnqueueReply("limit")
         self.generations[generation_id] = ReferenceGeneration(
             len(self.log), request_id, request, publishers={generation_id}
         )
@@ -78,6 +83,11 @@ class ReferenceChat:
         self.active.append(generation_id)
         self._add_event("generation.queued", generation_id)
         return EnqueueReply("created", generation_id, self.generations[generation_id].after)
+
+    def _enqueued_before(self, generation_id: str, existing: bytes, request: bytes) -> EnqueueReply:
+        if existing != request:
+            return EnqueueReply("differs", generation_id)
+        return EnqueueReply("same", generation_id, self.generations[generation_id].after)
 
     def claim(self, generation_id: str, token: str, *, continues: bool) -> ClaimReply:
         """Give the generation to a new attempt unless it has ended, was stopped, or has a live attempt."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from support.servers.slots import offer_many_slots
 
 from demo.ports import free_port
 from demo.process import Process
@@ -124,6 +125,8 @@ def run_second_server(server: PrivateServer, folder: Path, *, password: str = ""
 @contextmanager
 def _run(server: PrivateServer) -> Iterator[PrivateServer]:
     server.start()
+    with server.client() as client:
+        offer_many_slots(client)
     try:
         yield server
     finally:

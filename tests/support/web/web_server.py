@@ -17,7 +17,7 @@ from support.chats.spools import async_spool_for
 from support.waiting import eventually
 from support.web.sse import SseEvent, SseParser
 
-from chunkspool.web import Authorize, allow_all, create_app
+from chunkspool.web import Admit, Authorize, admit_all, allow_all, create_app
 from demo.ports import LOOPBACK, free_port
 
 
@@ -127,12 +127,14 @@ def serve_app(app: ASGIApp, *, patience: int = 5) -> Iterator[Site]:
 
 
 @contextmanager
-def serve_web_app(redis_url: str, authorize: Authorize = allow_all, **settings: object) -> Iterator[Site]:
-    """Run the web app for the Redis at `redis_url`."""
+def serve_web_app(
+    redis_url: str, authorize: Authorize = allow_all, *, admit: Admit | None = admit_all, **settings: object
+) -> Iterator[Site]:
+    """Run the web app for the Redis at `redis_url`. Users may ask for whatever a test needs."""
     leaving = threading.Event()
     spool = async_spool_for(redis_url, **settings)
     # uvicorn in a thread has no signal handler by which the app could detect it.
-    app = create_app(spool, authorize, is_shutting_down=leaving.is_set, closes_spool=True)
+    app = create_app(spool, authorize, admit=admit, is_shutting_down=leaving.is_set, closes_spool=True)
     with serve_app(app) as site:
         try:
             yield site

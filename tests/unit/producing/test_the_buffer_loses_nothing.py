@@ -211,7 +211,18 @@ def test_a_batch_is_limited_in_events_and_bytes() -> None:
     big = encode(DataEvent(generation_id="g", name="n", value="x" * (BATCH_BYTES // 2)))
     for _ in range(3):
         buffer.add_event(big)
-    assert [len(batch.events) for batch in take_all(buffer)] == [2, 1]
+    assert [len(batch.events) for batch in take_all(buffer)] == [1, 1, 1]
+
+
+def test_no_event_makes_a_batch_larger_than_its_limit() -> None:
+    """Whole events and merged text wait for the next batch, so that Redis is not kept from others."""
+    big = encode(DataEvent(generation_id="g", name="n", value="x" * (BATCH_BYTES - 100)))
+    buffer = buffer_of(limit=8 * BATCH_BYTES, max_event_bytes=BATCH_BYTES)
+    for _ in range(3):
+        buffer.add_event(big)
+        for _ in range(3 * BATCH_BYTES // 8000):
+            buffer.add_text("text", "x" * 4000)
+    assert max(batch.size for batch in take_all(buffer)) <= BATCH_BYTES + 4000
 
 
 def test_adding_tells_whether_the_flusher_must_be_woken() -> None:

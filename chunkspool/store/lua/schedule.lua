@@ -1,0 +1,52 @@
+-- schedule.lua: note what became of generations, and take the next out of their lines.
+--
+-- KEYS  1 unfinished, of any queue: it says which slot of a cluster
+-- ARGV  1 ahead   2 default limits "<name> <number> …"   3 most to take out of each queue's lines
+--       4 queue that is looked after even where nothing is noted of it
+--       5 worker, or ''   6 its slots   7 ms until they are forgotten
+--       8 how many of the oldest that seem to be with workers to look at
+--       9… pairs: 'wait' | 'run' | 'end', member. At most NOTES_MAX of them
+-- Returns {member, queue, task, …}: their messages are the caller's to publish
+-- Maximum: 30 notes, 15 to take out, 25 to look at; 60 lines and 1,000 workers are gone through.
+-- Notes may come late, twice or never. Each says what is so now, and the sweep says it again. What the sweep has
+-- forgotten is over, whatever a late note says.
+local FIRST_NOTE = 9
+local ahead, defaults, most, now = tonumber(ARGV[1]), parse_limits(ARGV[2]), tonumber(ARGV[3]), now_ms()
+local queues, touched = {ARGV[4]}, {[ARGV[4]] = true}
+if ARGV[5] ~= '' then
+  local slots = key('slots', ARGV[4])
+  if redis.call('HEXISTS', slots, ARGV[5]) == 1 or redis.call('HLEN', slots) < WORKERS_MAX then
+    if tonumber(ARGV[6]) > 0 then
+      redis.call('HSET', slots, ARGV[5], string.format('%s %.0f', ARGV[6], now + tonumber(ARGV[7])))
+      redis.call('PEXPIRE', slots, INDEX_MS)
+    else redis.call('HDEL', slots, ARGV[5]) end
+  end
+end
+for i = FIRST_NOTE, #ARGV, 2 do
+  local what, member = ARGV[i], ARGV[i + 1]
+  local place = place_of(member)
+  if place then
+    local is_known = redis.call('ZSCORE', key('unfinished', place.queue), member)
+    if what == 'end' or not is_known then forget(member, place)
+    elseif what == 'wait' then wait(member, place, now)
+    else run(member, place, now) end
+    if not touched[place.queue] then
+      queues[#queues + 1], touched[place.queue] = place.queue, true
+    end
+  end
+end
+for _, zset in ipairs(tonumber(ARGV[8]) > 0 and {key('sent', ARGV[4]), key('running', ARGV[4])} or {}) do
+  for _, member in ipairs(redis.call('ZRANGE', zset, 0, tonumber(ARGV[8]) - 1)) do
+    if not redis.call('ZSCORE', key('unfinished', ARGV[4]), member) then
+      local place = place_of(member)
+      if place then forget(member, place) else redis.call('ZREM', zset, member) end
+    end
+  end
+end
+local reply = {}
+for _, queue in ipairs(queues) do
+  for _, taken in ipairs(take_out(queue, ahead, most, defaults, now)) do
+    for _, word in ipairs(taken) do reply[#reply + 1] = word end
+  end
+end
+return reply

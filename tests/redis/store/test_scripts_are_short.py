@@ -1,0 +1,381 @@
+"""No call keeps Redis from its other callers: each script at the maximum that its header states, by the slow log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from support.servers.redis_server import PrivateServer, run_second_server
+
+from chunkspool.events import GenerationCompleted, TextDelta, encode
+from chunkspool.ids import new_generation_id
+from chunkspool.policy import Policy
+from chunkspool.producing.buffer import BATCH_BYTES, BATCH_EVENTS
+from chunkspool.settings import LogSettings
+from chunkspool.states import OnActive, Priority
+from chunkspool.store import removal, schedule, scripts
+from chunkspool.store.client import Store
+from chunkspool.store.commands import ScriptCall
+from chunkspool.store.index import INDEX_PAGE, Member, forget, list_again, note_swept
+from chunkspool.store.keys import ChatKeys, QueueKeys
+from chunkspool.store.removal import REMOVED_AT_ONCE
+from chunkspool.store.scripts import REPLACED_AT_ONCE
+
+MAX_MICROSECONDS = 5000
+REPEATS = 7
+"""A busy machine takes the server's CPU away in the middle of a script; the quickest run says what the script needs."""
+TTL_MS = LEASE_MS = 600_000
+MANY = 50_000
+LEFT_BY_OLDER_VERSIONS = 6000
+MEGABYTE = b'"%b"' % (b"x" * (LogSettings().max_request_bytes - 2))
+HALF = MEGABYTE[: len(MEGABYTE) // 2]
+QUEUE = QueueKeys("chunkspool")
+
+
+class Chat:
+    """A chat that is filled by hand."""
+
+    def __init__(self, client: Redis, name: str, crowd: int) -> None:
+        """`crowd`: so many further generations are active."""
+        self.client = client
+        self.store = Store(client)
+        self.keys = ChatKeys("default", name)
+        self.crowd = crowd
+
+    def enqueue(
+        self, *, request: bytes = b"{}", request_id: str | None = None, on_active: OnActive = "allow", **options: Any
+    ) -> str:
+        """Make a generation; return its id."""
+        generation_id = new_generation_id()
+        call = scripts.enqueue(
+            self.keys,
+            generation_id,
+            request,
+            model=None,
+            active=(),
+            on_active=on_active,
+            ttl_ms=TTL_MS,
+            request_id=request_id,
+            **options,
+        )
+        assert self.store.send(call).outcome == "created"
+        return generation_id
+
+    def fill(self, number: int = REPLACED_AT_ONCE) -> list[str]:
+        """Make so many generations that nobody has claimed; return their ids."""
+        return [self.enqueue(max_active=10**6) for _ in range(number)]
+
+    def claim_call(self, generation_id: str) -> ScriptCall[Any]:
+        """Return a claim."""
+        return scripts.claim(
+            self.keys, generation_id, token=generation_id, lease_ms=LEASE_MS, max_attempts=3, model=None
+        )
+
+    def run(self, **options: Any) -> str:
+        """Make a generation and claim it; return its id."""
+        generation_id = self.enqueue(**options)
+        assert self.store.send(self.claim_call(generation_id)).outcome == "claimed"
+        return generation_id
+
+    def join_crowd(self, *, in_front: bool = True) -> None:
+        """Add the crowd to the active generations; where the ids in use stand behind it, they are found last."""
+        if self.crowd:
+            crowd = [new_generation_id() for _ in range(self.crowd)]
+            active = (self.client.hget(self.keys.head, "active") or b"").decode().split()
+            self.client.hset(self.keys.head, "active", " ".join([*crowd, *active] if in_front else [*active, *crowd]))
+
+    def list_expired(self) -> None:
+        """List many generations that have expired."""
+        self.client.zadd(self.keys.gens, {f"expired-{n}": 1 for n in range(MANY)})
+
+
+def enqueue(on_active: OnActive) -> Callable[[Chat], ScriptCall[Any]]:
+    """Return what enqueues with a large request and transcript while as many are active as may be."""
+
+    def make(chat: Chat) -> ScriptCall[Any]:
+        active = chat.fill(REPLACED_AT_ONCE - (on_active == "allow"))
+        chat.join_crowd(in_front=False)
+        chat.list_expired()
+        return scripts.enqueue(
+            chat.keys,
+            new_generation_id(),
+            HALF,
+            model=None,
+            active=() if on_active == "allow" else active,
+            on_active=on_active,
+            ttl_ms=TTL_MS,
+            request_id="request",
+            transcript=scripts.NewTranscript(HALF, None),
+        )
+
+    return make
+
+
+def claim(chat: Chat) -> ScriptCall[Any]:
+    """Claim a generation with a large request."""
+    generation_id = chat.enqueue(request=MEGABYTE)
+    chat.join_crowd()
+    return chat.claim_call(generation_id)
+
+
+def append(last: int) -> Callable[[Chat], ScriptCall[Any]]:
+    """Return what appends a full batch that ends the generation, with an event of `last` bytes before the ending."""
+
+    def make(chat: Chat) -> ScriptCall[Any]:
+        generation_id = chat.run(request_id="request")
+        chat.join_crowd()
+        text = "x" * (BATCH_BYTES // BATCH_EVENTS - 100)
+        deltas = [TextDelta(generation_id=generation_id, text=text) for _ in range(BATCH_EVENTS - 2)]
+        long = TextDelta(generation_id=generation_id, text="x" * last)
+        events = [encode(event) for event in (*deltas, long, GenerationCompleted(generation_id=generation_id))]
+        return scripts.append(
+            chat.keys, generation_id, attempt=1, index=1, lease_ms=LEASE_MS, events=events, ending="completed"
+        )
+
+    return make
+
+
+def stop(chat: Chat) -> ScriptCall[Any]:
+    """End a generation that waits."""
+    generation_id = chat.enqueue()
+    chat.join_crowd()
+    return scripts.stop(chat.keys, generation_id, by="user", reason="x" * 500)
+
+
+def lose(chat: Chat) -> ScriptCall[Any]:
+    """End a generation that is lost."""
+    generation_id = chat.enqueue()
+    chat.join_crowd()
+    return scripts.lose(chat.keys, generation_id, silent_ms=0)
+
+
+def unpublish(chat: Chat) -> ScriptCall[Any]:
+    """Let the last of many publishers fail."""
+    generation_id = chat.enqueue(request_id="request")
+    chat.join_crowd()
+    chat.client.hset(chat.keys.gen(generation_id), "publishers", " ".join([generation_id] * 32))
+    return scripts.unpublish(chat.keys, generation_id, "request", generation_id)
+
+
+def publish_again(chat: Chat) -> ScriptCall[Any]:
+    """Add one more to many publishers."""
+    generation_id = chat.enqueue(request_id="request")
+    chat.client.hset(chat.keys.gen(generation_id), "publishers", " ".join(f"{n:08}" for n in range(31)))
+    return scripts.publish_again(chat.keys, generation_id, "token")
+
+
+def mark_read(chat: Chat) -> ScriptCall[Any]:
+    """Note a reader among many."""
+    chat.enqueue()
+    chat.client.hset(chat.keys.readers, mapping={f"reader-{n}": 1 for n in range(MANY)})
+    return scripts.mark_read(chat.keys, "one-more", 1)
+
+
+def place(chat: Chat, *, owner: str | None = None, priority: Priority = "interactive") -> str:
+    """Reserve a place of a generation; return its id."""
+    generation_id = new_generation_id()
+    assert not chat.store.send(reserve_call(chat, generation_id, owner=owner, priority=priority)).limit
+    return generation_id
+
+
+def reserve_call(
+    chat: Chat, generation_id: str, *, owner: str | None = None, priority: Priority = "interactive", queued: int = 10**6
+) -> ScriptCall[schedule.Reservation]:
+    """Return what reserves a place."""
+    limits = Policy(queued=queued, owner_queued=queued, per_minute=10**6, owner_per_minute=10**6)
+    return schedule.reserve(
+        chat.keys,
+        QUEUE,
+        generation_id,
+        task="task",
+        owner=owner,
+        priority=priority,
+        place_ms=TTL_MS,
+        size=1,
+        limits=limits,
+    )
+
+
+def offer_slots_of_many(chat: Chat) -> None:
+    """Have a thousand workers, as many as are remembered, of which half have gone without a word."""
+    slots = {f"worker-{n}@host": f"1 {1 if n % 2 else 2**53}" for n in range(1000)}
+    chat.client.hset("cs:{index}:slots:chunkspool", mapping=slots)
+
+
+def reserve(chat: Chat) -> ScriptCall[Any]:
+    """Meet the limits of tenant and owner, where all that count have ended unnoticed, and many are too old."""
+    ids = [place(chat, owner="owner") for _ in range(4 * schedule.LOOK_AT)]
+    chat.client.delete(QUEUE.unfinished)
+    chat.client.zadd(QUEUE.unfinished, {f"default chat {new_generation_id()}": 1 for _ in range(MANY)})
+    offer_slots_of_many(chat)
+    return reserve_call(chat, new_generation_id(), owner="owner", queued=len(ids))
+
+
+def wait_in_lines(chat: Chat, tenants: int) -> list[schedule.Note]:
+    """Reserve as many places as there are notes in a call; return what says that they wait."""
+    notes: list[schedule.Note] = []
+    for n in range(schedule.NOTES_MAX):
+        tenant = Chat(chat.client, "chat", 0)
+        tenant.keys = ChatKeys(f"tenant-{n % tenants}", "chat")
+        generation_id = place(tenant, owner=f"owner-{n}", priority="batch" if n % 2 else "interactive")
+        notes.append(("wait", tenant.keys.member(generation_id)))
+    return notes
+
+
+def put_into_lines(chat: Chat) -> ScriptCall[Any]:
+    """Let as many wait as a call may tell of, each of another owner, and take out as many as it may."""
+    notes = wait_in_lines(chat, 100)
+    offer_slots_of_many(chat)
+    return schedule.schedule(QUEUE, notes, limits=Policy(), tidies=True)
+
+
+def look_at_full_tenants(chat: Chat) -> ScriptCall[Any]:
+    """Find nobody among many tenants that run all that they may, while many have ended unnoticed."""
+    for _ in range(3):
+        chat.store.send(schedule.schedule(QUEUE, wait_in_lines(chat, 100), limits=Policy(), most=0))
+    offer_slots_of_many(chat)
+    over = {f"default chat {new_generation_id()}": 1 for _ in range(MANY)}
+    chat.client.zadd(QUEUE.running, over)
+    chat.client.zadd(QUEUE.sent, over)
+    notes = wait_in_lines(chat, 100)
+    chat.client.hset("cs:{index}:slots:chunkspool", "large", f"1000000 {2**53}")
+    return schedule.schedule(QUEUE, notes, limits=Policy(running=0), tidies=True)
+
+
+def forget_places(chat: Chat) -> ScriptCall[Any]:
+    """Forget as many that wait as a call may."""
+    ids = [place(chat, owner=f"owner-{n}") for n in range(schedule.NOTES_MAX)]
+    notes: list[schedule.Note] = [("wait", chat.keys.member(each)) for each in ids]
+    chat.store.send(schedule.schedule(QUEUE, notes, limits=Policy(), most=0))
+    return schedule.forget(chat.keys, [(each, "chunkspool") for each in ids])
+
+
+def position(chat: Chat) -> ScriptCall[Any]:
+    """Find the last of a batch among many owners and tenants."""
+    for _ in range(4):
+        chat.store.send(schedule.schedule(QUEUE, wait_in_lines(chat, 100), limits=Policy(), most=0))
+    ids = [place(chat, owner=f"owner-{n}", priority="batch") for n in range(schedule.NOTES_MAX)]
+    notes: list[schedule.Note] = [("wait", chat.keys.member(each)) for each in ids]
+    chat.store.send(schedule.schedule(QUEUE, notes, limits=Policy(), most=0))
+    return schedule.position(chat.keys, ids[-1])
+
+
+def restore_head(chat: Chat) -> ScriptCall[Any]:
+    """Write `head` again where many are active."""
+    chat.enqueue()
+    chat.client.delete(chat.keys.head)
+    return scripts.restore_head(chat.keys, [new_generation_id() for _ in range(max(REPLACED_AT_ONCE, chat.crowd))])
+
+
+def fill_to_erase(chat: Chat) -> tuple[list[str], list[str]]:
+    """Make as many generations as are removed at once; return their ids and their requests'."""
+    request_ids = [f"request-{n}" for n in range(REMOVED_AT_ONCE)]
+    ids = [chat.enqueue(request_id=each, max_active=10**6) for each in request_ids]
+    chat.client.hset(chat.keys.readers, mapping={f"reader-{n}": 1 for n in range(MANY)})
+    return ids, request_ids
+
+
+def erase(chat: Chat) -> ScriptCall[Any]:
+    """Erase a chat in which all generations are active."""
+    ids, request_ids = fill_to_erase(chat)
+    keys = chat.keys
+    return removal.erase(keys, active=ids, generation_ids=ids, request_ids=request_ids, listed=len(ids))
+
+
+def erase_some(chat: Chat) -> ScriptCall[Any]:
+    """Take a step of the erase of a chat that has more generations."""
+    ids, request_ids = fill_to_erase(chat)
+    chat.list_expired()
+    chat.join_crowd(in_front=False)
+    return removal.erase_some(chat.keys, active=ids, generation_ids=ids, request_ids=request_ids)
+
+
+def forget_gone(chat: Chat) -> ScriptCall[Any]:
+    """Find that all of a page are gone."""
+    chat.enqueue()
+    gone = [new_generation_id() for _ in range(REMOVED_AT_ONCE)]
+    chat.client.hset(chat.keys.head, "active", " ".join(gone))
+    chat.join_crowd()
+    return removal.forget_gone(chat.keys, gone)
+
+
+def sweep_page(chat: Chat) -> list[Member]:
+    """Return a page of the sweep."""
+    ids = [new_generation_id() for _ in range(INDEX_PAGE)]
+    return [Member(chat.keys.member(each), chat.keys, each, 1) for each in ids]
+
+
+def keep_places(chat: Chat) -> ScriptCall[Any]:
+    """Renew all places of a page of the sweep."""
+    return scripts.transaction(note_swept(QUEUE, 1, 1, sweep_page(chat), TTL_MS))
+
+
+def forget_members(chat: Chat) -> ScriptCall[Any]:
+    """Forget all members of a page of the sweep."""
+    page = sweep_page(chat)
+    chat.store.send(list_again(QUEUE, page))
+    return scripts.transaction(forget(QUEUE, [member.name for member in page]))
+
+
+CASES: dict[str, Sequence[Callable[[Chat], ScriptCall[Any]]]] = {
+    "append": [append(last=900), append(last=43_000)],
+    "claim": [claim],
+    "enqueue": [enqueue("replace"), enqueue("reject"), enqueue("allow")],
+    "erase": [erase],
+    "erase_some": [erase_some],
+    "forget": [forget_places],
+    "forget_gone": [forget_gone],
+    "lose": [lose],
+    "mark_read": [mark_read],
+    "position": [position],
+    "publish_again": [publish_again],
+    "reserve": [reserve],
+    "restore_head": [restore_head],
+    "schedule": [put_into_lines, look_at_full_tenants],
+    "stop": [stop],
+    "transaction": [keep_places, forget_members],
+    "unpublish": [unpublish],
+}
+
+
+@pytest.fixture(scope="module")
+def own_client(redis_server: PrivateServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """Provide a client of a server that writes every call to its slow log."""
+    with run_second_server(redis_server, tmp_path_factory.mktemp("slow_log")) as server, server.client() as client:
+        client.config_set("slowlog-log-slower-than", 0)
+        client.config_set("slowlog-max-len", 1000)
+        yield client
+
+
+def measure(client: Redis, call: ScriptCall[Any]) -> int:
+    """Send a call; return how many microseconds the slow log says it took."""
+    client.script_load(call.script.text)
+    client.slowlog_reset()
+    Store(client).send(call)
+    (took,) = [entry["duration"] for entry in client.slowlog_get(10) if entry["command"].startswith(b"EVALSHA")]
+    return int(took)
+
+
+@pytest.mark.parametrize("crowd", [0, LEFT_BY_OLDER_VERSIONS], ids=["full", "left by an older version"])
+@pytest.mark.parametrize("name", CASES)
+def test_no_script_takes_longer_than_five_milliseconds(own_client: Redis, name: str, crowd: int) -> None:
+    """Each script at its maximum; also in a chat in which an older version has let thousands be active."""
+    for number, make in enumerate(CASES[name]):
+        took = []
+        for repeat in range(REPEATS):
+            own_client.flushall()
+            took.append(measure(own_client, make(Chat(own_client, f"chat-{repeat}", crowd))))
+        print(f"{name} {number} {crowd}: {min(took)} µs, median {sorted(took)[REPEATS // 2]}")  # noqa: T201 - figures
+        assert min(took) <= MAX_MICROSECONDS, f"{name} {number}: {took}"
+
+
+def test_every_script_is_tried_and_states_its_maximum() -> None:
+    """A new script gets a case here, and a line in its header."""
+    folder = Path(str(files("chunkspool.store"))) / "lua"
+    texts = {file.stem: file.read_text() for file in folder.glob("*.lua")}
+    assert set(texts) == {"prelude", "schedule_prelude", *CASES}
+    assert [name for name in CASES if "-- Maximum: " not in texts[name]] == []
