@@ -64,6 +64,11 @@ class RoleServer(PrivateServer):
         """The workers' URL."""
         return self.url_of("worker")
 
+    @property
+    def flower_url(self) -> str:
+        """Flower's URL."""
+        return self.url_of("flower")
+
     def url_of(self, role: str) -> str:
         """Return what a process of this role has in CHUNKSPOOL_REDIS_URL."""
         return f"redis://chunkspool-{role}:{PASSWORD.replace('/', '%2F').replace('@', '%40')}@{LOOPBACK}:{self.port}/0"
