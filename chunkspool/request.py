@@ -147,6 +147,15 @@ def checked_ttl(ttl: object) -> float:
     raise InvalidRequest(f"ttl={shown(ttl)}: pass seconds, from 1 to {MAX_TTL} (a year)")
 
 
+def checked_expires(expires: object) -> float:
+    """Return the seconds for which a generation may wait, 0 for as long as it takes. Raises `InvalidRequest`."""
+    if expires is None:
+        return 0
+    if isinstance(expires, int | float) and not isinstance(expires, bool) and 0 < expires <= MAX_TTL:
+        return expires
+    raise InvalidRequest(f"expires={shown(expires)}: pass seconds, more than 0 and at most {MAX_TTL} (a year)")
+
+
 def checked_on_active(on_active: object) -> None:
     """Raise `InvalidRequest` for what `enqueue` cannot do when the chat is busy."""
     if on_active not in ON_ACTIVE:

@@ -24,6 +24,7 @@ from chunkspool.ids import checked_id, new_generation_id
 from chunkspool.operations.schedule import schedule
 from chunkspool.request import (
     GenerationRequest,
+    checked_expires,
     checked_on_active,
     checked_priority,
     checked_ttl,
@@ -57,12 +58,14 @@ def enqueue(
     request_id: str | None,
     owner: str | None,
     priority: Priority,
+    expires: float | None,
     transcript: object,
 ) -> Operation[Generation]:
     """Make a generation and hand it to a worker, or let it wait in its line; leave no ghost without a broker."""
     encoded = request.encode(settings.log.max_request_bytes)
     encoded_transcript = encode_transcript(transcript, settings.log.max_request_bytes)
     ttl_ms = round(checked_ttl(settings.log.ttl if ttl is None else ttl) * 1000)
+    expires_ms = math.ceil(checked_expires(expires) * 1000)
     checked_on_active(on_active)
     checked_priority(priority)
     for kind, given in (("owner", owner), ("request_id", request_id)):
@@ -100,6 +103,7 @@ def enqueue(
         request_id=request_id,
         owner=owner,
         transcript=new_transcript,
+        expires_ms=expires_ms,
     )
     try:
         made = yield from _make(keys, on_active, request_id, reserved, settings, call)

@@ -127,6 +127,8 @@ def _look_after_all(
 
 def _look_after(one: Unfinished, settings: Settings, keys: QueueKeys, moment: _Moment) -> Operation[str]:
     """Publish its message again, or end it, if it is lost; return what `lose` replied, or "alive"."""
+    if one.has_expired(moment.now):
+        return (yield from scripts.expire(one.member.keys, one.member.generation_id))
     lost_ms = _lost_ms(settings)
     # Until then a message that a dead worker holds comes back by itself.
     republish_ms = min(lost_ms, round((settings.worker.redelivery + settings.log.lease) * 1000))

@@ -111,6 +111,7 @@ class AsyncSpool:
         ttl: float | None = None,
         owner: str | None = None,
         priority: Priority = "interactive",
+        expires: float | None = None,
         transcript: JsonValue = None,
     ) -> Generation:
         """Hand a generation to a worker, as `Spool.enqueue` does.
@@ -128,6 +129,7 @@ class AsyncSpool:
             request_id=request_id,
             owner=owner,
             priority=priority,
+            expires=expires,
             transcript=transcript,
         )
         task = asyncio.ensure_future(self._run(operation))

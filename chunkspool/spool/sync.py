@@ -107,6 +107,7 @@ class Spool:
         ttl: float | None = None,
         owner: str | None = None,
         priority: Priority = "interactive",
+        expires: float | None = None,
         transcript: JsonValue = None,
     ) -> Generation:
         """Hand a generation to a worker and return at once.
@@ -115,8 +116,9 @@ class Spool:
         they are. The same `request_id` again returns the same generation. `on_active` says what happens while another
         generation is active in the chat. `ttl`: seconds that the chat is kept after its last event; of its generations
         the one with the longest counts. `owner`: whose it is. `priority`: "interactive", or "batch" for what may wait
-        until nobody else does. `transcript`: the conversation as your client shows it, any JSON; it is kept as long as
-        the generation, for `transcript` to return, until the chat's next one comes.
+        until nobody else does. `expires`: seconds after which it is no longer wanted, if no worker has begun it; then it
+        fails with the code "expired". `transcript`: the conversation as your client shows it, any JSON; it is kept as
+        long as the generation, for `transcript` to return, until the chat's next one comes.
 
         Raises `InvalidRequest`, `InvalidId`, `ChatBusy`, `LimitExceeded`, `EnqueueFailed` or `StoreError`.
         """
@@ -131,6 +133,7 @@ class Spool:
                 request_id=request_id,
                 owner=owner,
                 priority=priority,
+                expires=expires,
                 transcript=transcript,
             )
         )

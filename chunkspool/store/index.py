@@ -92,6 +92,7 @@ class Unfinished:
     claimed: bool
     republished: bool
     place_ms: int
+    expires: int = 0
     turn: Turn = ""
 
     @property
@@ -102,6 +103,10 @@ class Unfinished:
     def is_over(self, now: int) -> bool:
         """Tell whether there is nothing left to end. One that was indexed a moment ago may not have been made yet."""
         return self.status in ENDED or (not self.status and not 0 <= now - self.member.score < YOUNG_MS)
+
+    def has_expired(self, now: int) -> bool:
+        """Tell whether it waits and is no longer wanted."""
+        return self.status == "queued" and 0 < self.expires <= now
 
     def is_fading(self, place_ms: int) -> bool:
         """Tell whether its place, which is to be kept for `place_ms`, would expire before the next sweeps."""
@@ -159,10 +164,10 @@ def list_unfinished(queue: QueueKeys, offset: int, db: int) -> Transaction[Index
 
 def look_up(queue: QueueKeys, member: Member, now: int) -> Transaction[Unfinished]:
     """Read how the generation of a member stands."""
-    fields = ("status", "task", "created", "lease", "lease_ms", "started")
+    fields = ("status", "task", "created", "lease", "lease_ms", "started", "expires")
 
     def parse(replies: Sequence[Any]) -> Unfinished:
-        (status, task, created, lease, lease_ms, started), republished, place_ms, turn, sent, running = replies
+        (status, task, created, lease, lease_ms, started, expires), republished, place_ms, turn, sent, running = replies
 
         def seen(value: Any, ahead: int = 0) -> int:
             # A time that lies ahead was written before the server's clock was set back: it tells nothing.
@@ -181,6 +186,7 @@ def look_up(queue: QueueKeys, member: Member, now: int) -> Transaction[Unfinishe
             claimed=started is not None,
             republished=republished is not None,
             place_ms=int(place_ms),
+            expires=int(expires or 0),
             turn="" if turn is None else _TURNS[int(float(turn))],
         )
 

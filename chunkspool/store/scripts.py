@@ -119,7 +119,7 @@ class NewTranscript:
     holder: str | None
 
 
-def enqueue(
+def enqueue(  # noqa: PLR0913 - as many as the script has
     keys: ChatKeys,
     generation_id: str,
     request: bytes,
@@ -134,6 +134,7 @@ def enqueue(
     owner: str | None = None,
     transcript: NewTranscript | None = None,
     max_active: int = REPLACED_AT_ONCE,
+    expires_ms: int = 0,
 ) -> ScriptCall[EnqueueReply]:
     """Make a generation. `request` is encoded and names `model`; `active` is what the caller saw as active.
 
@@ -152,6 +153,7 @@ def enqueue(
         max_active,
         # Not in the script: a request may be large.
         hashlib.sha1(request, usedforsecurity=False).hexdigest(),
+        expires_ms,
     ]
     for other in active:
         args += [other, encode(GenerationStopped(generation_id=other, by="replace"))]
@@ -216,7 +218,7 @@ def claim(
     before, between, end = started_pieces(generation_id, continues=False)
     continuing_end = started_pieces(generation_id, continues=True)[2] if continues else b""
     args: tuple[Arg, ...] = (generation_id, token, lease_ms, max_attempts, before, between, end)
-    args += (to_json(model), encode(failed), continuing_end)
+    args += (to_json(model), encode(failed), continuing_end, _expired_event(generation_id))
     return ScriptCall(load("claim"), keys.writer(generation_id), args, parse)
 
 
@@ -306,6 +308,22 @@ def lose(keys: ChatKeys, generation_id: str, *, silent_ms: int) -> ScriptCall[Lo
         return LoseReply(outcome)
 
     return ScriptCall(load("lose"), keys.writer(generation_id), (generation_id, encode(failed), silent_ms), parse)
+
+
+def expire(keys: ChatKeys, generation_id: str) -> ScriptCall[str]:
+    """End a generation that has waited for longer than it is wanted; returns "expired", or why it was not ended."""
+    args = generation_id, _expired_event(generation_id)
+    return ScriptCall(load("expire"), keys.writer(generation_id), args, lambda reply: as_text(reply[0]))
+
+
+def _expired_event(generation_id: str) -> bytes:
+    failed = GenerationFailed(
+        generation_id=generation_id,
+        code="expired",
+        message="No worker was free before the answer was no longer wanted.",
+        retryable=True,
+    )
+    return encode(failed)
 
 
 def mark_read(keys: ChatKeys, reader: str, seq: int) -> ScriptCall[MarkReadReply]:

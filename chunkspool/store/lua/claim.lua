@@ -6,8 +6,9 @@
 --       5, 6, 7 generation.started JSON: before the attempt's number, between it and the model, after the model
 --       8 model where the request names none, JSON     9 generation.failed JSON (too many attempts)
 --       10 instead of 7 for an attempt that continues an earlier one's text, or '': none does
+--       11 generation.failed JSON (it has waited for too long)
 -- Returns {'claimed', attempt, request JSON, request id or ''} | {'held', ms until the lease ends} | {'stopped', seq}
---         {'failed', seq}: too many attempts                   | {'ended', status}                 | {'gone'}
+--         {'failed', seq}: too many attempts, or no longer wanted | {'ended', status}                 | {'gone'}
 -- Maximum: a request of 1 MB.
 -- An attempt that released the generation (append.lua) does not count towards the attempts, because nothing went wrong
 -- with it; but not more than SPARED_MAX of them, or a worker that is restarted for ever would pay for ever.
@@ -16,9 +17,9 @@ local id, token, lease_ms, max_attempts = ARGV[1], ARGV[2], tonumber(ARGV[3]), t
 local before_attempt, after_attempt, after_model = ARGV[5], ARGV[6], ARGV[7]
 local default_model, failed_event, after_model_continuing = ARGV[8], ARGV[9], ARGV[10]
 local now = now_ms()
-local status, attempt, stop_event, lease, last_lease_ms, ttl, last_token, request, request_id, model, released, spared =
+local status, attempt, stop_event, lease, last_lease_ms, ttl, last_token, request, request_id, model, released, spared, expires =
   unpack(redis.call('HMGET', KEYS[6], 'status', 'attempt', 'stop', 'lease', 'lease_ms', 'ttl', 'token', 'request',
-  'request_id', 'model', 'released', 'spared'))
+  'request_id', 'model', 'released', 'spared', 'expires'))
 if not status then return gone(id) end
 if ENDED[status] then return {'ended', status} end
 attempt, ttl, lease = tonumber(attempt), tonumber(ttl), tonumber(lease)
@@ -31,8 +32,9 @@ if stop_event then
 end
 if is_alive(lease, tonumber(last_lease_ms), now) then return {'held', lease - now} end
 spared = math.min((tonumber(spared) or 0) + (tonumber(released) == attempt and 1 or 0), SPARED_MAX)
-if attempt - spared >= max_attempts then
-  local last = append(failed_event, ttl, now, id)
+local is_late = has_expired(expires, attempt, now)
+if is_late or attempt - spared >= max_attempts then
+  local last = append(is_late and ARGV[11] or failed_event, ttl, now, id)
   close(KEYS[6], id, 'failed', ttl, now)
   return {'failed', last}
 end

@@ -48,6 +48,11 @@ local function is_alive(lease, lease_ms, now)
   return lease ~= nil and lease > now and (lease_ms == nil or lease <= now + lease_ms)
 end
 
+-- Whoever asked wants it no more: it has waited for longer than they said.
+local function has_expired(expires, attempt, now)
+  return tonumber(attempt) == 0 and expires and now >= tonumber(expires)
+end
+
 -- Fails where a key of the chat is another program's, or where the user may not publish. Called before the first write,
 -- because Redis does not roll a script back: an error later would leave half of it.
 local function check_before_write()

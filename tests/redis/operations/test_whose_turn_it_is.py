@@ -9,6 +9,8 @@ from support.servers.slots import offer_no_slots
 from support.waiting import eventually
 
 from chunkspool import Spool
+from chunkspool.errors import InvalidRequest, NotClaimed
+from chunkspool.events import GenerationFailed
 from chunkspool.spool.scheduler import Scheduler
 from chunkspool.store.keys import QueueKeys
 
@@ -240,3 +242,44 @@ def test_status_tells_when_its_turn_comes(spool: Spool, client: Redis) -> None:
     assert last.ahead <= 2
     assert last.wait is not None
     assert 0 < last.wait < 60
+
+
+@pytest.mark.parametrize("place", ["in its line", "with the broker"])
+def test_what_is_no_longer_wanted_does_not_run(spool: Spool, client: Redis, place: str) -> None:
+    """Its readers are told, by the sweep or by the worker that finds it; who has begun goes on."""
+    running = spool.enqueue("first", "x", expires=0.3)
+    with spool.produce("first", running.generation_id) as out:
+        late = spool.enqueue("late", "x", expires=0.2)
+        if place == "in its line":
+            spool.enqueue("other", "x")
+            eventually(lambda: spool.status("late").now >= spool.status("late").generations[0].created + 200)
+            eventually(lambda: _swept(spool, client, "late"))
+        else:
+            eventually(lambda: _cannot_claim(spool, late.generation_id))
+        out.text("on and on")
+    assert out.state == "completed"
+    ending = spool.read("late")[-1].event
+    assert isinstance(ending, GenerationFailed)
+    assert (ending.code, ending.retryable) == ("expired", True)
+    assert spool.status("late").active == ()
+
+
+def _swept(spool: Spool, client: Redis, chat_id: str) -> bool:
+    client.delete(INDEX.sweep_lock)
+    spool.sweep(queue_is_empty=False)
+    return spool.status(chat_id).active == ()
+
+
+def _cannot_claim(spool: Spool, generation_id: str) -> bool:
+    if spool.status("late").now < spool.status("late").generations[0].created + 200:
+        return False
+    with pytest.raises(NotClaimed), spool.produce("late", generation_id):
+        pass
+    return True
+
+
+@pytest.mark.parametrize("expires", [0, -1, float("nan"), float("inf"), "soon", True, 10**9])
+def test_a_time_that_makes_no_sense_is_refused(spool: Spool, expires: object) -> None:
+    """Nothing is enqueued."""
+    with pytest.raises(InvalidRequest, match="expires"):
+        spool.enqueue("chat", "x", expires=expires)  # type: ignore[arg-type]

@@ -153,6 +153,14 @@ def lose(chat: Chat) -> ScriptCall[Any]:
     return scripts.lose(chat.keys, generation_id, silent_ms=0)
 
 
+def expire(chat: Chat) -> ScriptCall[Any]:
+    """End a generation that is no longer wanted."""
+    generation_id = chat.enqueue(expires_ms=1)
+    chat.client.hset(chat.keys.gen(generation_id), "expires", 1)
+    chat.join_crowd()
+    return scripts.expire(chat.keys, generation_id)
+
+
 def unpublish(chat: Chat) -> ScriptCall[Any]:
     """Let the last of many publishers fail."""
     generation_id = chat.enqueue(request_id="request")
@@ -327,6 +335,7 @@ CASES: dict[str, Sequence[Callable[[Chat], ScriptCall[Any]]]] = {
     "enqueue": [enqueue("replace"), enqueue("reject"), enqueue("allow")],
     "erase": [erase],
     "erase_some": [erase_some],
+    "expire": [expire],
     "forget": [forget_places],
     "forget_gone": [forget_gone],
     "lose": [lose],
