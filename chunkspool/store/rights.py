@@ -86,7 +86,6 @@ _LOG_COMMANDS = (
         "ZRANGE k 0 1",
         "ZREVRANGE k 0 1",
         "ZREM k m",
-        "ZREMRANGEBYSCORE k 0 1",
         "ZRANGEBYSCORE k 0 1",
         "ZCOUNT k 0 1",
         "ZPOPMIN k",
@@ -106,7 +105,7 @@ def _commands_at(text: str) -> list[str]:
 @cache
 def _lines_of(sha: str) -> tuple[str, ...]:
     names = [path.name.removesuffix(".lua") for path in (files("chunkspool.store") / "lua").iterdir()]
-    loaded = (scripts.load(name) for name in names if name != "prelude")
+    loaded = (scripts.load(name) for name in names if not name.endswith("prelude"))
     return next((tuple(script.text.split("\n")) for script in loaded if script.sha == sha), ())
 
 

