@@ -197,8 +197,10 @@ class BrokerRefused(EnqueueFailed):
 
     def __init__(self, chat_id: str, generation_id: str, why: str, right: str = "") -> None:
         """`right`: the ACL rules to add, if the broker is a Redis whose user lacks them."""
-        self.right = right
         super().__init__(chat_id, generation_id, why)
+        self.right = right
+        said = f"the broker rejected the message of generation {generation_id} in chat {chat_id!r}"
+        self.args = (f"{said}; trying again will not help: {why}",)
 
 
 class CursorExpired(ChunkspoolError):

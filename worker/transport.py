@@ -61,7 +61,8 @@ class WorkerQoS(kombu_redis.QoS):
 
         Only who takes messages does so: kombu would let Flower do it, too, while it waits for the replies to a command.
         """
-        if all(queue.endswith(_REPLIES) for queue in self.channel.active_queues):
+        queues = self.channel.active_queues
+        if queues and all(queue.endswith(_REPLIES) for queue in queues):
             return None
         with self.channel.conn_or_acquire() as client:
             if client.pttl(self.unacked_mutex_key) > self.unacked_mutex_expire * 1000:
