@@ -134,13 +134,7 @@ def missing_rights(client: redis.Redis, probes: Sequence[Probe]) -> tuple[str, .
     """
     alone = [one for one in probes if one.words[0] in NOT_QUEUED]
     queued = [one for one in probes if one.words[0] not in NOT_QUEUED]
-    begin = Probe(("MULTI",))
-    found = list(_refused(client, alone))
-    refused = list(_refused(client, [begin, *queued]))
-    if begin.rule in refused:
-        # Without a transaction the commands would be executed. What else is missing is told once this is there.
-        return tuple(dict.fromkeys([*found, begin.rule]))
-    return tuple(dict.fromkeys([*found, *refused]))
+    return tuple(dict.fromkeys([*_refused(client, alone), *_refused(client, [Probe(("MULTI",)), *queued])]))
 
 
 def _refused(client: redis.Redis, probes: Sequence[Probe]) -> Iterator[str]:
@@ -156,8 +150,8 @@ def _refused(client: redis.Redis, probes: Sequence[Probe]) -> Iterator[str]:
                 # Of other errors there are many here: what is sent may be sent, and makes no sense, as intended.
                 if isinstance(error, NoPermissionError) or "NOPERM" in str(error):  # EXEC says EXECABORT
                     yield from _rules_of(one, str(error))
-                    if one.words[0] == "MULTI":
-                        return
+                if one.words[0] == "MULTI":
+                    return  # without a transaction, what follows would be executed
     finally:
         with suppress(OSError):
             connection.disconnect()
