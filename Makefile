@@ -17,7 +17,7 @@ DEBIAN := redis-server:redis-server chromium:chromium node:nodejs npm:npm $(NGIN
   $(RABBITMQ):rabbitmq-server faketime:faketime
 MISSING = $(foreach pair,$(DEBIAN),$(shell command -v $(firstword $(subst :, ,$(pair))) >/dev/null || echo $(lastword $(subst :, ,$(pair)))))
 
-.PHONY: help demo test check wheel fix bench recovery chaos setup-system clean
+.PHONY: help demo test check wheel lock fix bench recovery chaos setup-system clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -63,6 +63,9 @@ recovery: $(VENV)/ready-test  ## measure how long readers wait after a kill -9 o
 
 chaos: $(VENV)/ready-test  ## break everything while people use it, then check every promise (ARGS="--seed N" repeats a run)
 	PYTHONPATH=tests:. $(BIN)/python -m end_to_end.chaos $(ARGS)
+
+lock: $(VENV)/ready-test  ## write requirements-container.txt anew: the image's packages of constraints.txt, by hash
+	$(BIN)/python .ci/lock_container.py
 
 fix: $(VENV)/ready-test  ## let ruff fix what it can
 	$(BIN)/ruff check --fix .

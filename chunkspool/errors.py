@@ -16,6 +16,7 @@ ChunkspoolError
 ├── ChatContended          the chat kept changing: try again
 ├── DigestUnfinished       a very long chat could not be read in the time given: try again
 ├── EnqueueFailed
+│   └── BrokerRefused      wrong password, a missing right, an untrusted certificate
 ├── CursorExpired
 ├── CursorAhead
 ├── CorruptLog
@@ -24,7 +25,8 @@ ChunkspoolError
 │   │   ├── StoreNotReady  a replica, or still loading: a failover may be under way
 │   │   └── StoreBusy      too many calls at a time: no connection became free
 │   ├── StoreFull          out of memory
-│   ├── StoreRefused       wrong password, not a Redis, no permission
+│   ├── StoreRefused       wrong password, not a Redis, an untrusted certificate
+│   │   └── RightMissing   the ACL of our Redis user lacks a right
 │   └── LogRolledBack      acknowledged events are gone
 ├── Interrupted            a producer must stop writing
 │   ├── Fenced
@@ -205,6 +207,17 @@ class EnqueueFailed(ChunkspoolError):
         )
 
 
+class BrokerRefused(EnqueueFailed):
+    """The broker rejected us, so trying again will not help: a password, a right or a certificate is wrong."""
+
+    def __init__(self, chat_id: str, generation_id: str, why: str, right: str = "") -> None:
+        """`right`: the ACL rules to add, if the broker is a Redis whose user lacks them."""
+        super().__init__(chat_id, generation_id, why)
+        self.right = right
+        said = f"the broker rejected the message of generation {generation_id} in chat {chat_id!r}"
+        self.args = (f"{said}; trying again will not help: {why}",)
+
+
 class CursorExpired(ChunkspoolError):
     """Events after the cursor are no longer kept (HTTP 410). Take a snapshot, or continue from `first - 1`."""
 
@@ -260,6 +273,15 @@ class StoreFull(StoreError):
 
 class StoreRefused(StoreError):
     """Redis rejected the connection or a command, or the server is not a Redis. Trying again will not help."""
+
+
+class RightMissing(StoreRefused):
+    """The ACL of our Redis user lacks a right: somebody must add `right`, such as "+xadd" or "~cs:*"."""
+
+    def __init__(self, message: str, right: str) -> None:
+        """`right`: one or more ACL rules, separated by spaces."""
+        self.right = right
+        super().__init__(message)
 
 
 class LogRolledBack(StoreError):

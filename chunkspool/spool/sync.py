@@ -248,8 +248,8 @@ class Spool:
     def hold_streams(self, process: str, number: int, *, refuses: bool) -> None:
         """Note how many event streams of this tenant a web process has open, for the limit `streams`.
 
-        To be said again within 30 seconds, or they count no more. `refuses`: one of them is new; if that is one too many,
-        nothing is noted. Raises `LimitExceeded` or `StoreError`.
+        To be said again within 30 seconds, or they count no more. `refuses`: one of them is new; if that is one too
+        many, nothing is noted. Raises `LimitExceeded` or `StoreError`.
         """
         self._run(policy.hold_streams(self.settings, process, number, refuses=refuses))
 

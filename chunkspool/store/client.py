@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import redis
 import redis.asyncio
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import NoScriptError, OutOfMemoryError
+from redis.exceptions import NoScriptError, OutOfMemoryError, ResponseError
 from redis.retry import Retry
 
 from chunkspool.errors import (
@@ -26,6 +26,7 @@ from chunkspool.errors import (
 from chunkspool.store import scripts
 from chunkspool.store.commands import ScriptCall, Transaction
 from chunkspool.store.failover import CallRetry, drop_connections, drop_connections_async
+from chunkspool.store.rights import is_unnamed, never_executed
 from chunkspool.store.sentinel import connect_by_sentinel, connect_by_sentinel_async
 from chunkspool.store.slots import AsyncSlots, Slots, calls_at_once
 from chunkspool.store.translate import translate, translate_errors
@@ -84,6 +85,14 @@ class Store:
             self._under_way.discard(retry)
 
     def _send_script(self, call: ScriptCall[Any]) -> Any:
+        try:
+            return self._evaluate(call)
+        except ResponseError as error:
+            if is_unnamed(error):
+                _fill(self.client.pipeline(), [never_executed(call)]).execute()  # raises the error that names it
+            raise
+
+    def _evaluate(self, call: ScriptCall[Any]) -> Any:
         try:
             return self.client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
         except NoScriptError:
@@ -150,6 +159,14 @@ class AsyncStore:
             self._under_way.discard(retry)
 
     async def _send_script(self, call: ScriptCall[Any]) -> Any:
+        try:
+            return await self._evaluate(call)
+        except ResponseError as error:
+            if is_unnamed(error):
+                await _fill(self.client.pipeline(), [never_executed(call)]).execute()
+            raise
+
+    async def _evaluate(self, call: ScriptCall[Any]) -> Any:
         try:
             return await self.client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
         except NoScriptError:

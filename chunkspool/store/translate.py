@@ -27,6 +27,7 @@ from chunkspool.errors import (
     StoreRefused,
     StoreUnavailable,
 )
+from chunkspool.store.rights import explain_refusal
 
 _REJECTED = "Redis rejected the connection; check the URL, the user and the password"
 _UNABLE = "the server cannot do what chunkspool needs, Redis 6.2 or newer can"
@@ -35,6 +36,15 @@ _NO_REDIS = "the server at this URL is not a Redis; check the URL"
 _CLUSTER_NODE = "the server is one node of a Redis Cluster; use the URL of a Redis that holds all keys itself"
 _NO_DATABASE = "the server has no database of the number in the URL"
 _UNTRUSTED = "no TLS connection to Redis: a certificate or the port is wrong; check the URL and its ssl_ options"
+_IMPOSTOR = "the server at this URL could not prove that it is our Redis, so it was told nothing; its certificate"
+_FAULTS = {
+    "self-signed": "is signed by nobody, or by an authority that is not in ssl_ca_certs",
+    "local issuer": "is signed by an authority that is not in ssl_ca_certs",
+    "expired": "has expired",
+    "not yet valid": "is not valid yet",
+    "mismatch": "is that of another host",
+}
+"""What OpenSSL says of a certificate, and what it means."""
 _NO_CONNECTION = "no connection to Redis is free"
 _REPLICA = "this Redis is a read-only replica; try again, or use the primary's URL"
 _FAILOVER = "Redis is changing its role; try again"
@@ -53,27 +63,12 @@ def _changed(text: str) -> ChunkspoolError:
     return CorruptLog(None, f"another program changed the counter or the log: {text}")
 
 
-def _refuse_right(text: str) -> ChunkspoolError:
-    """Name the right that the ACL user lacks. Inside scripts, Redis 7.0 does not say which command it was."""
-    if re.search(r"(access|publish to) (a|the|one of the) channel", text):
-        missing, right = "may not use chunkspool's channels", "&cs:*"
-    elif re.search(r"access (a|at least one of the|one of the) key", text):
-        missing, right = "may not use chunkspool's keys", "~cs:*"
-    elif "EXEC without MULTI" in text:
-        missing, right = "may not run transactions", "+multi +exec"
-    elif command := re.search(r"run the '([^']+)' command", text):
-        missing, right = f"may not run the command {command[1]}", f"+{command[1]}"
-    else:
-        missing, right = "may not run a command of chunkspool's scripts", "+@read +@write +publish +time"
-    return StoreRefused(f"Redis rejected the connection's user, who {missing}; write {right} into its ACL: {text}")
-
-
 _BY_CODE: Mapping[str, _Make] = {
     # Final: nothing changes until somebody changes the URL, the server or its data.
     "NOAUTH": _says(StoreRefused, _REJECTED),
     "WRONGPASS": _says(StoreRefused, _REJECTED),
     "DENIED": _says(StoreRefused, "Redis rejected the connection: it is in protected mode, without a password"),
-    "NOPERM": _refuse_right,
+    "NOPERM": explain_refusal,
     "NOPROTO": _says(StoreRefused, _UNABLE),
     "MOVED": _says(StoreRefused, _CLUSTER_NODE),
     "ASK": _says(StoreRefused, _CLUSTER_NODE),
@@ -103,7 +98,7 @@ _BY_PHRASE: tuple[tuple[re.Pattern[str], _Make], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), make)
     for pattern, make in (
         # A user without MULTI gets its refusal in the middle; redis-py shows the last reply.
-        (r"exec without multi", _refuse_right),
+        (r"exec without multi", explain_refusal),
         (r"fail(ing )?over", _says(StoreNotReady, _FAILOVER)),
         (r"max number of clients", _says(StoreUnavailable, "Redis takes no more connections (maxclients); try again")),
         (r"invalid password|no password is set|without any password", _says(StoreRefused, _REJECTED)),
@@ -151,8 +146,15 @@ def translate(error: Exception) -> ChunkspoolError:
     if make is None and (code or isinstance(error, ResponseError)):
         make = _by_code(code, text) or _by_phrase(text) or _says(StoreUnavailable, _PASSES)
     if make is None:
-        make = _says(StoreRefused, _UNTRUSTED) if _TLS.search(text) else _says(StoreUnavailable, _UNREACHABLE)
+        make = _of_tls(text) or _says(StoreUnavailable, _UNREACHABLE)
     return make(text)
+
+
+def _of_tls(text: str) -> _Make | None:
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        fault = next((means for word, means in _FAULTS.items() if word in text), "is not trusted")
+        return _says(StoreRefused, f"{_IMPOSTOR} {fault}")
+    return _says(StoreRefused, _UNTRUSTED) if _TLS.search(text) else None
 
 
 def _text_of(error: Exception, code: str) -> str:
@@ -185,7 +187,7 @@ def _by_code(code: str, text: str) -> _Make | None:
     if own in _BY_CODE:
         return _BY_CODE[own]
     if _REFUSED_IN_SCRIPT.search(text):  # Redis 7 says ERR here, not NOPERM
-        return _refuse_right
+        return explain_refusal
     return next((_BY_CODE[word] for word in _CODE.findall(text) if word in _BY_CODE), None)
 
 

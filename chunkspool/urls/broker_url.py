@@ -22,7 +22,7 @@ class CeleryBroker:
 
     url: str = field(repr=False)
     is_redis: bool = False
-    use_ssl: dict[str, str | bool] | None = None
+    use_ssl: dict[str, Any] | None = None
     transport_options: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -41,6 +41,9 @@ class CeleryBroker:
             raise ValueError("a list of brokers cannot have a Redis in it")
         if found[0] in _AMQP:
             _check_amqp(url)
+        if set(found) == {"amqps"}:
+            # Otherwise the certificate may be that of any host. None: kombu takes the host of the URL.
+            return cls(url, use_ssl={"server_hostname": None})
         return cls(url)
 
     @classmethod

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from chunkspool.errors import (
+    BrokerRefused,
     ChatBusy,
     ChatContended,
     ChatNotFound,
@@ -188,6 +189,9 @@ _EXPLANATIONS: Mapping[type[Exception], Callable[[Any], Problem]] = {
     DigestUnfinished: _explain_unfinished,
     EnqueueFailed: _explain_unavailable(
         5, "broker-away", "Broker unreachable", "The broker cannot be reached; nothing was started."
+    ),
+    BrokerRefused: _explain_unavailable(
+        30, "broker-refuses", "Broker refused", "The broker rejected this server and nothing was started; see its log."
     ),
     StoreUnavailable: _explain_unavailable(2, "store-away", "Redis unreachable", "Redis cannot be reached; try again."),
     StoreBusy: _explain_unavailable(2, "store-busy", "Redis busy", "Too many requests wait for Redis; try again."),

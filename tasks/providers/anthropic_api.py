@@ -29,9 +29,7 @@ class AnthropicProvider:
     def __init__(self, settings: Settings) -> None:
         """Check the settings. Raises `SettingsError` when they do not name a server."""
         self._settings = settings
-        self._url, self._key = check_server(
-            "anthropic_api", "Anthropic's", "anthropic_base_url", "anthropic_api_key", settings
-        )
+        self._server = check_server("anthropic_api", "Anthropic's", "anthropic_base_url", "anthropic_api_key", settings)
         self._opened: anthropic.AsyncAnthropic | None = None
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[Delta | SignOfLife, None]:
@@ -49,11 +47,12 @@ class AnthropicProvider:
         # Created in the process and loop that use it: connections survive neither a fork nor the end of their loop.
         if self._opened is None:
             self._opened = anthropic.AsyncAnthropic(
-                api_key=self._key or NO_KEY,
-                base_url=self._url or ANTHROPIC_URL,
+                api_key=self._server.key or NO_KEY,
+                base_url=self._server.url or ANTHROPIC_URL,
                 timeout=sdk_timeout(self._settings),
                 # Retries are ours (call_retries): the SDK also retries time-outs, and so may pay for a request twice.
                 max_retries=0,
+                http_client=anthropic.DefaultAsyncHttpxClient(auth=self._server.auth) if self._server.auth else None,
             )
         return self._opened
 

@@ -16,6 +16,7 @@ class Code(StrEnum):
     RATE_LIMITED = "rate_limited"
     PROVIDER_UNAVAILABLE = "provider_unavailable"
     PROVIDER_UNREACHABLE = "provider_unreachable"
+    PROVIDER_UNTRUSTED = "provider_untrusted"
     PROVIDER_TIMEOUT = "provider_timeout"
     PROVIDER_ERROR = "provider_error"
     TRUNCATED = "truncated"
@@ -37,6 +38,7 @@ _SENTENCES = {
     Code.RATE_LIMITED: "The model's provider is busy",
     Code.PROVIDER_UNAVAILABLE: "The model's provider is unavailable at the moment",
     Code.PROVIDER_UNREACHABLE: "The model's provider cannot be reached",
+    Code.PROVIDER_UNTRUSTED: "The model's provider could not prove who it is, so it was sent nothing",
     Code.PROVIDER_TIMEOUT: "The model's provider was silent for too long",
     Code.PROVIDER_ERROR: "The model's provider failed while answering",
     Code.TRUNCATED: "The answer was cut off before its end",

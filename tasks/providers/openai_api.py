@@ -35,7 +35,7 @@ class OpenAIProvider:
     def __init__(self, settings: Settings) -> None:
         """Check the settings. Raises `SettingsError` when they do not name a server."""
         self._settings = settings
-        self._url, self._key = check_server("openai_api", "OpenAI's", "openai_base_url", "openai_api_key", settings)
+        self._server = check_server("openai_api", "OpenAI's", "openai_base_url", "openai_api_key", settings)
         self._opened: openai.AsyncOpenAI | None = None
         self._first_model: str | None = None
 
@@ -58,14 +58,16 @@ class OpenAIProvider:
         # Created in the process and loop that use it: connections survive neither a fork nor the end of their loop.
         if self._opened is None:
             self._opened = openai.AsyncOpenAI(
-                api_key=self._key or NO_KEY,
-                base_url=self._url or OPENAI_URL,
+                api_key=self._server.key or NO_KEY,
+                base_url=self._server.url or OPENAI_URL,
                 timeout=sdk_timeout(self._settings),
                 # Retries are ours (call_retries): the SDK also retries time-outs, and so may pay for a request twice.
                 max_retries=0,
                 # aiohttp: the default client looks at all its connections at each start and each end of an answer, and
                 # takes more than twice as long for a token (docs/bench.md). 0 is no limit: the worker's slots are one.
-                http_client=openai.DefaultAioHttpClient(limits=httpx2.Limits(max_connections=0)),
+                http_client=openai.DefaultAioHttpClient(
+                    limits=httpx2.Limits(max_connections=0), auth=self._server.auth
+                ),
             )
         return self._opened
 
@@ -92,7 +94,7 @@ class OpenAIProvider:
 
     async def _find_default_model(self) -> str:
         """Return the first model that the server lists: many servers are started for a single one."""
-        if self._first_model is None and self._url:
+        if self._first_model is None and self._server.url:
             client = self._client
             listed = await self._call(lambda: client.get("/models", cast_to=httpx2.Response))
             self._first_model = _first_listed_model(listed)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 import httpx2
 
@@ -15,25 +17,42 @@ _KEY = re.compile(r"[!-~]+")
 _CONNECT_SECONDS = 10.0
 
 
-def check_server(provider: str, whose: str, url_setting: str, key_setting: str, settings: Settings) -> tuple[str, str]:
-    """Return the URL and the key of a server, "" where there is none. Raises `SettingsError`.
+@dataclass(frozen=True, slots=True)
+class ModelServer:
+    """Where a model's server is, and who we are there; "" and None where the settings do not say."""
+
+    url: str
+    """Without credentials: the HTTP client's log shows the URL of every request."""
+    key: str = field(repr=False)
+    auth: httpx2.BasicAuth | None = field(repr=False)
+    """The credentials of the URL, which a proxy in front of the server may want instead of the key."""
+
+
+def check_server(provider: str, whose: str, url_setting: str, key_setting: str, settings: Settings) -> ModelServer:
+    """Return the server that the settings name. Raises `SettingsError`.
 
     `whose` is the service that is meant by a key without a URL.
     """
-    url = getattr(settings.provider, url_setting) or ""
+    text = getattr(settings.provider, url_setting) or ""
     secret = getattr(settings.provider, key_setting)
     key = secret.get_secret_value() if secret else ""
-    if not url and not key:
+    if not text and not key:
         raise SettingsError(
             f"the provider {provider} needs {variable_of(url_setting)} (any compatible server), "
             f"{variable_of(key_setting)} ({whose} own), or both"
         )
-    if url and not _is_url(url):
-        raise SettingsError(f"{variable_of(url_setting)} must be a URL that starts with http:// or https://")
     # Such a key could not be sent as a header: every request would fail, with the key in the error's text.
     if key and not _KEY.fullmatch(key):
         raise SettingsError(f"{variable_of(key_setting)} has a space, a line break or a character that no API key has")
-    return url, key
+    if not text:
+        return ModelServer("", key, None)
+    url = _parse_url(text)
+    if url is None:
+        raise SettingsError(
+            f"{variable_of(url_setting)} must be a URL that starts with http:// or https://, without ? and #; "
+            "write a / or @ of a password as %2F or %40"
+        )
+    return ModelServer(str(url.copy_with(userinfo=b"")), key, _auth_of(url))
 
 
 def sdk_timeout(settings: Settings) -> httpx2.Timeout:
@@ -45,9 +64,18 @@ def sdk_timeout(settings: Settings) -> httpx2.Timeout:
     return httpx2.Timeout(silence, connect=min(silence, _CONNECT_SECONDS))
 
 
-def _is_url(text: str) -> bool:
+def _parse_url(text: str) -> httpx2.URL | None:
     try:
         url = httpx2.URL(text)
     except httpx2.InvalidURL:
-        return False
-    return url.scheme in {"http", "https"} and bool(url.host)
+        return None
+    # An @ in the path is what is left of a password with a / in it. What follows a ? would get lost.
+    fine = url.scheme in {"http", "https"} and url.host and not url.query and not url.fragment and "@" not in url.path
+    return url if fine else None
+
+
+def _auth_of(url: httpx2.URL) -> httpx2.BasicAuth | None:
+    if not url.userinfo:
+        return None
+    user, _, password = url.userinfo.decode("ascii").partition(":")
+    return httpx2.BasicAuth(unquote(user), unquote(password))

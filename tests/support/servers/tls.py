@@ -7,10 +7,11 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -50,6 +51,17 @@ class Authority:
         signed = ("-CA", str(self.ca.certfile), "-CAkey", str(self.ca.keyfile))
         return _certificate(self.folder, name, f"subjectAltName=IP:{host}", *signed)
 
+    def sign_expired(self) -> Certificate:
+        """Return a certificate for a server that was valid until yesterday."""
+        fresh = self.sign("expired")
+        request, old = self.folder / "expired.csr", self.folder / "expired-yesterday.pem"
+        _openssl("x509", "-x509toreq", "-in", fresh.certfile, "-signkey", fresh.keyfile, "-out", request)
+        extension = self.folder / "expired.ext"
+        extension.write_text(f"subjectAltName=IP:{LOOPBACK}")
+        signed = ("-CA", self.ca.certfile, "-CAkey", self.ca.keyfile, "-CAcreateserial", "-days", "-1")
+        _openssl("x509", "-req", "-in", request, *signed, "-extfile", extension, "-out", old)
+        return Certificate(old, fresh.keyfile)
+
 
 def self_signed(folder: Path) -> Certificate:
     """Return a certificate that names the loopback address and that nobody has signed."""
@@ -57,15 +69,30 @@ def self_signed(folder: Path) -> Certificate:
     return _certificate(folder, "impostor", f"subjectAltName=IP:{LOOPBACK}")
 
 
+IMPOSTORS: dict[str, tuple[str, Callable[[Authority, Path], Certificate]]] = {
+    "self-signed": ("is signed by nobody", lambda _, folder: self_signed(folder)),
+    "another authority": (
+        "by an authority that is not in ssl_ca_certs",
+        lambda _, folder: Authority.make(folder / "foreign").sign("server"),
+    ),
+    "another host": ("is that of another host", lambda ours, _: ours.sign("elsewhere", host="127.0.0.9")),
+    "expired": ("has expired", lambda ours, _: ours.sign_expired()),
+}
+"""Certificates that prove nothing to a client that knows our authority, and how each is told."""
+
+
 def _certificate(folder: Path, name: str, extension: str, *signed: str) -> Certificate:
+    made = Certificate(folder / f"{name}.pem", folder / f"{name}.key")
+    files = ("-out", made.certfile, "-keyout", made.keyfile)
+    _openssl("req", "-x509", *_KEY, "-subj", f"/CN={name}", "-addext", extension, *files, *signed)
+    return made
+
+
+def _openssl(*words: str | Path) -> None:
     openssl = shutil.which("openssl")
     if openssl is None:
         raise ServerMissing("openssl is not on PATH; apt-get install openssl brings it")
-    made = Certificate(folder / f"{name}.pem", folder / f"{name}.key")
-    files = ("-out", str(made.certfile), "-keyout", str(made.keyfile))
-    command = (openssl, "req", "-x509", *_KEY, "-subj", f"/CN={name}", "-addext", extension, *files, *signed)
-    subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - our own command
-    return made
+    subprocess.run((openssl, *map(str, words)), check=True, capture_output=True)  # noqa: S603 - our own command
 
 
 @dataclass(slots=True)
@@ -151,10 +178,58 @@ class Impostor:
 
 
 @contextmanager
-def impostor(folder: Path) -> Iterator[Impostor]:
-    """Run an impostor."""
-    running = Impostor(self_signed(folder))
+def impostor(folder: Path, certificate: Certificate | None = None) -> Iterator[Impostor]:
+    """Run an impostor, with a certificate that nobody has signed unless another one is given."""
+    running = Impostor(certificate or self_signed(folder))
     try:
         yield running
     finally:
         running.close()
+
+
+class TlsFront:
+    """Takes TLS and passes on what it carries to a plain port of this machine. Use it as a context manager."""
+
+    def __init__(self, certificate: Certificate, port: int) -> None:
+        """`port` is where it passes on to."""
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(certificate.certfile, certificate.keyfile)
+        self._target = port
+        self._listening = socket.create_server((LOOPBACK, 0))
+        self.port = int(self._listening.getsockname()[1])
+        self.passed_on = 0
+
+    def __enter__(self) -> Self:
+        """Start to accept connections."""
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Accept no more."""
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                guest, _ = self._listening.accept()
+                threading.Thread(target=self._serve, args=(guest,), daemon=True).start()
+
+    def _serve(self, guest: socket.socket) -> None:
+        with (
+            suppress(OSError),
+            guest,
+            self._context.wrap_socket(guest, server_side=True) as secured,
+            socket.create_connection((LOOPBACK, self._target)) as behind,
+        ):
+            threading.Thread(target=self._pump, args=(behind, secured), daemon=True).start()
+            self._pump(secured, behind)
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(_BUFFER):
+                self.passed_on += len(data)
+                target.sendall(data)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_RDWR)

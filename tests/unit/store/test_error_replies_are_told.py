@@ -25,6 +25,7 @@ from redis.sentinel import MasterNotFoundError
 from chunkspool.errors import (
     ChunkspoolError,
     CorruptLog,
+    RightMissing,
     StoreBusy,
     StoreFull,
     StoreNotReady,
@@ -52,27 +53,27 @@ REPLIES: tuple[tuple[str, Kind, str], ...] = (
         "protected mode",
     ),
     # Final: what the user may do, of Redis 6.2 and 7.0, then of Redis 7.2 and Valkey
-    ("NOPERM this user has no permissions to run the 'evalsha' command", StoreRefused, "write +evalsha into its ACL"),
+    ("NOPERM this user has no permissions to run the 'evalsha' command", RightMissing, "write +evalsha into its ACL"),
     (
         "NOPERM this user has no permissions to run the 'set' command or its subcommand",
-        StoreRefused,
+        RightMissing,
         "may not run the command set; write +set into its ACL",
     ),
     (
         "NOPERM this user has no permissions to access one of the keys used as arguments",
-        StoreRefused,
+        RightMissing,
         "write ~cs:* into",
     ),
     (
         "NOPERM this user has no permissions to access one of the channels used as arguments",
-        StoreRefused,
+        RightMissing,
         "write &cs:*",
     ),
-    ("NOPERM User READONLY has no permissions to run the 'config|get' command", StoreRefused, "write +config|get into"),
-    ("NOPERM User channel has no permissions to run the 'xadd' command", StoreRefused, "write +xadd into its ACL"),
-    ("NOPERM No permissions to access a key", StoreRefused, "write ~cs:* into its ACL"),
-    ("NOPERM No permissions to access a channel", StoreRefused, "write &cs:* into its ACL"),
-    ("ERR EXEC without MULTI", StoreRefused, "write +multi +exec into its ACL"),
+    ("NOPERM User READONLY has no permissions to run the 'config|get' command", RightMissing, "write +config|get into"),
+    ("NOPERM User channel has no permissions to run the 'xadd' command", RightMissing, "write +xadd into its ACL"),
+    ("NOPERM No permissions to access a key", RightMissing, "write ~cs:* into its ACL"),
+    ("NOPERM No permissions to access a channel", RightMissing, "write &cs:* into its ACL"),
+    ("ERR EXEC without MULTI", RightMissing, "write +multi +exec into its ACL"),
     # Final: what the server is
     (
         "ERR unknown command 'EVALSHA', with args beginning with: 'OOM' 'READONLY' ",
@@ -230,7 +231,8 @@ def test_a_script_names_the_missing_right(reply: str, right: str) -> None:
     """There Redis 7 says ERR, not NOPERM, and Redis 7.0 not which command it was."""
     for way in (in_a_script_of_redis_7, in_a_script_of_valkey):
         error = translate(way(reply))
-        assert type(error) is StoreRefused
+        assert type(error) is RightMissing
+        assert error.right == right
         assert f"; write {right} into its ACL" in str(error)
 
 
@@ -256,7 +258,7 @@ def test_a_script_names_the_missing_right(reply: str, right: str) -> None:
                 "self-signed certificate (_ssl.c:1006)."
             ),
             StoreRefused,
-            "a certificate or the port is wrong",
+            "it was told nothing; its certificate is signed by nobody, or by an authority that is not in ssl_ca_certs",
         ),
         (
             Unreachable(
