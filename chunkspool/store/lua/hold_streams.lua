@@ -17,6 +17,8 @@ end
 if ARGV[6] == '1' and others + number > limits_of(ARGV[4], {'streams'}, parse_limits(ARGV[5])).streams then
   return {'limited'}
 end
+-- A write that takes no memory comes first: who is full must still let events be read (prelude.lua).
+redis.call('PEXPIRE', KEYS[1], keep_ms)
 if #expired > 0 then redis.call('HDEL', KEYS[1], unpack(expired)) end
 if number == 0 then redis.call('HDEL', KEYS[1], process)
 elseif is_known or #known / 2 - #expired < HOLDERS_MAX then

@@ -62,7 +62,7 @@ FAULTS = (
     PlantedFault(
         "an error reply ends the worker",
         "worker/transport.py",
-        "connection_errors = (*kombu_redis.Transport.connection_errors, RedisError)",
+        "connection_errors = (*kombu_redis.Transport.connection_errors, RedisError, OperationalError)",
         "connection_errors = kombu_redis.Transport.connection_errors",
     ),
     PlantedFault(
