@@ -14,6 +14,7 @@ ChunkspoolError
 ├── ChatBusy
 ├── LimitExceeded          of a tenant, an owner or a chat
 ├── ChatContended          the chat kept changing: try again
+├── DigestUnfinished       a very long chat could not be read in the time given: try again
 ├── EnqueueFailed
 │   └── BrokerRefused      wrong password, a missing right, an untrusted certificate
 ├── CursorExpired
@@ -177,6 +178,20 @@ class ChatContended(ChunkspoolError):
         """Say `what` could not be done."""
         self.chat_id = chat_id
         super().__init__(f"chat {chat_id!r} changes too fast to {what}: stop its generations first, or try again")
+
+
+class DigestUnfinished(ChunkspoolError):
+    """The chat is too long to be read in the time given. What was read so far is kept as a digest: try again."""
+
+    def __init__(self, chat_id: str, seq: int, last: int) -> None:
+        """`seq` is how far it was read, `last` the chat's last seq."""
+        self.chat_id = chat_id
+        self.seq = seq
+        self.last = last
+        super().__init__(
+            f"chat {chat_id!r} is long and was read up to event {seq} of {last} in the time given: "
+            f"try again, it goes on from there"
+        )
 
 
 class EnqueueFailed(ChunkspoolError):

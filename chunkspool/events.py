@@ -129,7 +129,7 @@ Event = Known | UnknownEvent
 Ending = GenerationCompleted | GenerationStopped | GenerationFailed
 
 _KNOWN: Final[TypeAdapter[Known]] = TypeAdapter(Annotated[Known, Field(discriminator="type")])
-_KNOWN_TYPES: Final = frozenset(model.model_fields["type"].default for model in get_args(Known))
+KNOWN_TYPES: Final = frozenset(model.model_fields["type"].default for model in get_args(Known))
 
 
 class Entry:
@@ -208,7 +208,7 @@ def decode(raw: bytes, seq: int) -> Event:
         fields = from_json(raw, allow_inf_nan=False)
         if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
             raise CorruptLog(seq, "it is not a JSON object with a type")
-        if fields["type"] in _KNOWN_TYPES:
+        if fields["type"] in KNOWN_TYPES:
             return _KNOWN.validate_python(fields, by_alias=True, by_name=False)
         return UnknownEvent.model_validate(fields, by_alias=True, by_name=False)
     except ValidationError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, assert_never
+from typing import Any, assert_never
 
 from chunkspool.events import (
     DataEvent,
@@ -14,6 +14,7 @@ from chunkspool.events import (
     GenerationQueued,
     GenerationStarted,
     GenerationStopped,
+    Known,
     ReasoningDelta,
     TextDelta,
     ToolCallEvent,
@@ -60,68 +61,101 @@ def fold(events: Iterable[Event], onto: Iterable[Answer] = ()) -> tuple[Answer, 
 
     `onto` is an earlier fold that `events` continue: ``fold(a + b) == fold(b, onto=fold(a))``.
     """
-    answers = {answer.generation_id: answer for answer in onto}
-    pieces: dict[tuple[str, Literal["text", "reasoning"]], list[str]] = {}
-
-    def settle(generation_id: str) -> Answer:
-        answer = answers.get(generation_id) or Answer(generation_id)
-        text = answer.text + "".join(pieces.pop((generation_id, "text"), ()))
-        reasoning = answer.reasoning + "".join(pieces.pop((generation_id, "reasoning"), ()))
-        return replace(answer, text=text, reasoning=reasoning)
-
+    folding = Folding(onto)
     for event in events:
+        folding.add(event)
+    return folding.answers()
+
+
+class Folding:
+    """A fold that takes its events one by one. Each costs the same, however many came before it."""
+
+    __slots__ = ("_drafts",)
+
+    def __init__(self, onto: Iterable[Answer] = ()) -> None:
+        """Begin with the answers of an earlier fold."""
+        self._drafts = {answer.generation_id: _Draft(answer) for answer in onto}
+
+    def add(self, event: Event) -> None:
+        """Add the chat's next event."""
         if isinstance(event, UnknownEvent):
-            continue
-        if isinstance(event, TextDelta | ReasoningDelta):
-            answers.setdefault(event.generation_id, Answer(event.generation_id))
-            kind: Literal["text", "reasoning"] = "text" if isinstance(event, TextDelta) else "reasoning"
-            pieces.setdefault((event.generation_id, kind), []).append(event.text)
-        else:
-            answers[event.generation_id] = _apply(settle(event.generation_id), event)
-    for generation_id in {generation_id for generation_id, _ in pieces}:
-        answers[generation_id] = settle(generation_id)
-    return tuple(answers.values())
+            return
+        draft = self._drafts.get(event.generation_id)
+        if draft is None:
+            draft = self._drafts[event.generation_id] = _Draft(Answer(event.generation_id))
+        draft.add(event)
+
+    def answers(self) -> tuple[Answer, ...]:
+        """Return the answers as they stand, in the order of their first events."""
+        return tuple([draft.answer() for draft in self._drafts.values()])
 
 
-_Rest = (
-    GenerationQueued
-    | GenerationStarted
-    | ToolCallEvent
-    | ToolResultEvent
-    | DataEvent
-    | UsageEvent
-    | GenerationCompleted
-    | GenerationStopped
-    | GenerationFailed
-)
+class _Draft:
+    """One answer while it is folded: what it began with, and lists of what came, which only `answer` puts together."""
 
+    __slots__ = ("_base", "_calls", "_data", "_outputs", "_reasoning", "_text")
 
-def _apply(answer: Answer, event: _Rest) -> Answer:  # noqa: PLR0911 - one return a type is what a match is for
-    match event:
-        case GenerationQueued():
-            return answer
-        case GenerationStarted():
-            return _restart(answer, event)
-        case ToolCallEvent():
-            return replace(answer, tool_calls=(*answer.tool_calls, ToolUse(event.id, event.name, event.arguments)))
-        case ToolResultEvent():
-            calls = (replace(c, output=event.output) if c.id == event.id else c for c in answer.tool_calls)
-            return replace(answer, tool_calls=tuple(calls))
-        case DataEvent():
-            return replace(answer, data=(*answer.data, (event.name, event.value)))
-        case UsageEvent():
-            return replace(answer, usage=event)
-        case GenerationCompleted():
-            return replace(answer, state="completed", finish_reason=event.finish_reason)
-        case GenerationStopped():
-            return replace(answer, state="stopped", stopped_by=event.by, reason=event.reason)
-        case GenerationFailed():
-            return replace(answer, state="failed", error_code=event.code, error=event.message)
-        case _:
-            assert_never(event)
+    def __init__(self, base: Answer) -> None:
+        self._base = base
+        self._clear()
 
+    def _clear(self) -> None:
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._calls: list[ToolUse] = []
+        self._data: list[tuple[str, Any]] = []
+        # The newest result for each call id, and how many calls there were: it is for all of that id before it.
+        self._outputs: dict[str, tuple[Any, int]] = {}
 
-def _restart(answer: Answer, event: GenerationStarted) -> Answer:
-    """Drop what earlier attempts wrote, unless this one goes on from it."""
-    kept = answer if event.continues else Answer(answer.generation_id)
-    return replace(kept, state="running", attempt=event.attempt, model=event.model)
+    def add(self, event: Known) -> None:  # noqa: C901 - one case per type is what a match is for
+        match event:
+            case TextDelta():
+                self._text.append(event.text)
+            case ReasoningDelta():
+                self._reasoning.append(event.text)
+            case GenerationQueued():
+                pass
+            case GenerationStarted():
+                self._start(event)
+            case ToolCallEvent():
+                self._calls.append(ToolUse(event.id, event.name, event.arguments))
+            case ToolResultEvent():
+                self._outputs[event.id] = event.output, len(self._base.tool_calls) + len(self._calls)
+            case DataEvent():
+                self._data.append((event.name, event.value))
+            case UsageEvent():
+                self._base = replace(self._base, usage=event)
+            case GenerationCompleted():
+                self._base = replace(self._base, state="completed", finish_reason=event.finish_reason)
+            case GenerationStopped():
+                self._base = replace(self._base, state="stopped", stopped_by=event.by, reason=event.reason)
+            case GenerationFailed():
+                self._base = replace(self._base, state="failed", error_code=event.code, error=event.message)
+            case _:
+                assert_never(event)
+
+    def answer(self) -> Answer:
+        return replace(
+            self._base,
+            text=self._base.text + "".join(self._text),
+            reasoning=self._base.reasoning + "".join(self._reasoning),
+            tool_calls=self._tool_calls(),
+            data=(*self._base.data, *self._data),
+        )
+
+    def _start(self, event: GenerationStarted) -> None:
+        """Drop what earlier attempts wrote, unless this one goes on from it."""
+        if not event.continues:
+            self._clear()
+            self._base = Answer(self._base.generation_id)
+        self._base = replace(self._base, state="running", attempt=event.attempt, model=event.model)
+
+    def _tool_calls(self) -> tuple[ToolUse, ...]:
+        calls = (*self._base.tool_calls, *self._calls)
+        if not self._outputs:
+            return calls
+        return tuple([self._with_output(call, at) for at, call in enumerate(calls)])
+
+    def _with_output(self, call: ToolUse, at: int) -> ToolUse:
+        output, calls_before = self._outputs.get(call.id, (None, 0))
+        return replace(call, output=output) if at < calls_before else call

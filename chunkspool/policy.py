@@ -32,7 +32,6 @@ class Policy(BaseModel):
     )
     request_bytes: Bytes = Field(default=1024 * 1024, description="bytes of one request, encoded")
     streams: Count = Field(default=10_000, description="event streams of a tenant that may be open")
-    chat_streams: Count = Field(default=1000, description="event streams of one chat that may be open")
     ttl: float | None = Field(
         default=None, ge=1, le=31_536_000, allow_inf_nan=False, description="seconds that a chat is kept"
     )

@@ -61,10 +61,24 @@ class ChatStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """A generation that waits for its turn: about `ahead` others have theirs before it, and it comes in `wait` seconds.
+
+    `wait` is an estimate by the pace so far; None where there was none.
+    """
+
+    generation_id: GenerationId
+    ahead: int
+    wait: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The chat's answers as they stood at `seq`; subscribe after it to see what follows.
 
     `cursor` is the same place as text, which also says of which log it is: after an erase, `seq` would not tell.
+    `before` is what to pass as `before` to get the answers in front of these; None where there are none. `waiting` are
+    the first five of the active ones that wait for their turn.
     """
 
     chat_id: str
@@ -72,6 +86,8 @@ class Snapshot:
     seq: int
     active: tuple[str, ...]
     cursor: str
+    before: int | None = None
+    waiting: tuple[Waiting, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,24 @@ def _check_broker_url(url: str) -> str:
     return url
 
 
+MIN_SECRET_BYTES = 32
+
+
+def split_secrets(text: str) -> tuple[str, ...]:
+    """Return the token secrets in `text`, which are separated by commas. Raises `ValueError` for one that is short."""
+    secrets = tuple(secret.strip() for secret in text.split(","))
+    if any(len(secret.encode()) < MIN_SECRET_BYTES for secret in secrets):
+        raise ValueError(
+            f"each token secret (commas separate them) needs at least {MIN_SECRET_BYTES} bytes: `openssl rand -hex 32`"
+        )
+    return secrets
+
+
+def _check_secrets(text: SecretStr) -> SecretStr:
+    split_secrets(text.get_secret_value())
+    return text
+
+
 LogUrl = Annotated[str, AfterValidator(_check_log_url)]
 BrokerUrl = Annotated[str, AfterValidator(_check_broker_url)]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
@@ -153,17 +171,29 @@ class LimitSettings(_Group):
         default=256 * 1024 * 1024, description="bytes of one chat's log in Redis; a fuller one takes no request"
     )
     max_streams: Count = Field(default=10_000, description="event streams of a tenant that may be open")
-    max_chat_streams: Count = Field(default=1000, description="event streams of one chat that may be open")
+    max_chat_streams: Count = Field(
+        default=1000, description="event streams of one chat that one process may have open"
+    )
 
 
 class WebSettings(_Group):
     """The web routes and the page."""
 
-    token_secret: Annotated[SecretStr, Field(min_length=16)] | None = Field(
-        default=None, description="signs the tokens of the web routes; at least 16 characters"
+    token_secret: Annotated[SecretStr, AfterValidator(_check_secrets)] | None = Field(
+        default=None,
+        description="signs the tokens of the web routes; of several, with commas between, the first signs",
+    )
+    reauthorize: Seconds = Field(
+        default=60.0, ge=0.05, description="seconds after which the hook is asked again for an open event stream"
     )
     cors_origins: str = Field(default="", description="origins whose pages may use the web routes, separated by commas")
     cors_credentials: bool = Field(default=False, description="whether those pages may send cookies, too")
+    allowed_hosts: str = Field(
+        default="", description="further host names that `serve --open` answers to, separated by commas"
+    )
+    max_connections: int = Field(
+        default=10_000, ge=1, le=1_000_000, description="connections that `chunkspool serve` has at the most"
+    )
     max_body_bytes: Bytes = Field(default=2 * 1024 * 1024, description="largest body of a request to the web routes")
     web_models: str = Field(
         default="",
@@ -174,6 +204,15 @@ class WebSettings(_Group):
     )
     heartbeat: Seconds = Field(
         default=15.0, ge=0.05, description="seconds of silence after which an event stream sends a comment"
+    )
+    stall_timeout: Seconds = Field(
+        default=60.0, ge=0.05, description="seconds after which a client that takes nothing of its stream is dropped"
+    )
+    stream_deadline: Seconds = Field(
+        default=3600.0, ge=0.05, description="seconds after which an event stream ends; its client resumes"
+    )
+    request_timeout: Seconds = Field(
+        default=30.0, ge=0.05, description="seconds that a client has to send the body of its request"
     )
     answer_timeout: Seconds = Field(default=10.0, description="seconds after which a web route answers 503")
     flower_url: str | None = Field(default=None, description="where the page's link to Flower leads")

@@ -1,6 +1,5 @@
 """The web routes beside a Django project, in its asgi.py. Run it with `uvicorn examples.mounted_in_django:app`."""
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,7 +12,7 @@ from chunkspool.web import SignedTokens, create_app
 
 django = get_asgi_application()
 spool = AsyncSpool.from_env()
-tokens = SignedTokens(os.environ["CHUNKSPOOL_TOKEN_SECRET"])
+tokens = SignedTokens.from_settings(spool.settings)
 
 
 @asynccontextmanager

@@ -1,6 +1,5 @@
 """The web routes in a FastAPI app. Run it with `uvicorn examples.mounted_in_fastapi:app`."""
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,7 +9,7 @@ from chunkspool import AsyncSpool
 from chunkspool.web import SignedTokens, create_app
 
 spool = AsyncSpool.from_env()  # nothing connects before the first request
-tokens = SignedTokens(os.environ["CHUNKSPOOL_TOKEN_SECRET"])
+tokens = SignedTokens.from_settings(spool.settings)
 
 
 @asynccontextmanager

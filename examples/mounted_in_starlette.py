@@ -1,6 +1,5 @@
 """The web routes in a Starlette app. Run it with `uvicorn examples.mounted_in_starlette:app`."""
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,7 +10,7 @@ from chunkspool import AsyncSpool
 from chunkspool.web import SignedTokens, create_app
 
 spool = AsyncSpool.from_env()
-tokens = SignedTokens(os.environ["CHUNKSPOOL_TOKEN_SECRET"])
+tokens = SignedTokens.from_settings(spool.settings)
 
 
 @asynccontextmanager

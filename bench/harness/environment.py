@@ -11,6 +11,7 @@ from pathlib import Path
 
 from redis import Redis
 
+from chunkspool.events import GenerationCompleted, encode
 from chunkspool.ids import new_generation_id
 from chunkspool.producing.buffer import encode_delta
 from chunkspool.store import scripts
@@ -72,7 +73,47 @@ class Environment:
 
     def new_queued_chat(self) -> ReadyChat:
         """Return a new chat with a queued generation."""
-        chat = ReadyChat(ChatKeys("default", self.new_name()), new_generation_id())
+        chat = ReadyChat(ChatKeys("default", self.new_name()), "")
+        self._enqueue(chat)
+        return chat
+
+    def new_claimed_chat(self) -> ReadyChat:
+        """Return a new chat with a generation in its first attempt."""
+        chat = ReadyChat(ChatKeys("default", self.new_name()), "")
+        self.add_generation(chat)
+        return chat
+
+    def add_generation(self, chat: ReadyChat) -> None:
+        """Add a generation in its first attempt to a chat whose others have ended."""
+        self._enqueue(chat)
+        self.store.send(
+            scripts.claim(
+                chat.keys,
+                chat.generation_id,
+                token=chat.generation_id,
+                lease_ms=LEASE_MS,
+                max_attempts=3,
+                model="a-model",
+            )
+        )
+
+    def end(self, chat: ReadyChat) -> None:
+        """End the chat's generation."""
+        ending = encode(GenerationCompleted(generation_id=chat.generation_id))
+        self.store.send(
+            scripts.append(
+                chat.keys,
+                chat.generation_id,
+                attempt=1,
+                index=chat.index,
+                lease_ms=LEASE_MS,
+                events=(ending,),
+                ending="completed",
+            )
+        )
+
+    def _enqueue(self, chat: ReadyChat) -> None:
+        chat.generation_id, chat.index = new_generation_id(), 1
         self.store.send(
             scripts.enqueue(
                 chat.keys,
@@ -84,22 +125,6 @@ class Environment:
                 ttl_ms=TTL_MS,
             )
         )
-        return chat
-
-    def new_claimed_chat(self) -> ReadyChat:
-        """Return a new chat with a generation in its first attempt."""
-        chat = self.new_queued_chat()
-        self.store.send(
-            scripts.claim(
-                chat.keys,
-                chat.generation_id,
-                token=chat.generation_id,
-                lease_ms=LEASE_MS,
-                max_attempts=3,
-                model="a-model",
-            )
-        )
-        return chat
 
     def load_append_script(self) -> None:
         """Load the append script, like every process that has written once."""

@@ -184,9 +184,7 @@ def token(
 
         settings = Settings.from_env()
         actions: Any = action or ("ask", "read", "stop")  # `issue` checks them
-        _print_lines(
-            SignedTokens.from_settings(settings).issue(chat, actions, seconds=seconds, tenant=settings.log.tenant)
-        )
+        _print_lines(SignedTokens.from_settings(settings).issue(chat, actions, seconds=seconds))
         return ExitCode.DONE
 
     run_and_exit(explain_missing_web(work))

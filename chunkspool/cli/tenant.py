@@ -51,7 +51,7 @@ def show(tenant: Tenant, *, as_json: Json = False) -> None:
 
 
 @app.command("set", cls=DashedIds)
-def change(  # noqa: PLR0913 - one option for each limit
+def change(
     tenant: Tenant,
     *,
     queued: Annotated[Limit, _option("Generations that may wait")] = None,
@@ -64,7 +64,6 @@ def change(  # noqa: PLR0913 - one option for each limit
     chat_bytes: Annotated[Limit, _option("Bytes of one chat's log, such as 64MB")] = None,
     request_bytes: Annotated[Limit, _option("Bytes of one request, such as 256kB")] = None,
     streams: Annotated[Limit, _option("Open event streams")] = None,
-    chat_streams: Annotated[Limit, _option("Open event streams of one chat")] = None,
     ttl: Annotated[Limit, _option("How long a chat is kept, such as 7d, 12h or 90s")] = None,
     as_json: Json = False,
 ) -> None:

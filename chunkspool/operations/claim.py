@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from chunkspool.effects import Operation, Pause
 from chunkspool.errors import CorruptLog, CursorExpired, GenerationNotFound, NotClaimed, Released
-from chunkspool.fold import Answer, fold
+from chunkspool.fold import Folding
 from chunkspool.ids import checked_id
 from chunkspool.request import Claim, checked_wait, stored_request
 from chunkspool.settings import Settings
@@ -67,18 +67,20 @@ def _prepare(keys: ChatKeys, generation_id: str, settings: Settings, reply: Clai
 def _find_text_to_continue(keys: ChatKeys, generation_id: str) -> Operation[str | None]:
     """Return what the earlier attempts have said; None if that is not text alone, or not all there."""
     after = yield from queries.cursor_before(keys, generation_id)
-    answers: tuple[Answer, ...] = ()
+    folding = Folding()
     while True:
         try:
             page = yield from page_after(keys, Position(after))
             events = [entry_of(item).event for item in page.entries]
         except (CursorExpired, CorruptLog):
             return None
-        answers = fold((event for event in events if event.generation_id == generation_id), onto=answers)
+        for event in events:
+            if event.generation_id == generation_id:
+                folding.add(event)
         after += len(events)
         if after >= page.last or not events:
             break
-    said = answers[0] if answers else None
+    said = next(iter(folding.answers()), None)
     if said is None or said.tool_calls or (said.reasoning and not said.text):
         return None
     return said.text

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from chunkspool.effects import Operation
-from chunkspool.errors import ChatNotFound, CorruptLog, CursorAhead, CursorExpired, InvalidInput, shown
+from chunkspool.errors import ChatContended, ChatNotFound, CorruptLog, CursorAhead, CursorExpired, InvalidInput, shown
 from chunkspool.events import Entry
-from chunkspool.fold import Answer, fold
+from chunkspool.fold import Answer, Folding
 from chunkspool.ids import checked_id
-from chunkspool.results import ChatStatus, GenerationStatus, Snapshot, Transcript
+from chunkspool.operations.digests import load_part, make_digest
+from chunkspool.results import ChatStatus, GenerationStatus, Snapshot, Transcript, Waiting
 from chunkspool.store import queries, scripts
+from chunkspool.store.digests import Digest
 from chunkspool.store.entries import entry_of
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.pages import page_after
-from chunkspool.store.positions import Position, checked_position
+from chunkspool.store.positions import checked_position
 from chunkspool.store.schedule import position
 
 MAX_LIMIT = 10_000
-"""Entries of one `read`: their events are decoded in one go."""
+"""Entries of one `read`, whose events are decoded in one go; answers of one page of a snapshot."""
+TOLD_OF_WAITING = 5
+"""Generations of a chat of which is told when their turn comes: each costs a call."""
+RACES = 5
+"""How often a snapshot begins again because the chat was erased under it."""
 
 
 def read(keys: ChatKeys, after: object, limit: int) -> Operation[list[Entry]]:
     """Return up to `limit` entries after the cursor. Raises `CorruptLog` where the first of them cannot be decoded."""
     cursor = checked_position(after)
-    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_LIMIT:
-        raise InvalidInput(f"limit={shown(limit)}: pass a whole number from 1 to {MAX_LIMIT}")
+    _check_limit(limit)
     page = yield from page_after(keys, cursor, limit)
     entries: list[Entry] = []
     for item in page.entries:
@@ -38,29 +44,36 @@ def read(keys: ChatKeys, after: object, limit: int) -> Operation[list[Entry]]:
     return entries
 
 
-def snapshot(keys: ChatKeys) -> Operation[Snapshot]:
+def snapshot(
+    keys: ChatKeys, before: object = None, limit: int | None = None, within: float | None = None
+) -> Operation[Snapshot]:
     """Fold what is kept of the chat. An entry that cannot be decoded, or is no longer kept, is passed over."""
-    found = yield from status(keys)
-    cursor, answers = found.first - 1, tuple[Answer, ...]()
-    while True:
+    bound = None if before is None else checked_position(before).seq
+    if limit is not None:
+        _check_limit(limit)
+    for _ in range(RACES):
+        digest = yield from make_digest(keys, within)
+        all_of_them = digest.generations()
+        older = [one for one in all_of_them if bound is None or one[1] < bound]
+        chosen = older if limit is None else older[-limit:]
         try:
-            page = yield from page_after(keys, Position(cursor))
-        except CursorExpired as gap:
-            cursor = gap.first - 1
-            continue
-        except CorruptLog as foreign:
-            if foreign.seq is None:
-                raise
-            return Snapshot(keys.chat_id, answers, cursor, found.active, str(cursor))
-        events = []
-        for item in page.entries:
-            cursor = item.seq
-            if isinstance(item, Entry):
-                events.append(item.event)
-        answers = fold(events, onto=answers)
-        if cursor >= page.last:
-            place = Position(cursor, page.log, page.last_at if cursor == page.last else 0)
-            return Snapshot(keys.chat_id, answers, cursor, page.active, str(place))
+            answers = yield from _fold(digest, None if len(chosen) == len(all_of_them) else {one for one, _ in chosen})
+        except (CursorAhead, CursorExpired):
+            continue  # the chat was erased, or has expired, in the middle
+        rest = chosen[0][1] if len(chosen) < len(older) else None
+        waiting = yield from _waiting(keys, digest.active[:TOLD_OF_WAITING])
+        return Snapshot(keys.chat_id, answers, digest.seq, digest.active, digest.cursor, rest, waiting)
+    raise ChatContended(keys.chat_id, "be folded")
+
+
+def _fold(digest: Digest, generation_ids: Collection[str] | None) -> Operation[tuple[Answer, ...]]:
+    folding, at = Folding(), 0 if digest.blocks else None
+    while at is not None:
+        part = yield from load_part(digest, generation_ids, at)
+        for entry in part.entries:
+            folding.add(entry.event)
+        at = part.next
+    return folding.answers()
 
 
 def status(keys: ChatKeys) -> Operation[ChatStatus]:
@@ -78,13 +91,25 @@ def status(keys: ChatKeys) -> Operation[ChatStatus]:
 
 
 def _with_positions(keys: ChatKeys, generations: list[GenerationStatus]) -> Operation[list[GenerationStatus]]:
-    """Say of those that wait for their turn when it comes."""
-    told: list[GenerationStatus] = []
-    for one in generations:
-        place = (yield from position(keys, one.generation_id)) if one.state == "queued" else None
-        wait = None if place is None or place.wait_ms is None else place.wait_ms / 1000
-        told.append(one if place is None else replace(one, ahead=place.ahead, wait=wait))
-    return told
+    """Say of the first that wait for their turn when it comes."""
+    queued = [one.generation_id for one in generations if one.state == "queued"]
+    waiting = yield from _waiting(keys, queued[:TOLD_OF_WAITING])
+    told = {one.generation_id: one for one in waiting}
+    return [
+        replace(one, ahead=told[one.generation_id].ahead, wait=told[one.generation_id].wait)
+        if one.generation_id in told
+        else one
+        for one in generations
+    ]
+
+
+def _waiting(keys: ChatKeys, generation_ids: Collection[str]) -> Operation[tuple[Waiting, ...]]:
+    told = []
+    for each_id in generation_ids:
+        place = yield from position(keys, each_id)
+        if place is not None:
+            told.append(Waiting(each_id, place.ahead, None if place.wait_ms is None else place.wait_ms / 1000))
+    return tuple(told)
 
 
 def transcript(keys: ChatKeys) -> Operation[Transcript | None]:
@@ -112,3 +137,8 @@ def mark_read(keys: ChatKeys, reader: str, seq: object) -> Operation[int]:
 def last_read(keys: ChatKeys, reader: str) -> Operation[int]:
     """Return the seq up to which the reader has read, 0 if it never said. Raises `ChatNotFound`."""
     return (yield from queries.last_read(keys, reader))
+
+
+def _check_limit(limit: int) -> None:
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_LIMIT:
+        raise InvalidInput(f"limit={shown(limit)}: pass a whole number from 1 to {MAX_LIMIT}")

@@ -10,7 +10,7 @@ from chunkspool.states import ENDING_TYPES
 from chunkspool.store.commands import Transaction
 from chunkspool.store.entries import Frame, Item
 from chunkspool.store.keys import ChatKeys
-from chunkspool.store.pages import PAGE, Page, chat_state, page_after
+from chunkspool.store.pages import PAGE, Page, chat_state, entries_that_fit, page_after
 from chunkspool.store.positions import MAX_SEQ, Position, checked_position
 
 FIRST_PAGE: Final = 50
@@ -95,7 +95,7 @@ class Cursor:
         self._log = page.log or self._log
         self._listed = page.listed[:SUSPECTS]
         self.behind = self.seq < max(page.last, self._end_seen) and not self.done
-        self._limit = _next_limit(entries) if self.behind and entries else FIRST_PAGE
+        self._limit = entries_that_fit(entries, PAGE_BYTES, PAGE) if self.behind and entries else FIRST_PAGE
         if not self.behind and not page.head_lost and self._is_end(page):
             self.done = True
         return entries
@@ -147,10 +147,3 @@ class Cursor:
         if items:
             self.seq, self._at = items[-1].seq, items[-1].at
         return items
-
-
-def _next_limit(items: tuple[Item, ...]) -> int:
-    """Return how many entries like these make a page; a few of them tell."""
-    some = items[::8]
-    size = sum(len(item.raw) for item in some if isinstance(item, Entry))
-    return max(1, min(PAGE, PAGE_BYTES * len(some) // max(size, 1)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from copy import copy
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -16,7 +16,7 @@ from redis.asyncio import Redis as AsyncRedis
 from chunkspool.effects import Effect, Operation, Pause, Publish, SendAll, drive_async
 from chunkspool.errors import SettingsError
 from chunkspool.events import Entry
-from chunkspool.operations import claim, enqueue, policy, query, stop
+from chunkspool.operations import claim, digests, enqueue, policy, query, stop
 from chunkspool.operations.schedule import schedule
 from chunkspool.operations.sweep import sweep
 from chunkspool.policy import Policy
@@ -38,6 +38,7 @@ from chunkspool.spool.dispatch import Dispatcher
 from chunkspool.spool.scheduler import Scheduler
 from chunkspool.states import OnActive, Priority
 from chunkspool.store.client import AsyncStore, connect, connect_async, database_of
+from chunkspool.store.digests import Digest, DigestPart
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.schedule import WorkerSlots
 
@@ -170,9 +171,21 @@ class AsyncSpool:
         """Say how the chat and its generations stand. Raises `ChatNotFound` or `StoreError`."""
         return await self._run(query.status(self._keys(chat_id)))
 
-    async def snapshot(self, chat_id: str) -> Snapshot:
-        """Return the chat's answers and the seq they stand at. Raises `ChatNotFound` or `StoreError`."""
-        return await self._run(query.snapshot(self._keys(chat_id)))
+    async def snapshot(
+        self, chat_id: str, *, before: int | str | None = None, limit: int | None = None, within: float | None = None
+    ) -> Snapshot:
+        """Return the chat's answers and the seq they stand at. See `Spool.snapshot`."""
+        return await self._run(query.snapshot(self._keys(chat_id), before, limit, within))
+
+    async def digest(self, chat_id: str, *, within: float | None = None) -> Digest:
+        """Return the chat as it stands, in blocks of merged events. See `Spool.digest`."""
+        return await self._run(digests.make_digest(self._keys(chat_id), within))
+
+    async def load_digest(
+        self, digest: Digest, generation_ids: Collection[str] | None = None, start: int = 0
+    ) -> DigestPart:
+        """Return the digest's entries from block `start` on. See `Spool.load_digest`."""
+        return await self._run(digests.load_part(digest, generation_ids, start))
 
     async def transcript(self, chat_id: str) -> Transcript | None:
         """Return the newest transcript of the chat. See `Spool.transcript`."""
@@ -195,6 +208,10 @@ class AsyncSpool:
     async def set_policy(self, **limits: float | None) -> Policy:
         """Set limits of this spool's tenant. See `Spool.set_policy`."""
         return await self._run(policy.change(self.settings, dict(limits)))
+
+    async def hold_streams(self, process: str, number: int, *, refuses: bool) -> None:
+        """Note how many event streams of this tenant a web process has open. See `Spool.hold_streams`."""
+        await self._run(policy.hold_streams(self.settings, process, number, refuses=refuses))
 
     async def offer_slots(self, worker: str, slots: int, *, queue: str | None = None) -> int:
         """Say how many generations `worker` can run at once. See `Spool.offer_slots`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -14,7 +14,7 @@ from redis import Redis
 
 from chunkspool.effects import Effect, Operation, Pause, Publish, SendAll, drive
 from chunkspool.events import Entry
-from chunkspool.operations import claim, enqueue, policy, query, stop
+from chunkspool.operations import claim, digests, enqueue, policy, query, stop
 from chunkspool.operations.schedule import schedule
 from chunkspool.operations.sweep import sweep
 from chunkspool.policy import Policy
@@ -36,6 +36,7 @@ from chunkspool.spool.dispatch import Dispatcher
 from chunkspool.spool.scheduler import Scheduler
 from chunkspool.states import OnActive, Priority
 from chunkspool.store.client import Store, connect, database_of
+from chunkspool.store.digests import Digest, DigestPart
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.schedule import WorkerSlots
 
@@ -116,7 +117,7 @@ class Spool:
         they are. The same `request_id` again returns the same generation. `on_active` says what happens while another
         generation is active in the chat. `ttl`: seconds that the chat is kept after its last event; of its generations
         the one with the longest counts. `owner`: whose it is. `priority`: "interactive", or "batch" for what may wait
-        until nobody else does. `expires`: seconds after which it is no longer wanted, if no worker has begun it; then it
+        until nobody else does. `expires`: seconds after which it is no longer wanted if no worker has begun it: it
         fails with the code "expired". `transcript`: the conversation as your client shows it, any JSON; it is kept as
         long as the generation, for `transcript` to return, until the chat's next one comes.
 
@@ -186,9 +187,29 @@ class Spool:
         """Say how the chat and its generations stand. Raises `ChatNotFound` or `StoreError`."""
         return self._run(query.status(self._keys(chat_id)))
 
-    def snapshot(self, chat_id: str) -> Snapshot:
-        """Return the chat's answers and the seq they stand at. Raises `ChatNotFound` or `StoreError`."""
-        return self._run(query.snapshot(self._keys(chat_id)))
+    def snapshot(
+        self, chat_id: str, *, before: int | str | None = None, limit: int | None = None, within: float | None = None
+    ) -> Snapshot:
+        """Return the chat's answers and the seq they stand at.
+
+        With `limit`, only so many of the newest; with `before` (a snapshot's `before`) of those that began before that
+        seq. Raises `ChatNotFound`, `InvalidInput`, `StoreError`, or, after `within` seconds, `DigestUnfinished`.
+        """
+        return self._run(query.snapshot(self._keys(chat_id), before, limit, within))
+
+    def digest(self, chat_id: str, *, within: float | None = None) -> Digest:
+        """Return the chat as it stands, in blocks of merged events: what is old is not read again from the log.
+
+        Raises `ChatNotFound`, `StoreError`, or, after `within` seconds, `DigestUnfinished`.
+        """
+        return self._run(digests.make_digest(self._keys(chat_id), within))
+
+    def load_digest(self, digest: Digest, generation_ids: Collection[str] | None = None, start: int = 0) -> DigestPart:
+        """Return the digest's entries of these generations (None: of all) in some blocks, from block `start` on.
+
+        Raises `CursorExpired` or `CursorAhead` where the chat has expired or was erased, or `StoreError`.
+        """
+        return self._run(digests.load_part(digest, generation_ids, start))
 
     def transcript(self, chat_id: str) -> Transcript | None:
         """Return the newest transcript that `enqueue` was given in this chat; None without one.
@@ -223,6 +244,14 @@ class Spool:
         Raises `InvalidInput` or `StoreError`.
         """
         return self._run(policy.change(self.settings, dict(limits)))
+
+    def hold_streams(self, process: str, number: int, *, refuses: bool) -> None:
+        """Note how many event streams of this tenant a web process has open, for the limit `streams`.
+
+        To be said again within 30 seconds, or they count no more. `refuses`: one of them is new; if that is one too
+        many, nothing is noted. Raises `LimitExceeded` or `StoreError`.
+        """
+        self._run(policy.hold_streams(self.settings, process, number, refuses=refuses))
 
     def offer_slots(self, worker: str, slots: int, *, queue: str | None = None) -> int:
         """Say how many generations `worker` can run at once: so many are handed over, those whose turn it is first.

@@ -14,7 +14,7 @@ from chunkspool.store.commands import as_bytes
 
 _TIME_DIGITS = 16
 """Unix ms of any time to come have fewer; what another program wrote may be no time at all."""
-_DELTAS = frozenset({"text.delta", "reasoning.delta"})
+DELTAS = frozenset({"text.delta", "reasoning.delta"})
 _USUAL = (b"t", b"e", b"-0")
 _NO_FRAME = b"."
 
@@ -67,7 +67,7 @@ def item_of(seq: int, at: int, raw: bytes, log: str = "") -> Item:
     try:
         fields = from_json(raw, allow_inf_nan=False)
         of_type, generation = fields["type"], fields["generation"]
-        if of_type in _DELTAS and isinstance(generation, str) and isinstance(fields["text"], str):
+        if of_type in DELTAS and isinstance(generation, str) and isinstance(fields["text"], str):
             return Entry(seq, at, None, raw, of_type, generation, log)
     except (ValueError, TypeError, KeyError):
         pass  # decode says what is wrong, or knows better
@@ -87,7 +87,7 @@ def items_of_stream(reply: Any, log: str = "") -> tuple[Item, ...]:
             event = from_json(raw, allow_inf_nan=False)
             of_type, generation = event["type"], event["generation"]
             if (
-                of_type in _DELTAS
+                of_type in DELTAS
                 and isinstance(generation, str)
                 and isinstance(event["text"], str)
                 and (t, e, entry_id[-2:]) == _USUAL

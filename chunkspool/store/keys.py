@@ -97,6 +97,11 @@ class TenantKeys:
         return f"cs:{{index}}:policy:{self.tenant}"
 
     @property
+    def streams(self) -> str:
+        """Hash: web process -> how many event streams of the tenant it has open, and until when that counts."""
+        return f"cs:{{index}}:streams:{self.tenant}"
+
+    @property
     def active(self) -> str:
         """Sorted set: the tenant's generations that have not ended: 0 waits, 1 is with the broker, 2 runs."""
         return f"cs:{{index}}:active:{self.tenant}"
@@ -145,6 +150,11 @@ class ChatKeys:
     def readers(self) -> str:
         """Hash: reader -> the seq up to which it has read."""
         return self._key("readers")
+
+    @property
+    def digest(self) -> str:
+        """Hash: the log once more, in packed blocks of merged events; a cache, see lua/add_block.lua."""
+        return self._key("digest")
 
     @property
     def live(self) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from chunkspool.errors import ChatNotFound, CorruptLog, CursorAhead, CursorExpired, GenerationNotFound
+from chunkspool.events import Entry
 from chunkspool.states import ENDED
 from chunkspool.store.commands import Command, Transaction, as_text
 from chunkspool.store.entries import Item, at_of, items_of_stream, seq_of
@@ -124,6 +125,13 @@ def last_seq(counter: Any, latest: Any) -> int | None:
     if counter is not None:
         return int(counter)
     return seq_of(latest[0][0]) if latest else None
+
+
+def entries_that_fit(items: Sequence[Item], size: int, most: int) -> int:
+    """Return how many entries like these have `size` bytes, from 1 to `most`; a few of them tell."""
+    some = items[::8]
+    bytes_of_some = sum(len(item.raw) for item in some if isinstance(item, Entry))
+    return max(1, min(most, size * len(some) // max(bytes_of_some, 1)))
 
 
 def _consecutive(entries: tuple[Item, ...], after: int, last: int) -> tuple[Item, ...]:

@@ -27,6 +27,8 @@ LOOK_AT: Final = 25
 """Members of an overfull limit, from either end, that are looked at for whether they have ended."""
 SLOTS_MS: Final = 20_000
 """How long a worker's slots count after it last said that it has them."""
+STREAMS_MS: Final = 30_000
+"""How long the event streams of a process count after it last told of them."""
 NOBODY: Final = "/"
 """Stands for the owner of a generation that has none; no id can be this."""
 _WORDS = 3
@@ -167,6 +169,13 @@ def position(keys: ChatKeys, generation_id: str) -> ScriptCall[Position | None]:
         return Position(int(reply[0]), wait_ms if wait_ms >= 0 else None)
 
     return ScriptCall(load("position"), (place_of(generation_id),), (keys.member(generation_id),), parse)
+
+
+def hold_streams(tenant: str, process: str, number: int, *, limits: Policy, refuses: bool) -> ScriptCall[bool]:
+    """Note how many event streams a process has open; False, and nothing noted, if one too many is new."""
+    args: tuple[Arg, ...] = (process, number, STREAMS_MS, tenant, _words_of(limits), "1" if refuses else "")
+    keys = (TenantKeys(tenant).streams,)
+    return ScriptCall(load("hold_streams"), keys, args, lambda reply: as_text(reply[0]) == "held")
 
 
 def read_policy(tenant: str) -> Transaction[dict[str, str]]:

@@ -28,8 +28,8 @@ LastBatch = EndState | Literal["released", "abandoned"]
 An abandoned attempt counts towards `max_attempts`, a released one does not."""
 REPLACED_AT_ONCE: Final = 32
 """Active generations that one `enqueue` goes through, as in lua/enqueue.lua."""
-_WITHOUT_PRELUDE: Final = frozenset({"erase", "mark_read", "publish_again", "restore_head", "transaction"})
-_OF_THE_SCHEDULE: Final = frozenset({"reserve", "schedule", "forget", "position"})
+_WITHOUT_PRELUDE: Final = frozenset({"add_block", "erase", "mark_read", "publish_again", "restore_head", "transaction"})
+_OF_THE_SCHEDULE: Final = frozenset({"reserve", "schedule", "forget", "position", "hold_streams"})
 
 
 @cache

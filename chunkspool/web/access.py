@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import math
+import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Scope
 
@@ -31,8 +35,12 @@ class Authorize(Protocol):
 
     Return True or, if the permission ends some day, `GrantedUntil`.
 
-    "ask" starts a generation, "read" follows the chat, "stop" stops a generation, "erase" removes the chat. Raise
-    `AccessDenied` for an unknown caller (401), or Starlette's `HTTPException` for another status.
+    "ask" starts a generation, "read" follows the chat, "stop" stops a generation, "erase" removes the chat. None of
+    them implies another: a route that does two things asks twice. Raise `AccessDenied` for an unknown caller (401), or
+    Starlette's `HTTPException` for another status.
+
+    It is asked again while an event stream is open (`CHUNKSPOOL_REAUTHORIZE`), with the same request, but without a
+    body: let it decide, and not count.
     """
 
     def __call__(self, request: Request, tenant: str, chat_id: str, action: Action) -> Verdict | Awaitable[Verdict]:
@@ -45,15 +53,47 @@ def allow_all(request: Request, tenant: str, chat_id: str, action: Action) -> bo
     return True
 
 
-_EXPIRES = "chunkspool.access_expires"
+@dataclass(frozen=True, slots=True)
+class AccessCheck:
+    """What a hook is asked about a request."""
+
+    authorize: Authorize
+    tenant: str
+    chat_id: str
+    action: Action
+
+    async def ask(self, request: Request) -> float:
+        """Return until when (Unix seconds; `math.inf` without a limit) the sender may.
+
+        Raises `AccessDenied`, an HTTP 403, or what the hook raises.
+        """
+        verdict = self.authorize(request, self.tenant, self.chat_id, self.action)
+        granted = await verdict if inspect.isawaitable(verdict) else verdict
+        if not granted:
+            raise HTTPException(403, f"not allowed: {self.action} in chat {self.chat_id!r}")
+        expires = granted.expires if isinstance(granted, GrantedUntil) else math.inf
+        if not expires > time.time():  # in this way NaN grants nothing
+            raise AccessDenied("the access has expired")
+        return expires
 
 
-def note_expiry(scope: Scope, expires: float) -> None:
-    """Keep with a request until when (Unix seconds) its sender may do what it asks for."""
-    scope[_EXPIRES] = expires
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A check that was passed, and until when (Unix seconds) that holds."""
+
+    check: AccessCheck
+    expires: float
 
 
-def expiry_of(scope: Scope) -> float | None:
-    """Return until when the request's sender may; None if without a limit."""
-    expires: float | None = scope.get(_EXPIRES)
-    return expires
+_GRANT = "chunkspool.grant"
+
+
+def note_grant(scope: Scope, grant: Grant) -> None:
+    """Keep with a request what its sender may do. Of several grants the last is kept."""
+    scope[_GRANT] = grant
+
+
+def grant_of(scope: Scope) -> Grant | None:
+    """Return the grant that was noted last; None if nobody was asked."""
+    grant: Grant | None = scope.get(_GRANT)
+    return grant

@@ -19,11 +19,13 @@ from chunkspool.web.admission.hook import Admit
 from chunkspool.web.context import WebContext
 from chunkspool.web.gate import RequestGate
 from chunkspool.web.middleware import cors
-from chunkspool.web.middleware.body_limit import BodyLimit
+from chunkspool.web.middleware.body_check import BodyCheck
 from chunkspool.web.middleware.deferred_stream import DeferredStream
+from chunkspool.web.middleware.origin_check import OriginCheck
 from chunkspool.web.middleware.root_path import RootPath
 from chunkspool.web.routes import chats, health, usechat
 from chunkspool.web.streaming.open_streams import OpenStreams
+from chunkspool.web.tokens import SignedTokens
 
 
 def create_app(
@@ -45,10 +47,13 @@ def create_app(
     served at `/`. `mounted_at` is the path in front of the routes; only a framework that does not tell the app where it
     is mounted (Litestar) needs it. `is_shutting_down` returns whether the server shuts down: open streams then end, so
     that the server does not wait for them. Without it, the uvicorn of this process is asked. You close the spool
-    yourself, unless `closes_spool` is true: then the app's lifespan closes it.
+    yourself, unless `closes_spool` is true: then the app's lifespan closes it. Raises `SettingsError` for tokens of
+    another tenant.
     """
     settings = spool.settings
-    streams = OpenStreams(settings.web.heartbeat, is_shutting_down)
+    if isinstance(authorize, SignedTokens) and tenant_of is None:
+        authorize.require_tenant(settings.log.tenant)
+    streams = OpenStreams(settings.web, is_shutting_down)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -77,7 +82,8 @@ def create_app(
     if page:
         chat_page.install(app, settings.web)
     app.add_middleware(DeferredStream)
-    app.add_middleware(BodyLimit, limit=settings.web.max_body_bytes)
+    app.add_middleware(BodyCheck, limit=settings.web.max_body_bytes, seconds=settings.web.request_timeout)
+    app.add_middleware(OriginCheck, origins=cors.configured_origins(settings.web))
     cors.install(app, settings.web)
     if mounted_at is not None:
         app.add_middleware(RootPath, at=mounted_at)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import inspect
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from fastapi import Request
 from pydantic import JsonValue
-from starlette.exceptions import HTTPException
 
 from chunkspool import AsyncSpool, Generation
+from chunkspool.errors import ChatBusy
 from chunkspool.ids import checked_id
-from chunkspool.web.access import AccessDenied, Action, Authorize, GrantedUntil, note_expiry
+from chunkspool.web.access import AccessCheck, Action, Authorize, Grant, note_grant
 from chunkspool.web.admission.hook import Admit, AskedGeneration
 from chunkspool.web.dialects import Encoder
 from chunkspool.web.gate import RequestGate
@@ -36,36 +36,46 @@ class WebContext:
         """Return the spool of the request's tenant. Raises `AccessDenied`, `InvalidId`, or an HTTP 403."""
         own = self.spool.settings.log.tenant
         tenant = own if self.tenant_of is None else checked_id("tenant", self.tenant_of(request))
-        verdict = self.authorize(request, tenant, checked_id("chat_id", chat_id), action)
-        granted = await verdict if inspect.isawaitable(verdict) else verdict
-        if not granted:
-            raise HTTPException(403, f"not allowed: {action} in chat {chat_id!r}")
-        if isinstance(granted, GrantedUntil):
-            if granted.expires <= time.time():
-                raise AccessDenied("the access has expired")
-            note_expiry(request.scope, granted.expires)
+        check = AccessCheck(self.authorize, tenant, checked_id("chat_id", chat_id), action)
+        expires = await check.ask(request)
+        if action == "read":  # that is what a stream goes on doing
+            note_grant(request.scope, Grant(check, expires))
         return self.spool if tenant == own else self.spool.for_tenant(tenant)
 
     async def enqueue(
         self, request: Request, spool: AsyncSpool, chat_id: str, asked: AskedGeneration, transcript: JsonValue = None
     ) -> Generation:
-        """Enqueue what the app makes of `asked`. Raises `Refused`, or what `spool.enqueue` does."""
+        """Enqueue what the app makes of `asked`. To replace what is active, the sender has to be allowed to stop it.
+
+        Raises `Refused`, or what `spool_for` and `spool.enqueue` do.
+        """
         verdict = self.admit(request, spool.settings.log.tenant, chat_id, asked)
         admitted = await verdict if inspect.isawaitable(verdict) else verdict
         if not isinstance(admitted, AskedGeneration):
             raise TypeError(f"the hook admit= returned {type(admitted).__name__}, not an AskedGeneration")
+        make = partial(
+            spool.enqueue,
+            chat_id,
+            messages=admitted.messages,
+            model=admitted.model,
+            params=admitted.params,
+            request_id=admitted.request_id,
+            ttl=admitted.ttl,
+            owner=admitted.owner,
+            priority=admitted.priority,
+            expires=admitted.expires,
+            transcript=transcript,
+        )
+        replaces = asked.on_active == admitted.on_active == "replace"
+        try:
+            async with self.gate.enter():
+                return await make(on_active="reject" if replaces else admitted.on_active)
+        except ChatBusy:
+            if not replaces:
+                raise
+        await self.spool_for(request, chat_id, "stop")
         async with self.gate.enter():
-            return await spool.enqueue(
-                chat_id,
-                messages=admitted.messages,
-                model=admitted.model,
-                params=admitted.params,
-                request_id=admitted.request_id,
-                on_active=admitted.on_active,
-                ttl=admitted.ttl,
-                owner=admitted.owner,
-                transcript=transcript,
-            )
+            return await make(on_active="replace")
 
     def respond_with_stream(self, source: StreamSource, encoder: Encoder) -> EventStreamResponse:
         """Return the response that follows `source`."""

@@ -9,6 +9,7 @@ from pydantic import WithJsonSchema
 
 from chunkspool import AsyncSpool
 from chunkspool.ids import ID_PATTERN, MAX_ID_LENGTH
+from chunkspool.operations.query import MAX_LIMIT
 from chunkspool.store.positions import checked_position
 from chunkspool.web.access import Action
 from chunkspool.web.context import WebContext
@@ -21,6 +22,10 @@ _CURSOR_SCHEMA = WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,15}(\.[
 After = Annotated[
     str | None, _CURSOR_SCHEMA, Query(description="the seq or the `id:` of the last event you have; 0 for all events")
 ]
+Before = Annotated[
+    str | None, _CURSOR_SCHEMA, Query(description="a snapshot's `before`: only answers that began before that seq")
+]
+Limit = Annotated[int | None, Query(ge=1, le=MAX_LIMIT, description="how many of the newest; all unless given")]
 LastEventId = Annotated[
     str | None,
     _CURSOR_SCHEMA,
@@ -60,5 +65,5 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ProblemDocument} for status in statuses}
 
 
-COMMON_PROBLEMS = (400, 401, 403, 413, 422, 502, 503)
+COMMON_PROBLEMS = (400, 401, 403, 408, 413, 415, 422, 502, 503)
 """Statuses that every route of a chat may answer with."""

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 
 from chunkspool.errors import StoreUnavailable
 
+_READING = 0.8
+
 
 class RequestGate:
     """One per app. It bounds time only: that calls wait for a connection is the spool's own doing.
@@ -19,6 +21,11 @@ class RequestGate:
     def __init__(self, seconds: float) -> None:
         """`seconds`: how long a request may take, its wait for a connection included."""
         self._seconds = seconds
+
+    @property
+    def reading_seconds(self) -> float:
+        """How long a chat may be read within the gate: somewhat less, so that whoever reads can say why it ends."""
+        return self._seconds * _READING
 
     @asynccontextmanager
     async def enter(self) -> AsyncIterator[None]:

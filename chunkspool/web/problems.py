@@ -25,6 +25,7 @@ from chunkspool.errors import (
     CorruptLog,
     CursorAhead,
     CursorExpired,
+    DigestUnfinished,
     EnqueueFailed,
     GenerationNotFound,
     InvalidCursor,
@@ -125,6 +126,11 @@ def _explain_ahead(error: CursorAhead) -> Problem:
     return Problem(400, "cursor-ahead", "Cursor ahead of the chat", str(error), more)
 
 
+def _explain_unfinished(error: DigestUnfinished) -> Problem:
+    more = {"seq": error.seq, "last": error.last}
+    return Problem(503, "still-reading", "Chat still being read", str(error), more, headers={"retry-after": "1"})
+
+
 def _explain_busy(error: ChatBusy) -> Problem:
     return Problem(409, "chat-busy", "Chat busy", str(error), {"active": list(error.active), "count": error.count})
 
@@ -180,6 +186,7 @@ _EXPLANATIONS: Mapping[type[Exception], Callable[[Any], Problem]] = {
     ChatBusy: _explain_busy,
     LimitExceeded: _explain_limit,
     ChatContended: _explain_as(409, "chat-contended", "Chat changing too fast"),
+    DigestUnfinished: _explain_unfinished,
     EnqueueFailed: _explain_unavailable(
         5, "broker-away", "Broker unreachable", "The broker cannot be reached; nothing was started."
     ),

@@ -76,10 +76,14 @@ class StopResponse(BaseModel):
 
 
 class MessagesResponse(BaseModel):
-    """A chat as messages of the AI SDK, and the generations that are still being written: resume to follow the last."""
+    """A chat as messages of the AI SDK, and the generations that are still being written: resume to follow the last.
+
+    `before` is the id to ask for the messages in front of these; null where there are none.
+    """
 
     messages: list[UiMessage]
     active: tuple[str, ...]
+    before: str | None = None
 
 
 class Health(BaseModel):

@@ -15,11 +15,10 @@ from starlette.requests import Request
 
 from chunkspool.errors import InvalidInput, SettingsError
 from chunkspool.ids import checked_id
-from chunkspool.settings import Settings, variable_of
+from chunkspool.settings import Settings, split_secrets, variable_of
 from chunkspool.web.access import AccessDenied, Action, GrantedUntil, Verdict
 
 ANY_CHAT = "*"
-MIN_SECRET_LENGTH = 16
 _VERSION = "v1"
 
 
@@ -41,19 +40,33 @@ class SignedTokens:
     cannot set headers.
     """
 
-    def __init__(self, secret: str, *, clock: Callable[[], float] = time.time) -> None:
-        """`secret` must be the same in all processes. Raises `SettingsError` if it is short enough to be guessed."""
-        if len(secret) < MIN_SECRET_LENGTH:
-            raise SettingsError(f"a token secret needs at least {MIN_SECRET_LENGTH} characters")
-        self._secret = secret.encode()
+    def __init__(self, secret: str, *, tenant: str = "default", clock: Callable[[], float] = time.time) -> None:
+        """`secret` must be the same in all processes, and `tenant` the spool's.
+
+        To change the secret, put the new one in front of the old one, with a comma between: the first signs, all
+        verify. Raises `SettingsError` if one is short enough to be guessed, and `InvalidId`.
+        """
+        try:
+            self._secrets = tuple(secret.encode() for secret in split_secrets(secret))
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
+        self._tenant = checked_id("tenant", tenant)
         self._clock = clock
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """Use the setting `token_secret`. Raises `SettingsError` if it is missing or too short."""
+        """Use the settings `token_secret` and `tenant`. Raises `SettingsError` if the secret is missing."""
         if settings.web.token_secret is None:
             raise SettingsError(f"tokens need a secret: set {variable_of('token_secret')}")
-        return cls(settings.web.token_secret.get_secret_value())
+        return cls(settings.web.token_secret.get_secret_value(), tenant=settings.log.tenant)
+
+    def require_tenant(self, tenant: str) -> None:
+        """Raise `SettingsError` if tokens are issued for another tenant than `tenant`: none of them would be valid."""
+        if tenant != self._tenant:
+            raise SettingsError(
+                f"the tokens are issued for tenant {self._tenant!r}, and the spool has {tenant!r}: make them by "
+                "SignedTokens.from_settings(spool.settings), or pass tenant="
+            )
 
     def issue(
         self,
@@ -61,21 +74,24 @@ class SignedTokens:
         actions: Collection[Action] = ("ask", "read", "stop"),
         *,
         seconds: float = 3600,
-        tenant: str = "default",
+        tenant: str | None = None,
     ) -> str:
-        """Return a token for these actions in this chat ("*": any chat of the tenant). Raises `InvalidInput`."""
+        """Return a token for these actions in this chat ("*": any chat of the tenant). Raises `InvalidInput`.
+
+        It is valid for `seconds`, and for the own tenant unless `tenant` names one of several.
+        """
         if chat_id != ANY_CHAT:
             checked_id("chat_id", chat_id)
-        checked_id("tenant", tenant)
+        of_tenant = self._tenant if tenant is None else checked_id("tenant", tenant)
         unknown = set(actions) - set(get_args(Action))
         if unknown or isinstance(actions, str):
             raise InvalidInput(f"actions={actions!r}: pass some of {', '.join(get_args(Action))}")
         if not 0 < seconds < math.inf:
             raise InvalidInput(f"seconds={seconds!r}: pass for how many seconds the token is valid")
         expires = math.ceil(self._clock() + seconds)
-        grant = _Grant(tenant=tenant, chat=chat_id, actions=sorted(actions), expires=expires)
+        grant = _Grant(tenant=of_tenant, chat=chat_id, actions=sorted(actions), expires=expires)
         signed_text = f"{_VERSION}.{_encode_base64(grant.model_dump_json().encode())}"
-        return f"{signed_text}.{_encode_base64(self._sign(signed_text))}"
+        return f"{signed_text}.{_encode_base64(_sign(self._secrets[0], signed_text))}"
 
     def __call__(self, request: Request, tenant: str, chat_id: str, action: Action) -> Verdict:
         """Return whether and until when the request's token grants `action`.
@@ -91,8 +107,9 @@ class SignedTokens:
         version, _, payload = signed_text.partition(".")
         try:
             # The signature comes first: nothing of a forged payload is parsed.
-            is_authentic = hmac.compare_digest(_decode_base64(signature), self._sign(signed_text))
-            if not is_authentic or version != _VERSION:
+            given = _decode_base64(signature)
+            is_authentic = [hmac.compare_digest(given, _sign(secret, signed_text)) for secret in self._secrets]
+            if not any(is_authentic) or version != _VERSION:
                 raise AccessDenied("the token is invalid")
             grant = _Grant.model_validate_json(_decode_base64(payload))
         except (ValueError, ValidationError):
@@ -101,8 +118,9 @@ class SignedTokens:
             raise AccessDenied("the token has expired")
         return grant
 
-    def _sign(self, signed_text: str) -> bytes:
-        return hmac.digest(self._secret, signed_text.encode(), hashlib.sha256)
+
+def _sign(secret: bytes, signed_text: str) -> bytes:
+    return hmac.digest(secret, signed_text.encode(), hashlib.sha256)
 
 
 def _token_of(request: Request) -> str:

@@ -93,9 +93,13 @@ ERRORS: tuple[Exception, ...] = (
     errors.LimitExceeded("active", "32 are active", retry_after=1),
     errors.ChatContended("c", "be erased"),
     errors.CursorExpired(1, 3, 4),
+    errors.DigestUnfinished("c", 1, 2),
     errors.RequestTooLarge(2, 1),
     errors.RequestIdReused("c", "r", "g"),
+    HTTPException(408, "too slow"),
     HTTPException(413, "too large"),
+    HTTPException(415, "no JSON"),
+    HTTPException(421, "another host"),
     errors.InvalidId("chat_id", ""),
     Refused("not this model"),
     errors.InternalError("a bug"),
@@ -150,12 +154,12 @@ def test_every_key_is_documented() -> None:
     """The table of docs/design.md has each key and channel that is built, and no other."""
     table = (DOCS / "design.md").read_text().partition("## Keys")[2].partition("## Scripts")[0]
     of = keys.ChatKeys("tenant", "chat")
-    own = {of.seq, of.log, of.head, of.gens, of.readers, of.live, of.gen("id"), of.request("id")}
+    own = {of.seq, of.log, of.head, of.gens, of.readers, of.live, of.digest, of.gen("id"), of.request("id")}
     queue = keys.QueueKeys("queue")
     index = {queue.unfinished, queue.republished, queue.watermark, queue.sweep_lock, queue.dead_letters}
     index |= {queue.sent, queue.running}
     tenant = keys.TenantKeys("tenant")
-    shared = {keys.place_of("id"), *index, tenant.policy, tenant.active, keys.stops_channel(0)}
+    shared = {keys.place_of("id"), *index, tenant.policy, tenant.active, tenant.streams, keys.stops_channel(0)}
     documented = set(re.findall(r"^\| `(cs:\S+)` \|", table, re.MULTILINE))
     # What else the scripts build is in their prelude's header.
     built_by_scripts = {name for name in documented if re.search(r":(line|lines|owners|clock|slots|rate):", name)}

@@ -20,6 +20,7 @@ MADE: dict[str, ChunkspoolError] = {
     "InvalidCursor": errors.InvalidCursor(-1),
     "ChatNotFound": errors.ChatNotFound("chat"),
     "GenerationNotFound": errors.GenerationNotFound("chat", "one"),
+    "DigestUnfinished": errors.DigestUnfinished("chat", 5, 9),
     "ChatBusy": errors.ChatBusy("chat", ("one", "two")),
     "LimitExceeded": errors.LimitExceeded("active", "32 are active: wait", retry_after=1.5),
     "ChatContended": errors.ChatContended("chat", "be erased"),
@@ -90,6 +91,7 @@ def test_messages_say_what_happened_and_what_to_do() -> None:
     assert "'chat' does not exist" in said["ChatNotFound"]
     assert "busy with generation one, two: wait for it, or enqueue with on_active=" in said["ChatBusy"]
     assert "changes too fast to be erased: stop its generations first" in said["ChatContended"]
+    assert "read up to event 5 of 9 in the time given: try again, it goes on from there" in said["DigestUnfinished"]
     assert "check the broker, then enqueue again: away" in said["EnqueueFailed"]
     assert (
         "rejected the message of generation one in chat 'chat'; trying again will not help: no" in said["BrokerRefused"]

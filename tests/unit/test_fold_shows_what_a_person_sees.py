@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -138,3 +143,33 @@ def test_a_trimmed_log_shows_what_is_left() -> None:
     """The remaining events are shown."""
     (answer,) = fold([TextDelta(generation_id="g", text="the end"), GenerationCompleted(generation_id="g")])
     assert (answer.text, answer.state) == ("the end", "completed")
+
+
+def _count_copies(monkeypatch: pytest.MonkeyPatch, events: list[Event]) -> int:
+    """Return how many answers and tool uses are copied while the events are folded."""
+    copies = 0
+
+    def counting(value: Any, **changes: Any) -> Any:
+        nonlocal copies
+        copies += 1
+        return replace(value, **changes)
+
+    monkeypatch.setattr(sys.modules["chunkspool.fold"], "replace", counting)
+    fold(events)
+    return copies
+
+
+def test_an_event_costs_the_same_however_many_came_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No event copies what came before it, and a result touches no call but its own, and that once."""
+    calls = [ToolCallEvent(generation_id="g", id=id_, name="n", arguments="{}") for id_ in map(str, range(200))]
+    results = [ToolResultEvent(generation_id="g", id=call.id, output=1) for call in calls]
+    same = [
+        event
+        for call, result in zip(calls, results, strict=True)
+        for event in (call.model_copy(update={"id": "same"}), result.model_copy(update={"id": "same"}))
+    ]
+    data = [DataEvent(generation_id="g", name="mark", value=i) for i in range(200)]
+    assert _count_copies(monkeypatch, [*data]) == _count_copies(monkeypatch, [*data[:1]])
+    assert _count_copies(monkeypatch, [*calls]) == _count_copies(monkeypatch, [*calls[:1]])
+    assert _count_copies(monkeypatch, [*calls, *results]) == 1 + len(calls)
+    assert _count_copies(monkeypatch, [*same]) == 1 + len(calls)

@@ -55,7 +55,12 @@ WRONG = {
         )
     },
     "provider_retries": ["-1", "21", "x"],
-    "token_secret": [SECRET],
+    "token_secret": [SECRET, "x" * 31, f"{SECRET * 5},{SECRET}", f"{SECRET * 5},"],
+    "reauthorize": ["0", "x"],
+    "stall_timeout": ["0", "x"],
+    "stream_deadline": ["0", "x"],
+    "request_timeout": ["0", "x"],
+    "max_connections": ["0", "2.5", "x"],
     "cors_credentials": ["2", "perhaps"],
     "max_body_bytes": ["0", "x"],
     "web_max_tokens": ["0", "10000001", "x"],
@@ -75,6 +80,7 @@ TEXTS = {
     "openai_api_key",
     "cors_origins",
     "web_models",
+    "allowed_hosts",
     "flower_url",
 }
 

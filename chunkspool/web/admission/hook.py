@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from starlette.requests import Request
 
 from chunkspool.request import GenerationRequest, Message
-from chunkspool.states import OnActive
+from chunkspool.states import OnActive, Priority
 
 
 class Refused(Exception):
@@ -21,7 +21,7 @@ class Refused(Exception):
 class AskedGeneration:
     """A generation as a web user asks for it, or as a hook lets it pass. The fields are those of `AsyncSpool.enqueue`.
 
-    `owner` and `ttl` are never the user's; a hook may set them.
+    `owner`, `ttl`, `priority` and `expires` are never the user's; a hook may set them.
     """
 
     messages: tuple[Message, ...]
@@ -31,6 +31,8 @@ class AskedGeneration:
     request_id: str | None = None
     owner: str | None = None
     ttl: float | None = None
+    priority: Priority = "interactive"
+    expires: float | None = None
 
     @classmethod
     def of(cls, request: GenerationRequest, *, on_active: OnActive, request_id: str | None) -> Self:

@@ -22,6 +22,10 @@ class MessageBuilder:
         self._metadata = continued.metadata if continued else None
         self._parts: list[UiPart] = [dict(part) for part in continued.parts] if continued else []
         self._open: dict[str, UiPart] = {}
+        # Where the newest call of each id stands, and where the newest step begins.
+        self._calls = {part["toolCallId"]: at for at, part in enumerate(self._parts) if is_tool(part)}
+        steps = (at for at, part in enumerate(self._parts) if part.get("type") == "step-start")
+        self._step = max(steps, default=-1)
 
     def take(self, chunks: Iterable[Chunk]) -> UiMessage:
         """Apply the chunks; return the message."""
@@ -35,6 +39,7 @@ class MessageBuilder:
             self._id = chunk.get("messageId", self._id)
             self._metadata = _merge(self._metadata, chunk["messageMetadata"])
         elif kind == "start-step":
+            self._step = len(self._parts)
             self._parts.append({"type": "step-start"})
         elif kind.startswith(("text-", "reasoning-")):
             self._take_text(kind, chunk)
@@ -69,12 +74,12 @@ class MessageBuilder:
 
     def _replace_in_step(self, part: UiPart) -> None:
         """Add a call; one of the same id in the same step is the same call."""
-        step = max((at for at, other in enumerate(self._parts) if other["type"] == "step-start"), default=-1)
-        for at in range(step + 1, len(self._parts)):
-            if is_tool(self._parts[at]) and self._parts[at]["toolCallId"] == part["toolCallId"]:
-                self._parts[at] = part
-                return
-        self._parts.append(part)
+        at = self._calls.get(part["toolCallId"], -1)
+        if at > self._step:
+            self._parts[at] = part
+        else:
+            self._calls[part["toolCallId"]] = len(self._parts)
+            self._parts.append(part)
 
     def _answer(self, part: UiPart, output: Any) -> None:
         part.update(state="output-available", output=output)
@@ -82,7 +87,7 @@ class MessageBuilder:
             part.pop(only_of_errors_and_drafts, None)
 
     def _find_tool(self, call_id: str) -> UiPart:
-        return next(part for part in reversed(self._parts) if is_tool(part) and part["toolCallId"] == call_id)
+        return self._parts[self._calls[call_id]]
 
 
 def _merge(base: Any, new: Any) -> Any:

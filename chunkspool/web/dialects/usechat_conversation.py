@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from chunkspool.errors import InvalidRequest, shown
 from chunkspool.events import Entry
 from chunkspool.web.dialects.usechat import UseChatEncoder
 from chunkspool.web.dialects.usechat_builder import MessageBuilder
@@ -48,45 +50,70 @@ class Conversation(BaseModel):
         return None if self.continued_at is None else self.messages[self.continued_at]
 
 
+@dataclass(frozen=True, slots=True)
+class MessagePage:
+    """Some of a chat's messages: those from `start` to `end`. Their events are those of `generation_ids`.
+
+    `before` is the id of the first one, if there are others in front of it.
+    """
+
+    start: int
+    end: int
+    generation_ids: frozenset[str]
+    before: str | None
+
+
 class ChatMessages:
-    """Collects a chat's messages. The generations are told apart, so their events may come in any order."""
+    """Collects a chat's messages: those of the client's history, then an answer for each later generation.
+
+    The generations are told apart, so their events may come in any order.
+    """
 
     def __init__(
-        self, conversation: Conversation, generation_id: str | None, *, sdk: int, earlier: Iterable[str] = ()
+        self, conversation: Conversation, generation_id: str | None, later: Sequence[str], *, sdk: int
     ) -> None:
-        """`conversation` is that of `generation_id`; the generations of `earlier` are in it already."""
+        """`conversation` is that of `generation_id`; `later` are this one and those after it, in order."""
         self._conversation = conversation
-        self._generation_id = generation_id
+        # The generation that continues one of the messages has none of its own.
+        self._continuing = generation_id if conversation.continued and generation_id in later else None
+        self._later = [one for one in later if one != self._continuing]
         self._sdk = sdk
-        self._earlier = frozenset(earlier)
         self._encoders: dict[str, UseChatEncoder] = {}
 
+    def page(self, before: str | None, limit: int | None) -> MessagePage:
+        """Return the page of the newest `limit` messages in front of `before`. Raises `InvalidRequest`."""
+        ids = [message.id for message in self._conversation.messages] + self._later
+        end = len(ids)
+        if before is not None:
+            if before not in ids:
+                raise InvalidRequest(f"before={shown(before)}: the chat has no message of this id")
+            end = ids.index(before)
+        start = 0 if limit is None else max(0, end - limit)
+        own = len(self._conversation.messages)
+        wanted = set(self._later[max(0, start - own) : max(0, end - own)])
+        if self._continuing and start <= (self._conversation.continued_at or 0) < end:
+            wanted.add(self._continuing)
+        return MessagePage(start, end, frozenset(wanted), ids[start] if start else None)
+
     def add(self, entry: Entry) -> None:
-        """Add an entry of the chat."""
+        """Add an entry of one of the page's generations."""
         generation_id = entry.generation_id
-        if not generation_id or generation_id in self._earlier:
-            return
         encoder = self._encoders.get(generation_id)
         if encoder is None:
-            continued = self._conversation.continued if generation_id == self._generation_id else None
+            continued = self._conversation.continued if generation_id == self._continuing else None
             encoder = UseChatEncoder(generation_id, sdk=self._sdk, continued=continued)
             self._encoders[generation_id] = encoder
         encoder.add(entry)
 
-    def is_active(self, generation_id: str) -> bool:
-        """Return whether more of the generation's message is to come: its ending has not been added."""
-        encoder = self._encoders.get(generation_id)
-        return generation_id not in self._earlier and (encoder is None or not encoder.done)
+    def build(self, page: MessagePage) -> list[UiMessage]:
+        """Return the page's messages, in order. Nothing may be added afterwards."""
+        own = self._conversation.messages
+        messages = list(own[page.start : page.end])
+        if self._continuing in page.generation_ids and self._conversation.continued_at is not None:
+            messages[self._conversation.continued_at - page.start] = self._build(self._continuing)
+        later = self._later[max(0, page.start - len(own)) : max(0, page.end - len(own))]
+        return messages + [self._build(generation_id) for generation_id in later]
 
-    def build(self) -> list[UiMessage]:
-        """Return the messages, in order. Nothing may be added afterwards."""
-        messages = list(self._conversation.messages)
-        for generation_id, encoder in self._encoders.items():
-            continued_at = self._conversation.continued_at if generation_id == self._generation_id else None
-            continued = None if continued_at is None else messages[continued_at]
-            built = MessageBuilder(continued, sdk=self._sdk).take(encoder.take_chunks())
-            if continued_at is None:
-                messages.append(built)
-            else:
-                messages[continued_at] = built
-        return messages
+    def _build(self, generation_id: str) -> UiMessage:
+        continued = self._conversation.continued if generation_id == self._continuing else None
+        return MessageBuilder(continued, sdk=self._sdk).take(self._encoders[generation_id].take_chunks())

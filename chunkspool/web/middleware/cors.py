@@ -11,7 +11,7 @@ from chunkspool.settings import WebSettings, variable_of
 
 def install(app: FastAPI, settings: WebSettings) -> None:
     """Answer the preflights of the configured origins. Raises `SettingsError` for cookies from everywhere."""
-    origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
+    origins = configured_origins(settings)
     if not origins:
         return
     if settings.cors_credentials and "*" in origins:
@@ -28,3 +28,8 @@ def install(app: FastAPI, settings: WebSettings) -> None:
         allow_headers=["*"],
         expose_headers=["Retry-After", "x-vercel-ai-ui-message-stream"],
     )
+
+
+def configured_origins(settings: WebSettings) -> list[str]:
+    """Return the origins whose pages may use the routes; "*" among them means all."""
+    return [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 
 from chunkspool import AsyncSpool
@@ -16,9 +17,11 @@ from chunkspool.web.admission.hook import AskedGeneration
 from chunkspool.web.dependencies import (
     COMMON_PROBLEMS,
     After,
+    Before,
     ChatId,
     Context,
     LastEventId,
+    Limit,
     cursor_of,
     problem_responses,
     require,
@@ -32,6 +35,7 @@ router = APIRouter(prefix="/v1/chats/{chat_id}")
 IdempotencyKey = Annotated[
     str | None, Header(description="the same as `request_id` in the body", pattern=f'^"?{ID_PATTERN}"?$')
 ]
+_SNAPSHOT = TypeAdapter(Snapshot)
 STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "`id:` seq, `event:` type, `data:` the event", "content": {"text/event-stream": {}}},
     204: {"description": "nothing is active and nothing follows the cursor: do not reconnect"},
@@ -111,18 +115,24 @@ async def get_snapshot(
     chat_id: ChatId,
     context: Context,
     spool: Annotated[AsyncSpool, require("read")],
-    response: Response,
+    before: Before = None,
+    limit: Limit = None,
     missing_ok: Annotated[bool, Query(description="answer 204 where there is no chat, not 404")] = False,  # noqa: FBT002 - a query parameter
-) -> Any:
-    """Return the chat's answers and the seq they include; follow the events after it."""
-    response.headers["cache-control"] = "no-store"
+) -> Response:
+    """Return the chat's answers and the seq they include; follow the events after it.
+
+    With `limit`, only the newest; `before` of the reply then leads to those in front of them.
+    """
+    headers = {"cache-control": "no-store"}
     try:
         async with context.gate.enter():
-            return await spool.snapshot(chat_id)
+            found = await spool.snapshot(chat_id, before=before, limit=limit, within=context.gate.reading_seconds)
     except ChatNotFound:
         if not missing_ok:
             raise
-        return Response(status_code=204, headers={"cache-control": "no-store"})
+        return Response(status_code=204, headers=headers)
+    # Not by FastAPI, which would check the answers again and copy them twice: there may be many megabytes.
+    return Response(_SNAPSHOT.dump_json(found, by_alias=True), headers=headers, media_type="application/json")
 
 
 @router.delete("", status_code=204, responses=problem_responses(*COMMON_PROBLEMS))

@@ -8,22 +8,22 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from chunkspool import AsyncSpool
-from chunkspool.errors import ChatContended, ChatNotFound, CorruptLog, InvalidId, InvalidRequest
+from chunkspool.errors import ChatContended, ChatNotFound, CursorExpired, InvalidId, InvalidRequest
 from chunkspool.ids import checked_id
 from chunkspool.request import GenerationRequest
 from chunkspool.results import ChatStatus
+from chunkspool.store.digests import Digest
 from chunkspool.web.admission.hook import AskedGeneration
-from chunkspool.web.dependencies import COMMON_PROBLEMS, ChatId, Context, problem_responses, require
+from chunkspool.web.dependencies import COMMON_PROBLEMS, ChatId, Context, Limit, problem_responses, require
 from chunkspool.web.dialects.usechat import UseChatEncoder
 from chunkspool.web.dialects.usechat_conversation import ChatMessages, Conversation
 from chunkspool.web.dialects.usechat_json import encode_part
-from chunkspool.web.dialects.usechat_messages import UiMessage, UseChatRequest, to_model_messages
+from chunkspool.web.dialects.usechat_messages import UseChatRequest, to_model_messages
 from chunkspool.web.routes.chats import STREAM_RESPONSES
 from chunkspool.web.schemas import MessagesResponse, StopResponse
 from chunkspool.web.streaming.event_stream import StreamSource
 
 router = APIRouter(prefix="/api/chat")
-PAGE_SIZE = 500
 RACES = 10
 """How often the state of a chat is read again because its client asked meanwhile."""
 
@@ -41,8 +41,12 @@ Sdk = Annotated[
     "", response_class=Response, responses={200: STREAM_RESPONSES[200], **problem_responses(429, *COMMON_PROBLEMS)}
 )
 async def send(request: Request, body: UseChatRequest, context: Context, sdk: Sdk = 6) -> Response:
-    """Answer the last message of the history. This stops a generation that is still active: the user has moved on."""
+    """Answer the last message of the history. This stops a generation that is still active: the user has moved on.
+
+    So the sender has to be allowed to ask and to read, and also to stop where something is active.
+    """
     spool = await context.spool_for(request, body.id, "ask")
+    await context.spool_for(request, body.id, "read")
     messages = to_model_messages(body.messages)
     if not messages:
         raise InvalidRequest("the messages have no text, no file and no tool output")
@@ -88,20 +92,31 @@ async def resume(
     "/{chat_id}/messages", response_model=MessagesResponse, responses=problem_responses(409, 410, *COMMON_PROBLEMS)
 )
 async def get_messages(
-    chat_id: ChatId, context: Context, spool: Annotated[AsyncSpool, require("read")], sdk: Sdk = 6
+    chat_id: ChatId,
+    context: Context,
+    spool: Annotated[AsyncSpool, require("read")],
+    sdk: Sdk = 6,
+    before: Annotated[str | None, Query(description="the id of a message: only those in front of it")] = None,
+    limit: Limit = None,
 ) -> Response:
     """Return the chat as UI messages: what a page starts with, and what a client loads when a resume gives 204.
 
-    A chat that does not exist has no messages.
+    A chat that does not exist has no messages. With `limit`, only the newest; `before` of the reply then leads to those
+    in front of them.
     """
     async with context.gate.enter():
         try:
-            status, kept = await _find_history(spool, chat_id)
-            chat = await _collect_messages(spool, status, kept, sdk)
+            status, history = await _find_history(spool, chat_id)
+            digest = await spool.digest(chat_id, within=context.gate.reading_seconds)
+            reply = await _collect_messages(spool, digest, history, sdk, before, limit)
+            # The status leaves out what has expired, the digest what has ended meanwhile.
+            reply.active = tuple(one for one in reply.active if one in status.active)
         except ChatNotFound:
-            return _respond_with_messages([], [])
-    active = [one for one in status.active if chat.is_active(one)]
-    return _respond_with_messages(chat.build(), active)
+            reply = MessagesResponse(messages=[], active=())
+    # Not by FastAPI, whose encoder refuses numbers that JSON cannot hold: a tool may have written one.
+    messages = [message.model_dump(exclude_none=True) for message in reply.messages]
+    body = {"messages": messages, "active": reply.active, "before": reply.before}
+    return Response(encode_part(body), headers={"cache-control": "no-store"}, media_type="application/json")
 
 
 @router.post("/{chat_id}/stop", status_code=202, responses=problem_responses(404, *COMMON_PROBLEMS))
@@ -109,12 +124,6 @@ async def stop(chat_id: ChatId, context: Context, spool: Annotated[AsyncSpool, r
     """Stop all active generations of the chat. The SDK's own `stop()` only closes the connection."""
     async with context.gate.enter():
         return StopResponse(stops=await spool.stop(chat_id))
-
-
-def _respond_with_messages(messages: list[UiMessage], active: list[str]) -> Response:
-    # Not by FastAPI, whose encoder refuses numbers that JSON cannot hold: a tool may have written one.
-    body = {"messages": [message.model_dump(exclude_none=True) for message in messages], "active": active}
-    return Response(encode_part(body), headers={"cache-control": "no-store"}, media_type="application/json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,24 +149,24 @@ async def _find_history(spool: AsyncSpool, chat_id: str) -> tuple[ChatStatus, Hi
     raise ChatContended(chat_id, "read its messages")
 
 
-async def _collect_messages(spool: AsyncSpool, status: ChatStatus, kept: History, sdk: int) -> ChatMessages:
-    """Read what follows the newest history, or all that is kept where there is none."""
-    earlier = (one.generation_id for one in status.generations if one.after < kept.after)
-    chat = ChatMessages(kept.conversation, kept.generation_id, sdk=sdk, earlier=earlier)
-    after = kept.after if kept.generation_id else status.first - 1
-    while True:
-        try:
-            page = await spool.read(status.chat_id, after, PAGE_SIZE)
-        except CorruptLog as error:
-            if error.seq is None:
-                raise
-            after = error.seq  # passed over, as in a snapshot
-            continue
-        for entry in page:
+async def _collect_messages(
+    spool: AsyncSpool, digest: Digest, history: History, sdk: int, before: str | None, limit: int | None
+) -> MessagesResponse:
+    """Build the messages of one page. What is before the newest history's generation is in that history."""
+    if digest.has_gaps or (history.generation_id and digest.first > history.after + 1):
+        raise CursorExpired(history.after, digest.first, digest.seq)
+    begun = digest.generations()
+    later = [one for one, seq in begun if seq > history.after] if history.generation_id else [one for one, _ in begun]
+    chat = ChatMessages(history.conversation, history.generation_id, later, sdk=sdk)
+    page = chat.page(before, limit)
+    at = 0 if digest.blocks and page.generation_ids else None
+    while at is not None:
+        part = await spool.load_digest(digest, page.generation_ids, at)
+        for entry in part.entries:
             chat.add(entry)
-        if not page:
-            return chat
-        after = page[-1].seq
+        at = part.next
+    active = tuple(one for one in digest.active if one in later)
+    return MessagesResponse(messages=chat.build(page), active=active, before=page.before)
 
 
 def _usable_request_id(text: str | None) -> str | None:

@@ -15,6 +15,8 @@ const questions = new Questions(chat);
 const answers = new Map();
 const EMPTY_CHAT_RETRY_MS = 3000;
 const LOAD_RETRY_MS = 1000;
+// How often to look how many come before a question that waits.
+const WAITING_MS = 3000;
 // Longer than a reply takes unless all connections that the browser makes to a server are taken by streams.
 const CROWDED_MS = 1000;
 const heartbeatMs = Number(document.body.dataset.heartbeat) * 1000;
@@ -98,6 +100,23 @@ function loadSoon(ms) {
   retry = setTimeout(load, ms);
 }
 
+/** Show how many come before the questions that wait, from time to time: no event tells that. */
+async function showWaiting() {
+  const queued = [...answers.values()].filter((answer) => answer.state === "queued");
+  if (!queued.length || document.hidden) return;
+  try {
+    const { waiting } = await sendRequest(chat, "?limit=1");
+    const told = new Map(waiting.map((one) => [one.generation, one]));
+    for (const answer of queued.filter((one) => one.state === "queued" && answers.has(one.generation))) {
+      answer.waiting = told.get(answer.generation);
+      ensureTurn(answer.generation).showAnswer(answer);
+    }
+  } catch (error) {
+    if (!(error instanceof Refused || error instanceof Unreachable)) throw error;
+  }
+}
+setInterval(showWaiting, WAITING_MS);
+
 /** Begin with the snapshot, and follow what comes after it. While there is no chat, look again from time to time. */
 async function load() {
   if (feed) return;
@@ -138,8 +157,9 @@ function showEmptyChat(known) {
 }
 
 function showSnapshot(snapshot) {
+  const told = new Map(snapshot.waiting.map((one) => [one.generation, one]));
   for (const stored of snapshot.answers) {
-    const answer = answerOfSnapshot(stored);
+    const answer = { ...answerOfSnapshot(stored), waiting: told.get(stored.generation) };
     answers.set(answer.generation, answer);
     const turn = ensureTurn(answer.generation);
     turn.moveToEnd();

@@ -88,7 +88,7 @@ class Turn {
 
   #showFacts(answer) {
     const facts = {
-      queued: ["waiting for a worker"],
+      queued: [describeWaiting(answer.waiting)],
       running: answer.text ? [] : ["the model is thinking"],
       completed: [],
       stopped: [answer.stopped_by === "user" ? "stopped" : `stopped by ${answer.stopped_by}`],
@@ -104,6 +104,14 @@ class Turn {
     if (trouble) appendElement("span", "failed", this.facts).textContent = trouble;
     for (const fact of facts) appendElement("span", "", this.facts).textContent = fact;
   }
+}
+
+/** Say how long a question waits, as far as the server knows. */
+function describeWaiting(waiting) {
+  if (!waiting) return "waiting for a worker";
+  const others = { 0: "next in line", 1: "one is before it" }[waiting.ahead] ?? `${waiting.ahead} are before it`;
+  const seconds = waiting.wait === null ? "" : `, about ${Math.max(1, Math.round(waiting.wait))} s`;
+  return `waiting for a worker: ${others}${seconds}`;
 }
 
 /** Remove the turns of these generations: their chat is gone. */

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from chunkspool import AsyncSpool, Entry
 from chunkspool.errors import CorruptLog, ServerShuttingDown
-from chunkspool.web.access import AccessDenied, expiry_of
+from chunkspool.store.positions import checked_position
+from chunkspool.web.access import grant_of
 from chunkspool.web.dialects import Encoder
 from chunkspool.web.gate import RequestGate
 from chunkspool.web.middleware.deferred_stream import defer
 from chunkspool.web.problems import Problem, problem_of
 from chunkspool.web.streaming.open_streams import OpenStreams
+from chunkspool.web.streaming.permit import StreamPermit
+from chunkspool.web.streaming.server_connection import ServerConnection, receive_disconnect
 
+_LOG = logging.getLogger(__name__)
 HEARTBEAT = b":\n"
 """A comment. It is a line and no block of its own: some clients take every empty line for the end of a message."""
 MAX_WAITING_BYTES = 128 * 1024
@@ -31,7 +39,10 @@ CANCEL_RETRY = 0.25
 
 @dataclass(frozen=True, slots=True)
 class StreamSource:
-    """The part of a chat that a stream follows. `merged`: read all existing entries before the first byte is sent."""
+    """The part of a chat that a stream follows. `merged`: what exists of the generation `until` is sent as few events.
+
+    Of what a restart has made void, nothing is sent then.
+    """
 
     spool: AsyncSpool
     chat_id: str
@@ -47,10 +58,12 @@ class EventStreamResponse(Response):
         """Nothing is subscribed yet."""
         super().__init__()
         self._stream = ClientStream(source, encoder, gate, streams)
+        self._reauthorize = streams.settings.reauthorize
 
     async def __call__(self, scope: Scope, _receive: Receive, _send: Send) -> None:
         """Leave the sending to the middleware."""
-        self._stream.expires = expiry_of(scope)
+        if (grant := grant_of(scope)) is not None:
+            self._stream.permit = StreamPermit(grant, scope.get("path_params", {}), self._reauthorize)
         defer(scope, self._stream)
 
 
@@ -74,29 +87,46 @@ class ClientStream:
         # Made when it is first needed: most clients are never slow, and thousands of streams may be open.
         self._room: asyncio.Event | None = None
         self._problem: Problem | None = None
-        self.expires: float | None = None
-        """Unix seconds at which the client's permission ends, and with it the stream."""
-        self._is_open = self._is_ending = self._client_gone = self._heartbeat_due = False
+        self.permit: StreamPermit | None = None
+        self._connection = ServerConnection(None)
+        self._patience: asyncio.Timeout | None = None
+        self._is_open = self._is_ending = self._client_gone = self._heartbeat_due = self._is_cut = False
         self._sent_at = 0.0
+        self._sending_since: float | None = None
+        # A server that tells nothing of a client that has gone is left in this way. Not for all in one moment.
+        self._ends_at = time.monotonic() + streams.settings.stream_deadline * (900 + secrets.randbelow(100)) / 1000
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send all of it. When this returns, the stream holds no task, no subscription and no connection."""
+        self._connection = ServerConnection.find(receive)
         tasks = asyncio.create_task(self._follow()), asyncio.create_task(self._watch_for_disconnect(receive))
         self._streams.add(self)
-        timer = None if self.expires is None else self._call_at(self.expires)
+        if self.permit is not None:
+            self.permit.start(scope, self._end_with)
         try:
-            await self._send_all(scope, receive, send)
-        except OSError:
-            pass  # some servers report a client that has gone in this way
+            async with asyncio.timeout(None) as self._patience:
+                await self._send_all(scope, receive, self._timed(send))
+        except (OSError, ClientDisconnect):
+            pass  # so some servers tell of a client that has gone; and `_drop` lets the time run out
+        except RuntimeError:  # uvloop's word for it
+            if not self._connection.is_closed():
+                raise
         finally:
-            if timer is not None:
-                timer.cancel()
+            if self.permit is not None:
+                self.permit.end()
             self._streams.discard(self)
             await _cancel(*tasks)
 
-    def beat(self, quiet_since: float) -> None:
-        """Send a comment if nothing was sent since `quiet_since`."""
-        if self._is_open and self._sent_at < quiet_since:
+    def look_after(self, now: float) -> None:
+        """Do what is due at `now` (monotonic clock): a heartbeat, a question to the hook, or the end."""
+        settings = self._streams.settings
+        if self._sending_since is not None and now - self._sending_since > settings.stall_timeout:
+            self._drop()
+        elif self._connection.is_closed() or now > self._ends_at:
+            self.end()
+        elif self.permit is not None:
+            self.permit.ask_if_due(now)
+        if self._is_open and self._sent_at < now - settings.heartbeat:
             self._heartbeat_due = True
             self._wake.set()
 
@@ -105,15 +135,28 @@ class ClientStream:
         self._is_ending = True
         self._wake.set()
 
-    def _call_at(self, expires: float) -> asyncio.TimerHandle:
-        return asyncio.get_running_loop().call_later(max(0.0, expires - time.time()), self._expire)
+    def _drop(self) -> None:
+        """Leave a client that takes nothing: no end can be sent to it."""
+        # A connection that is cut lets the send return, and the server knows what happened. If it does not return
+        # (or the connection is not known), it is cancelled.
+        if (self._is_cut or not self._connection.cut()) and self._patience is not None:
+            self._patience.reschedule(asyncio.get_running_loop().time())
+        self._is_cut = True
 
-    def _expire(self) -> None:
-        if not self._is_ending:
-            self._end_with(AccessDenied("the access has expired: resume with a new token"))
+    def _timed(self, send: Send) -> Send:
+        """Return `send`, noting since when it waits for the client."""
+
+        async def send_and_note(message: Message) -> None:
+            self._sending_since = time.monotonic()
+            await send(message)
+            self._sending_since = None
+
+        return send_and_note
 
     def _end_with(self, error: Exception) -> None:
-        """End the stream with the problem that `error` is for the client."""
+        """End the stream with the problem that `error` is for the client, unless it ends already."""
+        if self._is_ending:
+            return
         self._problem = problem_of(error)
         self._encoder.add_problem(self._problem.document())
         self.end()
@@ -122,6 +165,8 @@ class ClientStream:
         # The status line waits for the subscription: until then, an error can still be an HTTP status of its own.
         while not (self._is_open or self._is_ending or self._client_gone):
             await self._wait_for_change()
+        if self._client_gone:
+            return
         if not self._is_open:
             problem = self._problem or problem_of(ServerShuttingDown())
             await problem.response()(scope, receive, send)
@@ -159,6 +204,12 @@ class ClientStream:
         return waiting
 
     async def _follow(self) -> None:
+        source = self._source
+        try:
+            await self._streams.count.open(source.spool, source.chat_id)
+        except Exception as error:  # noqa: BLE001 - as below
+            self._end_with(error)
+            return
         try:
             after = await self._replay() if self._source.merged else self._source.after
             if self._encoder.done:
@@ -168,10 +219,33 @@ class ClientStream:
         except Exception as error:  # noqa: BLE001 - nobody awaits this task's result; only the client can be told
             self._end_with(error)
         finally:
+            self._streams.count.close(source.spool, source.chat_id)
             self.end()
 
     async def _replay(self) -> int | str:
-        """Add all existing entries, page by page; return the cursor of the last one."""
+        """Add all existing entries of the generation, merged; return the cursor of the last one."""
+        source = self._source
+        async with self._gate.enter():
+            digest = await source.spool.digest(source.chat_id, within=self._gate.reading_seconds)
+        if digest.has_unreadable or digest.has_gaps or digest.first > checked_position(source.after).seq + 1:
+            return await self._replay_the_log()
+        # What a restart has made void is not for the client: until the newest restart was added, nothing is sent.
+        settled = digest.restarts_until(source.until)
+        at = 0 if digest.blocks else None
+        while at is not None and not (self._encoder.done or self._problem):
+            async with self._gate.enter():
+                part = await source.spool.load_digest(digest, {source.until}, at)
+            for entry in part.entries:
+                self._encoder.add(entry)
+            at = part.next
+            if at is not None and at >= settled and self._encoder.size > MAX_WAITING_BYTES:
+                self._is_open = True
+                self._wake.set()
+                await self._wait_for_room()
+        return digest.cursor
+
+    async def _replay_the_log(self) -> int | str:
+        """Do the same page by page: what is missing is an error, and what cannot be decoded is told in its place."""
         source, after = self._source, self._source.after
         while not (self._encoder.done or self._problem):
             try:
@@ -235,10 +309,17 @@ class ClientStream:
         await self._room.wait()
 
     async def _watch_for_disconnect(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self._client_gone = True
-        self._wake.set()
+        """Wait until the client has gone. Whatever else ends the waiting ends the stream, too."""
+        try:
+            await receive_disconnect(receive)
+        except HTTPException as error:  # the request's body is too large, or does not end
+            self._end_with(error)
+        except Exception as error:  # noqa: BLE001 - each server has its own
+            _LOG.debug("the server ended a request: %r", error)
+            self.end()
+        else:
+            self._client_gone = True
+            self._wake.set()
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:

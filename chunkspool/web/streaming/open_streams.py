@@ -1,4 +1,4 @@
-"""The open event streams: one task sends their heartbeats and ends them when the server shuts down."""
+"""The open event streams: one task sends their heartbeats, drops dead ones, and ends all when the server shuts down."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from chunkspool.settings import WebSettings
+from chunkspool.web.streaming.stream_count import StreamCount
+
 TICK = 0.25
 """Seconds between two checks for a shutdown. The server waits for its streams, so a shutdown takes this much longer."""
 
@@ -15,8 +18,8 @@ TICK = 0.25
 class OpenStream(Protocol):
     """A stream that is being sent."""
 
-    def beat(self, quiet_since: float) -> None:
-        """Send a comment if nothing was sent since `quiet_since` (monotonic clock)."""
+    def look_after(self, now: float) -> None:
+        """Do what is due at `now` (monotonic clock): a heartbeat, or the end of a stream that nobody receives."""
         ...
 
     def end(self) -> None:
@@ -27,12 +30,13 @@ class OpenStream(Protocol):
 class OpenStreams:
     """The streams of one app. A single task looks after all of them while there are any: no stream has a timer."""
 
-    def __init__(self, heartbeat: float, is_shutting_down: Callable[[], bool] | None = None) -> None:
-        """`heartbeat` is in seconds. Without `is_shutting_down`, the uvicorn of this process is asked."""
-        self._heartbeat = heartbeat
+    def __init__(self, settings: WebSettings, is_shutting_down: Callable[[], bool] | None = None) -> None:
+        """Without `is_shutting_down`, the uvicorn of this process is asked."""
+        self.settings = settings
         self._is_shutting_down = is_shutting_down or uvicorn_is_shutting_down
         self._streams: set[OpenStream] = set()
         self._watcher: asyncio.Task[None] | None = None
+        self.count = StreamCount()
 
     def __len__(self) -> int:
         """Return how many are open."""
@@ -57,18 +61,20 @@ class OpenStreams:
             stream.end()
 
     async def _watch(self) -> None:
-        tick = min(TICK, self._heartbeat / 4)
-        next_beat = 0.0
+        settings = self.settings
+        period = min(settings.heartbeat, settings.reauthorize, settings.stall_timeout, settings.stream_deadline) / 4
+        next_look = 0.0
         while True:
-            await asyncio.sleep(tick)
+            await asyncio.sleep(min(TICK, period))
             # Every tick, not only once: a stream may be added after the shutdown has begun.
             if self._is_shutting_down():
                 self.end()
             now = time.monotonic()
-            if now >= next_beat:
-                next_beat = now + self._heartbeat / 4
+            if now >= next_look:
+                next_look = now + period
                 for stream in tuple(self._streams):
-                    stream.beat(now - self._heartbeat)
+                    stream.look_after(now)
+                self.count.renew_if_due(now)
 
 
 def uvicorn_is_shutting_down() -> bool:

@@ -12,7 +12,7 @@ from support.web.browser import run_chromium
 from support.web.chat_page import PageEnvironment
 from support.web.web_server import BlackHole, serve_app
 
-from chunkspool.web import admit_all, allow_all, create_app
+from chunkspool.web import allow_all, create_app
 
 FLOWER = "http://flower.example:5555"
 
@@ -29,9 +29,7 @@ def env(redis_url: str, browser: Browser) -> Iterator[PageEnvironment]:
     """Give an app with the page."""
     shutting_down = threading.Event()
     spool = async_spool_for(redis_url, flower_url=FLOWER, heartbeat=1)
-    app = create_app(
-        spool, allow_all, admit=admit_all, page=True, is_shutting_down=shutting_down.is_set, closes_spool=True
-    )
+    app = create_app(spool, allow_all, page=True, is_shutting_down=shutting_down.is_set, closes_spool=True)
     hole = BlackHole(app)
     with serve_app(hole) as site, spool_for(redis_url) as worker:
         opened = PageEnvironment(site, worker, browser, shutting_down, hole)

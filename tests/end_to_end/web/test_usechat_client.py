@@ -18,8 +18,15 @@ from demo.ports import LOOPBACK, free_port, is_taken
 from demo.process import Process
 
 FAST = {"CHUNKSPOOL_LEASE": "1", "CHUNKSPOOL_REDELIVERY": "2"}
-SERVE = "import sys; from chunkspool import Settings; from chunkspool.web.serve import serve; "
-SERVE += "serve(Settings.from_env(), '127.0.0.1', int(sys.argv[1]), open_access=True)"
+# The front end of these tests scripts the model by its params, which users may not set otherwise.
+SERVE = """
+import sys
+import uvicorn
+from chunkspool import AsyncSpool
+from chunkspool.web import admit_all, allow_all, create_app
+app = create_app(AsyncSpool.from_env(), allow_all, admit=admit_all, closes_spool=True)
+uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), ws="none", access_log=False, timeout_graceful_shutdown=10)
+"""
 
 # One server is enough here: the tests of the routes run on both.
 pytestmark = [
@@ -157,7 +164,7 @@ def test_a_reload_and_a_late_return_show_the_whole_chat(start: StartClient, star
     assert set(used["reloads"]) == {"nothing", "question", "call", "all", "loaded"}
     for had, messages in used["reloads"].items():
         assert messages == ([answer] if had == "nothing" else [question, answer]), had
-    assert used["loaded"] == {"messages": [question, answer], "active": []}
+    assert used["loaded"] == {"messages": [question, answer], "active": [], "before": None}
 
     away = start("away").finish()
     assert (away["cut"]["status"], len(away["cut"]["texts"][0]) < len(counting_text(300))) == ("ready", True)

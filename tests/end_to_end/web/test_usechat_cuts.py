@@ -163,10 +163,12 @@ def test_the_messages_of_a_chat_are_those_of_the_client(sdk: int, continues: boo
     for log, stays in zip(logs, judge(sdk, cases), strict=True):
         kept = Conversation.of_transcript(conversation.to_transcript())
         assert kept is not None
-        chat = ChatMessages(kept, G, sdk=sdk)
+        chat = ChatMessages(kept, G, [G], sdk=sdk)
         for entry in log:
             chat.add(entry)
-        built = json.loads(json.dumps([message.model_dump(exclude_none=True) for message in chat.build()]))
+        built = json.loads(
+            json.dumps([message.model_dump(exclude_none=True) for message in chat.build(chat.page(None, None))])
+        )
         assert [visible(message) for message in built] == [visible(message) for message in stays["messages"]]
 
 

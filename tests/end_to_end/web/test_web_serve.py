@@ -25,7 +25,7 @@ from chunkspool.web.serve import serve
 from demo.ports import LOOPBACK, free_port, is_taken
 from demo.process import Process
 
-SECRET = "a secret of enough characters"
+SECRET = "a secret of more than thirty-two bytes"
 
 
 def server_command(kind: str, port: int) -> list[str]:

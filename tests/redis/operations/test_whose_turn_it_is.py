@@ -230,6 +230,9 @@ def test_status_tells_when_its_turn_comes(spool: Spool, client: Redis) -> None:
         spool.enqueue(f"chat-{n}", "x")
     for n in range(2):
         spool.for_tenant("b").enqueue(f"b-{n}", "x")
+    told = spool.snapshot("chat-5").waiting
+    assert [(one.ahead, one.wait) for one in told] == [(6, None)]
+    assert spool.snapshot("chat-0").waiting == ()
     (second,), (last,) = (spool.status(name).generations for name in ("chat-1", "chat-5"))
     assert (second.ahead, last.ahead) == (0, 6)
     assert last.wait is None

@@ -15,6 +15,8 @@ PROCESSES, THREADS = 4, 20
 
 def test_eighty_writers_of_one_chat_leave_no_gaps_and_no_duplicates(redis_url: str, client: Redis) -> None:
     """Four processes with twenty threads each: seqs 1 to n, each answer complete, in order and with one ending."""
+    with spool_for(redis_url) as spool:
+        spool.set_policy(active=PROCESSES * THREADS)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(PROCESSES, mp_context=spawn) as pool:
         crowds = list(pool.map(write_concurrently, [redis_url] * PROCESSES, range(PROCESSES), [THREADS] * PROCESSES))

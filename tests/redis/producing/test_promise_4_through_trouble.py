@@ -13,6 +13,7 @@ import pytest
 from redis import Redis
 from support.chats.logs import CHAT, ending_of, read_generation_field, read_log, text_of, types_of
 from support.chats.spools import async_spool_for, spool_for
+from support.servers.contents import list_keys
 from support.servers.proxy import Proxy
 from support.servers.redis_server import PrivateServer
 from support.waiting import eventually
@@ -62,7 +63,7 @@ def test_continuous_script_flushes_go_unnoticed(redis_url: str, client: Redis) -
             queued = spool.enqueue(CHAT, "hello", on_active="replace")
             assert spool.stop(CHAT, queued.generation_id)[0].outcome == "stopped"
         spool.erase(CHAT)
-    assert client.keys("cs:{*") == []
+    assert list_keys(client) == []
 
 
 async def test_continuous_script_flushes_go_unnoticed_in_an_async_spool(redis_url: str, client: Redis) -> None:
@@ -84,7 +85,7 @@ async def test_continuous_script_flushes_go_unnoticed_in_an_async_spool(redis_ur
         with flush_scripts_continuously(client):
             texts = await asyncio.gather(*(answer(f"chat-{number}") for number in range(5)))
     assert texts == [WHOLE] * 5
-    assert client.keys("cs:{*") == []
+    assert list_keys(client) == []
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as Unreachable
 from support.chats.logs import CHAT, KEYS, ending_of, read_generation_field, read_log, text_of, types_of
 from support.chats.spools import async_spool_for, spool_for
+from support.servers.contents import list_keys
 from support.servers.proxy import Proxy
 from support.servers.redis_server import PrivateServer
 from support.waiting import eventually
@@ -241,4 +242,4 @@ async def test_an_erase_stops_running_generations(redis_url: str, client: Redis,
         with pytest.raises(Fenced, match="erased"):
             await asyncio.wait_for(silent.task, 30)
     assert read_generation_field(client, silent.generation_id, "status") is None
-    assert client.keys("cs:{*") == []
+    assert list_keys(client) == []

@@ -35,8 +35,8 @@ TOUCHING = {
     "seq": EVERY,
     "log": EVERY,
     "head": EVERY,
-    "gens": tuple(name for name in EVERY if name not in {"read", "subscribe"}),
-    "gen": tuple(name for name in EVERY if name not in {"read", "allow"}),
+    "gens": tuple(name for name in EVERY if name not in {"read", "snapshot", "subscribe"}),
+    "gen": tuple(name for name in EVERY if name not in {"read", "snapshot", "allow"}),
     "request": ("repeat",),
     "place": ("revoke",),
 }

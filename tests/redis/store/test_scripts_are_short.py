@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -18,10 +19,12 @@ from chunkspool.producing.buffer import BATCH_BYTES, BATCH_EVENTS
 from chunkspool.settings import LogSettings
 from chunkspool.states import OnActive, Priority
 from chunkspool.store import removal, schedule, scripts
+from chunkspool.store.blocks import BLOCK_BYTES
 from chunkspool.store.client import Store
 from chunkspool.store.commands import ScriptCall
+from chunkspool.store.digests import MAX_DIGEST_BYTES
 from chunkspool.store.index import INDEX_PAGE, Member, forget, list_again, note_swept
-from chunkspool.store.keys import ChatKeys, QueueKeys
+from chunkspool.store.keys import ChatKeys, QueueKeys, TenantKeys
 from chunkspool.store.removal import REMOVED_AT_ONCE
 from chunkspool.store.scripts import REPLACED_AT_ONCE
 
@@ -151,6 +154,32 @@ def lose(chat: Chat) -> ScriptCall[Any]:
     generation_id = chat.enqueue()
     chat.join_crowd()
     return scripts.lose(chat.keys, generation_id, silent_ms=0)
+
+
+def add_block(chat: Chat) -> ScriptCall[Any]:
+    """Add a block that cannot be compressed to a digest that has many."""
+    seq = 10_000_001
+    chat.client.xadd(chat.keys.log, {"t": "1", "e": "{}"}, id=f"{seq}-0")
+    chat.client.expire(chat.keys.log, TTL_MS // 1000)
+    chat.client.hset(chat.keys.head, "log", "log")
+    lines = "".join(f"{'x' * 200}\n" for _ in range(2000))
+    digest = {"chain": "chain", "last": seq - 5000, "bytes": 50_000_000, "index": lines}
+    chat.client.hset(chat.keys.digest, mapping=digest)
+    args = ("chain", "chain", "log", seq - 4999, seq, "1", "x" * 200, os.urandom(BLOCK_BYTES), MAX_DIGEST_BYTES)
+    keys = chat.keys.log, chat.keys.head, chat.keys.digest
+    return ScriptCall(scripts.load("add_block"), keys, args, _added)
+
+
+def _added(reply: list[Any]) -> bool:
+    assert reply == [b"added"]
+    return True
+
+
+def hold_streams(chat: Chat) -> ScriptCall[Any]:
+    """Open one more where a thousand processes have some, half of which were killed."""
+    processes = {f"{n:016x}": f"10 {1 if n % 2 else 2**53}" for n in range(1000)}
+    chat.client.hset(TenantKeys("default").streams, mapping=processes)
+    return schedule.hold_streams("default", "one-more", 1, limits=Policy(), refuses=True)
 
 
 def expire(chat: Chat) -> ScriptCall[Any]:
@@ -330,6 +359,7 @@ def forget_members(chat: Chat) -> ScriptCall[Any]:
 
 
 CASES: dict[str, Sequence[Callable[[Chat], ScriptCall[Any]]]] = {
+    "add_block": [add_block],
     "append": [append(last=900), append(last=43_000)],
     "claim": [claim],
     "enqueue": [enqueue("replace"), enqueue("reject"), enqueue("allow")],
@@ -338,6 +368,7 @@ CASES: dict[str, Sequence[Callable[[Chat], ScriptCall[Any]]]] = {
     "expire": [expire],
     "forget": [forget_places],
     "forget_gone": [forget_gone],
+    "hold_streams": [hold_streams],
     "lose": [lose],
     "mark_read": [mark_read],
     "position": [position],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from itertools import combinations
+from typing import get_args
 
 import httpx
 import pytest
@@ -15,7 +17,7 @@ from support.web.web_server import problem, serve_app, serve_web_app
 from chunkspool.errors import SettingsError
 from chunkspool.web import AccessDenied, Action, GrantedUntil, SignedTokens, allow_all, create_app
 
-SECRET = "a secret of enough characters"
+SECRET = "a secret of more than thirty-two bytes"
 HISTORY = [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "x"}]}]
 
 
@@ -89,15 +91,59 @@ def test_signed_tokens_guard_a_site(redis_url: str) -> None:
     signed = SignedTokens(SECRET)
     with serve_web_app(redis_url, signed) as site:
         assert {status for group in call_every_route(site.client, "c1").values() for status in group} == {401}
-        for action in ("ask", "read", "stop", "erase"):
+        for action in get_args(Action):
             headers = {"Authorization": f"Bearer {signed.issue('c1', [action])}"}
             with httpx.Client(base_url=site.url, headers=headers) as client:
-                for needed, statuses in call_every_route(client, "c1").items():
-                    assert (403 in statuses) == (needed != action), (needed, statuses)
                 assert {status for group in call_every_route(client, "c2").values() for status in group} == {403}
         site.client.post("/v1/chats/c1/generations", params={"token": signed.issue("c1")}, json={"prompt": "x"})
         with site.open_stream(f"/v1/chats/c1/events?token={signed.issue('c1', ['read'])}") as stream:
             stream.read_until(lambda s: s.seqs == [1])
+
+
+@pytest.mark.parametrize("granted", [*combinations(get_args(Action), 1), *combinations(get_args(Action), 2)])
+def test_no_right_implies_another(redis_url: str, granted: tuple[Action, ...]) -> None:
+    """Who may only ask can neither read nor stop, by any route, nor with any parameter; so for every pair of rights."""
+    signed = SignedTokens(SECRET)
+    chat, send = "/v1/chats/c1", {"id": "c1", "messages": HISTORY}
+    needed: list[tuple[str, str, object, set[Action]]] = [
+        ("POST", f"{chat}/generations", {"prompt": "x", "on_active": "allow"}, {"ask"}),
+        ("POST", f"{chat}/generations", {"prompt": "x", "on_active": "replace"}, {"ask", "stop"}),
+        ("POST", "/api/chat", send, {"ask", "read", "stop"}),
+        ("GET", chat, None, {"read"}),
+        ("GET", f"{chat}/events", None, {"read"}),
+        ("GET", "/api/chat/c1/stream", None, {"read"}),
+        ("GET", "/api/chat/c1/messages", None, {"read"}),
+        ("POST", f"{chat}/stop", None, {"stop"}),
+        ("POST", "/api/chat/c1/stop", None, {"stop"}),
+        ("DELETE", chat, None, {"erase"}),
+    ]
+    headers = {"Authorization": f"Bearer {signed.issue('c1', granted)}"}
+    everything = {"Authorization": f"Bearer {signed.issue('c1')}"}
+    with serve_web_app(redis_url, signed) as site, httpx.Client(base_url=site.url, headers=headers) as client:
+        for method, path, body, rights in needed:
+            ask = {"prompt": "x", "on_active": "allow"}
+            assert site.client.post(f"{chat}/generations", json=ask, headers=everything).status_code == 202
+            status = call_route(client, method, path, body)
+            assert (status == 403) == (not rights <= set(granted)), (method, path, status)
+            assert status < 300 or status == 403
+
+
+def test_a_front_end_without_the_right_to_stop_can_still_ask(redis_url: str) -> None:
+    """`useChat` needs that right only where an answer is being written, which its new message would stop."""
+    signed = SignedTokens(SECRET)
+    headers = {"Authorization": f"Bearer {signed.issue('c1', ['ask', 'read'])}"}
+    with serve_web_app(redis_url, signed) as site, httpx.Client(base_url=site.url, headers=headers) as client:
+        sends = [{"id": "c1", "messages": [{**HISTORY[0], "id": one}]} for one in ("m1", "m2")]
+        statuses = [call_route(client, "POST", "/api/chat", send) for send in sends]
+    assert statuses == [200, 403]
+
+
+async def test_tokens_of_another_tenant_are_noticed_at_once(redis_url: str) -> None:
+    """An app whose tokens would never be valid is not made."""
+    async with async_spool_for(redis_url, tenant="acme") as spool:
+        with pytest.raises(SettingsError, match="tenant"):
+            create_app(spool, SignedTokens(SECRET))
+        create_app(spool, SignedTokens(SECRET, tenant="acme"))
 
 
 def test_tenants_of_one_app_are_isolated(redis_url: str) -> None:

@@ -14,7 +14,7 @@ from support.web.web_server import problem, serve_app
 
 from chunkspool.web import SignedTokens
 
-SECRET = "a secret of enough characters"
+SECRET = "a secret of more than thirty-two bytes"
 HISTORY = [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "x"}]}]
 
 

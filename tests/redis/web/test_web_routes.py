@@ -10,6 +10,7 @@ import httpx
 import pytest
 from redis import Redis
 from support.chats.logs import CHAT, KEYS, read_log
+from support.servers.contents import list_keys
 from support.web.web_server import Site, problem, serve_web_app
 
 from chunkspool import Spool
@@ -167,7 +168,7 @@ def test_bad_bodies_are_rejected_and_write_nothing(site: Site, client: Redis) ->
         reply = site.client.post(ASK, json=body)
         assert reply.status_code == 422, why
         problem(reply)
-    assert not client.keys("cs:*")
+    assert not list_keys(client)
 
 
 def test_bodies_that_are_not_json_are_rejected(site: Site, client: Redis) -> None:
@@ -177,8 +178,31 @@ def test_bodies_that_are_not_json_are_rejected(site: Site, client: Redis) -> Non
             reply = site.client.post(ASK, content=content, headers={"content-type": "application/json"})
             assert reply.status_code in {400, 413, 422}, raw[:30]
             problem(reply)
-    assert site.client.post(ASK, content=b'{"prompt":"x"}', headers={"content-type": "text/plain"}).status_code == 422
-    assert not client.keys("cs:*")
+    assert not list_keys(client)
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "", "json"])
+@pytest.mark.parametrize("in_chunks", [False, True])
+def test_a_body_of_another_type_is_not_taken(site: Site, client: Redis, kind: str, in_chunks: bool) -> None:
+    """415, in every route that takes JSON: such types are what a page of another origin may send without asking."""
+    made = site.ask(CHAT)["generation"]
+    chat = f"/v1/chats/{CHAT}"
+    bodies = {ASK: b'{"prompt":"x"}', f"{chat}/stop": b"{}", "/api/chat": b"{}", f"/api/chat/{CHAT}/stop": b"{}"}
+    for path, body in bodies.items():
+        content = iter([body[:1], body[1:]]) if in_chunks else body
+        reply = site.client.post(path, content=content, headers={"content-type": kind} if kind else {})
+        assert reply.status_code == 415, path
+        assert problem(reply)["type"].endswith("unsupported-media-type")
+    assert client.hget(KEYS.gen(made), "status") == b"queued"
+
+
+@pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=utf-8", "application/vnd.x+json"])
+def test_every_name_of_json_is_taken(site: Site, kind: str) -> None:
+    """Also with parameters and in capitals; without a body no type is needed."""
+    asked = site.client.post(ASK, content=b'{"prompt":"x"}', headers={"content-type": kind})
+    assert asked.status_code == 202
+    for path in (f"/v1/chats/{CHAT}/stop", f"/api/chat/{CHAT}/stop"):
+        assert site.client.post(path).status_code == 202
 
 
 def test_numbers_outside_json_are_rejected_or_harmless(site: Site, spool: Spool) -> None:
@@ -203,7 +227,7 @@ def test_a_body_that_is_too_large_is_413(site: Site, client: Redis) -> None:
     for reply in (announced, in_chunks, encoded):
         assert reply.status_code == 413
         problem(reply)
-    assert not client.keys("cs:*")
+    assert not list_keys(client)
 
 
 def test_invalid_chat_ids_write_nothing(site: Site, client: Redis) -> None:
@@ -220,7 +244,7 @@ def test_invalid_chat_ids_write_nothing(site: Site, client: Redis) -> None:
         for reply in replies:
             assert reply.status_code in {404, 422}
             problem(reply)
-    assert not client.keys("cs:*")
+    assert not list_keys(client)
 
 
 def test_unknown_routes_and_methods_are_problems_too(site: Site) -> None:

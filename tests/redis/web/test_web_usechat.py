@@ -294,11 +294,11 @@ def test_an_answer_that_was_replaced_is_not_resumed(site: Site, spool: Spool, cl
 
 def test_a_chat_that_does_not_exist_has_no_messages(site: Site) -> None:
     """A page asks before its first message is sent, and an erased chat is gone."""
-    assert load(site) == {"messages": [], "active": []}
+    assert load(site) == {"messages": [], "active": [], "before": None}
     site.ask(CHAT)
     assert load(site)["messages"]
     site.client.delete(f"/v1/chats/{CHAT}")
-    assert load(site) == {"messages": [], "active": []}
+    assert load(site) == {"messages": [], "active": [], "before": None}
 
 
 def test_a_transcript_of_another_client_is_left_alone(site: Site, spool: Spool) -> None:

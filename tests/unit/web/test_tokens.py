@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from chunkspool.errors import InvalidInput, SettingsError
+from chunkspool import Settings
+from chunkspool.errors import InvalidId, InvalidInput, SettingsError
 from chunkspool.web import AccessDenied, Action, GrantedUntil, SignedTokens
 
-SECRET = "a secret of enough characters"
+SECRET = "a secret of more than thirty-two bytes"
 NOW = 1_000_000.0
 
 
@@ -102,7 +103,7 @@ def test_a_missing_or_malformed_token_is_rejected(authorization: str | None) -> 
 
 def test_a_token_that_was_signed_with_another_secret_is_rejected() -> None:
     """Without the secret nobody can make a valid token, and every token has an expiry."""
-    token = SignedTokens("another secret, just as long").issue("c1", ["read"])
+    token = SignedTokens("another secret that is just as long as it").issue("c1", ["read"])
     with pytest.raises(AccessDenied):
         tokens()(request(f"Bearer {token}"), "default", "c1", "read")
     _, payload, _ = token.split(".")
@@ -126,7 +127,35 @@ def test_an_invalid_token_is_not_issued(chat: str, actions: Sequence[Action], se
         tokens().issue(chat, actions, seconds=seconds)
 
 
-def test_a_short_secret_is_rejected() -> None:
-    """A secret needs at least sixteen characters."""
-    with pytest.raises(SettingsError):
-        SignedTokens("short")
+@pytest.mark.parametrize("secret", ["", "short", "x" * 31, f"{SECRET},short", f"{SECRET},", f",{SECRET}"])
+def test_a_short_secret_is_rejected(secret: str) -> None:
+    """A secret needs at least 32 bytes; so does each of several. The message does not show it."""
+    with pytest.raises(SettingsError, match="commas.* at least 32 bytes") as refused:
+        SignedTokens(secret)
+    assert not secret or secret not in str(refused.value)
+
+
+def test_a_secret_can_be_changed_while_tokens_are_out() -> None:
+    """The first of several secrets signs, and all verify: no token is lost while all processes get the new one."""
+    old, new = SECRET, "the new one which is as long as the old one"
+    both = tokens(f"{new}, {old}")
+    assert both(request(f"Bearer {tokens(old).issue('c1')}"), "default", "c1", "read")
+    assert tokens(new)(request(f"Bearer {both.issue('c1')}"), "default", "c1", "read")
+    with pytest.raises(AccessDenied):
+        tokens(new)(request(f"Bearer {tokens(old).issue('c1')}"), "default", "c1", "read")
+    with pytest.raises(AccessDenied):
+        tokens(old)(request(f"Bearer {both.issue('c1')}"), "default", "c1", "read")
+
+
+def test_tokens_are_for_the_tenant_of_the_spool() -> None:
+    """Those of the settings' tenant by default; an app for another tenant is not made with them."""
+    settings = Settings.checked({"tenant": "acme", "token_secret": SECRET})
+    signed = SignedTokens.from_settings(settings)
+    token = signed.issue("c1")
+    assert signed(request(f"Bearer {token}"), "acme", "c1", "read")
+    assert not signed(request(f"Bearer {token}"), "default", "c1", "read")
+    signed.require_tenant("acme")
+    with pytest.raises(SettingsError, match="tenant 'acme', and the spool has 'other'"):
+        signed.require_tenant("other")
+    with pytest.raises(InvalidId):
+        SignedTokens(SECRET, tenant="a/b")
