@@ -30,7 +30,7 @@ from chunkspool.store.digests import Chain, Digest, DigestPart, Extent
 from chunkspool.store.entries import Unreadable
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.pages import Page, entries_that_fit, page_after
-from chunkspool.store.positions import Position
+from chunkspool.store.positions import Position, checked_position
 
 RACES: Final = 20
 """How often a reader begins again because the chat changed under it, or because another one was faster."""
@@ -38,14 +38,20 @@ FIRST_PAGE: Final = 100
 MOST_ENTRIES: Final = 500
 PAGE_BYTES: Final = 128 * 1024
 """Entries of the first read, and what a later one is meant to hold: a few milliseconds of an event loop."""
+NEAR: Final = 20_000
+"""Events behind the stored blocks that are read although only later ones are needed, so that the blocks go on."""
 POLL_SECONDS: Final = 0.2
 """How often a reader looks how far another one has come; a block takes much less."""
 PART_BYTES: Final = 512 * 1024
 """Bytes of the blocks that are unpacked in one go."""
 
 
-def make_digest(keys: ChatKeys, within: float | None = None) -> Operation[Digest]:
-    """Return the chat as it stands. Raises `ChatNotFound`, or `DigestUnfinished` after `within` seconds."""
+def make_digest(keys: ChatKeys, within: float | None = None, after: object = 0) -> Operation[Digest]:
+    """Return the chat as it stands, at least what follows `after`.
+
+    Raises `ChatNotFound`, `InvalidCursor`, or `DigestUnfinished` after `within` seconds.
+    """
+    needed = checked_position(after).seq
     late_at = time.monotonic() + _checked_seconds(within)
     distrusted, other_reached, races = "", None, 0
     while races < RACES:
@@ -60,7 +66,7 @@ def make_digest(keys: ChatKeys, within: float | None = None) -> Operation[Digest
             yield from Pause(POLL_SECONDS)
             continue
         races += 1
-        making = _Making(keys, kept, chain, late_at, distrusted=distrusted, stores=races < RACES)
+        making = _Making(keys, kept, chain, late_at, needed, distrusted=distrusted, stores=races < RACES)
         try:
             return (yield from making.run())
         except _Behind:
@@ -103,26 +109,46 @@ class _Making:
     """One reading of a chat, from the end of the stored blocks to the end of the log."""
 
     def __init__(
-        self, keys: ChatKeys, kept: Extent, chain: Chain, late_at: float, *, distrusted: str, stores: bool
+        self,
+        keys: ChatKeys,
+        kept: Extent,
+        chain: Chain,
+        late_at: float,
+        needed: int,
+        *,
+        distrusted: str,
+        stores: bool,
     ) -> None:
-        """Begin behind the chain, if it is of this log and not `distrusted`. `stores`: new blocks may be stored."""
+        """Begin behind the chain, if it is of this log and not `distrusted`; else behind the seq `needed`.
+
+        `stores`: new blocks may be stored.
+        """
         self._keys = keys
         self._late_at = late_at
         # Where something is missing in the log, a fold of the log lacks it, too; and without an identity, nobody could
         # tell later of which log a block is.
         self._stores = stores and kept.is_whole and bool(kept.log)
-        is_sound = chain.blocks and chain.log == kept.log and chain.blocks[0].first == kept.first
-        is_used = self._stores and is_sound and chain.name != distrusted
+        start = max(kept.first - 1, min(needed, kept.last))
+        is_sound = (
+            bool(chain.blocks)
+            and chain.log == kept.log
+            and kept.first <= chain.blocks[0].first <= start + 1
+            and chain.name != distrusted
+        )
+        # A chain that ends long before is left to those who need all of the chat.
+        is_near = is_sound and start - chain.end.seq <= NEAR
+        is_used = self._stores and is_near
+        self._stores = self._stores and is_near == is_sound
         self._log = kept.log
         self._seen = chain.name
         self._chain = chain.name if is_used else ""
         self._blocks = list(chain.blocks) if is_used else []
-        self._position = chain.end if is_used else Position(kept.first - 1)
+        self._position = chain.end if is_used else Position(start)
         self._builder = BlockBuilder(self._position.seq + 1)
         self._first = kept.first
         self._has_gaps = not kept.is_whole
         self._has_unreadable = False
-        self.is_at_chain = bool(is_used)
+        self.is_at_chain = is_used
         """Whether nothing was read yet behind the stored blocks: if they do not fit to the log, they are to blame."""
 
     def run(self) -> Operation[Digest]:

@@ -177,9 +177,9 @@ class AsyncSpool:
         """Return the chat's answers and the seq they stand at. See `Spool.snapshot`."""
         return await self._run(query.snapshot(self._keys(chat_id), before, limit, within))
 
-    async def digest(self, chat_id: str, *, within: float | None = None) -> Digest:
+    async def digest(self, chat_id: str, *, after: int | str = 0, within: float | None = None) -> Digest:
         """Return the chat as it stands, in blocks of merged events. See `Spool.digest`."""
-        return await self._run(digests.make_digest(self._keys(chat_id), within))
+        return await self._run(digests.make_digest(self._keys(chat_id), within, after))
 
     async def load_digest(
         self, digest: Digest, generation_ids: Collection[str] | None = None, start: int = 0

@@ -197,12 +197,13 @@ class Spool:
         """
         return self._run(query.snapshot(self._keys(chat_id), before, limit, within))
 
-    def digest(self, chat_id: str, *, within: float | None = None) -> Digest:
+    def digest(self, chat_id: str, *, after: int | str = 0, within: float | None = None) -> Digest:
         """Return the chat as it stands, in blocks of merged events: what is old is not read again from the log.
 
-        Raises `ChatNotFound`, `StoreError`, or, after `within` seconds, `DigestUnfinished`.
+        `after`: only what follows that cursor is needed; more may come. Raises `ChatNotFound`, `InvalidCursor`,
+        `StoreError`, or, after `within` seconds, `DigestUnfinished`.
         """
-        return self._run(digests.make_digest(self._keys(chat_id), within))
+        return self._run(digests.make_digest(self._keys(chat_id), within, after))
 
     def load_digest(self, digest: Digest, generation_ids: Collection[str] | None = None, start: int = 0) -> DigestPart:
         """Return the digest's entries of these generations (None: of all) in some blocks, from block `start` on.

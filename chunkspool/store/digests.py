@@ -22,7 +22,7 @@ MAX_DIGEST_BYTES: Final = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """A whole chat as it stood at `seq`, in blocks, for `load_digest`: adjacent deltas of a generation are merged.
+    """A chat as it stood at `seq`, in blocks, for `load_digest`: adjacent deltas of a generation are merged.
 
     `log` is the log's identity and `chain` the name of the blocks that are in Redis. `first` is the first seq that is
     kept (`seq + 1` when none is). `active` and `cursor` are as in a snapshot. `has_gaps`: behind `first`, entries are
@@ -41,7 +41,7 @@ class Digest:
     has_unreadable: bool = False
 
     def generations(self) -> tuple[tuple[str, int], ...]:
-        """Return the generations and the seqs of their first events, in that order."""
+        """Return the generations and the seqs of their first events in these blocks, in that order."""
         first: dict[str, int] = {}
         for block in self.blocks:
             for generation_id, seq in block.begun:

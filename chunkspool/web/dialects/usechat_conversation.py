@@ -73,6 +73,7 @@ class ChatMessages:
         self, conversation: Conversation, generation_id: str | None, later: Sequence[str], *, sdk: int
     ) -> None:
         """`conversation` is that of `generation_id`; `later` are this one and those after it, in order."""
+        self.later = tuple(later)
         self._conversation = conversation
         # The generation that continues one of the messages has none of its own.
         self._continuing = generation_id if conversation.continued and generation_id in later else None

@@ -16,7 +16,7 @@ from chunkspool.store.digests import Digest
 from chunkspool.web.admission.hook import AskedGeneration
 from chunkspool.web.dependencies import COMMON_PROBLEMS, ChatId, Context, Limit, problem_responses, require
 from chunkspool.web.dialects.usechat import UseChatEncoder
-from chunkspool.web.dialects.usechat_conversation import ChatMessages, Conversation
+from chunkspool.web.dialects.usechat_conversation import ChatMessages, Conversation, MessagePage
 from chunkspool.web.dialects.usechat_json import encode_part
 from chunkspool.web.dialects.usechat_messages import UseChatRequest, to_model_messages
 from chunkspool.web.routes.chats import STREAM_RESPONSES
@@ -107,8 +107,13 @@ async def get_messages(
     async with context.gate.enter():
         try:
             status, history = await _find_history(spool, chat_id)
-            digest = await spool.digest(chat_id, within=context.gate.reading_seconds)
-            reply = await _collect_messages(spool, digest, history, sdk, before, limit)
+            digest = await spool.digest(chat_id, after=history.after, within=context.gate.reading_seconds)
+            if digest.has_gaps or (history.generation_id and digest.first > history.after + 1):
+                raise CursorExpired(history.after, digest.first, digest.seq)
+            earlier = {one.generation_id for one in status.generations if one.after < history.after}
+            later = [one for one, seq in digest.generations() if seq > history.after and one not in earlier]
+            chat = ChatMessages(history.conversation, history.generation_id, later, sdk=sdk)
+            reply = await _collect_messages(spool, digest, chat, chat.page(before, limit))
             # The status leaves out what has expired, the digest what has ended meanwhile.
             reply.active = tuple(one for one in reply.active if one in status.active)
         except ChatNotFound:
@@ -150,22 +155,16 @@ async def _find_history(spool: AsyncSpool, chat_id: str) -> tuple[ChatStatus, Hi
 
 
 async def _collect_messages(
-    spool: AsyncSpool, digest: Digest, history: History, sdk: int, before: str | None, limit: int | None
+    spool: AsyncSpool, digest: Digest, chat: ChatMessages, page: MessagePage
 ) -> MessagesResponse:
-    """Build the messages of one page. What is before the newest history's generation is in that history."""
-    if digest.has_gaps or (history.generation_id and digest.first > history.after + 1):
-        raise CursorExpired(history.after, digest.first, digest.seq)
-    begun = digest.generations()
-    later = [one for one, seq in begun if seq > history.after] if history.generation_id else [one for one, _ in begun]
-    chat = ChatMessages(history.conversation, history.generation_id, later, sdk=sdk)
-    page = chat.page(before, limit)
+    """Build the messages of one page."""
     at = 0 if digest.blocks and page.generation_ids else None
     while at is not None:
         part = await spool.load_digest(digest, page.generation_ids, at)
         for entry in part.entries:
             chat.add(entry)
         at = part.next
-    active = tuple(one for one in digest.active if one in later)
+    active = tuple(one for one in digest.active if one in chat.later)
     return MessagesResponse(messages=chat.build(page), active=active, before=page.before)
 
 

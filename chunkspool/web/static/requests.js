@@ -12,6 +12,7 @@ const TEXTS = {
   "too-large": "This is too long to be sent. Shorten it, or begin a new chat.",
   unauthorized: "Your access has ended. Open this chat again from the page that led you here.",
   forbidden: "You have no permission to do this in this chat.",
+  "still-reading": "This chat is very long and is still being read. One moment.",
   "shutting-down": "The server is restarting. Try again in a moment.",
 };
 

@@ -226,7 +226,8 @@ class ClientStream:
         """Add all existing entries of the generation, merged; return the cursor of the last one."""
         source = self._source
         async with self._gate.enter():
-            digest = await source.spool.digest(source.chat_id, within=self._gate.reading_seconds)
+            within = self._gate.reading_seconds
+            digest = await source.spool.digest(source.chat_id, after=source.after, within=within)
         if digest.has_unreadable or digest.has_gaps or digest.first > checked_position(source.after).seq + 1:
             return await self._replay_the_log()
         # What a restart has made void is not for the client: until the newest restart was added, nothing is sent.

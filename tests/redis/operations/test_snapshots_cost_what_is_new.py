@@ -125,6 +125,52 @@ def test_what_is_old_is_not_read_again(spool: Spool, any_spool: BlockingSpool, c
     assert any_spool.snapshot(CHAT).answers[1].text == "new"
 
 
+def load(any_spool: BlockingSpool, generation_id: str, after: int) -> tuple[Answer, ...]:
+    """Return the fold of one generation, by a digest of what follows `after`."""
+    digest = any_spool.digest(CHAT, after=after)
+    events: list[Event] = []
+    at = 0 if digest.blocks else None
+    while at is not None:
+        part = any_spool.load_digest(digest, {generation_id}, at)
+        events += [entry.event for entry in part.entries]
+        at = part.next
+    return fold(events)
+
+
+@pytest.mark.parametrize("near", [0, 20, 20_000])
+def test_a_digest_of_what_follows_has_all_that_follows(
+    spool: Spool, any_spool: BlockingSpool, client: Redis, monkeypatch: pytest.MonkeyPatch, near: int
+) -> None:
+    """Each generation is whole, whatever was read and stored before, and a snapshot is whole afterwards."""
+    monkeypatch.setattr("chunkspool.operations.digests.NEAR", near)
+    for seed in range(15):
+        random = seeded_random(seed)
+        for _ in range(3):
+            write_random_chat(spool, random)
+            whole = {answer.generation_id: answer for answer in fold_log(client)}
+            generations = list(spool.status(CHAT).generations)
+            random.shuffle(generations)
+            for one in generations[:4]:
+                assert load(any_spool, one.generation_id, one.after) == (whole[one.generation_id],), seed
+            if random.random() < 0.5:
+                assert any_spool.snapshot(CHAT).answers == fold_log(client), seed
+        assert any_spool.snapshot(CHAT).answers == fold_log(client), seed
+        any_spool.erase(CHAT)
+
+
+def test_what_follows_does_not_cost_what_is_before(spool: Spool, any_spool: BlockingSpool, client: Redis) -> None:
+    """A long chat that nobody has read yet: a digest of its end reads the end, and stores it."""
+    write_long_answer(spool, client, 400)
+    last = write_long_answer(spool, client, 40)
+    after = spool.status(CHAT).generations[-1].after
+    client.config_resetstat()
+    assert load(any_spool, last, after)[0].generation_id == last
+    assert count_log_reads(client) < 20
+    client.config_resetstat()
+    assert len(load(any_spool, last, after)[0].text.split()) == 40
+    assert count_log_reads(client) < 6
+
+
 def test_a_short_chat_has_no_digest(
     spool: Spool, any_spool: BlockingSpool, client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

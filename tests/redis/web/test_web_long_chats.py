@@ -135,6 +135,21 @@ def test_a_continued_message_is_whole_on_its_page(site: Site, spool: Spool, clie
         assert read_pages(site, MESSAGES, "messages", limit) == whole
 
 
+def test_an_answer_that_was_left_behind_is_no_message(site: Site, spool: Spool, client: Redis) -> None:
+    """It began before the newest question: what it still says afterwards is not shown, also not its end."""
+    left = spool.enqueue(CHAT, "x").generation_id
+    claim_and_die(client, left, lease=60)
+    append_by_hand(client, left, 1, *texts(left, 30))
+    send(site, [question(1)])
+    (asked,) = (one for one in spool.status(CHAT).active if one != left)
+    ending = GenerationCompleted(generation_id=left)
+    append_by_hand(client, left, 31, *texts(left, 30), ending, ending="completed")
+    answer(client, asked, *texts(asked, 40))
+    whole = site.client.get(MESSAGES).json()
+    assert [one["id"] for one in whole["messages"]] == ["m1", asked]
+    assert whole["active"] == []
+
+
 def test_a_number_that_json_cannot_hold_is_null(site: Site, spool: Spool, client: Redis) -> None:
     """A tool may have written one; the snapshot is JSON all the same."""
     generation_id = spool.enqueue(CHAT, "x").generation_id
