@@ -29,6 +29,8 @@ SLOTS = 1000
 SECONDS, SETTLED = 5.0, 2.0
 STARTS = 300
 PATIENCE = 120.0
+_UNLIMITED = {"max_running": "1000000", "max_queued": "1000000"}
+"""All is one tenant's."""
 MOST_PER_TOKEN, MOST_PER_START, MOST_MEGABYTES, MOST_P99 = 40.0, 3.0, 250.0, 50.0
 
 
@@ -63,7 +65,7 @@ def measure(environment: Environment) -> list[Figure]:
     """Measure the bare client first, then the worker, with the same model."""
     with start_paced_model(environment) as model:
         bare = {load: _run_bare_client(model, load) for load in (THOUSAND, TWO_HUNDRED)}
-        settings = {"model": MODEL, "openai_base_url": model.base_url}
+        settings = {"model": MODEL, "openai_base_url": model.base_url, **_UNLIMITED}
         with start_worker(environment, "threads", SLOTS, settings) as worker:
             per_start = _measure_starts(environment, worker)
             figures = [at_most("CPU of a start, with its claim and its ending", per_start, MOST_PER_START, " ms")]
@@ -102,7 +104,7 @@ def _age_of_tokens(load: _Load, steady: _Steady, report: ReaderReport) -> Figure
 
 def _measure_starts(environment: Environment, worker: psutil.Process) -> float:
     """Return the ms of CPU that the worker takes for a generation of one token."""
-    with Spool.from_settings(Settings.checked({"redis_url": environment.url})) as spool:
+    with Spool.from_settings(Settings.checked({"redis_url": environment.url, **_UNLIMITED})) as spool:
         _run_short_answers(environment, spool, STARTS // 10)
         before = cpu_seconds(worker)
         _run_short_answers(environment, spool, STARTS)
@@ -123,7 +125,7 @@ def _run_worker(
 ) -> tuple[_Steady, ReaderReport, float]:
     """Return what the worker and its readers saw, and the worker's memory in megabytes."""
     paced = {"tokens": ENDLESS, "rate": load.rate}
-    with Spool.from_settings(Settings.checked({"redis_url": environment.url})) as spool:
+    with Spool.from_settings(Settings.checked({"redis_url": environment.url, **_UNLIMITED})) as spool:
         asked = [
             spool.enqueue(environment.new_name(), "Tell me a story.", params={"paced": paced})
             for _ in range(load.streams)
@@ -143,7 +145,7 @@ def _run_worker(
 
 
 def _wait_until_idle(environment: Environment, *chat_ids: str) -> None:
-    with Spool.from_settings(Settings.checked({"redis_url": environment.url})) as spool:
+    with Spool.from_settings(Settings.checked({"redis_url": environment.url, **_UNLIMITED})) as spool:
         for chat_id in chat_ids:
             with spool.subscribe(chat_id) as entries:
                 for _ in entries:

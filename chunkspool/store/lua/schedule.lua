@@ -12,6 +12,8 @@
 -- forgotten is over, whatever a late note says.
 local FIRST_NOTE = 9
 local ahead, defaults, most, now = tonumber(ARGV[1]), parse_limits(ARGV[2]), tonumber(ARGV[3]), now_ms()
+-- A write that takes no memory comes first, so that a full Redis takes the others, too: what ends must free its slot.
+redis.call('PEXPIRE', KEYS[1], INDEX_MS)
 local queues, touched = {ARGV[4]}, {[ARGV[4]] = true}
 if ARGV[5] ~= '' then
   local slots = key('slots', ARGV[4])

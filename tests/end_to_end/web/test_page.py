@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 from redis import Redis
 from support.chats.logs import CHAT, KEYS, ending_of, read_log
 from support.chats.spools import claim_and_die
+from support.servers.slots import offer_no_slots
 from support.waiting import eventually
 from support.web.chat_page import PageEnvironment
 
@@ -47,6 +48,26 @@ def test_a_question_is_answered_word_by_word(env: PageEnvironment) -> None:
         assert [message["role"] for message in out.request.messages] == ["user", "assistant", "user"]
         out.text("Dark.")
     tab.expect_answer("Dark.")
+
+
+def test_a_question_that_waits_says_how_many_come_before_it(env: PageEnvironment, client: Redis) -> None:
+    """Without a reload: as the others have their turns, fewer are before it, and then it is answered."""
+    offer_no_slots(client)
+    env.spool.offer_slots("worker@test", 1)
+    others = [env.spool.enqueue(f"other-{n}", "x") for n in range(3)]
+    tab = env.open_device()
+    tab.ask("Why is the sky blue?")
+    facts = tab.page.locator(".facts")
+    expect(facts).to_contain_text("2 are before it")
+    for n, words in ((0, "one is before it"), (1, "next in line")):
+        with env.spool.produce(others[n].chat_id, others[n].generation_id) as out:
+            out.text("x")
+        expect(facts).to_contain_text(words, timeout=15_000)
+    env.spool.stop(others[2].chat_id)
+    with env.spool.produce(CHAT, env.wait_for_question()) as out:
+        out.text("Because.")
+    tab.expect_answer("Because.")
+    expect(facts).not_to_contain_text("waiting")
 
 
 @pytest.mark.parametrize(

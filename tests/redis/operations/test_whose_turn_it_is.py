@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 from redis import Redis
+from support.chats.spools import spool_for
 from support.servers.contents import list_keys
+from support.servers.redis_server import PrivateServer
 from support.servers.slots import offer_no_slots
 from support.waiting import eventually
 
 from chunkspool import Spool
-from chunkspool.errors import InvalidRequest, NotClaimed
+from chunkspool.errors import EnqueueFailed, InvalidRequest, NotClaimed
 from chunkspool.events import GenerationFailed
 from chunkspool.spool.scheduler import Scheduler
 from chunkspool.store.keys import QueueKeys
@@ -286,3 +288,21 @@ def test_a_time_that_makes_no_sense_is_refused(spool: Spool, expires: object) ->
     """Nothing is enqueued."""
     with pytest.raises(InvalidRequest, match="expires"):
         spool.enqueue("chat", "x", expires=expires)  # type: ignore[arg-type]
+
+
+def test_a_full_redis_keeps_no_slot(durable_server: PrivateServer) -> None:
+    """What ends while nothing new is taken frees its slot, and the next in line has its turn."""
+    with durable_server.client() as client, spool_for(durable_server.url) as spool:
+        offer_no_slots(client)
+        spool.offer_slots(WORKER, 1)
+        made = [spool.enqueue(f"chat-{n}", "x") for n in range(2)]
+        client.config_set("maxmemory", 1)
+        assert spool.offer_slots(WORKER, 1) == 0
+        spool.stop("chat-0")
+        assert handed_over(client) == []
+        with pytest.raises(EnqueueFailed):  # its queue is in the same Redis
+            spool.offer_slots(WORKER, 1)
+        assert handed_over(client) == []
+        client.config_set("maxmemory", 0)
+        spool.offer_slots(WORKER, 1)
+        assert handed_over(client) == [made[1].generation_id]
