@@ -125,7 +125,7 @@ async def get_snapshot(
     """
     headers = {"cache-control": "no-store"}
     try:
-        async with context.gate.enter():
+        async with context.gate.enter_to_read(spool.settings.log.tenant, chat_id):
             found = await spool.snapshot(chat_id, before=before, limit=limit, within=context.gate.reading_seconds)
     except ChatNotFound:
         if not missing_ok:

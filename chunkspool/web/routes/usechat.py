@@ -104,7 +104,7 @@ async def get_messages(
     A chat that does not exist has no messages. With `limit`, only the newest; `before` of the reply then leads to those
     in front of them.
     """
-    async with context.gate.enter():
+    async with context.gate.enter_to_read(spool.settings.log.tenant, chat_id):
         try:
             status, history = await _find_history(spool, chat_id)
             digest = await spool.digest(chat_id, after=history.after, within=context.gate.reading_seconds)

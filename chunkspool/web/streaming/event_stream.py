@@ -225,7 +225,7 @@ class ClientStream:
     async def _replay(self) -> int | str:
         """Add all existing entries of the generation, merged; return the cursor of the last one."""
         source = self._source
-        async with self._gate.enter():
+        async with self._gate.enter_to_read(source.spool.settings.log.tenant, source.chat_id):
             within = self._gate.reading_seconds
             digest = await source.spool.digest(source.chat_id, after=source.after, within=within)
         if digest.has_unreadable or digest.has_gaps or digest.first > checked_position(source.after).seq + 1:
