@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from chunkspool.errors import SettingsError, without_password
+from chunkspool.policy import Policy
 from chunkspool.settings import GROUP_OF, Settings, variable_of
 
 SECRET = "hunter2"
@@ -181,3 +182,10 @@ def test_no_secret_is_shown() -> None:
 def test_passwords_are_removed_from_urls(url: str, shown: str) -> None:
     """Also unescaped ones, several in one URL, and URLs inside a longer text."""
     assert without_password(url) == shown
+
+
+def test_a_tenant_without_limits_of_its_own_has_those_of_the_settings() -> None:
+    """The defaults are the policy's own; a setting changes one for every tenant."""
+    assert Settings().policy == Policy()
+    changed = Settings.checked({"max_running": "5", "max_chat_bytes": "0", "max_request_bytes": "2000"}).policy
+    assert changed == Policy(running=5, chat_bytes=0, request_bytes=2000)
