@@ -110,10 +110,7 @@ CORE = (
     *("tests/redis/operations/test_promise_5_stop.py", "tests/redis/operations/test_promise_5_revoke_by_id.py"),
     *("tests/redis/operations/test_promise_9_continue.py", "tests/redis/operations/test_transcripts.py"),
     *("tests/redis/reading/test_promise_7_honest_gaps.py", "tests/redis/reading/test_last_read.py"),
-    *(
-        "tests/redis/producing/test_promise_4_one_ending.py",
-        "tests/redis/producing/test_promise_2_idempotent_append.py",
-    ),
+    "tests/redis/producing/test_promise_4_one_ending.py",
     *("tests/end_to_end/workers/test_promise_5_stop_in_workers.py", "tests/redis/operations/test_limits.py"),
 )
 """Tests of the promises, each of which fails if one of the documented users is refused anything."""
