@@ -9,6 +9,7 @@ from redis import Redis
 from support.chats.logs import CHAT, ending_of, read_log
 from support.chats.spools import claim_and_die
 from support.processes.command import ONE_SERVER, Terminal, error_line, run
+from support.servers.contents import list_keys
 
 from chunkspool import Generation, Spool
 
@@ -21,9 +22,9 @@ def asked(spool: Spool) -> Generation:
     return spool.enqueue(CHAT, "x")
 
 
-def find_keys(client: Redis) -> set[bytes]:
+def find_keys(client: Redis) -> set[str]:
     """Return the keys of chunkspool."""
-    return {key for key in client.scan_iter() if key.startswith(b"cs:")}
+    return set(list_keys(client))
 
 
 def test_a_stop_says_what_it_did(redis_url: str, client: Redis, spool: Spool, asked: Generation) -> None:

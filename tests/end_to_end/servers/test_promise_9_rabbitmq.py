@@ -82,6 +82,8 @@ def test_the_main_job(
     assert queue_is_empty(worker.app, "a queue that nobody has used")
     stopped = start_generation(spool, "stopped", ENDLESS)
     revoked, whole = ask(spool, "revoked", ENDLESS), ask(spool, "whole", paced_params(5))
+    # One more message than the worker has slots: the others wait for their turn where it can still change.
+    spool.offer_slots("another", 1)
     eventually(lambda: not queue_is_empty(worker.app, queue))
     spool.stop("stopped")
     assert_promises_kept(client, paced_model, stopped, stopped_by="user")
@@ -119,6 +121,7 @@ def test_a_lost_workers_message_is_redelivered(
 
 def test_a_message_that_is_not_confirmed(rabbit: RabbitServer, spool: Spool) -> None:
     """Promise 11: if a connected broker does not take the message, `enqueue` raises and no generation stays active."""
+    spool.offer_slots("nobody", 10)
     spool.enqueue("before", "x")
     rabbit.pause()
     try:

@@ -19,7 +19,7 @@ from support.servers.proxy import Proxy
 from support.servers.redis_server import PrivateServer, embedded_server
 from support.waiting import eventually
 
-from chunkspool.errors import StoreRefused, StoreUnavailable
+from chunkspool.errors import RightMissing, StoreUnavailable
 
 NEVER = 3600.0
 """A recheck interval longer than any test: whatever a reader finds, it finds without it."""
@@ -204,7 +204,7 @@ def test_a_rejected_subscription_fails_all_readers(
         readers = [group.follow(chat.chat_id) for _ in range(3)]
         for reader in readers:
             reader.wait_for_end()
-            assert [type(error) for error in reader.errors] == [StoreRefused]
+            assert [type(error) for error in reader.errors] == [RightMissing]
             assert reader.seqs == [1, 2]
     finally:
         chat.client.acl_deluser("reader")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from support.servers.slots import offer_no_slots
 from support.web.web_server import problem, serve_web_app
 
 from chunkspool.errors import BrokerRefused, ChunkspoolError, RightMissing
+from chunkspool.web import problems
 
 NEVER_ALONE = "+decrby"
 """Numbers are given back when an event could not be written: only where another right is missing, too."""
@@ -86,11 +89,15 @@ OF_EACH_KIND = {
     ("kind", "right"), [(kind, right) for kind, rights in OF_EACH_KIND.items() for right in rights]
 )
 def test_a_missing_right_is_a_problem_of_its_own(
-    kind: str, right: str, server: RoleServer, caplog: pytest.LogCaptureFixture
+    kind: str, right: str, server: RoleServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Over HTTP: Redis or the broker "refuses"; it is never "away". The server's log names the right."""
     server.grant("web", without(server.rights["web"], right))
-    kinds = set()
+    kinds, told = set(), io.StringIO()
+    # A logger of its own: what other tests of this process import may have configured the others.
+    log = logging.getLogger("tests.problems")
+    log.handlers = [logging.StreamHandler(told)]
+    monkeypatch.setattr(problems, "_LOG", log)
     with serve_web_app(server.url, read_timeout=1, publish_timeout=2) as site:
         for method, path, body in (
             ("POST", "/v1/chats/chat/generations", {"prompt": "hello"}),
@@ -104,7 +111,7 @@ def test_a_missing_right_is_a_problem_of_its_own(
                 kinds.add(problem(reply)["type"].rpartition(":")[2])
                 assert right not in reply.text
     assert kinds == {kind}
-    assert re.search(rf"write .*{re.escape(right)}.* into its ACL", caplog.text)
+    assert re.search(rf"write .*{re.escape(right)}.* into its ACL", told.getvalue())
 
 
 FOREIGN = (

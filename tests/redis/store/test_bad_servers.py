@@ -18,7 +18,7 @@ from support.servers.non_redis_servers import closing_server, http_server, silen
 from support.servers.redis_server import PrivateServer, run_second_server
 from support.waiting import eventually
 
-from chunkspool.errors import EnqueueFailed, SettingsError, StoreRefused, StoreUnavailable
+from chunkspool.errors import BrokerRefused, RightMissing, SettingsError, StoreRefused, StoreUnavailable
 from chunkspool.store import client
 from chunkspool.store.keys import ChatKeys
 from demo.ports import LOOPBACK, free_port
@@ -119,14 +119,14 @@ def test_a_user_without_permission_to_write(kind: str, server_with_password: Pri
     with server_with_password.client() as admin:
         admin.execute_command("ACL", "SETUSER", "reader", "on", f">{WRONG}", "~*", "&*", "+@all", "-@scripting")
     with open_spool(kind, url_with_password(server_with_password.port, WRONG, "reader"), read_timeout=0.2) as any_spool:
-        assert_raises(any_spool, StoreRefused, "Redis rejected the connection", WRITES)
+        assert_raises(any_spool, RightMissing, "write +evalsha into its ACL", WRITES)
 
 
 def test_a_broker_that_rejects_the_password(kind: str, server_with_password: PrivateServer) -> None:
     """The caller gets the error, and the chat is not left busy."""
     settings = {"broker_url": url_with_password(server_with_password.port, WRONG), "publish_timeout": 5}
     with open_spool(kind, server_with_password.url, **settings) as any_spool:
-        assert_raises(any_spool, EnqueueFailed, "check the broker, then enqueue again", ("enqueue",))
+        assert_raises(any_spool, BrokerRefused, "check the URL, the user and the password", ("enqueue",))
         assert any_spool.status(CHAT).active == ()
 
 
