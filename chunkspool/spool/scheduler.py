@@ -131,8 +131,8 @@ class _Thread:
             if not is_last:
                 self._closing.wait(GATHER)
             while self._notes:
-                if not self._tell() and is_last:
-                    return
+                if not self._tell() and self._closing.is_set():
+                    return  # the sweep will find it
             if is_last:
                 return
 

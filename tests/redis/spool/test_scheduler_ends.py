@@ -1,0 +1,50 @@
+"""The thread that tells the schedule ends with its spool, whether or not Redis is there."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from redis import Redis
+from support.chats.logs import CHAT
+from support.chats.spools import settings_for, spool_for
+from support.waiting import eventually
+
+from chunkspool.spool.scheduler import Scheduler
+from chunkspool.store.client import Store
+from chunkspool.store.keys import ChatKeys, QueueKeys
+from demo.ports import LOOPBACK, free_port
+
+
+def threads() -> list[threading.Thread]:
+    """Return the schedule's threads of this process."""
+    return [one for one in threading.enumerate() if one.name == "chunkspool-schedule"]
+
+
+def test_it_ends_although_redis_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closed in the middle of its tries, it gives up what it could not tell: the sweep finds that."""
+    before, tries = len(threads()), []
+    send = Store.send
+
+    def send_and_count(store: Store, call: Any) -> Any:
+        tries.append(call)
+        return send(store, call)
+
+    monkeypatch.setattr(Store, "send", send_and_count)
+    with Redis(LOOPBACK, free_port()) as nowhere:
+        scheduler = Scheduler(nowhere, settings_for("redis://127.0.0.1:1/0"), None)
+        scheduler.note(("run", ChatKeys("default", CHAT).member("one")))
+        eventually(lambda: len(tries) > 1)
+        scheduler.close()
+        eventually(lambda: len(threads()) == before)
+
+
+def test_it_tells_what_is_noted_before_it_ends(redis_url: str, client: Redis) -> None:
+    """An answer that was written last is no longer with the workers when the spool is closed."""
+    with spool_for(redis_url) as spool:
+        made = spool.enqueue(CHAT, "x")
+        with spool.produce(CHAT, made.generation_id) as out:
+            out.text("x")
+    queue = QueueKeys("chunkspool")
+    assert client.zcard(queue.running) == client.zcard(queue.sent) == 0
