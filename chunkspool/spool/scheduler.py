@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 import redis
 
 from chunkspool.effects import Effect, Pause, Publish, SendAll, drive
-from chunkspool.errors import ChunkspoolError, GenerationNotFound, NotClaimed
+from chunkspool.errors import GenerationNotFound, NotClaimed
 from chunkspool.operations.schedule import schedule
 from chunkspool.per_process import PerProcess
 from chunkspool.producing.producer import Producer
@@ -140,7 +140,7 @@ class _Thread:
         notes = [self._notes.popleft() for _ in range(min(len(self._notes), NOTES_MAX))]
         try:
             drive(schedule(self._settings, notes, publishes=self._dispatcher is not None), self._perform)
-        except ChunkspoolError:
+        except Exception:  # noqa: BLE001 - redis-py's own, too, where a connection is closed under it: the thread lives on
             # Whatever came of it: each note says what is so, and may be said twice. Those that do not fit any more are
             # the oldest, and the sweep finds them.
             self._notes.extendleft(reversed(notes[: KEPT_MAX - len(self._notes)]))

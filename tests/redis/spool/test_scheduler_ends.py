@@ -48,3 +48,21 @@ def test_it_tells_what_is_noted_before_it_ends(redis_url: str, client: Redis) ->
             out.text("x")
     queue = QueueKeys("chunkspool")
     assert client.zcard(queue.running) == client.zcard(queue.sent) == 0
+
+
+def test_it_lives_on_whatever_goes_wrong(redis_url: str, client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that is closed under it raises what no list of errors has; it tells again what it could not."""
+    send, failures = Store.send, [TypeError("argument must be an int"), OSError("closed")]
+
+    def fail_first(store: Store, call: Any) -> Any:
+        if failures and threading.current_thread().name == "chunkspool-schedule":
+            raise failures.pop()
+        return send(store, call)
+
+    monkeypatch.setattr(Store, "send", fail_first)
+    queue = QueueKeys("chunkspool")
+    with spool_for(redis_url) as spool:
+        made = spool.enqueue(CHAT, "x")
+        with spool.produce(CHAT, made.generation_id) as out:
+            out.text("x")
+        eventually(lambda: not failures and client.zcard(queue.running) == client.zcard(queue.sent) == 0)
