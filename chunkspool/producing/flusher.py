@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
 from chunkspool.errors import (
     ChunkspoolError,
@@ -34,7 +34,7 @@ from chunkspool.settings import LogSettings
 from chunkspool.store.commands import ScriptCall
 from chunkspool.store.failover import drop_connections
 from chunkspool.store.scripts import AppendReply
-from chunkspool.store.translate import translate
+from chunkspool.store.translate import CLIENT_ERRORS, translate
 
 BEATS = 3
 """Heartbeats of a lease: two may be lost before another worker takes over."""
@@ -246,7 +246,7 @@ class Flusher:
                 else:
                     pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
             return list(pipeline.execute(raise_on_error=False))
-        except (RedisError, OSError) as error:
+        except CLIENT_ERRORS as error:
             return [error] * len(calls)
 
     def _take_reply(self, outbox: Outbox, batch: Batch | None, reply: AppendReply, now: float) -> None:

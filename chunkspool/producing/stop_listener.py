@@ -9,7 +9,6 @@ from typing import Any
 
 import redis
 from redis.client import PubSub
-from redis.exceptions import RedisError
 
 from chunkspool.errors import StoreError, StoreNotReady
 from chunkspool.producing.flusher import Flusher
@@ -17,6 +16,7 @@ from chunkspool.retry import RetryBudget
 from chunkspool.store.client import database_of
 from chunkspool.store.failover import ROLE_CHECK, PrimaryWatch, ask_role, drop_connections
 from chunkspool.store.keys import stops_channel
+from chunkspool.store.translate import CLIENT_ERRORS
 
 LISTEN_SECONDS = 0.25
 """How long one wait for a message lasts: closing takes no longer."""
@@ -51,7 +51,7 @@ class StopListener:
         while not self._closing.is_set():
             try:
                 self._listen()
-            except (RedisError, OSError, StoreError) as error:
+            except (*CLIENT_ERRORS, StoreError) as error:
                 if isinstance(error, StoreNotReady):
                     drop_connections(self._client)
                 # Not an error to show: until it is back, the replies to heartbeats carry every stop.

@@ -129,12 +129,17 @@ _TLS = re.compile(
 )
 
 
+CLIENT_ERRORS = (RedisError, OSError, TypeError, ValueError, AttributeError)
+"""What a call of redis-py raises. The last three come where another thread closes its connection under it: after a
+failover all connections of the pool are dropped, and redis-py then waits for the socket None."""
+
+
 @contextmanager
 def translate_errors() -> Iterator[None]:
     """Turn what redis-py raises inside the block into our errors."""
     try:
         yield
-    except (RedisError, OSError) as error:
+    except CLIENT_ERRORS as error:
         raise translate(error) from error
 
 

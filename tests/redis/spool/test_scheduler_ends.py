@@ -6,11 +6,12 @@ import threading
 from typing import Any
 
 import pytest
-from redis import Redis
+from redis import ConnectionPool, Redis
 from support.chats.logs import CHAT
 from support.chats.spools import settings_for, spool_for
 from support.waiting import eventually
 
+from chunkspool.errors import StoreUnavailable
 from chunkspool.spool.scheduler import Scheduler
 from chunkspool.store.client import Store
 from chunkspool.store.keys import ChatKeys, QueueKeys
@@ -48,6 +49,31 @@ def test_it_tells_what_is_noted_before_it_ends(redis_url: str, client: Redis) ->
             out.text("x")
     queue = QueueKeys("chunkspool")
     assert client.zcard(queue.running) == client.zcard(queue.sent) == 0
+
+
+@pytest.mark.parametrize("fault", [TypeError("argument must be an int"), ValueError("-1"), AttributeError("recv")])
+def test_a_connection_closed_under_a_call(redis_url: str, monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+    """Another thread drops the pool's connections: a caller gets our error, and a producer writes all it has said."""
+    get, failing = ConnectionPool.get_connection, threading.Event()
+
+    def fail_once(pool: ConnectionPool, *args: Any) -> Any:
+        if failing.is_set():
+            failing.clear()
+            raise fault
+        return get(pool, *args)
+
+    monkeypatch.setattr(ConnectionPool, "get_connection", fail_once)
+    with spool_for(redis_url) as spool:
+        made = spool.enqueue(CHAT, "x")
+        failing.set()
+        with pytest.raises(StoreUnavailable):
+            spool.status(CHAT)
+        with spool.produce(CHAT, made.generation_id) as out:
+            for piece in "one", " two", " three":
+                failing.set()
+                out.text(piece)
+                eventually(lambda: not failing.is_set())
+        assert spool.snapshot(CHAT).answers[0].text == "one two three"
 
 
 def test_it_lives_on_whatever_goes_wrong(redis_url: str, client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
