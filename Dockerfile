@@ -14,4 +14,4 @@ COPY chunkspool chunkspool
 COPY tasks tasks
 COPY worker worker
 USER nobody
-CMD ["celery", "-A", "worker.app", "worker", "-P", "threads", "-c", "100", "--loglevel", "INFO"]
+CMD ["celery", "-A", "chunkspool.worker", "worker", "-P", "threads", "-c", "100", "--loglevel", "INFO"]

@@ -39,7 +39,7 @@ $(VENV)/ready-test: $(VENV)/made pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(VENV)/ready-demo  ## run everything on this machine: Redis, a real model, a worker, Flower, the page (ARGS=--once: exit after the story)
-	@$(BIN)/python -m demo $(ARGS)
+	@$(BIN)/python -m chunkspool.demo $(ARGS)
 
 test: $(VENV)/ready-test  ## run all tests; those that need a missing Debian package are skipped and name it
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)

@@ -36,12 +36,12 @@ else:
     broker_heartbeat = _settings.worker.redelivery
 task_default_queue = _settings.worker.queue
 imports = (
-    "tasks.celery_tasks",
+    "chunkspool.tasks.celery_tasks",
     *(name.strip() for name in _settings.worker.imports.split(",") if name.strip()),
 )
 
 # Sets aside what no worker can run, instead of logging and discarding it.
-worker_consumer = "worker.dead_letters:CarefulConsumer"
+worker_consumer = "chunkspool.worker.dead_letters:CarefulConsumer"
 # Seconds between two searches for lost generations: worker/sweeper.py.
 chunkspool_sweep_interval = _settings.worker.sweep_interval
 

@@ -21,8 +21,8 @@ from bench.harness.report import Figure, at_most
 from bench.harness.run import Measurements, run
 from bench.harness.web_server import run_web_server
 from chunkspool import fold
+from chunkspool.demo.ports import LOOPBACK
 from chunkspool.events import DataEvent, Event, ToolCallEvent, ToolResultEvent
-from demo.ports import LOOPBACK
 
 SIZES = (200_000, 1_000_000)
 PER_GENERATION, BATCH = 10_000, 250

@@ -21,7 +21,7 @@ from bench.harness.worker import start_worker
 from bench.processes.paced_model import MODEL, PacedModel, start_paced_model
 from bench.processes.reader_process import ReaderProcess, ReaderReport
 from chunkspool import Settings, Spool
-from demo.process import Process
+from chunkspool.demo.process import Process
 
 ROOT = Path(__file__).parent.parent
 SECONDS, SETTLED = 5.0, 1.0

@@ -27,11 +27,11 @@ from rich.console import Console
 from bench.harness.environment import choose_binary
 from bench.harness.report import Figure, at_most, describe_machine, show
 from chunkspool import Entry, Generation, Settings, Spool
+from chunkspool.demo.ports import free_port
+from chunkspool.demo.process import CannotStart, Process
+from chunkspool.demo.redis_server import launch, url_of
 from chunkspool.settings import variable_of
 from chunkspool.store.client import connect
-from demo.ports import free_port
-from demo.process import CannotStart, Process
-from demo.redis_server import launch, url_of
 
 ROOT = Path(__file__).parent.parent
 FAST = {"lease": "2", "redelivery": "3"}
@@ -72,7 +72,7 @@ class Workers:
         node = f"{name}@localhost"
         own = {"redis_url": self.url, "provider": "scripted", **self.case.changed}
         environment = {**os.environ, **{variable_of(key): value for key, value in own.items()}}
-        celery = (sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-P", self.case.pool)
+        celery = (sys.executable, "-m", "celery", "-A", "chunkspool.worker", "worker", "-P", self.case.pool)
         command = (*celery, "-c", str(SLOTS), "-n", node, "--loglevel=WARNING", "--without-gossip")
         process = Process.start(name, command, self.folder / "logs", env=environment, cwd=ROOT)
         process.wait_until(lambda: self._answers(node), PATIENCE)

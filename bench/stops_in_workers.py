@@ -22,8 +22,8 @@ from bench.harness.run import Measurements, run
 from bench.harness.worker import CELERY, ROOT, environment_of, start_worker
 from bench.processes.silent_model import MODEL, SilentModel
 from chunkspool import Generation, Settings, Spool
-from demo.ports import LOOPBACK, free_port, is_taken
-from demo.process import Process
+from chunkspool.demo.ports import LOOPBACK, free_port, is_taken
+from chunkspool.demo.process import Process
 
 STOPS = 100
 LIMIT = 250.0

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from chunkspool import AsyncSpool, ChunkspoolError
-from demo import browser, stack, story
-from demo.process import CannotStart
+from chunkspool.demo import browser, stack, story
+from chunkspool.demo.process import CannotStart
 
 
 def main() -> int:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
-from demo.ports import LOOPBACK, free_port
-from demo.process import CannotStart, Process, require_free_port
+from chunkspool.demo.ports import LOOPBACK, free_port
+from chunkspool.demo.process import CannotStart, Process, require_free_port
 
 VARIABLE = "OPENAI_BASE_URL"
 MODEL = "smollm2-135m-instruct"
@@ -91,7 +91,15 @@ class ModelServer:
             raise CannotStart(f"xllamacpp is not installed: pip install -e '.[demo]', or {_alternatives()}")
         file = self._model_file or ensure_model(self._report)
         require_free_port("model-server", self._port)
-        command = [sys.executable, "-m", "demo.model_server", "--port", str(self._port), "--model-file", str(file)]
+        command = [
+            sys.executable,
+            "-m",
+            "chunkspool.demo.model_server",
+            "--port",
+            str(self._port),
+            "--model-file",
+            str(file),
+        ]
         self._process = Process.start("model-server", command, (self._folder / "logs").absolute(), cwd=_PROJECT)
         self._process.wait_until(lambda: _is_healthy(self._port), _READY_SECONDS)
         return self
@@ -155,7 +163,7 @@ def _alternatives() -> str:
 
 def main() -> None:
     """Read the command line and serve."""
-    parser = argparse.ArgumentParser(prog="python -m demo.model_server", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m chunkspool.demo.model_server", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--model-file", type=Path, help="a GGUF file; default: that of the installed package")
     arguments = parser.parse_args()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from demo.ports import is_taken
+from chunkspool.demo.ports import is_taken
 
 _TETHER = Path(__file__).with_name("tether.py")
 _POLL_SECONDS = 0.02

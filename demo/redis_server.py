@@ -20,9 +20,9 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as TooSlow
 from redis.retry import Retry
 
+from chunkspool.demo.ports import LOOPBACK, free_port
+from chunkspool.demo.process import CannotStart, Process, require_free_port
 from chunkspool.store.client import connect
-from demo.ports import LOOPBACK, free_port
-from demo.process import CannotStart, Process, require_free_port
 
 VARIABLE = "CHUNKSPOOL_REDIS_URL"
 _READY_SECONDS = 30.0

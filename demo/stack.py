@@ -12,18 +12,18 @@ from pathlib import Path
 
 from celery import Celery
 
+from chunkspool.demo.model_server import ModelServer
+from chunkspool.demo.ports import LOOPBACK, free_port, is_taken
+from chunkspool.demo.process import Process
+from chunkspool.demo.redis_server import RedisServer
 from chunkspool.settings import Settings, variable_of
-from demo.model_server import ModelServer
-from demo.ports import LOOPBACK, free_port, is_taken
-from demo.process import Process
-from demo.redis_server import RedisServer
 
 FLOWER_PORT = 5555
 WEB_PORT = 8000
 SLOTS = 8
 _READY_SECONDS = 60.0
 _PROJECT = Path(__file__).resolve().parent.parent
-_CELERY = (sys.executable, "-m", "celery", "-A", "worker.app")
+_CELERY = (sys.executable, "-m", "celery", "-A", "chunkspool.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,10 @@ def run(folder: Path, report: Callable[[str], None]) -> Iterator[Stack]:
         flower = _start(processes, "flower", folder, environment, *_CELERY, *listening)
         web_port = _choose_port(WEB_PORT)
         shown = {**environment, variable_of("flower_url"): flower_url}
-        web = _start(processes, "web", folder, shown, sys.executable, "-m", "demo.web", str(web_port))
+        web = _start(processes, "web", folder, shown, sys.executable, "-m", "chunkspool.demo.web", str(web_port))
         # Waited for only now, so that all three start side by side.
         worker.wait_until(lambda: _answers_ping(settings.broker, node), _READY_SECONDS)
-        report(f"worker   celery -A worker.app worker -P threads -c {SLOTS}")
+        report(f"worker   celery -A chunkspool.worker worker -P threads -c {SLOTS}")
         flower.wait_until(lambda: _answers_http(flower_port, "/healthcheck"), _READY_SECONDS)
         report(f"flower   {flower_url}")
         web.wait_until(lambda: _answers_http(web_port, "/readyz"), _READY_SECONDS)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from chunkspool import Settings
+from chunkspool.demo.ports import LOOPBACK
 from chunkspool.web.serve import serve
-from demo.ports import LOOPBACK
 
 if __name__ == "__main__":
     serve(Settings.from_env(), LOOPBACK, int(sys.argv[1]), open_access=True)

@@ -8,7 +8,7 @@ from typing import assert_never
 from chunkspool import AsyncSpool, Producer
 from chunkspool.errors import ContinuationRefused, Fenced, GenerationNotFound, NotClaimed
 from chunkspool.provider import Delta, Finish, Provider, Reasoning, SignOfLife, Text, ToolCall, Usage
-from tasks.deadlines import Deadlines
+from chunkspool.tasks.deadlines import Deadlines
 
 
 async def generate(spool: AsyncSpool, provider: Provider, chat_id: str, generation_id: str) -> str:

@@ -1,4 +1,4 @@
-"""The Celery tasks: thin shells around `tasks.attempt` and `Spool.sweep`."""
+"""The Celery tasks: thin shells around `chunkspool.tasks.attempt` and `Spool.sweep`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from chunkspool.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from tasks import attempt
-from tasks.providers import load_provider
-from tasks.runtime import ProcessRuntime, Runtime
-from tasks.worker_end import WorkerEnd
+from chunkspool.tasks import attempt
+from chunkspool.tasks.providers import load_provider
+from chunkspool.tasks.runtime import ProcessRuntime, Runtime
+from chunkspool.tasks.worker_end import WorkerEnd
 
 logger = get_logger(__name__)
 

@@ -13,7 +13,7 @@ import uvloop
 from chunkspool import AsyncSpool, Settings
 from chunkspool.per_process import PerProcess
 from chunkspool.provider import Provider
-from tasks.providers import load_provider
+from chunkspool.tasks.providers import load_provider
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from chunkspool import Settings
 from chunkspool.errors import StoreError
 from chunkspool.store.client import connect
 from chunkspool.store.keys import QueueKeys
-from worker.rights import tell_refusal
+from chunkspool.worker.rights import tell_refusal
 
 logger = get_logger(__name__)
 

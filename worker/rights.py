@@ -20,7 +20,7 @@ from chunkspool.store.rights import Probe, missing_rights
 from chunkspool.store.translate import translate
 from chunkspool.urls.broker_url import CeleryBroker
 from chunkspool.urls.redis_url import parse_redis_url
-from worker.probes import commands_probes, events_probes, log_probes, queue_probes
+from chunkspool.worker.probes import commands_probes, events_probes, log_probes, queue_probes
 
 logger = get_logger(__name__)
 

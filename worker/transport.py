@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from chunkspool.errors import StoreError
-from worker.dead_letters import set_aside
+from chunkspool.worker.dead_letters import set_aside
 
 logger = get_logger(__name__)
 

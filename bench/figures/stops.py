@@ -11,10 +11,10 @@ from pathlib import Path
 from bench.harness.environment import Environment, ReadyChat
 from bench.harness.report import Figure, at_most
 from chunkspool import Spool
+from chunkspool.demo.process import Process
 from chunkspool.events import GenerationStarted, GenerationStopped
 from chunkspool.settings import Settings
 from chunkspool.store.client import connect
-from demo.process import Process
 
 STOPS = 100
 LIMIT = 250.0

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from redis import Redis
 
+from chunkspool.demo.ports import free_port
+from chunkspool.demo.process import CannotStart
+from chunkspool.demo.redis_server import Binary, find_embedded_binary, find_installed_binary, launch, url_of
 from chunkspool.events import GenerationCompleted, encode
 from chunkspool.ids import new_generation_id
 from chunkspool.producing.buffer import encode_delta
@@ -19,9 +22,6 @@ from chunkspool.store.client import Store, connect
 from chunkspool.store.commands import ScriptCall
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.scripts import AppendReply
-from demo.ports import free_port
-from demo.process import CannotStart
-from demo.redis_server import Binary, find_embedded_binary, find_installed_binary, launch, url_of
 
 TTL_MS, LEASE_MS = 86_400_000, 10_000
 TEXT = "twenty characters ok"

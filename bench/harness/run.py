@@ -9,7 +9,7 @@ from rich.console import Console
 
 from bench.harness.environment import Environment, start_environment
 from bench.harness.report import Figure, describe_machine, show
-from demo.process import CannotStart
+from chunkspool.demo.process import CannotStart
 
 Measurements = Mapping[str, Callable[[Environment], Sequence[Figure]]]
 

@@ -11,8 +11,8 @@ import psutil
 
 from bench.harness.environment import Environment
 from bench.harness.worker import ROOT, environment_of
-from demo.ports import LOOPBACK, free_port, is_taken
-from demo.process import Process
+from chunkspool.demo.ports import LOOPBACK, free_port, is_taken
+from chunkspool.demo.process import Process
 
 _READY_SECONDS = 30.0
 
@@ -21,7 +21,7 @@ _READY_SECONDS = 30.0
 def run_web_server(environment: Environment) -> Iterator[tuple[int, psutil.Process]]:
     """Start the web app; provide its port and its process."""
     port = free_port()
-    command = [sys.executable, "-m", "demo.web", str(port)]
+    command = [sys.executable, "-m", "chunkspool.demo.web", str(port)]
     process = Process.start("web", command, environment.folder, env=environment_of(environment, {}), cwd=ROOT)
     try:
         process.wait_until(lambda: is_taken(port), _READY_SECONDS)

@@ -13,11 +13,11 @@ import psutil
 from celery import Celery
 
 from bench.harness.environment import Environment
+from chunkspool.demo.process import Process
 from chunkspool.settings import variable_of
-from demo.process import Process
 
 ROOT = Path(__file__).parents[2]
-CELERY = (sys.executable, "-m", "celery", "-A", "worker.app")
+CELERY = (sys.executable, "-m", "celery", "-A", "chunkspool.worker")
 PATIENCE = 60.0
 
 

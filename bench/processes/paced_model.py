@@ -21,8 +21,8 @@ import uvloop
 
 from bench.harness.environment import Environment
 from bench.processes.reader_process import TOKEN_SIZE
-from demo.ports import LOOPBACK, free_port, is_taken
-from demo.process import Process
+from chunkspool.demo.ports import LOOPBACK, free_port, is_taken
+from chunkspool.demo.process import Process
 
 MODEL = "paced"
 _HEAD = "HTTP/1.1 {}\r\ncontent-type: {}\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -9,7 +9,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from demo.ports import LOOPBACK
+from chunkspool.demo.ports import LOOPBACK
 
 MODEL = "silent"
 PATIENCE = 30.0

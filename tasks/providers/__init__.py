@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 from chunkspool.errors import SettingsError
 from chunkspool.provider import ENTRY_POINTS, Provider
 from chunkspool.settings import Settings, variable_of
-from tasks.providers.model_router import ModelRouter
+from chunkspool.tasks.providers.model_router import ModelRouter
 
 BUILT_IN = ("openai_api", "anthropic_api", "litellm_api", "scripted")
 
@@ -37,19 +37,19 @@ def _load(name: str, settings: Settings) -> Provider:
     try:
         match name:
             case "openai_api":
-                from tasks.providers.openai_api import OpenAIProvider  # noqa: PLC0415 - the SDK is large, and other providers do without it
+                from chunkspool.tasks.providers.openai_api import OpenAIProvider  # noqa: PLC0415 - the SDK is large, and other providers do without it
 
                 return OpenAIProvider(settings)
             case "anthropic_api":
-                from tasks.providers.anthropic_api import AnthropicProvider  # noqa: PLC0415 - as above
+                from chunkspool.tasks.providers.anthropic_api import AnthropicProvider  # noqa: PLC0415 - as above
 
                 return AnthropicProvider(settings)
             case "litellm_api":
-                from tasks.providers.litellm_api import LiteLLMProvider  # noqa: PLC0415 - as above
+                from chunkspool.tasks.providers.litellm_api import LiteLLMProvider  # noqa: PLC0415 - as above
 
                 return LiteLLMProvider(settings)
             case "scripted":
-                from tasks.providers.scripted import ScriptedProvider  # noqa: PLC0415 - as above
+                from chunkspool.tasks.providers.scripted import ScriptedProvider  # noqa: PLC0415 - as above
 
                 return ScriptedProvider()
     except ModuleNotFoundError as missing:

@@ -11,9 +11,9 @@ import httpx2
 
 from chunkspool.errors import ProviderError
 from chunkspool.provider import Delta, SignOfLife
-from tasks.providers.failures import Code, failure
-from tasks.providers.sdk_failures import READ_ERRORS, translate_read_error
-from tasks.providers.sse_decoder import ServerEvent, SSEDecoder
+from chunkspool.tasks.providers.failures import Code, failure
+from chunkspool.tasks.providers.sdk_failures import READ_ERRORS, translate_read_error
+from chunkspool.tasks.providers.sse_decoder import ServerEvent, SSEDecoder
 
 END_SECONDS = 0.1
 """How long to wait for the end of a body whose answer is complete."""

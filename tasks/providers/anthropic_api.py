@@ -10,12 +10,12 @@ import anthropic
 
 from chunkspool.provider import Delta, ModelRequest, SignOfLife
 from chunkspool.settings import Settings, variable_of
-from tasks.providers.answer_reader import read_answer, stream_of
-from tasks.providers.anthropic_messages.events import MessageAssembler
-from tasks.providers.anthropic_messages.request import build_body
-from tasks.providers.call_retries import call_with_retries
-from tasks.providers.failures import Code, failure
-from tasks.providers.server_settings import NO_KEY, check_server, sdk_timeout
+from chunkspool.tasks.providers.answer_reader import read_answer, stream_of
+from chunkspool.tasks.providers.anthropic_messages.events import MessageAssembler
+from chunkspool.tasks.providers.anthropic_messages.request import build_body
+from chunkspool.tasks.providers.call_retries import call_with_retries
+from chunkspool.tasks.providers.failures import Code, failure
+from chunkspool.tasks.providers.server_settings import NO_KEY, check_server, sdk_timeout
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 """Anthropic's own server. The SDK's default is not used: it may come from variables and files that are no settings."""

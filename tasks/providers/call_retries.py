@@ -8,8 +8,8 @@ from random import SystemRandom
 from typing import TypeVar
 
 from chunkspool.errors import ContinuationRefused
-from tasks.providers.failures import ASKED_AGAIN, Code
-from tasks.providers.sdk_failures import call_errors, translate_call_error
+from chunkspool.tasks.providers.failures import ASKED_AGAIN, Code
+from chunkspool.tasks.providers.sdk_failures import call_errors, translate_call_error
 
 T = TypeVar("T")
 

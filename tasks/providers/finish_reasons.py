@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chunkspool.provider import Finish
-from tasks.providers.failures import Code, failure, safe_names
+from chunkspool.tasks.providers.failures import Code, failure, safe_names
 
 _SAME = {
     "stop": ("stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete", "completed", "end", "done"),

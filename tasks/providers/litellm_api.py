@@ -13,13 +13,13 @@ import openai
 from chunkspool.errors import ProviderError
 from chunkspool.provider import Delta, ModelRequest, SignOfLife
 from chunkspool.settings import Settings, variable_of
-from tasks.providers.answer_reader import read_answer
-from tasks.providers.call_retries import call_with_retries
-from tasks.providers.chat_completions.chunks import ChunkAssembler
-from tasks.providers.chat_completions.params import build_params
-from tasks.providers.failures import Code, failure
-from tasks.providers.sdk_failures import translate_call_error
-from tasks.providers.server_settings import sdk_timeout
+from chunkspool.tasks.providers.answer_reader import read_answer
+from chunkspool.tasks.providers.call_retries import call_with_retries
+from chunkspool.tasks.providers.chat_completions.chunks import ChunkAssembler
+from chunkspool.tasks.providers.chat_completions.params import build_params
+from chunkspool.tasks.providers.failures import Code, failure
+from chunkspool.tasks.providers.sdk_failures import translate_call_error
+from chunkspool.tasks.providers.server_settings import sdk_timeout
 
 _RESERVED = frozenset(
     {"api_base", "api_key", "base_url", "custom_llm_provider", "extra_headers", "fallbacks", "max_retries"}

@@ -12,12 +12,12 @@ import openai
 
 from chunkspool.provider import Delta, ModelRequest, SignOfLife
 from chunkspool.settings import Settings, variable_of
-from tasks.providers.answer_reader import read_answer, stream_of
-from tasks.providers.call_retries import call_with_retries
-from tasks.providers.chat_completions.chunks import ChunkAssembler
-from tasks.providers.chat_completions.params import build_params
-from tasks.providers.failures import Code, failure
-from tasks.providers.server_settings import NO_KEY, check_server, sdk_timeout
+from chunkspool.tasks.providers.answer_reader import read_answer, stream_of
+from chunkspool.tasks.providers.call_retries import call_with_retries
+from chunkspool.tasks.providers.chat_completions.chunks import ChunkAssembler
+from chunkspool.tasks.providers.chat_completions.params import build_params
+from chunkspool.tasks.providers.failures import Code, failure
+from chunkspool.tasks.providers.server_settings import NO_KEY, check_server, sdk_timeout
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 import httpx2
 
 from chunkspool.errors import ProviderError
-from tasks.providers.failures import Code, code_of, failure, safe_names
+from chunkspool.tasks.providers.failures import Code, code_of, failure, safe_names
 
 READ_ERRORS = (httpx2.RequestError, OSError)
 """What reading the answer can raise."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tasks.providers.failures import Code, failure
+from chunkspool.tasks.providers.failures import Code, failure
 
 MAX_EVENT = 8 * 1024 * 1024
 """Largest event, in bytes. A server that never ends a line must not fill the worker's memory."""

@@ -11,10 +11,10 @@ from typing import Any
 
 from chunkspool.errors import ProviderError
 from chunkspool.provider import Delta, Reasoning, SignOfLife, Text, ToolCall, Usage
-from tasks.providers.failures import Code, code_of, failure, safe_names
-from tasks.providers.finish_reasons import finish_of
-from tasks.providers.json_values import count_in, decode_object, json_of, object_in, text_in
-from tasks.providers.sse_decoder import ServerEvent
+from chunkspool.tasks.providers.failures import Code, code_of, failure, safe_names
+from chunkspool.tasks.providers.finish_reasons import finish_of
+from chunkspool.tasks.providers.json_values import count_in, decode_object, json_of, object_in, text_in
+from chunkspool.tasks.providers.sse_decoder import ServerEvent
 
 MAX_CHARACTERS = 8 * 1024 * 1024
 """What all open tool calls together may hold. A server that never ends them must not fill the worker's memory."""

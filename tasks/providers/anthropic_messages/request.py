@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from chunkspool.provider import ModelRequest
-from tasks.providers.failures import Code, failure
-from tasks.providers.json_values import decode_object, object_in, objects_in, text_in
+from chunkspool.tasks.providers.failures import Code, failure
+from chunkspool.tasks.providers.json_values import decode_object, object_in, objects_in, text_in
 
 MAX_TOKENS = 4096
 """`max_tokens` of a request that sets none: the API requires it, and this is what every model takes."""

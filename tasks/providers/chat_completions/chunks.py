@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from chunkspool.provider import Delta, Reasoning, SignOfLife, Usage
-from tasks.providers.chat_completions.content import read_content
-from tasks.providers.chat_completions.errors import find_error
-from tasks.providers.chat_completions.tool_calls import ToolCallAssembler
-from tasks.providers.failures import Code, failure
-from tasks.providers.finish_reasons import finish_of
-from tasks.providers.json_values import count_in, decode_object, object_in, objects_in, text_in
-from tasks.providers.sse_decoder import ServerEvent
+from chunkspool.tasks.providers.chat_completions.content import read_content
+from chunkspool.tasks.providers.chat_completions.errors import find_error
+from chunkspool.tasks.providers.chat_completions.tool_calls import ToolCallAssembler
+from chunkspool.tasks.providers.failures import Code, failure
+from chunkspool.tasks.providers.finish_reasons import finish_of
+from chunkspool.tasks.providers.json_values import count_in, decode_object, object_in, objects_in, text_in
+from chunkspool.tasks.providers.sse_decoder import ServerEvent
 
 DONE = b"[DONE]"
 _PROGRESS = SignOfLife(progress=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from chunkspool.provider import Reasoning, Text
-from tasks.providers.json_values import object_in, text_in
+from chunkspool.tasks.providers.json_values import object_in, text_in
 
 _MAX_DEPTH = 8
 """How deep parts may lie in each other. Two or three levels are seen."""

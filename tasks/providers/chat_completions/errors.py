@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from chunkspool.errors import ProviderError
-from tasks.providers.failures import code_of, failure, safe_names
-from tasks.providers.json_values import object_in
+from chunkspool.tasks.providers.failures import code_of, failure, safe_names
+from chunkspool.tasks.providers.json_values import object_in
 
 _STATUS = re.compile(r"[45]\d\d")
 _STATUS_FIELDS = ("code", "status", "status_code", "type")

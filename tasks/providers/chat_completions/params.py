@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.providers.failures import Code, failure
+from chunkspool.tasks.providers.failures import Code, failure
 
 _RESERVED = frozenset({"messages", "model", "stream"})
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chunkspool.provider import ToolCall
-from tasks.providers.failures import Code, failure
-from tasks.providers.json_values import json_of, object_in, text_in
+from chunkspool.tasks.providers.failures import Code, failure
+from chunkspool.tasks.providers.json_values import json_of, object_in, text_in
 
 MAX_CHARACTERS = 8 * 1024 * 1024
 """What all open calls together may hold. A server that never ends them must not fill the worker's memory."""

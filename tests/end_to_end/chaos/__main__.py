@@ -15,7 +15,7 @@ from end_to_end.chaos.report import show
 from end_to_end.chaos.run import run
 from rich.console import Console
 
-from demo.redis_server import Binary, find_embedded_binary, find_installed_binary
+from chunkspool.demo.redis_server import Binary, find_embedded_binary, find_installed_binary
 
 MOST_SECONDS = 4000
 """A longer run would not know by which of the clock's steps a time was written."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from end_to_end.chaos.faults import now_ms
 from support.checker.raw_log import RawChat
 
-from demo.redis_server import Binary
+from chunkspool.demo.redis_server import Binary
 
 LIBRARIES = "*/faketime/libfaketime.so.1"
 """Where Debian's package faketime puts it, below /usr/lib."""

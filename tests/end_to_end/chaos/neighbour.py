@@ -16,7 +16,7 @@ from support.checker.violations import Rule, Violation
 from support.processes.nodes import PROJECT
 from support.processes.other_app import RUNS, read_runs, worker_command
 
-from demo.process import Process
+from chunkspool.demo.process import Process
 
 EVERY = 2.0
 """Seconds between two pairs of tasks."""

@@ -88,7 +88,7 @@ def try_planted_faults(folder: Path) -> Iterator[tuple[PlantedFault, tuple[str, 
         for name in COPIED:
             source = PROJECT / name
             if source.is_dir():
-                shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(source, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, copy / name)
         fault.plant(copy)

@@ -21,7 +21,7 @@ from redis import Redis
 from support.checker.raw_log import RawChat, read_raw_chat
 from support.models.paced_model_process import ModelProcess
 
-from demo.redis_server import Binary
+from chunkspool.demo.redis_server import Binary
 
 TICK = 0.05
 PATIENCE = 120.0

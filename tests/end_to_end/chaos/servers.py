@@ -20,8 +20,8 @@ from support.servers.redis_server import PrivateServer
 from support.servers.trouble import demotion, failed_snapshot
 from support.waiting import eventually
 
-from demo.ports import LOOPBACK
-from demo.redis_server import Binary
+from chunkspool.demo.ports import LOOPBACK
+from chunkspool.demo.redis_server import Binary
 
 OPTIONS = ("--appendonly", "yes", "--appendfsync", "always", "--repl-diskless-sync-delay", "0")
 REPLICATED = 60.0

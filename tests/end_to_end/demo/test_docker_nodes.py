@@ -49,12 +49,13 @@ broker = container(
     command=RedisContainer.command(),
     timeout=60,
 )
+CELERY = ("celery", "-A", "chunkspool.worker")
 worker = container(
     image=WORKER_IMAGE,
     environment=fxtr("worker_environment"),
     network="{default_pytest_celery_network.name}",
     wrapper_class=DockerWorker,
-    command=["celery", "-A", "worker.app", "worker", "-P", "threads", "-c", "4", "-n", "docker@%h", "--loglevel=INFO"],
+    command=[*CELERY, "worker", "-P", "threads", "-c", "4", "-n", "docker@%h", "--loglevel=INFO"],
     timeout=60,
 )
 

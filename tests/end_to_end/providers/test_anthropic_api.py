@@ -41,9 +41,9 @@ from support.waiting import eventually
 from chunkspool.errors import ContinuationRefused
 from chunkspool.provider import Finish, ModelRequest, Provider, Reasoning, SignOfLife, Text, ToolCall, Usage
 from chunkspool.settings import Settings
-from tasks.providers import call_retries
-from tasks.providers.anthropic_api import AnthropicProvider
-from tasks.providers.failures import ASKED_AGAIN, RETRYABLE, Code
+from chunkspool.tasks.providers import call_retries
+from chunkspool.tasks.providers.anthropic_api import AnthropicProvider
+from chunkspool.tasks.providers.failures import ASKED_AGAIN, RETRYABLE, Code
 
 THINKING = block(
     0,

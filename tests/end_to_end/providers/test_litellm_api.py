@@ -22,8 +22,8 @@ from support.waiting import eventually
 
 from chunkspool.provider import Finish, Provider, Text, ToolCall, Usage
 from chunkspool.settings import Settings
-from tasks.providers import call_retries, load_provider
-from tasks.providers.failures import RETRYABLE, Code
+from chunkspool.tasks.providers import call_retries, load_provider
+from chunkspool.tasks.providers.failures import RETRYABLE, Code
 
 MODEL = "openai/some-model"
 

@@ -14,7 +14,7 @@ from support.models.raw_model import RawModel, answer_with_stream
 from chunkspool.errors import SettingsError
 from chunkspool.provider import Provider
 from chunkspool.settings import Settings
-from tasks.providers import load_provider
+from chunkspool.tasks.providers import load_provider
 
 OPENAI = answer_with_stream(events(chunk("stop", content="from openai")))
 ANTHROPIC = answer_with_stream(begin() + text_block(0, "from anthropic") + finish())

@@ -10,8 +10,8 @@ from support.models.raw_model import Exchange, RawModel, answer_with_stream
 
 from chunkspool.provider import Finish, ModelRequest, Reasoning, Text, ToolCall, Usage
 from chunkspool.settings import Settings
-from tasks.providers import openai_api
-from tasks.providers.openai_api import OpenAIProvider
+from chunkspool.tasks.providers import openai_api
+from chunkspool.tasks.providers.openai_api import OpenAIProvider
 
 USAGE = whole(choices=[], usage={"prompt_tokens": 3, "completion_tokens": 5})
 

@@ -20,8 +20,8 @@ from support.models.raw_model import (
 )
 
 from chunkspool.provider import ModelRequest
-from tasks.providers import call_retries
-from tasks.providers.failures import ASKED_AGAIN, RETRYABLE, Code
+from chunkspool.tasks.providers import call_retries
+from chunkspool.tasks.providers.failures import ASKED_AGAIN, RETRYABLE, Code
 
 # A server may quote prompt and key in its message.
 QUOTE = {"message": f"You said {SECRET} with {KEY}", "param": SECRET, "type": "some_error", "code": None}

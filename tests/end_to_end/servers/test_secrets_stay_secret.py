@@ -22,8 +22,8 @@ from support.servers.roles import PASSWORD, RoleServer, role_server
 from support.waiting import eventually
 
 from chunkspool import Settings, Spool
-from demo.ports import LOOPBACK, free_port, is_taken
-from demo.process import Process
+from chunkspool.demo.ports import LOOPBACK, free_port, is_taken
+from chunkspool.demo.process import Process
 
 OF_MODEL, KEY = "model/p@ssword", "sk-a-key-of-the-model"
 SECRETS = (PASSWORD, PASSWORD.replace("/", "%2F").replace("@", "%40"), OF_MODEL, "model%2Fp%40ssword", KEY)

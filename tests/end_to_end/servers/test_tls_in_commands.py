@@ -15,7 +15,7 @@ from support.servers.tls import IMPOSTORS, Authority, impostor, tls_server
 from support.waiting import eventually
 from support.web.web_server import problem
 
-from demo.ports import LOOPBACK, free_port, is_taken
+from chunkspool.demo.ports import LOOPBACK, free_port, is_taken
 
 SECRET = "hunter2"
 

@@ -19,8 +19,8 @@ from support.servers.tls import IMPOSTORS, Authority, Impostor, TlsServer, impos
 from support.waiting import eventually
 
 from chunkspool import Spool
-from demo.ports import LOOPBACK, free_port, is_taken
-from demo.process import Process
+from chunkspool.demo.ports import LOOPBACK, free_port, is_taken
+from chunkspool.demo.process import Process
 
 SECRET = "hunter2"
 WORKER, FLOWER = ("worker", "-P", "solo", "--loglevel=INFO"), ("flower", f"--address={LOOPBACK}")
@@ -44,7 +44,7 @@ def redis_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Tls
 def celery(url: str, folder: Path, *arguments: str) -> Iterator[Process]:
     """Run a command of Celery's, with the project's app and configuration."""
     own = {"CHUNKSPOOL_REDIS_URL": url, "CHUNKSPOOL_PROVIDER": "scripted", "FLOWER_UNAUTHENTICATED_API": "true"}
-    command = [sys.executable, "-m", "celery", "-A", "worker.app", *arguments]
+    command = [sys.executable, "-m", "celery", "-A", "chunkspool.worker", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), **own}
     process = Process.start(arguments[0], command, folder, env=environment, cwd=PROJECT)
     try:

@@ -17,8 +17,8 @@ from support.servers.redis_server import PrivateServer
 from support.waiting import eventually
 
 from chunkspool import Spool
-from demo.ports import free_port, is_taken
-from demo.redis_server import find_embedded_binary
+from chunkspool.demo.ports import free_port, is_taken
+from chunkspool.demo.redis_server import find_embedded_binary
 
 SECRET = "hunter2"
 

@@ -24,8 +24,8 @@ from support.waiting import eventually
 from support.web.sse import SseEvent, SseParser
 
 from chunkspool import Spool
-from demo.ports import LOOPBACK, free_port, is_taken
-from demo.process import Process
+from chunkspool.demo.ports import LOOPBACK, free_port, is_taken
+from chunkspool.demo.process import Process
 
 EVENTS = f"/chats/{CHAT}/events"
 BLOCKS = re.compile(r"^```python\n(.+?)^```$", re.DOTALL | re.MULTILINE)

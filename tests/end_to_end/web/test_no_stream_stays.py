@@ -29,8 +29,8 @@ from support.web.raw_http import (
 )
 
 from chunkspool import Spool
-from demo.ports import free_port, is_taken
-from demo.process import Process
+from chunkspool.demo.ports import free_port, is_taken
+from chunkspool.demo.process import Process
 
 CHANNELS = "cs:{default/*"
 WAVE = 200

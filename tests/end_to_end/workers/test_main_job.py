@@ -12,7 +12,7 @@ from redis import Redis
 from support.waiting import eventually
 
 from chunkspool import Answer, Entry, Spool, fold
-from demo.process import CannotStart
+from chunkspool.demo.process import CannotStart
 
 SECRET = "the-prompt-that-nobody-may-see"
 

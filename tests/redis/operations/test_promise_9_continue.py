@@ -16,7 +16,7 @@ from chunkspool.events import ReasoningDelta, TextDelta, ToolCallEvent, encode
 from chunkspool.provider import Delta, ModelRequest, Text
 from chunkspool.store import scripts
 from chunkspool.store.client import Store
-from tasks import attempt
+from chunkspool.tasks import attempt
 
 EARLIER = "The keeper of the "
 

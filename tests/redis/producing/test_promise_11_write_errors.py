@@ -19,7 +19,7 @@ from support.waiting import eventually
 from chunkspool import AsyncSpool, Producer, Spool
 from chunkspool.errors import Fenced, ProviderError, Stopped, StoreError, StoreUnavailable
 from chunkspool.provider import Delta, ModelRequest, SignOfLife, Text
-from tasks.attempt import generate
+from chunkspool.tasks.attempt import generate
 
 SECRET = "hunter2"
 

@@ -9,8 +9,8 @@ from support.chats.spools import settings_for
 from support.servers.roles import RoleServer, each_right, without
 
 from chunkspool import Settings
-from demo.ports import LOOPBACK, free_port
-from worker.rights import missing_of_flower, missing_of_worker
+from chunkspool.demo.ports import LOOPBACK, free_port
+from chunkspool.worker.rights import missing_of_flower, missing_of_worker
 
 ASK: dict[str, Callable[[Settings], list[str]]] = {"worker": missing_of_worker, "flower": missing_of_flower}
 RIGHTS = [(role, right) for role in ASK for right in each_right(role)]

@@ -11,11 +11,11 @@ from support.chats.logs import CHAT
 from support.chats.spools import settings_for, spool_for
 from support.waiting import eventually
 
+from chunkspool.demo.ports import LOOPBACK, free_port
 from chunkspool.errors import StoreUnavailable
 from chunkspool.spool.scheduler import Scheduler
 from chunkspool.store.client import Store
 from chunkspool.store.keys import ChatKeys, QueueKeys
-from demo.ports import LOOPBACK, free_port
 
 
 def threads() -> list[threading.Thread]:

@@ -22,9 +22,9 @@ from support.servers.redis_server import PrivateServer, ServerMissing
 from support.servers.sentinels import watched_servers
 
 from chunkspool import Generation
+from chunkspool.demo.ports import LOOPBACK
 from chunkspool.store.keys import ChatKeys
-from demo.ports import LOOPBACK
-from worker import transport
+from chunkspool.worker import transport
 
 CONFIGURATION = Path(__file__).parents[3] / "celeryconfig.py"
 PASSWORD, ENCODED = "p/a@s:s #?%", "p%2Fa%40s%3As%20%23%3F%25"

@@ -18,10 +18,10 @@ from support.servers.non_redis_servers import closing_server, http_server, silen
 from support.servers.redis_server import PrivateServer, run_second_server
 from support.waiting import eventually
 
+from chunkspool.demo.ports import LOOPBACK, free_port
 from chunkspool.errors import BrokerRefused, RightMissing, SettingsError, StoreRefused, StoreUnavailable
 from chunkspool.store import client
 from chunkspool.store.keys import ChatKeys
-from demo.ports import LOOPBACK, free_port
 
 SECRET, WRONG = "hunter2", "letmein"
 BOUND = 20.0

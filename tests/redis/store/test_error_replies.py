@@ -23,6 +23,7 @@ from support.servers.trouble import (
 )
 from support.waiting import eventually
 
+from chunkspool.demo.ports import LOOPBACK
 from chunkspool.errors import (
     ChunkspoolError,
     StoreFull,
@@ -32,7 +33,6 @@ from chunkspool.errors import (
 )
 from chunkspool.store import failover
 from chunkspool.store.translate import translate
-from demo.ports import LOOPBACK
 
 TROUBLES: dict[Trouble, tuple[type[ChunkspoolError], str]] = {
     failed_snapshot: (StoreUnavailable, "takes no writes until it can save a snapshot again"),

@@ -17,6 +17,7 @@ from support.servers.contents import find_keys_containing, list_keys, read_conte
 from support.waiting import eventually
 
 from chunkspool import Generation, Producer, Spool
+from chunkspool.demo.ports import LOOPBACK, free_port
 from chunkspool.errors import (
     ChatBusy,
     ChatNotFound,
@@ -26,7 +27,6 @@ from chunkspool.errors import (
     NotClaimed,
 )
 from chunkspool.spool.dispatch import Dispatcher
-from demo.ports import LOOPBACK, free_port
 
 TTL = 600
 WEEK, DAY = 7 * 86_400, 86_400

@@ -17,10 +17,10 @@ from support.servers.sentinels import WatchedServers, watched_servers
 from support.servers.tls import Authority, impostor
 from support.waiting import eventually
 
+from chunkspool.demo.ports import LOOPBACK
 from chunkspool.errors import EnqueueFailed, StoreError
 from chunkspool.spool.dispatch import Dispatcher
 from chunkspool.store import client
-from demo.ports import LOOPBACK
 
 SECRET, OTHER = "s3/c@ret", "an0ther"
 

@@ -15,12 +15,12 @@ from support.servers.redis_server import ServerMissing
 from support.servers.tls import IMPOSTORS, Authority, Impostor, TlsServer, impostor, tls_server
 
 from chunkspool import AsyncSpool, Spool
+from chunkspool.demo.ports import LOOPBACK
 from chunkspool.errors import BrokerRefused, ChunkspoolError, StoreRefused
 from chunkspool.reading.pubsub import AsyncPubSubConnection, PubSubConnection
 from chunkspool.spool.dispatch import Dispatcher
 from chunkspool.store.client import connect, connect_async
 from chunkspool.store.failover import PrimaryWatch
-from demo.ports import LOOPBACK
 
 SECRET = "hunter2"
 UNVERIFIED = "certificate verify failed"

@@ -12,7 +12,7 @@ from kombu import Connection
 from redis import Redis
 from support.waiting import eventually
 
-from worker import transport
+from chunkspool.worker import transport
 
 QUEUE = "chunkspool"
 

@@ -9,9 +9,9 @@ from typing import Any, Self
 import httpx
 from support.models.tiny_model import write_tiny_model
 
-from demo.model_server import ModelServer
-from demo.ports import LOOPBACK, free_port, is_taken
-from demo.process import Process
+from chunkspool.demo.model_server import ModelServer
+from chunkspool.demo.ports import LOOPBACK, free_port, is_taken
+from chunkspool.demo.process import Process
 
 
 class LlamaServer:

@@ -11,8 +11,8 @@ from typing import Self
 from support.checker.observations import ModelOutput
 from support.models.paced_model import ModelCall
 
-from demo.ports import LOOPBACK, free_port, is_taken
-from demo.process import Process
+from chunkspool.demo.ports import LOOPBACK, free_port, is_taken
+from chunkspool.demo.process import Process
 
 PROGRAM = Path(__file__).with_name("paced_model.py")
 

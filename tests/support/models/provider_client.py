@@ -9,7 +9,7 @@ from typing import Any
 from chunkspool.errors import ProviderError
 from chunkspool.provider import Delta, ModelRequest, Provider, SignOfLife, Text
 from chunkspool.settings import Settings
-from tasks.providers.openai_api import OpenAIProvider
+from chunkspool.tasks.providers.openai_api import OpenAIProvider
 
 SECRET = "what-the-user-asked"
 KEY = "sk-the-key-of-this-test"

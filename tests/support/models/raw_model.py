@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Self
 
-from demo.ports import LOOPBACK
+from chunkspool.demo.ports import LOOPBACK
 
 _BUFFER = 65_536
 _HEADERS_END = b"\r\n\r\n"

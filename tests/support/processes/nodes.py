@@ -18,9 +18,9 @@ from redis import Redis
 from support.servers.rabbitmq import RabbitServer
 from support.servers.redis_server import PrivateServer
 
+from chunkspool.demo.process import Process
 from chunkspool.store.keys import QueueKeys
 from chunkspool.urls.broker_url import CeleryBroker
-from demo.process import Process
 
 PROJECT = Path(__file__).parents[3]
 
@@ -68,7 +68,7 @@ class BrokerProcess(CeleryTestContainer):
 
 @dataclass(frozen=True, slots=True)
 class WorkerCommand:
-    """How to start a worker: `celery -A worker.app worker -P <pool> -c <slots>`, and its environment."""
+    """How to start a worker: `celery -A chunkspool.worker worker -P <pool> -c <slots>`, and its environment."""
 
     name: str
     pool: str
@@ -78,7 +78,7 @@ class WorkerCommand:
 
     def line(self) -> tuple[str, ...]:
         """Return the command line."""
-        celery = (sys.executable, "-m", "celery", "-A", "worker.app", "worker")
+        celery = (sys.executable, "-m", "celery", "-A", "chunkspool.worker", "worker")
         return (
             *celery,
             *("-P", self.pool, "-c", str(self.slots), "-n", f"{self.name}@localhost", "--loglevel=INFO"),

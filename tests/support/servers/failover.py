@@ -13,7 +13,7 @@ from support.servers.proxy import Proxy
 from support.servers.redis_server import PrivateServer, run_second_server
 from support.waiting import eventually
 
-from demo.ports import LOOPBACK
+from chunkspool.demo.ports import LOOPBACK
 
 NOWHERE = 1
 """A port on which nobody listens."""

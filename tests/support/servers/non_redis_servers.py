@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from demo.ports import LOOPBACK
+from chunkspool.demo.ports import LOOPBACK
 
 
 class _QuietHandler(BaseHTTPRequestHandler):

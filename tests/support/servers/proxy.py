@@ -10,7 +10,7 @@ from typing import Self
 
 import hiredis
 
-from demo.ports import LOOPBACK, free_port
+from chunkspool.demo.ports import LOOPBACK, free_port
 
 _BUFFER = 65_536
 _POLL_SECONDS = 0.02

@@ -13,8 +13,8 @@ from pathlib import Path
 from kombu import Connection
 from support.servers.redis_server import ServerMissing
 
-from demo.ports import LOOPBACK, free_port, is_taken
-from demo.process import Process
+from chunkspool.demo.ports import LOOPBACK, free_port, is_taken
+from chunkspool.demo.process import Process
 
 # Not the one on PATH, which is a wrapper that only root or the service's user may run.
 PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")

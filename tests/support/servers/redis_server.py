@@ -13,9 +13,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from support.servers.slots import offer_many_slots
 
-from demo.ports import free_port
-from demo.process import Process
-from demo.redis_server import Binary, find_embedded_binary, find_installed_binary, launch, url_of
+from chunkspool.demo.ports import free_port
+from chunkspool.demo.process import Process
+from chunkspool.demo.redis_server import Binary, find_embedded_binary, find_installed_binary, launch, url_of
 
 
 class ServerMissing(Exception):

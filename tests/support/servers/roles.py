@@ -15,8 +15,8 @@ from redis.retry import Retry
 from support.processes.nodes import PROJECT
 from support.servers.redis_server import PrivateServer, ServerMissing
 
-from demo.ports import LOOPBACK
-from demo.redis_server import Binary, find_embedded_binary, find_installed_binary
+from chunkspool.demo.ports import LOOPBACK
+from chunkspool.demo.redis_server import Binary, find_embedded_binary, find_installed_binary
 
 ADMIN, PASSWORD = "the-admin's", "pass/w@rd"
 ROLES = ("web", "worker", "flower")

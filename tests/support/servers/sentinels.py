@@ -17,9 +17,9 @@ from support.servers.redis_server import PrivateServer, ServerMissing
 from support.servers.tls import Authority, Certificate
 from support.waiting import eventually
 
-from demo.ports import LOOPBACK, free_port
-from demo.process import Process
-from demo.redis_server import Binary, find_installed_binary
+from chunkspool.demo.ports import LOOPBACK, free_port
+from chunkspool.demo.process import Process
+from chunkspool.demo.redis_server import Binary, find_installed_binary
 
 SERVICE = "chats"
 DOWN_AFTER_MS, FAILOVER_TIMEOUT_MS = 3000, 6000

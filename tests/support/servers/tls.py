@@ -18,8 +18,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from support.servers.redis_server import PrivateServer, ServerMissing
 
-from demo.ports import LOOPBACK, free_port
-from demo.redis_server import find_installed_binary
+from chunkspool.demo.ports import LOOPBACK, free_port
+from chunkspool.demo.redis_server import find_installed_binary
 
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1")
 _BUFFER = 65_536

@@ -13,7 +13,7 @@ from support.servers.failover import NOWHERE
 from support.servers.redis_server import PrivateServer
 from support.waiting import eventually
 
-from demo.ports import LOOPBACK
+from chunkspool.demo.ports import LOOPBACK
 
 FOR_EVER = "while true do end"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from support.missing import skip_missing
 from support.web.npm import NODE, install_packages
 
-from demo.ports import LOOPBACK, free_port, is_taken
-from demo.process import Process
+from chunkspool.demo.ports import LOOPBACK, free_port, is_taken
+from chunkspool.demo.process import Process
 
 FOLDER = Path(__file__).parents[2] / "end_to_end" / "web" / "stock"
 KINDS = ("direct", "nginx", "nginx with gzip", "http-proxy", "compression")

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 
-from demo.ports import LOOPBACK
+from chunkspool.demo.ports import LOOPBACK
 
 CLOSE_WITH_RESET = struct.pack("ii", 1, 0)
 

@@ -17,8 +17,8 @@ from support.chats.spools import async_spool_for
 from support.waiting import eventually
 from support.web.sse import SseEvent, SseParser
 
+from chunkspool.demo.ports import LOOPBACK, free_port
 from chunkspool.web import Admit, Authorize, admit_all, allow_all, create_app
-from demo.ports import LOOPBACK, free_port
 
 
 @dataclass(slots=True)

@@ -11,9 +11,9 @@ from support.models.provider_bytes import BODIES, Body, Told
 
 from chunkspool.errors import ProviderError
 from chunkspool.provider import Delta, SignOfLife, Text, ToolCall
-from tasks.providers.answer_reader import read_answer
-from tasks.providers.chat_completions import tool_calls
-from tasks.providers.chat_completions.chunks import ChunkAssembler
+from chunkspool.tasks.providers.answer_reader import read_answer
+from chunkspool.tasks.providers.chat_completions import tool_calls
+from chunkspool.tasks.providers.chat_completions.chunks import ChunkAssembler
 
 
 async def read(pieces: Iterable[bytes]) -> tuple[list[Delta], str]:

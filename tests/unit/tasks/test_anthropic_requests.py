@@ -8,7 +8,7 @@ import pytest
 
 from chunkspool.errors import ProviderError
 from chunkspool.provider import ModelRequest
-from tasks.providers.anthropic_messages.request import MAX_TOKENS, build_body
+from chunkspool.tasks.providers.anthropic_messages.request import MAX_TOKENS, build_body
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "clock", "arguments": '{"zone": "CET"}'}}
 

@@ -10,8 +10,8 @@ from support.models.chunks import chunk, tool_call, whole
 
 from chunkspool.errors import ProviderError
 from chunkspool.provider import Delta, Finish, Reasoning, SignOfLife, Text, ToolCall, Usage
-from tasks.providers.chat_completions.chunks import DONE, ChunkAssembler
-from tasks.providers.sse_decoder import ServerEvent
+from chunkspool.tasks.providers.chat_completions.chunks import DONE, ChunkAssembler
+from chunkspool.tasks.providers.sse_decoder import ServerEvent
 
 SECRET = "what-the-user-asked"
 

@@ -8,7 +8,7 @@ import pytest
 
 from chunkspool.errors import ProviderError
 from chunkspool.settings import Settings
-from tasks.deadlines import Deadlines
+from chunkspool.tasks.deadlines import Deadlines
 
 LONG = 60
 

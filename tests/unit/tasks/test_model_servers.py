@@ -6,7 +6,7 @@ import pytest
 
 from chunkspool.errors import SettingsError
 from chunkspool.settings import Settings
-from tasks.providers.server_settings import ModelServer, check_server
+from chunkspool.tasks.providers.server_settings import ModelServer, check_server
 
 SECRET = "hunter2"
 

@@ -10,9 +10,9 @@ import pytest
 
 from chunkspool.errors import SettingsError
 from chunkspool.settings import Settings
-from tasks.providers import load_provider
-from tasks.providers.openai_api import OpenAIProvider
-from tasks.providers.scripted import ScriptedProvider
+from chunkspool.tasks.providers import load_provider
+from chunkspool.tasks.providers.openai_api import OpenAIProvider
+from chunkspool.tasks.providers.scripted import ScriptedProvider
 
 MODULE = '''
 from chunkspool.errors import SettingsError

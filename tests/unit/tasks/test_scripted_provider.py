@@ -10,7 +10,7 @@ import pytest
 
 from chunkspool.errors import ProviderError
 from chunkspool.provider import Delta, Finish, ModelRequest, Reasoning, Text, ToolCall, Usage
-from tasks.providers.scripted import ScriptedProvider
+from chunkspool.tasks.providers.scripted import ScriptedProvider
 
 
 def request(*, content: Any = "Hello there", model: str | None = None, **params: Any) -> ModelRequest:

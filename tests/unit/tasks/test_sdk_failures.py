@@ -6,8 +6,8 @@ import httpx2
 import openai
 import pytest
 
-from tasks.providers.failures import ASKED_AGAIN, RETRYABLE, Code, failure
-from tasks.providers.sdk_failures import parse_retry_after, translate_call_error, translate_read_error
+from chunkspool.tasks.providers.failures import ASKED_AGAIN, RETRYABLE, Code, failure
+from chunkspool.tasks.providers.sdk_failures import parse_retry_after, translate_call_error, translate_read_error
 
 SECRET = "what-the-user-asked"
 REQUEST = httpx2.Request("POST", "http://model.example/v1/chat/completions", json={"messages": SECRET})

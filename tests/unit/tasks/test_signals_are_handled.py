@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from chunkspool import Settings
-from tasks.runtime import Runtime
+from chunkspool.tasks.runtime import Runtime
 
 
 class SignalHandled(Exception):

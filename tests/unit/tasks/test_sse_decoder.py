@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkspool.errors import ProviderError
-from tasks.providers import sse_decoder
-from tasks.providers.sse_decoder import SSEDecoder
+from chunkspool.tasks.providers import sse_decoder
+from chunkspool.tasks.providers.sse_decoder import SSEDecoder
 
 STREAM = (
     ": a comment\n\n"

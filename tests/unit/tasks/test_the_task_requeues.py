@@ -9,7 +9,7 @@ import pytest
 from celery.exceptions import Reject
 
 from chunkspool.errors import NotClaimed, ProviderError, Released, StoreFull, StoreUnavailable
-from tasks import celery_tasks as shell
+from chunkspool.tasks import celery_tasks as shell
 
 
 class FailingRuntime:

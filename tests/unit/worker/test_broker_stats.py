@@ -9,7 +9,7 @@ import pytest
 from kombu import Connection
 
 from chunkspool.urls.broker_url import CeleryBroker
-from worker.broker_stats import stats
+from chunkspool.worker.broker_stats import stats
 
 SECRET = "hunter2"
 

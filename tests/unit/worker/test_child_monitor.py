@@ -9,7 +9,7 @@ from unittest.mock import Mock, call
 from celery.concurrency.prefork import TaskPool
 from celery.concurrency.thread import TaskPool as Threads
 
-from worker.prefork import ChildMonitor
+from chunkspool.worker.prefork import ChildMonitor
 
 
 def consumer_of(kind: type[Any]) -> SimpleNamespace:

@@ -8,7 +8,7 @@ import sys
 _PROGRAM = """
 import gc
 from celery import signals
-from worker import garbage
+from chunkspool.worker import garbage
 garbage.install()
 assert gc.get_freeze_count() == 0
 signals.{signal}.send(sender=None)

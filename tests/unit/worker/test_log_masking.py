@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 
-from worker.log_masking import mask
+from chunkspool.worker.log_masking import mask
 
 SECRET = "hunter2"
 URL = f"https://me:{SECRET}@host/v1"

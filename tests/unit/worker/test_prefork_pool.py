@@ -9,7 +9,7 @@ import pytest
 from celery.concurrency.asynpool import AsynPool
 from kombu.asynchronous import Hub
 
-from worker.prefork import Pool
+from chunkspool.worker.prefork import Pool
 
 
 def dead_child() -> SimpleNamespace:
