@@ -50,10 +50,11 @@ check: $(VENV)/ready-test wheel  ## run ruff, mypy and import-linter, and test t
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-wheel: $(VENV)/ready-test  ## build the wheel and test it in a venv of its own
+wheel: $(VENV)/ready-test  ## build wheel and sdist, and try them in empty venvs of two Pythons
 	rm -rf dist
-	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
-	$(BIN)/python tests/wheel.py dist/*.whl
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python tests/wheel.py dist
 
 bench: $(VENV)/ready-test  ## measure the figures of docs/bench.md on this machine
 	@code=0; for part in append one_stream first_chunk thousand fairness fanout replay big_chats sse stops_in_workers; do $(BIN)/python -m bench.$$part $(ARGS) || code=1; done; exit $$code

@@ -1,7 +1,6 @@
 """Celery's configuration: data only. Pool and size are given on the command line: `-P threads -c 100`."""
 
 from chunkspool.settings import Settings
-from chunkspool.store.keys import QueueKeys
 from chunkspool.urls.broker_url import CeleryBroker
 
 _settings = Settings.from_env()
@@ -15,16 +14,6 @@ broker_connection_max_retries = None
 if _broker.is_redis:
     broker_transport_options = {
         **_broker.transport_options,
-        # A dead worker's message is redelivered after this time; the worker checks every second (kombu's defaults: an
-        # hour, and every 100 seconds). A living worker renews the messages that it holds: worker/visibility.py.
-        "visibility_timeout": _settings.worker.redelivery,
-        "unacked_restore_interval": 1,
-        "unacked_restore_throttle": 1,
-        # Other Celery apps may use the same Redis: these workers requeue the messages of their own queue only.
-        **QueueKeys(_settings.worker.queue).unacked(_settings.worker.redelivery),
-        # Workers check under a lock. If its holder dies, nobody checks until the lock expires, so it expires soon. The
-        # lock only saves work: requeueing a message is one transaction, which succeeds once however many try.
-        "unacked_mutex_expire": 1,
         # A server that vanished sends no reset, and by default a worker waits for its reply for ever. No command of
         # kombu's takes longer than a second.
         "socket_connect_timeout": 2,
@@ -39,11 +28,6 @@ imports = (
     "chunkspool.tasks.celery_tasks",
     *(name.strip() for name in _settings.worker.imports.split(",") if name.strip()),
 )
-
-# Sets aside what no worker can run, instead of logging and discarding it.
-worker_consumer = "chunkspool.worker.dead_letters:CarefulConsumer"
-# Seconds between two searches for lost generations: worker/sweeper.py.
-chunkspool_sweep_interval = _settings.worker.sweep_interval
 
 # A message is acknowledged when its generation has ended, so the message of a dead worker is redelivered.
 task_acks_late = True

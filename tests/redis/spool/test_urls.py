@@ -76,7 +76,7 @@ def worker_app(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
 def take_message(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return the task id of the next message that a worker would get."""
     with worker_app(url, monkeypatch) as app, app.connection_for_read() as connection:
-        assert connection.transport_options["visibility_timeout"] == 8
+        assert connection.transport_options["health_check_interval"] == 5
         with connection.SimpleQueue(QUEUE) as queue:
             message = queue.get(timeout=10)
             message.ack()

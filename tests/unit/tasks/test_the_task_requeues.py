@@ -9,7 +9,7 @@ import pytest
 from celery.exceptions import Reject
 
 from chunkspool.errors import NotClaimed, ProviderError, Released, StoreFull, StoreUnavailable
-from chunkspool.tasks import celery_tasks as shell
+from chunkspool.tasks import celery_tasks, generation_task
 
 
 class FailingRuntime:
@@ -20,20 +20,19 @@ class FailingRuntime:
 
     def __init__(self, error: Exception) -> None:
         """Raise `error` when the generation runs."""
-        self._error: Exception | None = error
+        self._error = error
 
     def run(self, coroutine: Any) -> None:
-        """Fail the first time; the second call is the pause."""
+        """Fail."""
         coroutine.close()
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+        raise self._error
 
 
 def run_with(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """Run the task in a process where the generation fails with `error`."""
-    monkeypatch.setattr(shell, "_runtime", SimpleNamespace(get=lambda: FailingRuntime(error)))
-    shell.generate.run("tenant", "chat", "generation")
+    monkeypatch.setattr(generation_task, "_runtime", SimpleNamespace(get=lambda: FailingRuntime(error)))
+    monkeypatch.setattr(generation_task, "PAUSE", 0.0)
+    celery_tasks.generate.run("tenant", "chat", "generation")
 
 
 ERRORS = [StoreUnavailable("away"), StoreFull("full"), NotClaimed("generation", "held"), Released("leaving")]

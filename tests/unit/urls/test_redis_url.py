@@ -128,7 +128,7 @@ def test_a_unix_socket(url: str, path: str, db: int, username: str | None, passw
     for found in (log, broker):
         names = ("path", "db", "username", "password")
         assert tuple(found.get(name) for name in names) == (path, db, username, password)
-    assert "visibility_timeout" not in CeleryBroker.from_url(url).transport_options  # celeryconfig.py adds it
+    assert "visibility_timeout" not in CeleryBroker.from_url(url).transport_options
     assert CeleryBroker.from_url(url).is_redis
 
 

@@ -58,7 +58,6 @@ def test_a_dead_workers_generation_goes_to_another() -> None:
     assert values["task_acks_late"] is True
     assert values["task_reject_on_worker_lost"] is True
     assert values["worker_prefetch_multiplier"] == 1
-    assert values["broker_transport_options"]["visibility_timeout"] == 8
     assert values["broker_connection_retry_on_startup"] is True
     assert values["broker_connection_max_retries"] is None
 

@@ -1,0 +1,52 @@
+"""What a Celery app was equipped with: the settings, and which of its queues hold generations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from chunkspool.settings import Settings
+
+_ATTRIBUTE = "chunkspool_equipment"
+
+
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """Given by `chunkspool.worker.equip`. An app that has none uses the environment's settings and their queue."""
+
+    given: Settings | None = None
+    """The settings; None: those of the environment, read when they are needed."""
+    queues: tuple[str, ...] = ()
+    """The queues that hold generations; none: the settings' own."""
+    standalone: bool = False
+    """The app is chunkspool's own: every queue holds generations, and messages go to the settings' broker."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings. Raises `SettingsError`."""
+        return self.given or Settings.from_env()
+
+    def choose(self, served: Iterable[str]) -> tuple[str, ...]:
+        """Return those of the queues that a worker serves that hold generations."""
+        return tuple(queue for queue in served if self.has(queue))
+
+    def has(self, queue: str) -> bool:
+        """Tell whether the queue holds generations."""
+        return self.standalone or queue in (self.queues or (self.settings.worker.queue,))
+
+
+def note_equipment(app: Any, equipment: Equipment) -> None:
+    """Remember it with the app."""
+    setattr(app, _ATTRIBUTE, equipment)
+
+
+def equipment_of(app: Any) -> Equipment:
+    """Return what the app was equipped with."""
+    found = getattr(app, _ATTRIBUTE, None)
+    return found if isinstance(found, Equipment) else Equipment()
+
+
+def served_queues(app: Any) -> tuple[str, ...]:
+    """Return the queues of generations that this worker serves."""
+    return equipment_of(app).choose(app.amqp.queues.consume_from)

@@ -1,0 +1,137 @@
+"""Somebody's own Celery app with tasks of many kinds, equipped for generations if EQUIPPED is set.
+
+Each run of a task is a line of the file RUNS, so that what happened can be compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, Task, chord, group
+from kombu import Exchange, Queue
+
+from chunkspool import Producer
+from chunkspool.worker import equip, generation_task
+
+app = Celery("yours", broker=os.environ.get("APP_BROKER"), backend=os.environ.get("APP_BACKEND"))
+app.conf.update(
+    broker_connection_retry_on_startup=True,
+    result_expires=600,
+    task_soft_time_limit=20,
+    task_time_limit=30,
+    task_default_rate_limit="1000/s",
+    task_annotations={"*": {"acks_late": False, "rate_limit": "500/s"}},
+    task_queues=[Queue("celery", Exchange("celery"), "celery"), Queue("slow", Exchange("slow"), "slow")],
+    task_routes={"yours.slow": {"queue": "slow"}},
+    beat_schedule={"nightly": {"task": "yours.add", "schedule": 86_400, "args": (1, 2)}},
+)
+if os.environ.get("EQUIPPED"):
+    equip(app)
+
+
+class Lock(Task):  # type: ignore[misc] # Celery has no types
+    """A task class with a method of a common name."""
+
+    def release(self) -> None:
+        """Say that somebody called it: nobody should."""
+        note("lock released")
+
+
+@app.task(name="yours.add")
+def add(one: int, other: int) -> int:
+    """Return a result."""
+    return one + other
+
+
+@app.task(name="yours.fail")
+def fail() -> None:
+    """Fail."""
+    raise ValueError("as it should")
+
+
+@app.task(name="yours.flaky", bind=True, max_retries=3, base=Lock)
+def flaky(self: Any) -> int:
+    """Fail twice, then return how often it was tried."""
+    note("flaky")
+    if self.request.retries < 2:
+        raise self.retry(countdown=0.1)
+    return int(self.request.retries)
+
+
+@app.task(name="yours.slow")
+def slow(seconds: float) -> str:
+    """Take a while, in a queue of its own."""
+    note("slow")
+    time.sleep(seconds)
+    return "slept"
+
+
+@app.task(name="yours.describe", bind=True)
+def describe(self: Any) -> dict[str, Any]:
+    """Return what the task knows of itself."""
+    info = self.request.delivery_info
+    names = ("acks_late", "rate_limit", "time_limit", "ignore_result", "track_started", "reject_on_worker_lost")
+    return {"queue": info["routing_key"], "redelivered": info["redelivered"], **{n: getattr(self, n) for n in names}}
+
+
+@app.task(name="yours.total")
+def total(numbers: list[int]) -> int:
+    """Add up what others returned."""
+    return sum(numbers)
+
+
+def run_suite() -> dict[str, Any]:
+    """Send everything to a worker of this app; return what came of it."""
+    later = add.apply_async((40, 2), countdown=0.5)
+    expired = add.apply_async((1, 1), expires=-1)
+    revoked = add.apply_async((1, 1), countdown=60)
+    revoked.revoke()
+    results = {
+        "add": add.delay(1, 2),
+        "flaky": flaky.delay(),
+        "slow": slow.delay(0.1),
+        "describe": describe.delay(),
+        "group": group(add.s(i, i) for i in range(5))(),
+        "chain": (add.s(1, 1) | add.s(2) | add.s(3))(),
+        "chord": chord([add.s(i, 1) for i in range(4)], total.s())(),
+        "later": later,
+    }
+    seen = {name: result.get(timeout=30) for name, result in results.items()}
+    failed = fail.delay()
+    failed.get(timeout=30, propagate=False)
+    expired.get(timeout=30, propagate=False)
+    return {**seen, "fail": (failed.state, repr(failed.result)), "expired": expired.state}
+
+
+def note(what: str) -> None:
+    """Write a line."""
+    with Path(os.environ["RUNS"]).open("a") as runs:
+        runs.write(f"{what}\n")
+
+
+@generation_task(name="yours.answer")
+def answer(out: Producer) -> None:
+    """Say the question again, slowly if it says so."""
+    question = str(out.request.messages[-1]["content"])
+    note(f"answer {os.getpid()}")
+    for word in question.split():
+        out.text(f"{word} ")
+        time.sleep(0.3 if "slow" in question else 0)
+    if "break" in question:
+        raise ValueError("the question broke it")
+
+
+@generation_task(name="yours.answer_async")
+async def answer_async(out: Producer) -> None:
+    """Do the same in a coroutine."""
+    question = str(out.request.messages[-1]["content"])
+    note(f"answer_async {os.getpid()}")
+    for word in question.split():
+        out.text(f"{word} ")
+        await asyncio.sleep(0.3 if "slow" in question else 0)
+    if "break" in question:
+        raise ValueError("the question broke it")
