@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import assert_never
 
 from chunkspool import AsyncSpool, Producer
-from chunkspool.errors import ContinuationRefused, Fenced, GenerationNotFound, NotClaimed
+from chunkspool.errors import ContinuationRefused, Fenced, GenerationNotFound, LimitExceeded, NotClaimed
 from chunkspool.provider import Delta, Finish, Provider, Reasoning, SignOfLife, Text, ToolCall, Usage
 from tasks.deadlines import Deadlines
 
@@ -28,6 +28,8 @@ async def generate(spool: AsyncSpool, provider: Provider, chat_id: str, generati
         return "gone"
     except Fenced:
         return "fenced"
+    except LimitExceeded:
+        return out.state  # the chat is full, and its readers know
     except NotClaimed as error:
         if error.outcome == "held":
             raise
