@@ -20,7 +20,7 @@ from chunkspool.store.scripts import load
 
 AHEAD: Final = 1
 """Messages at the broker beyond a quarter of what runs, while no worker has said how many slots it has."""
-NOTES_MAX: Final = 30
+NOTES_MAX: Final = 25
 """Notes that one script takes."""
 TAKE_MAX: Final = 15
 """Generations that one script takes out of a queue's lines."""

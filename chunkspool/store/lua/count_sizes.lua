@@ -12,6 +12,10 @@ redis.call('PEXPIRE', KEYS[1], math.max(redis.call('PTTL', KEYS[1]), INDEX_MS))
 for i = FIRST_CHAT, #ARGV, 2 do note_size(tenant, nil, ARGV[i], ARGV[i + 1], now) end
 local dropped = 0
 for _, scope in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, SCOPES_MAX)) do
-  if dropped < most then dropped = dropped + drop_expired(scope, now, most - dropped) end
+  if dropped < most then
+    local n = drop_expired(scope, now, most - dropped)
+    if n == 0 then note_due(scope) end -- it was noted too early
+    dropped = dropped + n
+  end
 end
 return {dropped}

@@ -41,6 +41,7 @@ end
 
 local function is_too_large(scope, limit)
   if sum_of(scope) < limit then return false end
+  begin_anew_if_evicted(scope)
   drop_expired(scope, now, EXPIRED_MAX)
   return sum_of(scope) >= limit
 end

@@ -8,7 +8,7 @@
 --       9… of each: 'wait' | 'run' | 'end' | 'size' (nothing changed), member, '' or what the log of its chat takes:
 --          "<bytes> <ms of the measurement> <ms that it is kept>". At most NOTES_MAX of them
 -- Returns {member, queue, task, …}: their messages are the caller's to publish
--- Maximum: 30 notes, each of another log, 15 to take out, 25 to look at; 60 lines and 1,000 workers are gone through.
+-- Maximum: 25 notes, each of another log, 15 to take out, 25 to look at; 60 lines and 1,000 workers are gone through.
 -- Notes may come late, twice or never. Each says what is so now, and the sweep says it again. What the sweep has
 -- forgotten is over, whatever a late note says.
 local FIRST_NOTE = 9

@@ -8,7 +8,8 @@
 -- The sum changes in the same call as what it is the sum of, so it is exact whoever tells of a chat at once. What expires
 -- is taken out: a few with each note, the others by the sweep.
 local TOTAL = '/' -- no chat has this id
-local EXPIRED_WITH_NOTE = 2
+local EXPIRED_WITH_NOTE, DROPS_WITH_NOTES = 2, 6
+local drops = 0 -- scopes of which a call with many notes has taken out what expired
 
 local function sum_of(scope) return tonumber(redis.call('HGET', key('sizes', scope), TOTAL) or '0') end
 
@@ -21,10 +22,7 @@ local function keep_longer(name, ms)
   if redis.call('PTTL', name) < ms then redis.call('PEXPIRE', name, ms) end
 end
 
-local function add_to_sum(scope, bytes)
-  redis.call('HSET', key('sizes', scope), TOTAL, string.format('%.0f', sum_of(scope) + bytes))
-end
-
+-- Notes in sizes_due when the next of a scope expires; nothing of a scope stays that has no chat any more.
 local function note_due(scope)
   local first = redis.call('ZRANGE', key('sizes_until', scope), 0, 0, 'WITHSCORES')[2]
   if first then
@@ -38,12 +36,13 @@ end
 
 -- Takes chats of a scope out, and what they count for.
 local function drop_sizes(scope, chats)
-  if #chats == 0 or redis.call('EXISTS', key('sizes', scope)) == 0 then return end
-  local freed = 0
-  for _, chat in ipairs(chats) do freed = freed + size_in(redis.call('HGET', key('sizes', scope), chat)) end
-  redis.call('HDEL', key('sizes', scope), unpack(chats))
+  local sizes, freed = key('sizes', scope), 0
+  if #chats == 0 then return end
+  for _, text in ipairs(redis.call('HMGET', sizes, unpack(chats))) do freed = freed + size_in(text or '') end
+  redis.call('HDEL', sizes, unpack(chats))
   redis.call('ZREM', key('sizes_until', scope), unpack(chats))
-  add_to_sum(scope, -freed)
+  -- Where `sizes` was evicted, none is made: it would have no TTL.
+  if freed > 0 then redis.call('HSET', sizes, TOTAL, string.format('%.0f', sum_of(scope) - freed)) end
   note_due(scope)
 end
 
@@ -51,44 +50,48 @@ end
 local function drop_expired(scope, now, most)
   local expired = redis.call('ZRANGEBYSCORE', key('sizes_until', scope), '-inf', now, 'LIMIT', 0, most)
   drop_sizes(scope, expired)
-  if #expired == 0 then note_due(scope) end
   return #expired
+end
+
+-- One of the two was evicted: what is left says nothing. All that is used counts again soon.
+local function begin_anew_if_evicted(scope)
+  local sizes, untils = key('sizes', scope), key('sizes_until', scope)
+  if math.max(redis.call('HLEN', sizes) - 1, 0) ~= redis.call('ZCARD', untils) then redis.call('UNLINK', sizes, untils) end
 end
 
 local function set_size(scope, chat, text, bytes, ends, now)
   local sizes, untils = key('sizes', scope), key('sizes_until', scope)
-  local number = redis.call('HLEN', sizes)
-  if math.max(number - 1, 0) ~= redis.call('ZCARD', untils) then
-    -- One of them was evicted. What is left says nothing; all that is used counts again soon.
-    redis.call('UNLINK', sizes, untils)
-  end
-  local known = size_in(redis.call('HGET', sizes, chat))
-  redis.call('HSET', sizes, chat, text)
+  begin_anew_if_evicted(scope)
+  local known, sum = unpack(redis.call('HMGET', sizes, chat, TOTAL))
+  sum = tonumber(sum or '0') - size_in(known or '') + bytes
+  redis.call('HSET', sizes, chat, text, TOTAL, string.format('%.0f', sum))
   redis.call('ZADD', untils, ends, chat)
-  add_to_sum(scope, bytes - known)
-  keep_longer(sizes, ends - now + INDEX_MS)
-  keep_longer(untils, ends - now + INDEX_MS)
   redis.call('ZADD', key('sizes_due'), 'LT', ends, scope)
-  keep_longer(key('sizes_due'), ends - now + INDEX_MS)
-  drop_expired(scope, now, EXPIRED_WITH_NOTE)
+  local kept_ms = ends - now + INDEX_MS
+  if redis.call('PTTL', untils) < kept_ms then
+    for _, name in ipairs({sizes, untils}) do redis.call('PEXPIRE', name, kept_ms) end
+    keep_longer(key('sizes_due'), kept_ms)
+  end
+  if drops < DROPS_WITH_NOTES then
+    drops = drops + 1
+    drop_expired(scope, now, EXPIRED_WITH_NOTE)
+  end
 end
 
 -- Notes what the log of a chat took at a moment, as "<bytes> <ms of the measurement> <ms that it is kept>"; of one that is
--- gone, 0 bytes. `owner`: nil where nobody knows it here. What was measured before the newest that is known tells nothing, unless that lies ahead:
--- then the server's clock was set back.
+-- gone, 0 bytes. `owner`: nil where nobody knows it here. What was measured before the newest that is known tells nothing,
+-- unless that lies ahead: then the server's clock was set back. Of two in one ms the larger is newer: a log only grows.
 local function note_size(tenant, owner, chat, size, now)
   local bytes, at, kept_ms = string.match(size, '^(%d+) (%d+) (%d+)$')
   local found = redis.call('HGET', key('sizes', tenant), chat)
-  local _, known_at, known_owner = size_in(found)
-  if found and known_at > tonumber(at) and known_at <= now then return end
+  local known_bytes, known_at, known_owner = size_in(found or '')
+  local is_gone, ahead = bytes == '0', known_at - tonumber(at)
+  if known_at <= now and (ahead > 0 or (ahead == 0 and not is_gone and known_bytes > tonumber(bytes))) then return end
   owner = owner or known_owner
-  if tonumber(bytes) == 0 then
-    if found then drop_sizes(tenant, {chat}) end
-    if known_owner ~= NOBODY then drop_sizes(tenant .. '/' .. known_owner, {chat}) end
-    return
-  end
-  if known_owner ~= owner and known_owner ~= NOBODY then drop_sizes(tenant .. '/' .. known_owner, {chat}) end
-  local text, ends = bytes .. ' ' .. at .. ' ' .. owner, now + tonumber(kept_ms)
+  if found and is_gone then drop_sizes(tenant, {chat}) end
+  if known_owner ~= NOBODY and (is_gone or known_owner ~= owner) then drop_sizes(tenant .. '/' .. known_owner, {chat}) end
+  if is_gone then return end
+  local text, ends = bytes .. ' ' .. at .. ' ' .. owner, math.min(now, tonumber(at)) + tonumber(kept_ms)
   set_size(tenant, chat, text, tonumber(bytes), ends, now)
   if owner ~= NOBODY then set_size(tenant .. '/' .. owner, chat, text, tonumber(bytes), ends, now) end
 end
