@@ -7,15 +7,17 @@ import itertools
 import secrets
 import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from chunkspool import AsyncSpool
 from chunkspool.errors import ChunkspoolError, LimitExceeded
-from chunkspool.store.streams import HeldStreams, StreamLimit
+from chunkspool.store.streams import HELD_AT_ONCE, HeldStreams, StreamLimit
 
 RENEW = 10.0
 """Seconds between two notes of what is open: a process that was killed is forgotten after three of them."""
+TELL_SECONDS = 2.0
+"""How long a note may take: streams that are opened meanwhile wait for it."""
 SETTLE = 1.0
 """Seconds after which others hear of streams that have ended: many end together, and one note tells of them."""
 
@@ -41,6 +43,11 @@ class StreamCount:
         self._due = 0.0
         self._left_due = 0.0
         self._renewing: asyncio.Task[None] | None = None
+        # What is told again must not hold streams that will be refused, nor miss some that are let in meanwhile. So it
+        # waits for those that are being opened, and others wait for it, a round trip each.
+        self._telling = asyncio.Lock()
+        self._opening = 0
+        self._calm = asyncio.Event()
 
     async def open(self, spool: AsyncSpool, chat_id: str, owner: str | None) -> None:
         """Count one more; `close` is to follow. Raises `LimitExceeded` or `StoreError`: then nothing was counted.
@@ -48,26 +55,31 @@ class StreamCount:
         `owner`: whose stream it is, None where nobody knows.
         """
         scopes = _scopes_of(spool, chat_id, owner)
-        self._add(scopes, 1)
-        self._spools[spool.settings.log.tenant] = spool
+        async with self._telling:
+            self._opening += 1
+            self._add(scopes, 1)
+            self._spools[spool.settings.log.tenant] = spool
         try:
             await self._hold(spool, scopes, refuses=True)
         except LimitExceeded:
             self._add(scopes, -1)
+            # Another one that was let in meanwhile has told of this one, too.
+            self._note_left(scope for scope in scopes if scope in self._open)
             raise
         except BaseException:
             # Redis may have noted it all the same: nobody knows.
             self.close(spool, chat_id, owner)
             raise
+        finally:
+            self._opening -= 1
+            self._calm.set()
 
     def close(self, spool: AsyncSpool, chat_id: str, owner: str | None) -> None:
         """Count one less."""
         scopes = _scopes_of(spool, chat_id, owner)
         self._spools[spool.settings.log.tenant] = spool
         self._add(scopes, -1)
-        if not self._left:
-            self._left_due = time.monotonic() + SETTLE
-        self._left.update(scopes)
+        self._note_left(scopes)
         if not self._open:
             self._start_renewing()  # nobody will call, once no stream is open
 
@@ -86,21 +98,42 @@ class StreamCount:
             if not self._open[scope]:
                 del self._open[scope]  # counters keep what is 0
 
+    def _note_left(self, scopes: Iterable[_Scope]) -> None:
+        """Tell of these scopes again soon."""
+        if not self._left:
+            self._left_due = time.monotonic() + SETTLE
+        self._left.update(scopes)
+
     def _start_renewing(self) -> None:
         if self._renewing is None or self._renewing.done():
             self._renewing = asyncio.create_task(self._renew(), name="chunkspool-streams-count")
 
     async def _renew(self) -> None:
         while self._left:
-            # A set for each tenant; what is left meanwhile comes in the next round.
+            # Some of one tenant; what is left meanwhile comes in the next round.
             tenant = next(iter(self._left)).tenant
-            scopes = tuple(scope for scope in self._left if scope.tenant == tenant)
-            self._left.difference_update(scopes)
+            of_tenant = (scope for scope in self._left if scope.tenant == tenant)
+            scopes = tuple(itertools.islice(of_tenant, HELD_AT_ONCE))
             # Without Redis nothing can be refused either; the next time tells it all the same.
-            with suppress(ChunkspoolError):
-                await self._hold(self._spools[tenant], scopes, refuses=False)
-            if not any(scope.tenant == tenant for scope in (*self._left, *self._open)):
-                self._spools.pop(tenant, None)
+            try:
+                await self._tell(tenant, scopes)
+            except (ChunkspoolError, TimeoutError):
+                # Without Redis nothing can be refused either. What is open is told again, what has ended is forgotten.
+                self._left.clear()
+        self._forget_spools()
+
+    async def _tell(self, tenant: str, scopes: tuple[_Scope, ...]) -> None:
+        async with asyncio.timeout(TELL_SECONDS), self._telling:
+            while self._opening:
+                self._calm.clear()
+                await self._calm.wait()
+            self._left.difference_update(scopes)  # what ends from now on is to be told once more
+            await self._hold(self._spools[tenant], scopes, refuses=False)
+
+    def _forget_spools(self) -> None:
+        tenants = {scope.tenant for scope in (*self._left, *self._open)}
+        for tenant in self._spools.keys() - tenants:
+            del self._spools[tenant]
 
     async def _hold(self, spool: AsyncSpool, scopes: tuple[_Scope, ...], *, refuses: bool) -> None:
         held = [HeldStreams(scope.limit, scope.name, self._open[scope]) for scope in scopes]
