@@ -27,10 +27,11 @@ local function count_others(streams)
   return others, expired
 end
 
--- The process has said a newer number already.
-local function is_late(streams)
-  local _, _, newest = read(redis.call('HGET', streams, process))
-  return newest > version
+-- What this process has said of itself, or nil; and whether it has said a newer number already.
+local function own_of(streams)
+  local text = redis.call('HGET', streams, process)
+  local number, _, newest = read(text or '')
+  return text and number, newest > version
 end
 
 local expired_of = {}
@@ -41,7 +42,8 @@ if ARGV[6] == '1' then
   for i, streams in ipairs(KEYS) do
     local others, expired = count_others(streams)
     local own = tonumber(ARGV[FIRST_NUMBER + 2 * i - 1])
-    if is_late(streams) then own = math.max(own, (read(redis.call('HGET', streams, process)))) end
+    local said, is_late = own_of(streams)
+    if is_late then own = math.max(own, said) end
     if others + own > limits[names[i]] then return {'limited', names[i]} end
     expired_of[i] = expired
   end
@@ -51,9 +53,9 @@ for i, streams in ipairs(KEYS) do
   -- A write that takes no memory comes first: who is full must still let events be read (prelude.lua).
   redis.call('PEXPIRE', streams, keep_ms)
   if expired_of[i] and #expired_of[i] > 0 then redis.call('HDEL', streams, unpack(expired_of[i])) end
-  if is_late(streams) then -- its newest number stands
+  local said, is_late = own_of(streams)
   -- A 0 is noted, too: what comes late is then known to be late.
-  elseif redis.call('HEXISTS', streams, process) == 1 or (number > 0 and redis.call('HLEN', streams) < HOLDERS_MAX) then
+  if not is_late and (said or (number > 0 and redis.call('HLEN', streams) < HOLDERS_MAX)) then
     redis.call('HSET', streams, process, string.format('%.0f %.0f %.0f', number, now + keep_ms, version))
     redis.call('PEXPIRE', streams, keep_ms)
   end

@@ -29,7 +29,7 @@ local function note_due(scope)
     redis.call('ZADD', key('sizes_due'), first, scope)
     keep_longer(key('sizes_due'), INDEX_MS)
   else
-    redis.call('UNLINK', key('sizes', scope), key('sizes_until', scope))
+    redis.call('DEL', key('sizes', scope), key('sizes_until', scope))
     redis.call('ZREM', key('sizes_due'), scope)
   end
 end
@@ -56,7 +56,7 @@ end
 -- One of the two was evicted: what is left says nothing. All that is used counts again soon.
 local function begin_anew_if_evicted(scope)
   local sizes, untils = key('sizes', scope), key('sizes_until', scope)
-  if math.max(redis.call('HLEN', sizes) - 1, 0) ~= redis.call('ZCARD', untils) then redis.call('UNLINK', sizes, untils) end
+  if math.max(redis.call('HLEN', sizes) - 1, 0) ~= redis.call('ZCARD', untils) then redis.call('DEL', sizes, untils) end
 end
 
 local function set_size(scope, chat, text, bytes, ends, now)
