@@ -159,3 +159,11 @@ def test_tokens_are_for_the_tenant_of_the_spool() -> None:
         signed.require_tenant("other")
     with pytest.raises(InvalidId):
         SignedTokens(SECRET, tenant="a/b")
+
+
+def test_a_token_may_say_whose_it_is() -> None:
+    """One without an owner has no such field, so versions that do not know it can verify it."""
+    tokens = SignedTokens(SECRET)
+    with_owner, without = tokens.issue("chat", owner="me"), tokens.issue("chat")
+    assert b"owner" in urlsafe_b64decode(with_owner.split(".")[1] + "==")
+    assert b"owner" not in urlsafe_b64decode(without.split(".")[1] + "==")
