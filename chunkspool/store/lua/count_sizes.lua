@@ -8,7 +8,7 @@
 local SCOPES_MAX, FIRST_CHAT = 10, 3
 local tenant, most, now = ARGV[1], tonumber(ARGV[2]), now_ms()
 -- A write that takes no memory comes first, so that a full Redis takes the others, too.
-redis.call('PEXPIRE', KEYS[1], math.max(redis.call('PTTL', KEYS[1]), INDEX_MS))
+redis.call('PEXPIRE', KEYS[1], math.max(redis.call('PTTL', KEYS[1]), SPARE_MS))
 for i = FIRST_CHAT, #ARGV, 2 do note_size(tenant, nil, ARGV[i], ARGV[i + 1], now) end
 local dropped = 0
 for _, scope in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, SCOPES_MAX)) do

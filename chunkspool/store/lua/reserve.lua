@@ -63,7 +63,7 @@ end
 local scopes = {{key('active', tenant), tenant, ''}}
 if owner ~= NOBODY then scopes[2] = {key('active', tenant .. '/' .. owner), tenant .. '/' .. owner, 'owner_'} end
 -- Not the chat's id: this key may outlive the chat.
-local rates = {{tenant .. ':chat:' .. string.sub(redis.sha1hex(tenant .. '/' .. chat), 1, 16), 'chat_per_minute'}}
+local rates = {{tenant .. ':' .. string.sub(redis.sha1hex(tenant .. '/' .. chat), 1, 16), 'chat_per_minute'}}
 for _, scope in ipairs(scopes) do rates[#rates + 1] = {scope[2], scope[3] .. 'per_minute'} end
 local pace = clock_of(queue, 'pace')
 for _, scope in ipairs(scopes) do

@@ -9,6 +9,7 @@
 -- is taken out: a few with each note, the others by the sweep.
 local TOTAL = '/' -- no chat has this id
 local EXPIRED_WITH_NOTE, DROPS_WITH_NOTES = 2, 6
+local SPARE_MS = 86400 * 1000 -- the keys live so much longer than the last of their logs
 local drops = 0 -- scopes of which a call with many notes has taken out what expired
 
 local function sum_of(scope) return tonumber(redis.call('HGET', key('sizes', scope), TOTAL) or '0') end
@@ -27,7 +28,7 @@ local function note_due(scope)
   local first = redis.call('ZRANGE', key('sizes_until', scope), 0, 0, 'WITHSCORES')[2]
   if first then
     redis.call('ZADD', key('sizes_due'), first, scope)
-    keep_longer(key('sizes_due'), INDEX_MS)
+    keep_longer(key('sizes_due'), SPARE_MS)
   else
     redis.call('DEL', key('sizes', scope), key('sizes_until', scope))
     redis.call('ZREM', key('sizes_due'), scope)
@@ -67,7 +68,7 @@ local function set_size(scope, chat, text, bytes, ends, now)
   redis.call('HSET', sizes, chat, text, TOTAL, string.format('%.0f', sum))
   redis.call('ZADD', untils, ends, chat)
   redis.call('ZADD', key('sizes_due'), 'LT', ends, scope)
-  local kept_ms = ends - now + INDEX_MS
+  local kept_ms = ends - now + SPARE_MS
   if redis.call('PTTL', untils) < kept_ms then
     for _, name in ipairs({sizes, untils}) do redis.call('PEXPIRE', name, kept_ms) end
     keep_longer(key('sizes_due'), kept_ms)
