@@ -159,7 +159,10 @@ class ChatBusy(ChunkspoolError):
 
 
 class LimitExceeded(ChunkspoolError):
-    """A limit of the tenant, the owner or the chat is reached, so nothing was started. See `Policy` for all limits."""
+    """A limit of the tenant, the owner or the chat is reached, so nothing was started. See `Policy` for all limits.
+
+    In a producer: the chat's log has reached `chat_bytes`, so the generation ends as failed (`chat_full`).
+    """
 
     def __init__(self, limit: str, message: str, *, retry_after: float | None = None) -> None:
         """`limit` names the limit, for programs.

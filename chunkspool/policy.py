@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from chunkspool.errors import InvalidInput
 
 Count = Annotated[int, Field(ge=0, le=1_000_000_000, strict=True)]
-Bytes = Annotated[int, Field(ge=0, le=1024**4, strict=True)]
+Bytes = Annotated[int, Field(ge=0, le=1024**5, strict=True)]
 
 
 class Policy(BaseModel):
@@ -26,12 +26,15 @@ class Policy(BaseModel):
     owner_queued: Count = Field(default=1000, description="generations of one owner that may wait for a worker")
     owner_running: Count = Field(default=200, description="generations of one owner that may run")
     owner_per_minute: Count = Field(default=6000, description="requests of one owner in a minute")
+    chat_per_minute: Count = Field(default=6000, description="requests in one chat in a minute")
     active: Count = Field(default=32, description="generations of one chat that may wait or run")
-    chat_bytes: Bytes = Field(
-        default=256 * 1024 * 1024, description="bytes of a chat's log; a fuller one takes no more"
-    )
+    bytes: Bytes = Field(default=64 * 1024**3, description="bytes of the logs of a tenant, together")
+    owner_bytes: Bytes = Field(default=16 * 1024**3, description="bytes of the logs of one owner's chats, together")
+    chat_bytes: Bytes = Field(default=256 * 1024**2, description="bytes of a chat's log; a fuller one takes no more")
     request_bytes: Bytes = Field(default=1024 * 1024, description="bytes of one request, encoded")
     streams: Count = Field(default=10_000, description="event streams of a tenant that may be open")
+    owner_streams: Count = Field(default=1000, description="event streams of one owner that may be open")
+    chat_streams: Count = Field(default=5000, description="event streams of one chat that may be open")
     ttl: float | None = Field(
         default=None, ge=1, le=31_536_000, allow_inf_nan=False, description="seconds that a chat is kept"
     )

@@ -127,13 +127,15 @@ def stored_request(raw: bytes, prefix: str = "") -> ModelRequest:
 class Claim:
     """A generation that was claimed for one more attempt.
 
-    `restarts`: readers were told that this attempt continues the earlier one's text, but it cannot.
+    `restarts`: readers were told that this attempt continues the earlier one's text, but it cannot. `room`: bytes that
+    the log may still grow by; None without a limit.
     """
 
     attempt: int
     request: ModelRequest
     restarts: bool = False
     request_id: str | None = None
+    room: int | None = None
 
 
 def _is_message(value: object) -> bool:

@@ -48,6 +48,7 @@ LogUrl = Annotated[str, AfterValidator(_check_log_url)]
 BrokerUrl = Annotated[str, AfterValidator(_check_broker_url)]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
+TotalBytes = Annotated[int, Field(ge=0, le=1024**5)]
 Bytes = Annotated[int, Field(ge=1024, le=512 * 1024 * 1024)]
 
 _SECRETS = ("key", "url", "secret")
@@ -167,13 +168,19 @@ class LimitSettings(_Group):
     max_owner_running: Count = Field(default=200, description="generations of one owner that may run")
     max_owner_per_minute: Count = Field(default=6000, description="requests of one owner in a minute")
     max_active: int = Field(default=32, ge=1, le=1000, description="generations of one chat that may wait or run")
-    max_chat_bytes: Count = Field(
-        default=256 * 1024 * 1024, description="bytes of one chat's log in Redis; a fuller one takes no request"
+    max_chat_per_minute: Count = Field(default=6000, description="requests in one chat in a minute")
+    max_bytes: TotalBytes = Field(
+        default=64 * 1024**3, description="bytes of the logs of a tenant in Redis; a fuller one takes no request"
+    )
+    max_owner_bytes: TotalBytes = Field(
+        default=16 * 1024**3, description="bytes of the logs of one owner's chats in Redis, together"
+    )
+    max_chat_bytes: TotalBytes = Field(
+        default=256 * 1024**2, description="bytes of one chat's log in Redis; a fuller one takes no request"
     )
     max_streams: Count = Field(default=10_000, description="event streams of a tenant that may be open")
-    max_chat_streams: Count = Field(
-        default=1000, description="event streams of one chat that one process may have open"
-    )
+    max_owner_streams: Count = Field(default=1000, description="event streams of one owner that may be open")
+    max_chat_streams: Count = Field(default=5000, description="event streams of one chat that may be open")
 
 
 class WebSettings(_Group):

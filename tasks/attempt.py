@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import assert_never
 
 from chunkspool import AsyncSpool, Producer, Spool
-from chunkspool.errors import ContinuationRefused, Fenced, GenerationNotFound, NotClaimed, Released
+from chunkspool.errors import ContinuationRefused, Fenced, GenerationNotFound, LimitExceeded, NotClaimed, Released
 from chunkspool.provider import Delta, Finish, Provider, Reasoning, SignOfLife, Text, ToolCall, Usage
 from chunkspool.tasks.deadlines import Deadlines
 
@@ -34,6 +34,8 @@ async def run(
     try:
         async with spool.produce(chat_id, generation_id, wait=spool.settings.log.lease) as out:
             await write_answer(out)
+    except LimitExceeded:
+        return out.state  # the chat is full, and its readers know
     except (GenerationNotFound, Fenced, NotClaimed) as error:
         return _why_nothing_was_done(error)
     return out.state
@@ -59,6 +61,8 @@ def run_blocking(
             except SystemExit as error:
                 told = error
                 raise Released(generation_id, counts=exit_counts()) from None
+    except LimitExceeded:
+        return out.state  # as above
     except (GenerationNotFound, Fenced, NotClaimed) as error:
         return _why_nothing_was_done(error)
     except Released:

@@ -16,6 +16,8 @@ from chunkspool.events import DataEvent, encode
 from chunkspool.producing.buffer import BATCH_EVENTS
 from chunkspool.producing.flusher import Flusher
 from chunkspool.producing.outbox import Outbox
+from chunkspool.provider import ModelRequest
+from chunkspool.request import Claim
 from chunkspool.settings import Settings
 from chunkspool.store.client import connect
 
@@ -108,7 +110,8 @@ def _flush_full_buffers(environment: Environment, settings: Settings) -> float:
     """Fill all buffers, then time the flusher emptying them."""
     with _new_chats(environment) as chats:
         flusher = Flusher(environment.client, settings.log)
-        outboxes = [Outbox(chat.keys, chat.generation_id, 1, settings.log) for chat in chats]
+        claim = Claim(1, ModelRequest(()))
+        outboxes = [Outbox(chat.keys, chat.generation_id, settings.log, claim) for chat in chats]
         for outbox, chat in zip(outboxes, chats, strict=True):
             for _ in range(PER_OUTBOX - 1):
                 outbox.buffer.add_event(_event_of(chat))

@@ -24,7 +24,17 @@ app = typer.Typer(
 
 _UNITS = {"": 1, "s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400}
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
-_SIZES = {"": 1, "k": 1024, "kb": 1024, "mb": 1024**2, "m": 1024**2, "gb": 1024**3, "g": 1024**3}
+_SIZES = {
+    "": 1,
+    "k": 1024,
+    "kb": 1024,
+    "mb": 1024**2,
+    "m": 1024**2,
+    "gb": 1024**3,
+    "g": 1024**3,
+    "tb": 1024**4,
+    "t": 1024**4,
+}
 _WIDTH = max(map(len, LIMITS))
 _DEFAULT = "default"
 
@@ -51,7 +61,7 @@ def show(tenant: Tenant, *, as_json: Json = False) -> None:
 
 
 @app.command("set", cls=DashedIds)
-def change(
+def change(  # noqa: PLR0913 - as many as there are limits
     tenant: Tenant,
     *,
     queued: Annotated[Limit, _option("Generations that may wait")] = None,
@@ -60,10 +70,15 @@ def change(
     owner_queued: Annotated[Limit, _option("Generations of one owner that may wait")] = None,
     owner_running: Annotated[Limit, _option("Generations of one owner that may run")] = None,
     owner_per_minute: Annotated[Limit, _option("Requests of one owner in a minute")] = None,
+    chat_per_minute: Annotated[Limit, _option("Requests in one chat in a minute")] = None,
     active: Annotated[Limit, _option("Generations of one chat that may wait or run")] = None,
+    bytes: Annotated[Limit, _option("Bytes of the tenant's logs, such as 64GB")] = None,  # noqa: A002 - the limit's name
+    owner_bytes: Annotated[Limit, _option("Bytes of the logs of one owner's chats, such as 1GB")] = None,
     chat_bytes: Annotated[Limit, _option("Bytes of one chat's log, such as 64MB")] = None,
     request_bytes: Annotated[Limit, _option("Bytes of one request, such as 256kB")] = None,
     streams: Annotated[Limit, _option("Open event streams")] = None,
+    owner_streams: Annotated[Limit, _option("Open event streams of one owner")] = None,
+    chat_streams: Annotated[Limit, _option("Open event streams of one chat")] = None,
     ttl: Annotated[Limit, _option("How long a chat is kept, such as 7d, 12h or 90s")] = None,
     as_json: Json = False,
 ) -> None:

@@ -61,7 +61,7 @@ def _prepare(keys: ChatKeys, generation_id: str, settings: Settings, reply: Clai
         # Only now, because before the claim the older attempt may still have written.
         prefix = yield from _find_text_to_continue(keys, generation_id)
     request = stored_request(reply.request, prefix or "")
-    return Claim(reply.attempt, request, restarts=prefix is None, request_id=reply.request_id)
+    return Claim(reply.attempt, request, restarts=prefix is None, request_id=reply.request_id, room=reply.room)
 
 
 def _find_text_to_continue(keys: ChatKeys, generation_id: str) -> Operation[str | None]:

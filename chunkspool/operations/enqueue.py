@@ -21,6 +21,7 @@ from chunkspool.errors import (
     StoreRefused,
 )
 from chunkspool.ids import checked_id, new_generation_id
+from chunkspool.operations.log_sizes import measure_again
 from chunkspool.operations.schedule import schedule
 from chunkspool.request import (
     GenerationRequest,
@@ -77,16 +78,19 @@ def enqueue(
         new_transcript = NewTranscript(encoded_transcript, (yield from queries.transcript_holder(keys)))
     queue, task = settings.worker.queue, settings.worker.task
     # Before the generation itself: from its first moment on, a revoke and the sweep can find it.
-    reserved = yield from reserve(
+    reserved = yield from _reserve(
         keys,
-        QueueKeys(queue),
-        generation_id,
-        task=task,
-        owner=owner,
-        priority=priority,
-        place_ms=max(ttl_ms, place_ms_of(settings.worker.sweep_interval)),
-        size=len(encoded),
-        limits=settings.policy,
+        reserve(
+            keys,
+            QueueKeys(queue),
+            generation_id,
+            task=task,
+            owner=owner,
+            priority=priority,
+            place_ms=max(ttl_ms, place_ms_of(settings.worker.sweep_interval)),
+            size=len(encoded),
+            limits=settings.policy,
+        ),
     )
     if reserved.limit and not (request_id and (yield from queries.has_request(keys, request_id))):
         raise _limit_of(reserved)
@@ -104,6 +108,7 @@ def enqueue(
         owner=owner,
         transcript=new_transcript,
         expires_ms=expires_ms,
+        log_limit=reserved.chat_bytes,
     )
     try:
         made = yield from _make(keys, on_active, request_id, reserved, settings, call)
@@ -129,20 +134,35 @@ def enqueue(
     return Generation(made.generation_id, keys.chat_id, made.after)
 
 
+def _reserve(keys: ChatKeys, call: ScriptCall[Reservation]) -> Operation[Reservation]:
+    """Reserve a place. Before logs that are too large together keep anybody out, some of them are measured again."""
+    reserved = yield from call
+    if reserved.suspects:
+        yield from measure_again(keys, reserved.suspects)
+        reserved = yield from call
+    return reserved
+
+
 _WHY = {
     "queued": "as many generations of the tenant wait for a worker as may",
     "owner_queued": "as many generations of the owner wait for a worker as may",
     "per_minute": "the tenant has made as many requests in a minute as it may",
     "owner_per_minute": "the owner has made as many requests in a minute as they may",
+    "chat_per_minute": "as many requests were made in the chat in a minute as may be",
+    "bytes": "the logs of the tenant's chats are as large together as they may be",
+    "owner_bytes": "the logs of the owner's chats are as large together as they may be",
     "request_bytes": "the request has more bytes than the tenant's may have",
 }
 
 
 def _limit_of(reserved: Reservation) -> LimitExceeded:
+    is_of_logs = reserved.limit in {"bytes", "owner_bytes"}
     if reserved.retry_ms is None:
-        return LimitExceeded(reserved.limit, f"{_WHY[reserved.limit]}: shorten it")
+        return LimitExceeded(reserved.limit, f"{_WHY[reserved.limit]}: {'erase some' if is_of_logs else 'shorten it'}")
     seconds = reserved.retry_ms / 1000
-    why = f"{_WHY[reserved.limit]}: try again in {math.ceil(seconds)} seconds"
+    when = f"in {math.ceil(seconds)} seconds"
+    advice = f"erase some, or wait; the next expires {when}" if is_of_logs else f"try again {when}"
+    why = f"{_WHY[reserved.limit]}: {advice}"
     return LimitExceeded(reserved.limit, why, retry_after=seconds)
 
 

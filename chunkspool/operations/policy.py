@@ -1,13 +1,17 @@
-"""Reads and sets the limits of a tenant, and keeps the one on event streams. Without I/O."""
+"""Reads and sets the limits of a tenant, and keeps those on event streams. Without I/O."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
 
 from chunkspool.effects import Operation
 from chunkspool.errors import LimitExceeded
 from chunkspool.policy import Policy
 from chunkspool.settings import Settings
-from chunkspool.store.schedule import hold_streams as hold
 from chunkspool.store.schedule import read_policy, write_policy
+from chunkspool.store.streams import HELD_AT_ONCE, HeldStreams, StreamLimit
+from chunkspool.store.streams import hold_streams as hold
 
 STREAMS_RETRY_AFTER = 5.0
 """Seconds after which another try may do: streams end as their readers leave."""
@@ -33,9 +37,21 @@ def change(settings: Settings, values: dict[str, object]) -> Operation[Policy]:
     return (yield from show(settings))
 
 
-def hold_streams(settings: Settings, process: str, number: int, *, refuses: bool) -> Operation[None]:
-    """Note how many event streams of the tenant a process has open. Raises `LimitExceeded` if one too many is new."""
-    tenant = settings.log.tenant
-    if not (yield from hold(tenant, process, number, limits=settings.policy, refuses=refuses)):
-        why = "the tenant has as many event streams open as it may: close some, or try again"
-        raise LimitExceeded("streams", why, retry_after=STREAMS_RETRY_AFTER)
+_WHO: Final[dict[StreamLimit, str]] = {
+    "streams": "the tenant has as many event streams open as it may",
+    "owner_streams": "you have as many event streams open as one owner may",
+    "chat_streams": "as many event streams of the chat are open as may be",
+}
+
+
+def hold_streams(
+    settings: Settings, process: str, held: Sequence[HeldStreams], *, version: int, refuses: bool
+) -> Operation[None]:
+    """Note how many event streams a process has open. Raises `LimitExceeded` if one too many is new."""
+    tenant, limits = settings.log.tenant, settings.policy
+    for start in range(0, len(held), HELD_AT_ONCE):
+        some = held[start : start + HELD_AT_ONCE]
+        limit = yield from hold(tenant, process, some, version=version, limits=limits, refuses=refuses)
+        if limit is not None:
+            why = f"{_WHO[limit]}: close some, or try again"
+            raise LimitExceeded(limit, why, retry_after=STREAMS_RETRY_AFTER)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from chunkspool.effects import Operation
 from chunkspool.errors import ChatContended, GenerationNotFound
 from chunkspool.ids import checked_id
+from chunkspool.operations.log_sizes import measure_again
 from chunkspool.request import checked_reason
 from chunkspool.results import Stop
 from chunkspool.store import queries, removal, scripts
@@ -68,6 +69,7 @@ def erase(keys: ChatKeys) -> Operation[None]:
         }
         if found.is_all:
             if (yield from removal.erase(keys, **ids, listed=found.listed)):
+                yield from measure_again(keys, [keys.chat_id])
                 return
             races += 1
         else:

@@ -10,11 +10,12 @@ Every queue is swept for itself, by its own workers: others may have another bro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from chunkspool.effects import Operation, Publish, SendAll
 from chunkspool.errors import ChunkspoolError, EnqueueFailed, StoreError
+from chunkspool.operations.log_sizes import drop_expired, measure_all
 from chunkspool.operations.schedule import schedule
 from chunkspool.results import Swept
 from chunkspool.settings import Settings
@@ -33,7 +34,8 @@ from chunkspool.store.index import (
     place_ms_of,
     renew_sweep_lock,
 )
-from chunkspool.store.keys import QueueKeys
+from chunkspool.store.keys import ChatKeys, QueueKeys
+from chunkspool.store.log_size import LogSize
 from chunkspool.store.schedule import Note
 
 UNWATCHED_MS = 60_000
@@ -58,6 +60,7 @@ def sweep(settings: Settings, *, queue: str, queue_is_empty: bool, db: int) -> O
     keys = QueueKeys(queue)
     if not (yield from _lock(keys, max(1, round(settings.worker.sweep_interval * 800)))):
         return Swept()
+    yield from drop_expired()
     whole, place_ms = Swept(), place_ms_of(settings.worker.sweep_interval)
     offset, watched = 0, None
     while True:
@@ -79,22 +82,32 @@ def sweep(settings: Settings, *, queue: str, queue_is_empty: bool, db: int) -> O
         fading = [one.member for one in seen if one.is_fading(place_ms)]
         yield from note_swept(keys, watermark, page.now, fading, place_ms)
         yield from _forget(keys, page.foreign, over, page.now)
-        yield from schedule(settings, _notes_of(seen, over), queue=queue, tidies=True)
+        sizes = yield from measure_all(_logs_that_grow(seen, over))
+        yield from schedule(settings, _notes_of(seen, over, sizes), queue=queue, tidies=True)
         whole = Swept((*whole.lost, *lost), (*whole.failed, *failed))
         if page.size < INDEX_PAGE:
             return whole
         offset += INDEX_PAGE - len(page.foreign) - len(over)
 
 
-def _notes_of(seen: Sequence[Unfinished], over: Sequence[Member]) -> list[Note]:
+def _logs_that_grow(seen: Sequence[Unfinished], over: Sequence[Member]) -> list[ChatKeys]:
+    """Return the chats in which something runs, or has ended and may not have been counted."""
+    running = (one.member.keys for one in seen if one.status == "running")
+    return list(dict.fromkeys((*running, *(member.keys for member in over))))
+
+
+def _notes_of(seen: Sequence[Unfinished], over: Sequence[Member], sizes: Mapping[ChatKeys, LogSize]) -> list[Note]:
     """Return what the schedule may have missed: the processes that should have told it may be dead."""
-    ended: list[Note] = [("end", member.name) for member in over]
+    ended: list[Note] = [("end", member.name, sizes.get(member.keys)) for member in over]
     gone = {member.name for member in over}
     waiting: list[Note] = [("wait", one.member.name) for one in seen if one.waits and one.member.name not in gone]
     running: list[Note] = [
         ("run", one.member.name) for one in seen if one.status == "running" and one.turn in ("waits", "sent")
     ]
-    return [*ended, *running, *waiting]
+    grown: list[Note] = [
+        ("size", one.member.name, sizes.get(one.member.keys)) for one in seen if one.status == "running"
+    ]
+    return [*ended, *running, *waiting, *grown]
 
 
 def _lock(keys: QueueKeys, pause_ms: int) -> Operation[bool]:

@@ -263,12 +263,13 @@ class Flusher:
             if reply.status == "running":
                 outbox.give_up(outbox.interruption or _Release(counts=False).error(outbox))
             else:
-                outbox.end(reply.status)
+                outbox.end(reply.status, reply.log_size)
         else:
             if reply.stop_asked:
                 outbox.interrupt(Stopped(f"generation {outbox.generation_id} was stopped"))
             if batch is not None:
                 outbox.flushed = now
+                outbox.note_written(batch.events)
                 if outbox.buffer.confirm():
                     self._schedule(outbox, self._due_of(outbox, now))
 

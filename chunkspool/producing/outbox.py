@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from typing import Final
 
-from chunkspool.errors import ChunkspoolError
+from chunkspool.errors import ChunkspoolError, LimitExceeded
 from chunkspool.producing.buffer import Buffer
+from chunkspool.request import Claim
 from chunkspool.retry import RetryBudget
 from chunkspool.settings import LogSettings
 from chunkspool.store.keys import ChatKeys
+from chunkspool.store.log_size import LogSize
 from chunkspool.store.scripts import Appends
+
+ENTRY_BYTES: Final = 24
+"""Bytes that an event takes in a log beside its JSON: its id, its time, the stream's own."""
 
 
 class Outbox:
     """What producer and flusher know of one attempt."""
 
-    def __init__(
-        self, keys: ChatKeys, generation_id: str, attempt: int, settings: LogSettings, request_id: str | None = None
-    ) -> None:
+    def __init__(self, keys: ChatKeys, generation_id: str, settings: LogSettings, claim: Claim) -> None:
         """Begin with an empty buffer."""
         self.keys = keys
         self.generation_id = generation_id
-        self.attempt = attempt
-        self.appends = Appends(keys, generation_id, attempt, round(settings.lease * 1000), request_id)
+        self.attempt = claim.attempt
+        self.appends = Appends(keys, generation_id, claim.attempt, round(settings.lease * 1000), claim.request_id)
         self.buffer = Buffer(generation_id, settings.buffer_bytes, settings.max_event_bytes)
         self.ended: Future[str] = Future()
         """The generation's state once its ending is written, or the error for which none could be."""
@@ -32,11 +36,14 @@ class Outbox:
         """Why the producer must stop; what it has said so far is still written."""
         self.trouble: ChunkspoolError | None = None
         """Why Redis did not take the last batch; None once it has."""
+        self.log_size: LogSize | None = None
+        """What the chat's log took when the ending was written."""
         self.sent = 0.0
         """When Redis last answered for it. This one and those below are the flusher's own."""
         self.flushed = 0.0
         self.retry = RetryBudget(settings.write_timeout)
         self.due: float | None = None
+        self._room = claim.room
         self._lock = threading.Lock()
         self._on_interrupt: Callable[[], None] | None = None
 
@@ -59,8 +66,18 @@ class Outbox:
         if tell is not None:
             tell()
 
-    def end(self, state: str) -> None:
+    def note_written(self, events: Sequence[bytes]) -> None:
+        """Note what Redis has taken. A log that has no more room ends the generation."""
+        if self._room is None:
+            return
+        self._room -= sum(map(len, events)) + ENTRY_BYTES * len(events)
+        if self._room < 0:
+            full = f"the log of chat {self.keys.chat_id!r} has reached chat_bytes, so the answer ends here"
+            self.interrupt(LimitExceeded("chat_bytes", f"{full}: begin another chat, or erase this one"))
+
+    def end(self, state: str, log_size: LogSize | None) -> None:
         """Note that the ending is written."""
+        self.log_size = log_size
         if not self.ended.done():
             self.ended.set_result(state)
         self.buffer.unblock()

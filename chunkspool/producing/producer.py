@@ -17,6 +17,7 @@ from chunkspool.errors import (
     Fenced,
     Interrupted,
     InvalidInput,
+    LimitExceeded,
     ProviderError,
     Released,
     SpoolClosed,
@@ -44,9 +45,12 @@ from chunkspool.provider import ModelRequest
 from chunkspool.request import Claim
 from chunkspool.settings import Settings
 from chunkspool.states import EndState
+from chunkspool.store.log_size import LogSize
 
 MAX_FINISH_REASON = 200
 """Characters of a finish reason: it is an event that every reader gets."""
+CHAT_FULL = ("chat_full", "The chat is full: begin another one.", False)
+"""Code, message and retryable of a generation that fails because its chat's log may not grow any more."""
 _INTERNAL_ERROR = ("internal_error", "The worker failed with {}.", False)
 
 
@@ -55,7 +59,8 @@ class Producer:
 
     The methods never wait for Redis: they fill a buffer that the process's flusher empties. Each of them raises
     `Stopped` after a stop, `Fenced` when a newer attempt has the generation or the block was left, `Released` when
-    this process is about to end, and `StoreError` when Redis was unreachable for `write_timeout` seconds. When the
+    this process is about to end, `LimitExceeded` when the chat's log has reached `chat_bytes`, and `StoreError` when
+    Redis was unreachable for `write_timeout` seconds. When the
     buffer is full, a sync block waits for room, at most `write_timeout` seconds (`BufferFull`); an async one must
     ``await out.drain()`` between writes, and gets `BufferFull` at once if it does not.
 
@@ -97,6 +102,11 @@ class Producer:
     def attempt(self) -> int:
         """The number of this attempt, from 1."""
         return self._outbox.attempt
+
+    @property
+    def log_size(self) -> LogSize | None:
+        """What the chat's log took when the ending was written; None before."""
+        return self._outbox.log_size
 
     def text(self, text: str) -> None:
         """Say a piece of the answer."""
@@ -311,6 +321,8 @@ def _explain(error: BaseException) -> tuple[str, str, bool]:
         return NOT_WRITTEN
     if not isinstance(error, Exception):
         return "cancelled", "The worker gave up on the answer.", True
+    if isinstance(error, LimitExceeded):
+        return CHAT_FULL
     if isinstance(error, EventTooLarge):
         return "event_too_large", f"An event of the answer has {error.size} bytes; the limit is {error.limit}.", False
     code, message, retryable = _INTERNAL_ERROR

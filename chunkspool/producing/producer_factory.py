@@ -37,7 +37,7 @@ class ProducerFactory:
 
     def make(self, keys: ChatKeys, generation_id: str, claim: Claim) -> Producer:
         """Return the producer of a generation that was just claimed. Raises `SpoolClosed`."""
-        outbox = Outbox(keys, generation_id, claim.attempt, self._settings.log, claim.request_id)
+        outbox = Outbox(keys, generation_id, self._settings.log, claim)
         return Producer(outbox, self._flusher(), self._settings, claim)
 
     def release(self, *, counts: bool) -> None:

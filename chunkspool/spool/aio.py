@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import copy
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -41,6 +41,7 @@ from chunkspool.store.client import AsyncStore, connect, connect_async, database
 from chunkspool.store.digests import Digest, DigestPart
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.schedule import WorkerSlots
+from chunkspool.store.streams import HeldStreams
 
 if TYPE_CHECKING:  # so that `import chunkspool` does not load Celery
     from celery import Celery
@@ -214,9 +215,9 @@ class AsyncSpool:
         """Set limits of this spool's tenant. See `Spool.set_policy`."""
         return await self._run(policy.change(self.settings, dict(limits)))
 
-    async def hold_streams(self, process: str, number: int, *, refuses: bool) -> None:
-        """Note how many event streams of this tenant a web process has open. See `Spool.hold_streams`."""
-        await self._run(policy.hold_streams(self.settings, process, number, refuses=refuses))
+    async def hold_streams(self, process: str, held: Sequence[HeldStreams], *, version: int, refuses: bool) -> None:
+        """Note how many event streams a web process has open. See `Spool.hold_streams`."""
+        await self._run(policy.hold_streams(self.settings, process, held, version=version, refuses=refuses))
 
     async def offer_slots(self, worker: str, slots: int, *, queue: str | None = None) -> int:
         """Say how many generations `worker` can run at once. See `Spool.offer_slots`."""

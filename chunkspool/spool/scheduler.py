@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -11,7 +12,7 @@ from contextlib import contextmanager, suppress
 import redis
 
 from chunkspool.effects import Effect, Pause, Publish, SendAll, drive
-from chunkspool.errors import GenerationNotFound, NotClaimed
+from chunkspool.errors import BrokerRefused, GenerationNotFound, NotClaimed, StoreRefused
 from chunkspool.operations.schedule import schedule
 from chunkspool.per_process import PerProcess
 from chunkspool.producing.producer import Producer
@@ -21,8 +22,10 @@ from chunkspool.spool.dispatch import Dispatcher
 from chunkspool.states import ENDED
 from chunkspool.store.client import Store
 from chunkspool.store.keys import ChatKeys
+from chunkspool.store.log_size import LogSize
 from chunkspool.store.schedule import NOTES_MAX, Note
 
+_LOG = logging.getLogger(__name__)
 GATHER = 0.003
 """Seconds that notes are gathered: where hundreds begin and end in a second, one call tells of several."""
 KEPT_MAX = 10_000
@@ -59,7 +62,7 @@ class Scheduler:
             raise
         finally:
             if followed.has_ended:
-                self.note(("end", followed.member))
+                self.note(("end", followed.member, followed.log_size))
 
     def close(self) -> None:
         """Tell what is noted, if Redis is there, and end the thread."""
@@ -89,6 +92,11 @@ class Followed:
         return producer
 
     @property
+    def log_size(self) -> LogSize | None:
+        """What the chat's log took when its ending was written."""
+        return None if self._producer is None else self._producer.log_size
+
+    @property
     def has_ended(self) -> bool:
         """Whether its ending is written."""
         return self._producer is not None and self._producer.state in ENDED
@@ -103,6 +111,7 @@ class _Thread:
         self._settings = settings
         self._dispatcher = dispatcher
         self._notes: deque[Note] = deque(maxlen=KEPT_MAX)
+        self._told = ""
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._retry = RetryBudget()
@@ -140,14 +149,25 @@ class _Thread:
         notes = [self._notes.popleft() for _ in range(min(len(self._notes), NOTES_MAX))]
         try:
             drive(schedule(self._settings, notes, publishes=self._dispatcher is not None), self._perform)
-        except Exception:  # noqa: BLE001 - redis-py's own, too, where a connection is closed under it: the thread lives on
+        except Exception as error:  # noqa: BLE001 - redis-py's own, too, where a connection is closed under it: the thread lives on
+            self._tell_people(error)
             # Whatever came of it: each note says what is so, and may be said twice. Those that do not fit any more are
             # the oldest, and the sweep finds them.
             self._notes.extendleft(reversed(notes[: KEPT_MAX - len(self._notes)]))
             self._closing.wait(self._retry.pause())
             return False
         self._retry.renew()
+        self._told = ""
         return True
+
+    def _tell_people(self, error: Exception) -> None:
+        """Say once what only a person can mend: a right or a password that is wrong keeps others waiting."""
+        if not isinstance(error, StoreRefused | BrokerRefused):
+            return
+        reason = getattr(error, "right", "") or type(error).__name__  # the text names a generation, each time another
+        if reason != self._told:
+            self._told = reason
+            _LOG.error("the generations that wait are not handed to the workers from here: %s", error)
 
     def _perform(self, effect: Effect) -> object:
         if isinstance(effect, Publish):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -39,6 +39,7 @@ from chunkspool.store.client import Store, connect, database_of
 from chunkspool.store.digests import Digest, DigestPart
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.schedule import WorkerSlots
+from chunkspool.store.streams import HeldStreams
 
 if TYPE_CHECKING:  # so that `import chunkspool` does not load Celery
     from celery import Celery
@@ -251,13 +252,14 @@ class Spool:
         """
         return self._run(policy.change(self.settings, dict(limits)))
 
-    def hold_streams(self, process: str, number: int, *, refuses: bool) -> None:
-        """Note how many event streams of this tenant a web process has open, for the limit `streams`.
+    def hold_streams(self, process: str, held: Sequence[HeldStreams], *, version: int, refuses: bool) -> None:
+        """Note how many event streams of this tenant, its owners and its chats a web process has open.
 
-        To be said again within 30 seconds, or they count no more. `refuses`: one of them is new; if that is one too
-        many, nothing is noted. Raises `LimitExceeded` or `StoreError`.
+        To be said again within 30 seconds, or they count no more. `refuses`: one is new, and `held` are its tenant, its
+        owner and its chat; if that is one too many for one of them, nothing is noted. `version` is to grow with each
+        call of the process: what comes late changes nothing. Raises `LimitExceeded` or `StoreError`.
         """
-        self._run(policy.hold_streams(self.settings, process, number, refuses=refuses))
+        self._run(policy.hold_streams(self.settings, process, held, version=version, refuses=refuses))
 
     def offer_slots(self, worker: str, slots: int, *, queue: str | None = None) -> int:
         """Say how many generations `worker` can run at once: so many are handed over, those whose turn it is first.

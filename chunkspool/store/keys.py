@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import quote
 
 from chunkspool.ids import checked_id
@@ -22,6 +23,10 @@ def place_of(generation_id: str) -> str:
     It stands in no chat's hash tag, so no script of a chat touches it.
     """
     return f"cs:{{index}}:place:{checked_id('generation_id', generation_id)}"
+
+
+SIZES_DUE: Final = "cs:{index}:sizes_due"
+"""Sorted set: tenants and owners by when the first of their logs expires. See lua/sizes_prelude.lua."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,10 @@ class TenantKeys:
     def streams(self) -> str:
         """Hash: web process -> how many event streams of the tenant it has open, and until when that counts."""
         return f"cs:{{index}}:streams:{self.tenant}"
+
+    def held_streams(self, limit: str, name_hash: str) -> str:
+        """Return the key of what counts for a limit: `streams`, or the same of one owner or chat, by its hash."""
+        return self.streams if limit == "streams" else f"cs:{{index}}:{limit}:{self.tenant}:{name_hash}"
 
     @property
     def active(self) -> str:

@@ -15,11 +15,12 @@ from chunkspool.policy import Policy
 from chunkspool.states import Priority
 from chunkspool.store.commands import Arg, ScriptCall, Transaction, as_text
 from chunkspool.store.keys import ChatKeys, QueueKeys, TenantKeys, place_of
+from chunkspool.store.log_size import LogSize
 from chunkspool.store.scripts import load
 
 AHEAD: Final = 1
 """Messages at the broker beyond a quarter of what runs, while no worker has said how many slots it has."""
-NOTES_MAX: Final = 30
+NOTES_MAX: Final = 25
 """Notes that one script takes."""
 TAKE_MAX: Final = 15
 """Generations that one script takes out of a queue's lines."""
@@ -27,14 +28,14 @@ LOOK_AT: Final = 25
 """Members of an overfull limit, from either end, that are looked at for whether they have ended."""
 SLOTS_MS: Final = 20_000
 """How long a worker's slots count after it last said that it has them."""
-STREAMS_MS: Final = 30_000
-"""How long the event streams of a process count after it last told of them."""
 NOBODY: Final = "/"
 """Stands for the owner of a generation that has none; no id can be this."""
 _WORDS = 3
 
-Note = tuple[Literal["wait", "run", "end"], str]
-"""What became of a member of the index: it waits, a worker has claimed it, or it has ended."""
+Note = tuple[Literal["wait", "run", "end"], str] | tuple[Literal["end", "size"], str, LogSize | None]
+"""What became of a member of the index: it waits, a worker has claimed it, it has ended, or nothing.
+
+With what the log of its chat takes, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class Reservation:
 
     `at_once`: its message may go to the broker now; otherwise it is to wait (`schedule` with a "wait" note).
     `ttl_ms` and `active` are None where the tenant's policy says nothing. `retry_ms`: None where waiting does not help.
+    `suspects`: chats that count for a limit of bytes which was met, to be measured again before anybody is refused.
     """
 
     limit: str = ""
@@ -51,6 +53,7 @@ class Reservation:
     ttl_ms: int | None = None
     chat_bytes: int = 0
     active: int | None = None
+    suspects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ def reserve(
         (
             keys.tenant,
             keys.chat_id,
-            _hash_of(keys.tenant, owner),
+            hash_of(keys.tenant, owner),
             priority,
             quote(queue.queue, safe=""),
             quote(task, safe=""),
@@ -96,8 +99,8 @@ def reserve(
 
     def parse(reply: list[Any]) -> Reservation:
         if as_text(reply[0]) == "limited":
-            retry_ms = int(reply[2])
-            return Reservation(limit=as_text(reply[1]), retry_ms=None if retry_ms < 0 else retry_ms)
+            limit, retry_ms, suspects = as_text(reply[1]), int(reply[2]), tuple(map(as_text, reply[3:]))
+            return Reservation(limit=limit, retry_ms=None if retry_ms < 0 else retry_ms, suspects=suspects)
         ttl, active = as_text(reply[2]), as_text(reply[4])
         return Reservation(
             at_once=bool(int(reply[1])),
@@ -106,7 +109,7 @@ def reserve(
             active=int(active) if active else None,
         )
 
-    args: tuple[Arg, ...] = (place, place_ms, keys.member(generation_id), AHEAD, _words_of(limits), size, LOOK_AT)
+    args: tuple[Arg, ...] = (place, place_ms, keys.member(generation_id), AHEAD, words_of(limits), size, LOOK_AT)
     return ScriptCall(load("reserve"), (place_of(generation_id), queue.unfinished), args, parse)
 
 
@@ -131,9 +134,10 @@ def schedule(
             for member, its_queue, task in zip(*(words[i::_WORDS] for i in range(_WORDS)), strict=True)
         ]
 
-    args: list[Arg] = [AHEAD, _words_of(limits), most, quote(queue.queue, safe="")]
+    args: list[Arg] = [AHEAD, words_of(limits), most, quote(queue.queue, safe="")]
     args += [worker.worker if worker else "", worker.slots if worker else 0, SLOTS_MS, LOOK_AT if tidies else 0]
-    args += [word for note in notes for word in note]
+    for what, member, *size in notes:
+        args += [what, member, size[0].words if size and size[0] else ""]
     return ScriptCall(load("schedule"), (queue.unfinished,), tuple(args), parse)
 
 
@@ -171,13 +175,6 @@ def position(keys: ChatKeys, generation_id: str) -> ScriptCall[Position | None]:
     return ScriptCall(load("position"), (place_of(generation_id),), (keys.member(generation_id),), parse)
 
 
-def hold_streams(tenant: str, process: str, number: int, *, limits: Policy, refuses: bool) -> ScriptCall[bool]:
-    """Note how many event streams a process has open; False, and nothing noted, if one too many is new."""
-    args: tuple[Arg, ...] = (process, number, STREAMS_MS, tenant, _words_of(limits), "1" if refuses else "")
-    keys = (TenantKeys(tenant).streams,)
-    return ScriptCall(load("hold_streams"), keys, args, lambda reply: as_text(reply[0]) == "held")
-
-
 def read_policy(tenant: str) -> Transaction[dict[str, str]]:
     """Read what a tenant's policy says, in the units of `Policy.stored`."""
 
@@ -206,11 +203,13 @@ POLICY_MS: Final = 366 * 86_400_000
 """How long a policy is kept after it was last set."""
 
 
-def _hash_of(tenant: str, owner: str | None) -> str:
+def hash_of(tenant: str, owner: str | None) -> str:
+    """Return what stands for an owner, or a chat, of the tenant in keys that may outlive it."""
     if owner is None:
         return NOBODY
     return hashlib.sha256(f"{tenant}/{owner}".encode()).hexdigest()[:16]
 
 
-def _words_of(limits: Policy) -> str:
+def words_of(limits: Policy) -> str:
+    """Return limits as the scripts read them."""
     return " ".join(f"{name} {value}" for name, value in limits.stored().items())

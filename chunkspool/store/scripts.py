@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final, Literal, TypeVar
@@ -20,6 +20,7 @@ from chunkspool.events import (
 from chunkspool.states import EndState, OnActive
 from chunkspool.store.commands import Arg, Script, ScriptCall, Transaction, as_bytes, as_text
 from chunkspool.store.keys import ChatKeys
+from chunkspool.store.log_size import LogSize, log_size_of
 
 T = TypeVar("T")
 LastBatch = EndState | Literal["released", "abandoned"]
@@ -28,16 +29,21 @@ LastBatch = EndState | Literal["released", "abandoned"]
 An abandoned attempt counts towards `max_attempts`, a released one does not."""
 REPLACED_AT_ONCE: Final = 32
 """Active generations that one `enqueue` goes through, as in lua/enqueue.lua."""
-_WITHOUT_PRELUDE: Final = frozenset({"add_block", "erase", "mark_read", "publish_again", "restore_head", "transaction"})
-_OF_THE_SCHEDULE: Final = frozenset({"reserve", "schedule", "forget", "position", "hold_streams"})
+_WITH_SCHEDULE: Final = ("schedule_prelude",)
+_WITH_SIZES: Final = ("schedule_prelude", "sizes_prelude")
+_PRELUDES: Final = {
+    **dict.fromkeys(("forget", "position", "hold_streams"), _WITH_SCHEDULE),
+    **dict.fromkeys(("reserve", "schedule", "count_sizes"), _WITH_SIZES),
+    **dict.fromkeys(("add_block", "erase", "mark_read", "publish_again", "restore_head", "transaction"), ()),
+}
+"""What is put in front of a script, where it is not `prelude`."""
 
 
 @cache
 def load(name: str) -> Script:
-    """Return the script `lua/<name>.lua` with its prelude in front, unless it needs none."""
+    """Return the script `lua/<name>.lua` with its preludes in front."""
     folder = files("chunkspool.store") / "lua"
-    prelude = "schedule_prelude" if name in _OF_THE_SCHEDULE else "prelude"
-    parts = [name] if name in _WITHOUT_PRELUDE else [prelude, name]
+    parts = (*_PRELUDES.get(name, ("prelude",)), name)
     text = "".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
@@ -57,7 +63,10 @@ class EnqueueReply:
 
 @dataclass(frozen=True, slots=True)
 class ClaimReply:
-    """What `claim` replied. `held_ms`: how long the other attempt's lease still runs; `status`: how it had ended."""
+    """What `claim` replied. `held_ms`: how long the other attempt's lease still runs; `status`: how it had ended.
+
+    `room`: by how many bytes the log may still grow; None for a generation that has no such limit.
+    """
 
     outcome: Literal["claimed", "held", "stopped", "failed", "ended", "gone"]
     attempt: int = 0
@@ -65,13 +74,14 @@ class ClaimReply:
     request_id: str | None = None
     held_ms: int = 0
     status: str = ""
+    room: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AppendReply:
     """What `append` replied. `first` and `last` are the batch's seqs (0, 0 for a heartbeat).
 
-    For "gap", `first` is the index that the script expected.
+    For "gap", `first` is the index that the script expected. `log_size` comes with an ending that was written.
     """
 
     outcome: Literal["ok", "fenced", "ended", "gone", "gap"]
@@ -79,6 +89,7 @@ class AppendReply:
     last: int = 0
     stop_asked: bool = False
     status: str = ""
+    log_size: LogSize | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +146,12 @@ def enqueue(  # noqa: PLR0913 - as many as the script has
     transcript: NewTranscript | None = None,
     max_active: int = REPLACED_AT_ONCE,
     expires_ms: int = 0,
+    log_limit: int | None = None,
 ) -> ScriptCall[EnqueueReply]:
     """Make a generation. `request` is encoded and names `model`; `active` is what the caller saw as active.
 
-    Of more than `REPLACED_AT_ONCE`, it is the oldest of them. `queue` and `task` say how its message gets to a worker.
+    Of more than `REPLACED_AT_ONCE`, it is the oldest of them. `queue` and `task` say how its message gets to a worker,
+    `log_limit` how many bytes the log may have before the generation ends.
     """
     made = keys.request_or_gen(request_id, generation_id)
     queued = encode(GenerationQueued(generation_id=generation_id))
@@ -154,6 +167,7 @@ def enqueue(  # noqa: PLR0913 - as many as the script has
         # Not in the script: a request may be large.
         hashlib.sha1(request, usedforsecurity=False).hexdigest(),
         expires_ms,
+        "" if log_limit is None else log_limit,
     ]
     for other in active:
         args += [other, encode(GenerationStopped(generation_id=other, by="replace"))]
@@ -203,7 +217,9 @@ def claim(
     def parse(reply: list[Any]) -> ClaimReply:
         match as_text(reply[0]):
             case "claimed":
-                return ClaimReply("claimed", int(reply[1]), as_bytes(reply[2]), as_text(reply[3]) or None)
+                room = as_text(reply[4])
+                claimed = ClaimReply("claimed", int(reply[1]), as_bytes(reply[2]), as_text(reply[3]) or None)
+                return replace(claimed, room=int(room)) if room else claimed
             case "held":
                 return ClaimReply("held", held_ms=int(reply[1]))
             case "stopped":
@@ -269,10 +285,14 @@ class Appends:
         return ScriptCall(self._script, self._keys, args, _parse_append)
 
 
+_WITHOUT_SIZE: Final = 5
+
+
 def _parse_append(reply: list[Any]) -> AppendReply:
     match as_text(reply[0]):
         case "ok":
-            return AppendReply("ok", int(reply[1]), int(reply[2]), bool(int(reply[3])), as_text(reply[4]))
+            size = log_size_of(*map(int, reply[5:])) if len(reply) > _WITHOUT_SIZE else None
+            return AppendReply("ok", int(reply[1]), int(reply[2]), bool(int(reply[3])), as_text(reply[4]), size)
         case "ended":
             return AppendReply("ended", status=as_text(reply[1]))
         case "fenced":

@@ -13,6 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Scope
 
+from chunkspool.ids import checked_id
+
 Action = Literal["ask", "read", "stop", "erase"]
 
 
@@ -22,9 +24,19 @@ class AccessDenied(Exception):
 
 @dataclass(frozen=True, slots=True)
 class GrantedUntil:
-    """The sender may, until `expires` (Unix seconds): an event stream that is still open then ends with a 401."""
+    """The sender may, until `expires` (Unix seconds): an event stream that is still open then ends with a 401.
 
-    expires: float
+    `owner` says who they are, for the limits of an owner: what they follow, and what they ask for unless `admit=` names
+    another owner. Raises `InvalidId` for one that is no id.
+    """
+
+    expires: float = math.inf
+    owner: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the owner."""
+        if self.owner is not None:
+            checked_id("owner", self.owner)
 
 
 Verdict = bool | GrantedUntil
@@ -33,7 +45,7 @@ Verdict = bool | GrantedUntil
 class Authorize(Protocol):
     """Decides whether the sender of `request` may do `action` in a chat: False becomes a 403. It may be async.
 
-    Return True or, if the permission ends some day, `GrantedUntil`.
+    Return True or, if the permission ends some day or you know whose it is, `GrantedUntil`.
 
     "ask" starts a generation, "read" follows the chat, "stop" stops a generation, "erase" removes the chat. None of
     them implies another: a route that does two things asks twice. Raise `AccessDenied` for an unknown caller (401), or
@@ -62,8 +74,8 @@ class AccessCheck:
     chat_id: str
     action: Action
 
-    async def ask(self, request: Request) -> float:
-        """Return until when (Unix seconds; `math.inf` without a limit) the sender may.
+    async def ask(self, request: Request) -> GrantedUntil:
+        """Return until when (`math.inf` without a limit) the sender may, and who they are.
 
         Raises `AccessDenied`, an HTTP 403, or what the hook raises.
         """
@@ -71,21 +83,22 @@ class AccessCheck:
         granted = await verdict if inspect.isawaitable(verdict) else verdict
         if not granted:
             raise HTTPException(403, f"not allowed: {self.action} in chat {self.chat_id!r}")
-        expires = granted.expires if isinstance(granted, GrantedUntil) else math.inf
-        if not expires > time.time():  # in this way NaN grants nothing
+        until = granted if isinstance(granted, GrantedUntil) else GrantedUntil()
+        if not until.expires > time.time():  # in this way NaN grants nothing
             raise AccessDenied("the access has expired")
-        return expires
+        return until
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A check that was passed, and until when (Unix seconds) that holds."""
+    """A check that was passed, and until when that holds."""
 
     check: AccessCheck
-    expires: float
+    until: GrantedUntil
 
 
 _GRANT = "chunkspool.grant"
+_ASKER = "chunkspool.asker"
 
 
 def note_grant(scope: Scope, grant: Grant) -> None:
@@ -97,3 +110,14 @@ def grant_of(scope: Scope) -> Grant | None:
     """Return the grant that was noted last; None if nobody was asked."""
     grant: Grant | None = scope.get(_GRANT)
     return grant
+
+
+def note_asker(scope: Scope, owner: str | None) -> None:
+    """Keep with a request who may ask: the owner of what is asked for."""
+    scope[_ASKER] = owner
+
+
+def asker_of(scope: Scope) -> str | None:
+    """Return the owner that was noted last; None where nobody knows."""
+    owner: str | None = scope.get(_ASKER)
+    return owner

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from chunkspool import AsyncSpool, Generation
 from chunkspool.errors import ChatBusy
 from chunkspool.ids import checked_id
-from chunkspool.web.access import AccessCheck, Action, Authorize, Grant, note_grant
+from chunkspool.web.access import AccessCheck, Action, Authorize, Grant, asker_of, note_asker, note_grant
 from chunkspool.web.admission.hook import Admit, AskedGeneration
 from chunkspool.web.dialects import Encoder
 from chunkspool.web.gate import RequestGate
@@ -37,9 +37,11 @@ class WebContext:
         own = self.spool.settings.log.tenant
         tenant = own if self.tenant_of is None else checked_id("tenant", self.tenant_of(request))
         check = AccessCheck(self.authorize, tenant, checked_id("chat_id", chat_id), action)
-        expires = await check.ask(request)
+        until = await check.ask(request)
         if action == "read":  # that is what a stream goes on doing
-            note_grant(request.scope, Grant(check, expires))
+            note_grant(request.scope, Grant(check, until))
+        if action == "ask":
+            note_asker(request.scope, until.owner)
         return self.spool if tenant == own else self.spool.for_tenant(tenant)
 
     async def enqueue(
@@ -61,7 +63,7 @@ class WebContext:
             params=admitted.params,
             request_id=admitted.request_id,
             ttl=admitted.ttl,
-            owner=admitted.owner,
+            owner=asker_of(request.scope) if admitted.owner is None else admitted.owner,
             priority=admitted.priority,
             expires=admitted.expires,
             transcript=transcript,

@@ -31,6 +31,7 @@ class _Grant(BaseModel):
     chat: str
     actions: list[Action]
     expires: int
+    owner: str | None = None
 
 
 class SignedTokens:
@@ -75,10 +76,12 @@ class SignedTokens:
         *,
         seconds: float = 3600,
         tenant: str | None = None,
+        owner: str | None = None,
     ) -> str:
         """Return a token for these actions in this chat ("*": any chat of the tenant). Raises `InvalidInput`.
 
-        It is valid for `seconds`, and for the own tenant unless `tenant` names one of several.
+        It is valid for `seconds`, and for the own tenant unless `tenant` names one of several. `owner` says whose it
+        is, for the limits of an owner.
         """
         if chat_id != ANY_CHAT:
             checked_id("chat_id", chat_id)
@@ -89,8 +92,10 @@ class SignedTokens:
         if not 0 < seconds < math.inf:
             raise InvalidInput(f"seconds={seconds!r}: pass for how many seconds the token is valid")
         expires = math.ceil(self._clock() + seconds)
-        grant = _Grant(tenant=of_tenant, chat=chat_id, actions=sorted(actions), expires=expires)
-        signed_text = f"{_VERSION}.{_encode_base64(grant.model_dump_json().encode())}"
+        of_owner = None if owner is None else checked_id("owner", owner)
+        grant = _Grant(tenant=of_tenant, chat=chat_id, actions=sorted(actions), expires=expires, owner=of_owner)
+        # Without an owner it is what older versions can read.
+        signed_text = f"{_VERSION}.{_encode_base64(grant.model_dump_json(exclude_none=True).encode())}"
         return f"{signed_text}.{_encode_base64(_sign(self._secrets[0], signed_text))}"
 
     def __call__(self, request: Request, tenant: str, chat_id: str, action: Action) -> Verdict:
@@ -100,7 +105,7 @@ class SignedTokens:
         """
         grant = self._verify(_token_of(request))
         is_granted = grant.tenant == tenant and grant.chat in {chat_id, ANY_CHAT} and action in grant.actions
-        return GrantedUntil(grant.expires) if is_granted else False
+        return GrantedUntil(grant.expires, grant.owner) if is_granted else False
 
     def _verify(self, token: str) -> _Grant:
         signed_text, _, signature = token.rpartition(".")

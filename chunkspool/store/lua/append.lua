@@ -6,7 +6,8 @@
 --         | released | abandoned: none, the attempt gives the generation up, and the next claim need not wait for its
 --           lease; an abandoned one counts towards the attempts, a released one does not
 --       6… events, JSON
--- Returns {'ok', first seq, last seq, stop asked 0|1, status}: a batch that is already there returns its old seqs (0, 0
+-- Returns {'ok', first seq, last seq, stop asked 0|1, status, bytes, ms, ms}: the last three with an ending that was
+--         written: what the log takes then, the time, and in how many ms it expires. A batch that is already there returns its old seqs (0, 0
 --         where it is older than RUNS_BYTES remember); of one that overlaps, only the new events are written.
 --         A heartbeat returns seqs 0, 0.
 --         Where a stop was asked, the ending written is its generation.stopped, also instead of a release.
@@ -74,7 +75,10 @@ if ending ~= '' and stop_event then
   ending, ARGV[#ARGV] = 'stopped', stop_event
 end
 local nothing_new = #ARGV < first_new
-if ending ~= '' then check_before_write() end
+if ending ~= '' then
+  check_before_write()
+  redis.call('MEMORY', 'USAGE', KEYS[2]) -- whether the user may, is asked before the first write
+end
 if ending ~= '' or stop_event or gives_up or nothing_new then
   begin_even_if_full(KEYS[6], running_ttl(ttl, lease_ms))
 end
@@ -102,4 +106,6 @@ else
   renew(made)
 end
 if index <= known then first = seq_of(index) end
-return {'ok', first, last, stop_asked, status}
+if ending == '' then return {'ok', first, last, stop_asked, status} end
+local bytes = redis.call('MEMORY', 'USAGE', KEYS[2])
+return {'ok', first, last, stop_asked, status, bytes, now, redis.call('PTTL', KEYS[2])}

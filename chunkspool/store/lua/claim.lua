@@ -7,7 +7,8 @@
 --       8 model where the request names none, JSON     9 generation.failed JSON (too many attempts)
 --       10 instead of 7 for an attempt that continues an earlier one's text, or '': none does
 --       11 generation.failed JSON (it has waited for too long)
--- Returns {'claimed', attempt, request JSON, request id or ''} | {'held', ms until the lease ends} | {'stopped', seq}
+-- Returns {'claimed', attempt, request JSON, request id or '', bytes that the log may still grow by, or ''}
+--         {'held', ms until the lease ends} | {'stopped', seq}
 --         {'failed', seq}: too many attempts, or no longer wanted | {'ended', status}                 | {'gone'}
 -- Maximum: a request of 1 MB.
 -- An attempt that released the generation (append.lua) does not count towards the attempts, because nothing went wrong
@@ -17,13 +18,16 @@ local id, token, lease_ms, max_attempts = ARGV[1], ARGV[2], tonumber(ARGV[3]), t
 local before_attempt, after_attempt, after_model = ARGV[5], ARGV[6], ARGV[7]
 local default_model, failed_event, after_model_continuing = ARGV[8], ARGV[9], ARGV[10]
 local now = now_ms()
-local status, attempt, stop_event, lease, last_lease_ms, ttl, last_token, request, request_id, model, released, spared, expires =
+local status, attempt, stop_event, lease, last_lease_ms, ttl, last_token, request, request_id, model, released, spared,
+  expires, log_limit =
   unpack(redis.call('HMGET', KEYS[6], 'status', 'attempt', 'stop', 'lease', 'lease_ms', 'ttl', 'token', 'request',
-  'request_id', 'model', 'released', 'spared', 'expires'))
+  'request_id', 'model', 'released', 'spared', 'expires', 'log_limit'))
 if not status then return gone(id) end
 if ENDED[status] then return {'ended', status} end
 attempt, ttl, lease = tonumber(attempt), tonumber(ttl), tonumber(lease)
-if last_token == token then return {'claimed', attempt, request, request_id or ''} end
+-- A generation of an older version has no limit.
+local room = log_limit and math.max(0, tonumber(log_limit) - (redis.call('MEMORY', 'USAGE', KEYS[2]) or 0)) or ''
+if last_token == token then return {'claimed', attempt, request, request_id or '', room} end
 check_before_write()
 if stop_event then
   local last = append(stop_event, ttl, now, id)
@@ -50,4 +54,4 @@ if attempt > 1 and after_model_continuing ~= '' then after_model = after_model_c
 local last, log = append(before_attempt .. attempt .. after_attempt .. model .. after_model, long, now, id)
 -- The attempt's first batch usually follows its own start: it then knows what stands before it.
 redis.call('HSET', KEYS[6], 'log', log, 'seq', last, 'at', string.format('%.0f', now))
-return {'claimed', attempt, request, request_id or ''}
+return {'claimed', attempt, request, request_id or '', room}

@@ -3,7 +3,7 @@
 -- KEYS  1… place of each
 -- ARGV  for each of them: its member, and the queue that it was made for, percent-encoded. At most NOTES_MAX of them
 -- Returns {}
--- Maximum: 30 generations.
+-- Maximum: 25 generations.
 for i, place_key in ipairs(KEYS) do
   local member, queue = ARGV[2 * i - 1], ARGV[2 * i]
   local place = place_of(member)

@@ -5,18 +5,19 @@
 --       6 bytes of the request               7 how many members of an overfull limit to look at
 -- Returns {'reserved', sent 0|1, policy's ttl in ms or '', most bytes of a chat's log, most active of a chat or ''}: sent
 --         says that its message may go to the broker at once; otherwise it is to wait in its line (schedule.lua)
---         {'limited', name of the limit, ms until it is worth another try, or -1}
+--         {'limited', name of the limit, ms until it is worth another try, or -1, chat…}: of a limit of bytes some of
+--         the chats that count, others each time, to be measured again before anybody is refused
 -- All by Redis's clock: one that is wrong on the caller's machine would hide generations from the sweep, or wipe the
 -- index.
--- Maximum: 25 members of a full limit are looked at from either end, for tenant and owner; 100 of the index are forgotten;
--- 1,000 workers.
+-- Maximum: 25 members of a full limit are looked at from either end, for tenant and owner, and as many chats are named;
+-- 100 of the index and 100 logs of either are forgotten; 1,000 workers.
 local MINUTE, EXPIRED_MAX = 60 * 1000, 100
 local place_text, place_ms, member, ahead = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local defaults, size, look_at, now = parse_limits(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), now_ms()
-local tenant, owner, priority, queue, task = string.match(place_text, '^(%S+) %S+ (%S+) (%S+) (%S+) (%S+)$')
+local tenant, chat, owner, priority, queue, task = string.match(place_text, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
 local place = {tenant = tenant, owner = owner, priority = priority, queue = queue, task = task}
 local limits = limits_of(tenant, {'queued', 'running', 'per_minute', 'owner_queued', 'owner_running',
-  'owner_per_minute', 'request_bytes', 'chat_bytes'}, defaults)
+  'owner_per_minute', 'chat_per_minute', 'bytes', 'owner_bytes', 'request_bytes', 'chat_bytes'}, defaults)
 if size > limits.request_bytes then return {'limited', 'request_bytes', -1} end
 
 -- Takes out what has ended: its process died before it could. The sweep would find it, too, but later.
@@ -38,6 +39,22 @@ local function is_full(scope, limit)
   return queued(scope) >= limit
 end
 
+local function is_too_large(scope, limit)
+  if sum_of(scope) < limit then return false end
+  begin_anew_if_evicted(scope)
+  drop_expired(scope, now, EXPIRED_MAX)
+  return sum_of(scope) >= limit
+end
+
+-- Room comes when a log expires. The chats that are looked at move on with the clock, so in the end all have their turn.
+local function limited_bytes(name, scope)
+  local untils = key('sizes_until', scope)
+  local first, number = redis.call('ZRANGE', untils, 0, 0, 'WITHSCORES')[2], redis.call('ZCARD', untils)
+  local from = number > look_at and now % (number - look_at + 1) or 0
+  local chats = redis.call('ZRANGE', untils, from, from + look_at - 1)
+  return {'limited', name, first and math.max(1000, tonumber(first) - now) or -1, unpack(chats)}
+end
+
 -- The generic cell rate algorithm (ATM Forum, 1996): a whole minute's requests at once, then one each time one is due.
 local function due_at(name, per_minute)
   return math.max(tonumber(redis.call('GET', key('rate', name)) or '0'), now) + MINUTE / per_minute
@@ -45,19 +62,26 @@ end
 
 local scopes = {{key('active', tenant), tenant, ''}}
 if owner ~= NOBODY then scopes[2] = {key('active', tenant .. '/' .. owner), tenant .. '/' .. owner, 'owner_'} end
+-- Not the chat's id: this key may outlive the chat.
+local rates = {{tenant .. ':' .. string.sub(redis.sha1hex(tenant .. '/' .. chat), 1, 16), 'chat_per_minute'}}
+for _, scope in ipairs(scopes) do rates[#rates + 1] = {scope[2], scope[3] .. 'per_minute'} end
 local pace = clock_of(queue, 'pace')
 for _, scope in ipairs(scopes) do
   if is_full(scope[1], limits[scope[3] .. 'queued']) then
     return {'limited', scope[3] .. 'queued', math.max(1000, math.floor(pace))}
   end
-  local per_minute = limits[scope[3] .. 'per_minute']
-  if per_minute <= 0 then return {'limited', scope[3] .. 'per_minute', MINUTE} end
-  local early = due_at(scope[2], per_minute) - now - MINUTE
-  if early > 0 then return {'limited', scope[3] .. 'per_minute', math.ceil(early)} end
+  if is_too_large(scope[2], limits[scope[3] .. 'bytes']) then return limited_bytes(scope[3] .. 'bytes', scope[2]) end
 end
-for _, scope in ipairs(scopes) do
-  local due = due_at(scope[2], limits[scope[3] .. 'per_minute'])
-  redis.call('SET', key('rate', scope[2]), string.format('%.3f', due), 'PX', math.ceil(due - now) + 1000)
+local dues = {}
+for i, rate in ipairs(rates) do
+  local per_minute = limits[rate[2]]
+  if per_minute <= 0 then return {'limited', rate[2], MINUTE} end
+  dues[i] = due_at(rate[1], per_minute)
+  local early = dues[i] - now - MINUTE
+  if early > 0 then return {'limited', rate[2], math.ceil(early)} end
+end
+for i, rate in ipairs(rates) do
+  redis.call('SET', key('rate', rate[1]), string.format('%.3f', dues[i]), 'PX', math.ceil(dues[i] - now) + 1000)
 end
 
 redis.call('SET', KEYS[1], place_text, 'PX', place_ms)

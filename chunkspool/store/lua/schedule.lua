@@ -5,9 +5,10 @@
 --       4 queue that is looked after even where nothing is noted of it
 --       5 worker, or ''   6 its slots   7 ms until they are forgotten
 --       8 how many of the oldest that seem to be with workers to look at
---       9… pairs: 'wait' | 'run' | 'end', member. At most NOTES_MAX of them
+--       9… of each: 'wait' | 'run' | 'end' | 'size' (nothing changed), member, '' or what the log of its chat takes:
+--          "<bytes> <ms of the measurement> <ms that it is kept>". At most NOTES_MAX of them
 -- Returns {member, queue, task, …}: their messages are the caller's to publish
--- Maximum: 30 notes, 15 to take out, 25 to look at; 60 lines and 1,000 workers are gone through.
+-- Maximum: 25 notes, each of another log, 15 to take out, 25 to look at; 60 lines and 1,000 workers are gone through.
 -- Notes may come late, twice or never. Each says what is so now, and the sweep says it again. What the sweep has
 -- forgotten is over, whatever a late note says.
 local FIRST_NOTE = 9
@@ -24,10 +25,12 @@ if ARGV[5] ~= '' then
     else redis.call('HDEL', slots, ARGV[5]) end
   end
 end
-for i = FIRST_NOTE, #ARGV, 2 do
-  local what, member = ARGV[i], ARGV[i + 1]
+for i = FIRST_NOTE, #ARGV, 3 do
+  local what, member, size = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local place = place_of(member)
-  if place then
+  -- A generation without a place was erased with its chat: what was measured before is told too late.
+  if place and size ~= '' then note_size(place.tenant, place.owner, string.match(member, ' (%S+) '), size, now) end
+  if place and what ~= 'size' then
     local is_known = redis.call('ZSCORE', key('unfinished', place.queue), member)
     if what == 'end' or not is_known then forget(member, place)
     elseif what == 'wait' then wait(member, place, now)

@@ -16,7 +16,8 @@
 --   slots:<queue>                        hash    worker -> "<slots> <ms at which they are forgotten>"
 --   active:<tenant>                      zset    member -> WAITING, SENT or RUNNING, of every queue
 --   active:<tenant>/<owner>              zset    the same for one owner
---   rate:<tenant>, rate:<tenant>/<owner> string  ms at which the next request would be due at an even pace
+--   rate:<tenant>, rate:<tenant>/<owner>, rate:<tenant>:<hash of a chat>
+--                                        string  ms at which the next request would be due at an even pace
 --   policy:<tenant>                      hash    limit -> value, where it is not the default
 -- <queue> and <task> are percent-encoded. <owner> is a hash: these keys may outlive a chat, and an owner's name may not.
 local PREFIX, INDEX_MS, PRIORITIES = string.match(KEYS[1], '^[^}]*}:'), 7 * 86400 * 1000, {'interactive', 'batch'}

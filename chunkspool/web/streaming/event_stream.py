@@ -205,8 +205,9 @@ class ClientStream:
 
     async def _follow(self) -> None:
         source = self._source
+        owner = self.permit.owner if self.permit is not None else None
         try:
-            await self._streams.count.open(source.spool, source.chat_id)
+            await self._streams.count.open(source.spool, source.chat_id, owner)
         except Exception as error:  # noqa: BLE001 - as below
             self._end_with(error)
             return
@@ -219,7 +220,7 @@ class ClientStream:
         except Exception as error:  # noqa: BLE001 - nobody awaits this task's result; only the client can be told
             self._end_with(error)
         finally:
-            self._streams.count.close(source.spool, source.chat_id)
+            self._streams.count.close(source.spool, source.chat_id, owner)
             self.end()
 
     async def _replay(self) -> int | str:

@@ -30,6 +30,11 @@ class StreamPermit:
         self._path_params = path_params
         self._every = every
 
+    @property
+    def owner(self) -> str | None:
+        """Whose stream it is; None where nobody knows."""
+        return self._grant.until.owner
+
     def start(self, scope: Scope, refuse: Callable[[Exception], None]) -> None:
         """Ask from now on for the request of `scope`; `refuse` is called with what ends the permission."""
         self._scope = scope
@@ -38,7 +43,7 @@ class StreamPermit:
         self._timer: asyncio.TimerHandle | None = None
         # Not all at once: after a deploy, all streams of a server have begun in one moment.
         self._next = time.monotonic() + self._every * (1000 + secrets.randbelow(1000)) / 2000
-        self._expire_at(self._grant.expires)
+        self._expire_at(self._grant.until.expires)
 
     def ask_if_due(self, now: float) -> None:
         """Ask again if it is time to (monotonic clock), behind the caller's back."""
@@ -58,7 +63,7 @@ class StreamPermit:
         request = Request({**self._scope, "path_params": self._path_params})
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                self._expire_at(await self._grant.check.ask(request))
+                self._expire_at((await self._grant.check.ask(request)).expires)
         except Exception as error:  # noqa: BLE001 - whatever a hook raises is no permission
             self._refuse(error)
         finally:

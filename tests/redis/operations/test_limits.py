@@ -114,7 +114,7 @@ def test_owners_have_a_rate_of_their_own(spool: Spool) -> None:
 
 def test_a_tenant_with_nothing_allowed_gets_nothing(spool: Spool) -> None:
     """0 is a limit, too."""
-    for limit in ("queued", "per_minute", "request_bytes"):
+    for limit in ("queued", "per_minute", "chat_per_minute", "request_bytes"):
         spool.set_policy(**{limit: 0})
         assert refused(spool, CHAT).limit == limit
         spool.set_policy(**{limit: None})
@@ -207,3 +207,29 @@ def test_a_policy_that_cannot_be_read_is_none(spool: Spool, client: Redis) -> No
     client.expire(TenantKeys("default").policy, 60)
     assert spool.policy() == spool.settings.policy
     spool.enqueue(CHAT, "x")
+
+
+def test_a_chat_has_a_rate_of_its_own(spool: Spool, client: Redis) -> None:
+    """Exact whoever asks at once; other chats are as before, and nothing in the key names the chat."""
+    spool.set_policy(chat_per_minute=5, active=1000)
+
+    def ask(_: int) -> bool:
+        with suppress(LimitExceeded):
+            spool.enqueue("secret", "x", on_active="allow")
+            return True
+        return False
+
+    with ThreadPoolExecutor(20) as pool:
+        assert sum(pool.map(ask, range(20))) == 5
+    error = refused(spool, "secret", on_active="allow")
+    assert error.limit == "chat_per_minute"
+    assert error.retry_after is not None
+    assert 0 < error.retry_after <= 12
+    spool.enqueue("another", "x")
+    spool.for_tenant("other").enqueue("secret", "x")
+    spool.erase("secret")
+    rates = list(client.scan_iter(match="cs:{index}:rate:*"))
+    assert not [key for key in rates if b"secret" in key]
+    assert all(0 < client.pttl(key) <= 80_000 for key in rates)
+    client.delete(*rates)  # as if a minute had passed
+    spool.enqueue("secret", "x")

@@ -306,3 +306,28 @@ def test_a_full_redis_keeps_no_slot(durable_server: PrivateServer) -> None:
         client.config_set("maxmemory", 0)
         spool.offer_slots(WORKER, 1)
         assert handed_over(client) == [made[1].generation_id]
+
+
+@pytest.mark.parametrize("who", ["the sweep of a worker", "a worker that offers its slots", "another that asks"])
+@pytest.mark.parametrize("what", ["stop", "erase"])
+def test_who_has_no_broker_leaves_the_turn_to_others(spool: Spool, client: Redis, what: str, who: str) -> None:
+    """A web pod that only stops and erases publishes nothing; whoever has a broker hands over what waits."""
+    spool.offer_slots(WORKER, 1)
+    spool.enqueue("first", "x")
+    waits = spool.enqueue("second", "x")
+    with Spool(client) as without_broker:
+        if what == "stop":
+            without_broker.stop("first")
+        else:
+            without_broker.erase("first")
+    assert not handed_over(client)
+    before = messages_of(client)
+    match who:
+        case "the sweep of a worker":
+            spool.sweep(queue_is_empty=False)
+        case "a worker that offers its slots":
+            spool.offer_slots(WORKER, 1)
+        case _:
+            spool.enqueue("third", "x")
+    assert handed_over(client) == [waits.generation_id]
+    assert messages_of(client) == before + 1

@@ -18,15 +18,18 @@ from chunkspool.policy import Policy
 from chunkspool.producing.buffer import BATCH_BYTES, BATCH_EVENTS
 from chunkspool.settings import LogSettings
 from chunkspool.states import OnActive, Priority
-from chunkspool.store import removal, schedule, scripts
+from chunkspool.store import removal, schedule, scripts, totals
 from chunkspool.store.blocks import BLOCK_BYTES
 from chunkspool.store.client import Store
 from chunkspool.store.commands import ScriptCall
 from chunkspool.store.digests import MAX_DIGEST_BYTES
 from chunkspool.store.index import INDEX_PAGE, Member, forget, list_again, note_swept
-from chunkspool.store.keys import ChatKeys, QueueKeys, TenantKeys
+from chunkspool.store.keys import SIZES_DUE, ChatKeys, QueueKeys
+from chunkspool.store.log_size import LogSize
 from chunkspool.store.removal import REMOVED_AT_ONCE
 from chunkspool.store.scripts import REPLACED_AT_ONCE
+from chunkspool.store.streams import HELD_AT_ONCE, HeldStreams, StreamLimit, hold_streams
+from chunkspool.store.totals import EXPIRED_AT_ONCE
 
 MAX_MICROSECONDS = 5000
 ENOUGH, PATIENCE = 3, 40
@@ -176,11 +179,47 @@ def _added(reply: list[Any]) -> bool:
     return True
 
 
-def hold_streams(chat: Chat) -> ScriptCall[Any]:
-    """Open one more where a thousand processes have some, half of which were killed."""
-    processes = {f"{n:016x}": f"10 {1 if n % 2 else 2**53}" for n in range(1000)}
-    chat.client.hset(TenantKeys("default").streams, mapping=processes)
-    return schedule.hold_streams("default", "one-more", 1, limits=Policy(), refuses=True)
+def open_stream(chat: Chat) -> ScriptCall[Any]:
+    """Open one more where a thousand processes have some of tenant, owner and chat, half of which were killed."""
+    limits: tuple[StreamLimit, ...] = ("streams", "owner_streams", "chat_streams")
+    held = [HeldStreams(limit, "name", 1) for limit in limits]
+    call = hold_streams("default", "one-more", held, version=1, limits=Policy(owner_streams=10**6), refuses=True)
+    for key in call.keys:
+        chat.client.hset(key, mapping={f"{n:016x}": f"1 {1 if n % 2 else 2**53} 1" for n in range(1000)})
+    return call
+
+
+def renew_streams(chat: Chat) -> ScriptCall[Any]:
+    """Tell of as many chats as a call may, of which many processes have streams."""
+    held = [HeldStreams("chat_streams", f"chat-{n}", 1) for n in range(HELD_AT_ONCE)]
+    call = hold_streams("default", "one-more", held, version=1, limits=Policy(), refuses=False)
+    for key in call.keys:
+        chat.client.hset(key, mapping={f"{n:016x}": f"1 {2**53} 1" for n in range(100)})
+    return call
+
+
+def count_logs(chat: Chat, number: int, *, owners: int, ends: int = 2**53, tenant: str = "default") -> None:
+    """Count the logs of as many chats, of which the first belong to so many owners; by hand, as there may be many."""
+    scopes: dict[str, list[str]] = {tenant: []}
+    for n in range(number):
+        scopes[tenant].append(f"chat-{n} /" if n >= owners else f"chat-{n} {n:016x}")
+        if n < owners:
+            scopes[f"{tenant}/{n:016x}"] = [f"chat-{n} {n:016x}"]
+    for scope, chats in scopes.items():
+        pairs = [line.split() for line in chats]
+        sizes = {name: f"1000 1 {owner}" for name, owner in pairs}
+        chat.client.hset(f"cs:{{index}}:sizes:{scope}", mapping={**sizes, "/": str(1000 * len(sizes))})
+        chat.client.zadd(f"cs:{{index}}:sizes_until:{scope}", dict.fromkeys(sizes, ends))
+        chat.client.zadd(SIZES_DUE, {scope: ends})
+
+
+def count_sizes(chat: Chat) -> ScriptCall[Any]:
+    """Measure as many chats as a call may, each of another owner, where as many as it may take out have expired."""
+    count_logs(chat, MANY, owners=schedule.LOOK_AT)
+    for n in range(9):
+        count_logs(chat, EXPIRED_AT_ONCE // 9 + 1, owners=0, ends=1, tenant=f"tenant-{n}")
+    sizes = [(f"chat-{n}", LogSize(10**9, 2, TTL_MS)) for n in range(schedule.LOOK_AT)]
+    return totals.count_sizes("default", sizes, expired=EXPIRED_AT_ONCE)
 
 
 def expire(chat: Chat) -> ScriptCall[Any]:
@@ -253,6 +292,16 @@ def reserve(chat: Chat) -> ScriptCall[Any]:
     return reserve_call(chat, new_generation_id(), owner="owner", queued=len(ids))
 
 
+def meet_bytes(chat: Chat) -> ScriptCall[Any]:
+    """Meet the limit of a tenant's logs, of which many have expired unnoticed, beside all of the case above."""
+    call = reserve(chat)
+    count_logs(chat, MANY, owners=0, ends=1)
+    limits = Policy(queued=10**6, owner_queued=10**6, per_minute=10**6, owner_per_minute=10**6, bytes=1000)
+    args = list(call.args)
+    args[4] = schedule.words_of(limits)
+    return ScriptCall(call.script, call.keys, tuple(args), call.parse)
+
+
 def wait_in_lines(chat: Chat, tenants: int) -> list[schedule.Note]:
     """Reserve as many places as there are notes in a call; return what says that they wait."""
     notes: list[schedule.Note] = []
@@ -282,6 +331,19 @@ def look_at_full_tenants(chat: Chat) -> ScriptCall[Any]:
     notes = wait_in_lines(chat, 100)
     chat.client.hset("cs:{index}:slots:chunkspool", "large", f"1000000 {2**53}")
     return schedule.schedule(QUEUE, notes, limits=Policy(running=0), tidies=True)
+
+
+def end_many(chat: Chat) -> ScriptCall[Any]:
+    """End as many as a call may tell of, each with a log that is counted for an owner, and hand over as many."""
+    notes = wait_in_lines(chat, 100)
+    chat.store.send(schedule.schedule(QUEUE, notes, limits=Policy(), most=0))
+    waiting = wait_in_lines(chat, 100)
+    chat.store.send(schedule.schedule(QUEUE, waiting, limits=Policy(), most=0))
+    offer_slots_of_many(chat)
+    for n in range(schedule.NOTES_MAX):
+        count_logs(chat, 1000, owners=1, ends=1, tenant=f"tenant-{n}")
+    size = LogSize(10**9, chat.client.time()[0] * 1000, TTL_MS)
+    return schedule.schedule(QUEUE, [("end", one[1], size) for one in notes], limits=Policy(), tidies=True)
 
 
 def forget_places(chat: Chat) -> ScriptCall[Any]:
@@ -363,20 +425,21 @@ CASES: dict[str, Sequence[Callable[[Chat], ScriptCall[Any]]]] = {
     "add_block": [add_block],
     "append": [append(last=900), append(last=43_000)],
     "claim": [claim],
+    "count_sizes": [count_sizes],
     "enqueue": [enqueue("replace"), enqueue("reject"), enqueue("allow")],
     "erase": [erase],
     "erase_some": [erase_some],
     "expire": [expire],
     "forget": [forget_places],
     "forget_gone": [forget_gone],
-    "hold_streams": [hold_streams],
+    "hold_streams": [open_stream, renew_streams],
     "lose": [lose],
     "mark_read": [mark_read],
     "position": [position],
     "publish_again": [publish_again],
-    "reserve": [reserve],
+    "reserve": [reserve, meet_bytes],
     "restore_head": [restore_head],
-    "schedule": [put_into_lines, look_at_full_tenants],
+    "schedule": [put_into_lines, look_at_full_tenants, end_many],
     "stop": [stop],
     "transaction": [keep_places, forget_members],
     "unpublish": [unpublish],
@@ -417,5 +480,5 @@ def test_every_script_is_tried_and_states_its_maximum() -> None:
     """A new script gets a case here, and a line in its header."""
     folder = Path(str(files("chunkspool.store"))) / "lua"
     texts = {file.stem: file.read_text() for file in folder.glob("*.lua")}
-    assert set(texts) == {"prelude", "schedule_prelude", *CASES}
+    assert set(texts) == {"prelude", "schedule_prelude", "sizes_prelude", *CASES}
     assert [name for name in CASES if "-- Maximum: " not in texts[name]] == []

@@ -18,6 +18,7 @@ from chunkspool.errors import InvalidInput
         ("ttl", "1.5", 1.5),
         ("ttl", "2 min", 120),
         ("chat_bytes", "64MB", 64 * 1024**2),
+        ("bytes", "2TB", 2 * 1024**4),
         ("request_bytes", "256kB", 256 * 1024),
         ("request_bytes", "1000", 1000),
         ("queued", "default", None),

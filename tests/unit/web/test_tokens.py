@@ -159,3 +159,12 @@ def test_tokens_are_for_the_tenant_of_the_spool() -> None:
         signed.require_tenant("other")
     with pytest.raises(InvalidId):
         SignedTokens(SECRET, tenant="a/b")
+
+
+def test_a_token_may_say_whose_it_is() -> None:
+    """One without an owner has no such field, so versions that do not know it can verify it."""
+    with_owner, without = tokens().issue("c1", owner="me"), tokens().issue("c1")
+    granted = tokens()(request(f"bearer {with_owner}"), "default", "c1", "read")
+    assert isinstance(granted, GrantedUntil)
+    assert granted.owner == "me"
+    assert b"owner" not in base64.urlsafe_b64decode(without.split(".")[1] + "==")
