@@ -28,6 +28,7 @@ from chunkspool.errors import (
 from chunkspool.events import GenerationFailed, encode
 from chunkspool.producing.buffer import Batch
 from chunkspool.producing.flush_window import FlushWindow
+from chunkspool.producing.growth import OnGrown
 from chunkspool.producing.outbox import Outbox
 from chunkspool.retry import RetryBudget
 from chunkspool.settings import LogSettings
@@ -58,9 +59,10 @@ class _Release:
 class Flusher:
     """Writes for all outboxes that are open. Its thread starts with the first one and ends with `close`."""
 
-    def __init__(self, client: redis.Redis, settings: LogSettings) -> None:
-        """`client` stays its owner's to close."""
+    def __init__(self, client: redis.Redis, settings: LogSettings, on_grown: OnGrown | None = None) -> None:
+        """`client` stays its owner's to close. `on_grown` is told of logs that have become worth a digest."""
         self._client = client
+        self._on_grown = on_grown
         self._settings = settings
         self._beat = settings.lease / BEATS
         self._wake = threading.Condition()
@@ -219,6 +221,7 @@ class Flusher:
                     self._take_reply(outbox, batch, reply, now)
                 else:
                     self._take_error(outbox, batch, reply)
+        self._tell_of_growth(work, replies)
 
     def _send(self, calls: list[ScriptCall[AppendReply]]) -> list[AppendReply | ChunkspoolError]:
         """Send all calls in one pipeline; each gets its answer or its own error."""
@@ -271,6 +274,16 @@ class Flusher:
                 outbox.flushed = now
                 if outbox.buffer.confirm():
                     self._schedule(outbox, self._due_of(outbox, now))
+
+    def _tell_of_growth(
+        self, work: list[tuple[Outbox, Batch | None]], replies: list[AppendReply | ChunkspoolError]
+    ) -> None:
+        for (outbox, batch), reply in zip(work, replies, strict=True):
+            if batch is None or not isinstance(reply, AppendReply):
+                continue
+            growth = outbox.growth
+            if growth.add(reply.last, batch.size, is_last=batch.ending is not None) and self._on_grown is not None:
+                self._on_grown(outbox.keys, has_large=growth.has_large)
 
     def _fail(self, outbox: Outbox, index: int, now: float, error: ChunkspoolError) -> None:
         """End the generation as failed: what is missing of it cannot be written any more."""

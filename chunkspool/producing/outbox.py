@@ -8,6 +8,7 @@ from concurrent.futures import Future
 
 from chunkspool.errors import ChunkspoolError
 from chunkspool.producing.buffer import Buffer
+from chunkspool.producing.growth import Growth
 from chunkspool.retry import RetryBudget
 from chunkspool.settings import LogSettings
 from chunkspool.store.keys import ChatKeys
@@ -35,6 +36,7 @@ class Outbox:
         self.sent = 0.0
         """When Redis last answered for it. This one and those below are the flusher's own."""
         self.flushed = 0.0
+        self.growth = Growth()
         self.retry = RetryBudget(settings.write_timeout)
         self.due: float | None = None
         self._lock = threading.Lock()

@@ -34,6 +34,7 @@ from chunkspool.spool.arguments import (
     settings_from_urls,
     starting_point,
 )
+from chunkspool.spool.digest_keeper import DigestKeeper
 from chunkspool.spool.dispatch import Dispatcher
 from chunkspool.spool.scheduler import Scheduler
 from chunkspool.states import OnActive, Priority
@@ -68,7 +69,10 @@ class AsyncSpool:
         self._store = AsyncStore(redis)
         self._db = database_of(redis)
         self._dispatcher = Dispatcher(self.settings, celery_app) if celery_app or settings else None
-        self._producers = None if writer is None else ProducerFactory(writer, self.settings)
+        self._keeper = None if writer is None else DigestKeeper(writer)
+        self._producers = None
+        if writer is not None and self._keeper is not None:
+            self._producers = ProducerFactory(writer, self.settings, self._keeper.note)
         self._scheduler = None if writer is None else Scheduler(writer, self.settings, self._dispatcher)
         self._hub = AsyncHub(redis, read_timeout=self.settings.log.read_timeout, recheck=self.settings.log.recheck)
         self._closed = threading.Event()
@@ -246,6 +250,8 @@ class AsyncSpool:
         await self._hub.aclose()
         if self._producers is not None:
             await asyncio.to_thread(self._producers.close)
+        if self._keeper is not None:
+            await asyncio.to_thread(self._keeper.close)
         if self._scheduler is not None:
             await asyncio.to_thread(self._scheduler.close)
         if self._dispatcher is not None:

@@ -32,6 +32,7 @@ from chunkspool.spool.arguments import (
     settings_from_urls,
     starting_point,
 )
+from chunkspool.spool.digest_keeper import DigestKeeper
 from chunkspool.spool.dispatch import Dispatcher
 from chunkspool.spool.scheduler import Scheduler
 from chunkspool.states import OnActive, Priority
@@ -66,7 +67,8 @@ class Spool:
         self._store = Store(redis)
         self._db = database_of(redis)
         self._dispatcher = Dispatcher(self.settings, celery_app) if celery_app or settings else None
-        self._producers = ProducerFactory(redis, self.settings)
+        self._keeper = DigestKeeper(redis)
+        self._producers = ProducerFactory(redis, self.settings, self._keeper.note)
         self._scheduler = Scheduler(redis, self.settings, self._dispatcher)
         self._hub = ThreadHub(redis, read_timeout=self.settings.log.read_timeout, recheck=self.settings.log.recheck)
         self._closed = threading.Event()
@@ -293,6 +295,7 @@ class Spool:
         self._closed.set()
         self._hub.close()
         self._producers.close()
+        self._keeper.close()
         self._scheduler.close()
         if self._dispatcher is not None:
             self._dispatcher.close()
