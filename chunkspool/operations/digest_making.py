@@ -27,11 +27,11 @@ HELD_BYTES: Final = 16 * 1024 * 1024
 """Bytes of blocks that a reader keeps where they cannot be stored; of further ones, the log is read a second time."""
 
 
-class Changed(Exception):  # noqa: N818 - not an error
+class Changed(Exception):
     """The log is not the one in which the reader stood."""
 
 
-class Behind(Exception):  # noqa: N818 - not an error
+class Behind(Exception):
     """Another reader has stored the block."""
 
 
@@ -207,11 +207,9 @@ class Making:
         )
 
 
-
 def find_chain(keys: ChatKeys) -> Operation[Chain]:
+    """Return the blocks that are stored, whatever log they are of."""
     try:
         return (yield from digests.chain(keys))
     except CorruptLog:
         return Chain()  # another program's key: as good as none
-
-

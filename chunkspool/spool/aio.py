@@ -171,9 +171,16 @@ class AsyncSpool:
         """Stop a generation by its id alone. See `Spool.revoke`."""
         return await self._run(stop.revoke(generation_id, self._db))
 
-    async def status(self, chat_id: str) -> ChatStatus:
-        """Say how the chat and its generations stand. Raises `ChatNotFound` or `StoreError`."""
-        return await self._run(query.status(self._keys(chat_id)))
+    async def status(
+        self,
+        chat_id: str,
+        *,
+        generation_ids: Collection[str] | None = None,
+        before: str | None = None,
+        limit: int | None = None,
+    ) -> ChatStatus:
+        """Say how the chat and its generations stand. See `Spool.status`."""
+        return await self._run(query.status(self._keys(chat_id), generation_ids, before, limit))
 
     async def snapshot(
         self, chat_id: str, *, before: int | str | None = None, limit: int | None = None, within: float | None = None

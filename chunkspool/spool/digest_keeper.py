@@ -54,7 +54,7 @@ class DigestKeeper:
         return thread
 
 
-class _Closing(Exception):  # noqa: N818 - not an error
+class _Closing(Exception):
     """The thread is to end."""
 
 

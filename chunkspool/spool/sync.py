@@ -185,9 +185,21 @@ class Spool:
         """
         return self._run(stop.revoke(generation_id, self._db))
 
-    def status(self, chat_id: str) -> ChatStatus:
-        """Say how the chat and its generations stand. Raises `ChatNotFound` or `StoreError`."""
-        return self._run(query.status(self._keys(chat_id)))
+    def status(
+        self,
+        chat_id: str,
+        *,
+        generation_ids: Collection[str] | None = None,
+        before: str | None = None,
+        limit: int | None = None,
+    ) -> ChatStatus:
+        """Say how the chat and its generations stand.
+
+        All of them; with `limit`, so many of the newest, and with `before` (a status's `before`) of those in front of
+        that one; or those of `generation_ids` that exist, which is quick however many the chat has. They are read in
+        steps, so not all as of one moment. Raises `ChatNotFound`, `InvalidInput`, `InvalidId` or `StoreError`.
+        """
+        return self._run(query.status(self._keys(chat_id), generation_ids, before, limit))
 
     def snapshot(
         self, chat_id: str, *, before: int | str | None = None, limit: int | None = None, within: float | None = None

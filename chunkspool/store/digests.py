@@ -97,7 +97,7 @@ def extent(keys: ChatKeys) -> Transaction[Extent]:
 
 
 def lag(keys: ChatKeys) -> Transaction[int]:
-    """Read how many events the digest lacks; about: neither what the log lacks counts, nor of which log the digest is."""
+    """Read about how many events the digest lacks: of which log it is, is not looked at."""
 
     def parse(replies: Sequence[Any]) -> int:
         counter, length, reached = replies

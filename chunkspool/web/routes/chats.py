@@ -80,7 +80,7 @@ async def follow(
     async with context.gate.enter():
         # A bad chat or cursor must be found before the stream starts: afterwards no HTTP status can be sent.
         # The status comes first: an ending that is written between the two is then found by the read.
-        is_idle = not (await spool.status(chat_id)).active
+        is_idle = not (await spool.status(chat_id, generation_ids=())).active
         if not await _has_newer(spool, chat_id, cursor) and is_idle and not follow:
             return Response(status_code=204)
     until = "forever" if follow else "idle"
