@@ -95,12 +95,13 @@ def status(
         rest = chosen[0] if len(chosen) < len(older) else None
     else:
         chosen = list(dict.fromkeys(generation_ids))
-    others = [one for one in found.active if one not in set(chosen)]
+    wanted = set(chosen)
+    others = [one for one in found.active if one not in wanted]
     seen = yield from read_statuses(keys, [*chosen, *others], found.now)
     # Where the log has expired, so have its generations (see `store.pages.chat_state`); one may expire before it.
     known = {generation.generation_id for generation in seen}
     active = tuple(one for one in found.active if one in known) if found.first <= found.last else ()
-    generations = [one for one in seen if one.generation_id in set(chosen)]
+    generations = [one for one in seen if one.generation_id in wanted]
     generations.sort(key=lambda generation: generation.after)
     generations = yield from _with_positions(keys, generations)
     return ChatStatus(keys.chat_id, found.first, found.last, active, tuple(generations), found.now, rest)
