@@ -15,7 +15,6 @@ from redis.exceptions import NoScriptError
 
 from chunkspool.errors import (
     ChunkspoolError,
-    Fenced,
     InternalError,
     LogRolledBack,
     Released,
@@ -214,7 +213,7 @@ class Flusher:
         work = [(outbox, batch) for outbox, batch in work if batch is not None or self._must_beat(outbox, now)]
         if not work:
             return
-        replies = self._send([_call_of(outbox, batch) for outbox, batch in work])
+        replies = self._send([outbox.call_of(batch) for outbox, batch in work])
         with self._wake:
             for (outbox, batch), reply in zip(work, replies, strict=True):
                 if isinstance(reply, AppendReply):
@@ -260,7 +259,7 @@ class Flusher:
             # Redis knows fewer events than it had acknowledged: an older copy of it was restored.
             self._fail(outbox, reply.first, now, LogRolledBack(outbox.generation_id))
         elif reply.outcome != "ok":
-            self._drop(outbox, _loss(outbox, reply))
+            self._drop(outbox, outbox.loss_by(reply))
         elif batch is not None and batch.ending is not None:
             self._outboxes.discard(outbox)
             if reply.status == "running":
@@ -311,19 +310,3 @@ class Flusher:
     def _drop(self, outbox: Outbox, error: ChunkspoolError) -> None:
         self._outboxes.discard(outbox)
         outbox.give_up(error)
-
-
-def _call_of(outbox: Outbox, batch: Batch | None) -> ScriptCall[AppendReply]:
-    return outbox.appends.batch(batch.index, batch.events, batch.ending) if batch else outbox.appends.batch(1)
-
-
-def _loss(outbox: Outbox, reply: AppendReply) -> ChunkspoolError:
-    """Return the error for a generation that is no longer this attempt's."""
-    name = f"generation {outbox.generation_id}"
-    if reply.outcome == "fenced":
-        return Fenced(f"{name}: attempt {outbox.attempt} was replaced by a newer one")
-    if reply.outcome == "gone":
-        return Fenced(f"{name} is no longer in Redis: it was erased, it expired, or Redis lost its data")
-    if reply.status == "stopped":
-        return Stopped(f"{name} was stopped")
-    return Fenced(f"{name} has ended: {reply.status}")

@@ -6,13 +6,14 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from chunkspool.errors import ChunkspoolError
-from chunkspool.producing.buffer import Buffer
+from chunkspool.errors import ChunkspoolError, Fenced, Stopped
+from chunkspool.producing.buffer import Batch, Buffer
 from chunkspool.producing.growth import Growth
 from chunkspool.retry import RetryBudget
 from chunkspool.settings import LogSettings
+from chunkspool.store.commands import ScriptCall
 from chunkspool.store.keys import ChatKeys
-from chunkspool.store.scripts import Appends
+from chunkspool.store.scripts import AppendReply, Appends
 
 
 class Outbox:
@@ -72,3 +73,18 @@ class Outbox:
         if not self.ended.done():
             self.ended.set_exception(error)
         self.interrupt(error)
+
+    def call_of(self, batch: Batch | None) -> ScriptCall[AppendReply]:
+        """Return the call that appends the batch; without one, it is a heartbeat."""
+        return self.appends.batch(batch.index, batch.events, batch.ending) if batch else self.appends.batch(1)
+
+    def loss_by(self, reply: AppendReply) -> ChunkspoolError:
+        """Return the error for a generation that, by this reply, is no longer this attempt's."""
+        name = f"generation {self.generation_id}"
+        if reply.outcome == "fenced":
+            return Fenced(f"{name}: attempt {self.attempt} was replaced by a newer one")
+        if reply.outcome == "gone":
+            return Fenced(f"{name} is no longer in Redis: it was erased, it expired, or Redis lost its data")
+        if reply.status == "stopped":
+            return Stopped(f"{name} was stopped")
+        return Fenced(f"{name} has ended: {reply.status}")
