@@ -67,7 +67,7 @@ def _measure_chat(port: int, process: psutil.Process, chat: ReadyChat, size: int
         with _watch(partial(_check_health, port)) as waits, _watch(lambda: process.memory_info().rss / 1e6) as memory:
             seconds, told = _fetch(port, asked)
         yield at_most(f"  {what}", seconds, MOST_SECONDS, " s", f"{told}, {memory[0]:.0f} → {max(memory):.0f} MB")
-        most = max(LEAST_MS, SLOWER * max(idle))
+        most = max(LEAST_MS, round(SLOWER * max(idle)))
         yield at_most("    longest health check meanwhile", max(waits), most, " ms", _tell_of(waits))
 
 

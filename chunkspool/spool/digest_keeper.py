@@ -31,10 +31,12 @@ class DigestKeeper:
         """`client` stays its owner's to close."""
         self._client = client
         self._thread = PerProcess(self._start)
+        self._is_closed = False
 
     def note(self, keys: ChatKeys, *, has_large: bool) -> None:
         """Note that there is much new in the chat's log, or that it `has_large` events. It never waits for Redis."""
-        self._thread.get().add(keys, has_large=has_large)
+        if not self._is_closed:  # a flusher that did not end in time may still write
+            self._thread.get().add(keys, has_large=has_large)
 
     @property
     def is_idle(self) -> bool:
@@ -44,6 +46,7 @@ class DigestKeeper:
 
     def close(self) -> None:
         """End the thread, whatever is left to do."""
+        self._is_closed = True
         thread = self._thread.take()
         if thread is not None:
             thread.close()

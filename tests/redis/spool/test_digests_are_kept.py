@@ -327,6 +327,8 @@ def test_it_waits_while_redis_is_away(client: Redis, spool: Spool, monkeypatch: 
     began = time.monotonic()
     keeper.close()
     assert time.monotonic() - began < 2
+    keeper.note(KEYS, has_large=True)
+    assert "chunkspool-digests" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_workers_rights_suffice(tmp_path: Any) -> None:
