@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Self
 
 import psutil
 
@@ -23,57 +24,51 @@ from bench.harness.web_server import run_web_server
 from chunkspool import fold
 from chunkspool.demo.ports import LOOPBACK
 from chunkspool.events import DataEvent, Event, ToolCallEvent, ToolResultEvent
+from chunkspool.producing.growth import Growth
+from chunkspool.spool.digest_keeper import DigestKeeper
 
-SIZES = (200_000, 1_000_000)
+SIZES = (10_000, 100_000, 1_000_000)
 PER_GENERATION, BATCH = 10_000, 250
+LATE = 100
 FOLDED = 40_000
 MOST_SECONDS, MOST_RATIO = 1.0, 3.0
-IDLE = 2.0
-RESUMED = 1_000_000
+SLOWER, LEAST_MS = 3.0, 50.0
+"""How much longer than while nothing runs the longest health check may take, and what is never too long."""
+IDLE = 4.0
 PATIENCE = 120.0
 TICK = 0.01
 
 
 def measure(environment: Environment) -> list[Figure]:
-    """Measure a snapshot and a resume, each with a web server of its own, and `fold`."""
-    with run_web_server(environment) as (port, process):
-        with _watch(partial(_check_health, port)) as waits:
-            time.sleep(IDLE)
-        figures = [_health("health checks while nothing else runs", waits)]
-        figures += [figure for size in SIZES for figure in _measure_snapshots(environment, port, process, size)]
-    with run_web_server(environment) as (port, process):
-        figures += _measure_resumes(environment, port, process)
+    """Measure snapshots and resumes, each chat with a web server of its own, and `fold`."""
+    figures = []
+    for size in SIZES:
+        for shape, write in (("many generations", _write_many), ("one that runs", _write_one)):
+            chat, detail = write(environment, size)
+            with run_web_server(environment) as (port, process):
+                figures.append(Figure(f"{size:,} events, {shape}", detail))
+                figures += _measure_chat(port, process, chat, size)
     return [*figures, *_measure_fold()]
 
 
-def _measure_snapshots(environment: Environment, port: int, process: psutil.Process, size: int) -> Iterator[Figure]:
-    chat = _write_chat(environment, size)
+def _measure_chat(port: int, process: psutil.Process, chat: ReadyChat, size: int) -> Iterator[Figure]:
+    with _watch(partial(_check_health, port)) as idle:
+        time.sleep(IDLE)
+    yield Figure("  health checks while nothing else runs", _tell_of(idle))
     path = f"/v1/chats/{chat.keys.chat_id}"
-    for call in ("first", "second", "third"):
+    requests = (
+        ("first snapshot", path),
+        ("second snapshot", path),
+        ("its last ten answers (`limit=10`)", f"{path}?limit=10"),
+        (f"resume from {LATE} events before the end", f"{path}/events?after={size - LATE}"),
+        ("useChat resume", f"/api/chat/{chat.keys.chat_id}/stream"),
+    )
+    for what, asked in requests:
         with _watch(partial(_check_health, port)) as waits, _watch(lambda: process.memory_info().rss / 1e6) as memory:
-            seconds, told = _fetch(port, path)
-        what = f"snapshot of {size:,} events, {call} call"
-        yield (
-            at_most(what, seconds, MOST_SECONDS, " s", told)
-            if call == "third"
-            else Figure(what, f"{seconds:.2f} s  ({told})")
-        )
-        yield _health("  health checks meanwhile", waits)
-        yield Figure("  memory of the web server", f"{memory[0]:.0f} MB, at most {max(memory):.0f} MB")
-    seconds, told = _fetch(port, f"{path}?limit=10")
-    yield at_most("  its last ten answers (`limit=10`)", seconds * 1000, 100, " ms", told)
-
-
-def _measure_resumes(environment: Environment, port: int, process: psutil.Process) -> Iterator[Figure]:
-    """Resume a running answer; the stream is read up to the last event that there is."""
-    chat = environment.new_claimed_chat()
-    _fill(environment, chat, RESUMED)
-    for call in ("first", "second"):
-        with _watch(partial(_check_health, port)) as waits, _watch(lambda: process.memory_info().rss / 1e6) as memory:
-            seconds, told = _fetch(port, f"/api/chat/{chat.keys.chat_id}/stream")
-        yield Figure(f"resume of a running answer of {RESUMED:,} events, {call} call", f"{seconds:.2f} s  ({told})")
-        yield Figure("  memory of the web server", f"{memory[0]:.0f} MB, at most {max(memory):.0f} MB")
-        yield _health("  health checks meanwhile", waits)
+            seconds, told = _fetch(port, asked)
+        yield at_most(f"  {what}", seconds, MOST_SECONDS, " s", f"{told}, {memory[0]:.0f} → {max(memory):.0f} MB")
+        most = max(LEAST_MS, round(SLOWER * max(idle)))
+        yield at_most("    longest health check meanwhile", max(waits), most, " ms", _tell_of(waits))
 
 
 def _measure_fold() -> Iterator[Figure]:
@@ -107,21 +102,64 @@ def _tool_calls(count: int) -> list[Event]:
     return events
 
 
-def _write_chat(environment: Environment, events: int) -> ReadyChat:
-    """Write a chat of ended generations."""
+def _write_many(environment: Environment, events: int) -> tuple[ReadyChat, str]:
+    """Write a chat of generations that have all ended."""
     chat = environment.new_claimed_chat()
-    for _ in range(events // PER_GENERATION - 1):
-        _fill(environment, chat, PER_GENERATION)
-        environment.end(chat)
-        environment.add_generation(chat)
-    _fill(environment, chat, PER_GENERATION)
-    environment.end(chat)
-    return chat
+    with _Writer(environment, chat) as writer:
+        for _ in range(events // PER_GENERATION - 1):
+            writer.fill(PER_GENERATION)
+            writer.end()
+            environment.add_generation(chat)
+        writer.fill(PER_GENERATION)
+        writer.end()
+    return chat, writer.detail
 
 
-def _fill(environment: Environment, chat: ReadyChat, events: int) -> None:
-    for _ in range(events // BATCH):
-        environment.store.send(chat.next_append((chat.event,) * BATCH))
+def _write_one(environment: Environment, events: int) -> tuple[ReadyChat, str]:
+    """Write a chat whose only generation still runs."""
+    chat = environment.new_claimed_chat()
+    with _Writer(environment, chat) as writer:
+        writer.fill(events)
+    return chat, writer.detail
+
+
+class _Writer:
+    """Writes a chat as fast as it can and keeps its digest meanwhile, as a worker does."""
+
+    def __init__(self, environment: Environment, chat: ReadyChat) -> None:
+        self._environment = environment
+        self._chat = chat
+        self._keeper = DigestKeeper(environment.client)
+        self._growth = Growth()
+        self._began = time.monotonic()
+        self.detail = ""
+
+    def fill(self, events: int) -> None:
+        """Write so many events."""
+        for _ in range(events // BATCH):
+            batch = (self._chat.event,) * BATCH
+            reply = self._environment.store.send(self._chat.next_append(batch))
+            self._note(reply.last, sum(map(len, batch)), is_last=False)
+
+    def end(self) -> None:
+        """End the generation."""
+        self._environment.end(self._chat)
+        self._note(PER_GENERATION, 0, is_last=True)
+
+    def _note(self, seq: int, size: int, *, is_last: bool) -> None:
+        if self._growth.add(seq, size, is_last=is_last):
+            self._keeper.note(self._chat.keys, has_large=self._growth.has_large)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait until the digest is there."""
+        written = time.monotonic()
+        while not self._keeper.is_idle:
+            time.sleep(TICK)
+        self._keeper.close()
+        self.detail = f"written in {written - self._began:.1f} s, read {time.monotonic() - written:.1f} s later"
 
 
 def _fetch(port: int, path: str) -> tuple[float, str]:
@@ -149,8 +187,8 @@ def _fetch(port: int, path: str) -> tuple[float, str]:
     return seconds, f"{reply.status}, {size / 1e6:.1f} MB"
 
 
-def _health(what: str, waits: list[float]) -> Figure:
-    return Figure(what, f"median {statistics.median(waits):.1f} ms, longest {max(waits):.1f} ms  (of {len(waits)})")
+def _tell_of(waits: list[float]) -> str:
+    return f"median {statistics.median(waits):.1f} ms, longest {max(waits):.1f} ms of {len(waits)}"
 
 
 def _check_health(port: int) -> float:

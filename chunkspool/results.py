@@ -47,9 +47,10 @@ class GenerationStatus:
 
 @dataclass(frozen=True, slots=True)
 class ChatStatus:
-    """How a chat stands: the seqs that are kept (`first` is `last + 1` when none is) and its generations, oldest first.
+    """How a chat stands: the seqs that are kept (`first` is `last + 1` when none is) and generations, oldest first.
 
-    `now` is the time, in Unix ms by Redis's clock, at which it was asked.
+    `active` are all that have not ended. `now` is the time, in Unix ms by Redis's clock, at which it was asked.
+    `before` is what to pass as `before` to get the generations in front of these; None where there are none.
     """
 
     chat_id: str
@@ -58,6 +59,7 @@ class ChatStatus:
     active: tuple[str, ...]
     generations: tuple[GenerationStatus, ...]
     now: int
+    before: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

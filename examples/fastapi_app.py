@@ -104,7 +104,7 @@ async def events(chat_id: str, cursor: str) -> AsyncGenerator[bytes, None]:
 
 @app.get("/chats/{chat_id}/events")
 async def follow(chat_id: str, cursor: Annotated[str, Depends(cursor_of)]) -> Response:
-    chat = await spool.status(chat_id)
+    chat = await spool.status(chat_id, generation_ids=())
     if not chat.active and chat.last == int(cursor.partition(".")[0]):
         await spool.read(chat_id, cursor, 1)  # raises if it is the cursor of a log that was lost
         return Response(status_code=204)  # nothing will come: an EventSource does not reconnect

@@ -7,8 +7,8 @@ from chunkspool.store.keys import ChatKeys, QueueKeys
 from chunkspool.store.rights import Probe, log_commands
 from chunkspool.urls.redis_url import parse_redis_url
 
-_NOT_OF_WORKERS = {"UNLINK", "ZRANK"}
-"""What only web apps do: enqueue, erase and status."""
+_NOT_OF_WORKERS = {"ZRANK"}
+"""What only web apps do: status."""
 _SHA = "0" * 40
 _NODE = "rights@worker.celery.pidbox"
 _REPLIES = "rights.reply.celery.pidbox"

@@ -19,6 +19,7 @@ from chunkspool.cli.formatting import plain, status_lines
 from chunkspool.cli.screen import JsonScreen, Screen, TextScreen
 from chunkspool.cli.terminal import read_answer, report, write_output
 from chunkspool.errors import InvalidInput
+from chunkspool.operations.query import MAX_LIMIT
 from chunkspool.results import ChatStatus
 from chunkspool.settings import Settings
 from chunkspool.spool import AsyncSpool
@@ -118,15 +119,25 @@ def stop(
 
 
 @app.command(cls=DashedIds)
-def status(chat: Chat, *, as_json: Json = False) -> None:
+def status(
+    chat: Chat,
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_LIMIT, help="How many generations to show, the newest.")] = 100,
+    before: Annotated[
+        str | None, typer.Option(metavar="GENERATION", help="Show those in front of this generation.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Show the state of a chat and of its generations."""
 
     async def work(spool: AsyncSpool) -> ExitCode:
-        found = await spool.status(chat)
+        found = await spool.status(chat, before=before, limit=limit)
         if as_json:
             write_output(_STATUS.dump_json(found, by_alias=True) + b"\n")
         else:
             _print_lines(*status_lines(found))
+            if found.before is not None:
+                report(f"there are more in front of these: --before {found.before}")
         return ExitCode.DONE
 
     run_with_spool(work)
@@ -141,7 +152,7 @@ def erase(
     """Erase a chat for good. Its active generations are stopped."""
 
     async def work(spool: AsyncSpool) -> ExitCode:
-        found = await spool.status(chat)
+        found = await spool.status(chat, generation_ids=())
         if not (yes or _confirm_erase(f"Erase chat {chat} up to seq {found.last}, {len(found.active)} active? [y/N] ")):
             report("nothing was erased")
             return ExitCode.DONE

@@ -43,7 +43,7 @@ class ChatFollower:
     async def show_kept(self) -> ExitCode:
         """Show the entries that the chat has now. Raises what `AsyncSpool.read` does, and `OutputClosed`."""
         # Entries that arrive meanwhile are not shown: a generation that writes faster than we read must not hold us.
-        last = (await self.spool.status(self.chat_id)).last
+        last = (await self.spool.status(self.chat_id, generation_ids=())).last
         while True:
             try:
                 entries = await self.spool.read(self.chat_id, self.cursor)

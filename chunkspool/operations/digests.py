@@ -6,42 +6,27 @@ block's worth of new events stores the block, so that nobody reads these events 
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Final
 
 from chunkspool.effects import Operation, Pause
-from chunkspool.errors import (
-    ChatContended,
-    CorruptLog,
-    CursorAhead,
-    CursorExpired,
-    DigestUnfinished,
-    InvalidInput,
-    StoreError,
-    shown,
-)
+from chunkspool.errors import ChatContended, CorruptLog, CursorExpired, DigestUnfinished, InvalidInput, shown
 from chunkspool.events import Entry
-from chunkspool.store import digests, queries
+from chunkspool.operations.digest_making import MOST_ENTRIES, Behind, Changed, Making, find_chain
+from chunkspool.store import blocks, digests
 from chunkspool.store.blocks import Block, BlockBuilder, unpack
-from chunkspool.store.digests import Chain, Digest, DigestPart, Extent
-from chunkspool.store.entries import Unreadable
+from chunkspool.store.digests import Digest, DigestPart
 from chunkspool.store.keys import ChatKeys
-from chunkspool.store.pages import Page, entries_that_fit, page_after
+from chunkspool.store.pages import page_after
 from chunkspool.store.positions import Position, checked_position
 
 RACES: Final = 20
 """How often a reader begins again because the chat changed under it, or because another one was faster."""
-FIRST_PAGE: Final = 100
-MOST_ENTRIES: Final = 500
-PAGE_BYTES: Final = 128 * 1024
-"""Entries of the first read, and what a later one is meant to hold: a few milliseconds of an event loop."""
-NEAR: Final = 20_000
-"""Events behind the stored blocks that are read although only later ones are needed, so that the blocks go on."""
 POLL_SECONDS: Final = 0.2
 """How often a reader looks how far another one has come; a block takes much less."""
+FEW: Final = 4
+"""So many blocks a reader rather makes itself than wait for the one who is faster."""
 PART_BYTES: Final = 512 * 1024
 """Bytes of the blocks that are unpacked in one go."""
 
@@ -56,9 +41,10 @@ def make_digest(keys: ChatKeys, within: float | None = None, after: object = 0) 
     distrusted, other_reached, races = "", None, 0
     while races < RACES:
         kept = yield from digests.extent(keys)
-        chain = yield from _find_chain(keys)
+        chain = yield from find_chain(keys)
         reached = chain.blocks[-1].last if chain.blocks else 0
-        if other_reached is not None and reached > other_reached:
+        is_far = kept.last - reached > FEW * blocks.BLOCK_EVENTS
+        if is_far and other_reached is not None and reached > other_reached:
             # Another reader does the same work, and comes further: two of them would only do it twice.
             if time.monotonic() > late_at:
                 raise DigestUnfinished(keys.chat_id, reached, kept.last)
@@ -66,12 +52,12 @@ def make_digest(keys: ChatKeys, within: float | None = None, after: object = 0) 
             yield from Pause(POLL_SECONDS)
             continue
         races += 1
-        making = _Making(keys, kept, chain, late_at, needed, distrusted=distrusted, stores=races < RACES)
+        making = Making(keys, kept, chain, late_at, needed, distrusted=distrusted, stores=races < RACES)
         try:
             return (yield from making.run())
-        except _Behind:
+        except Behind:
             other_reached = reached
-        except _Changed:
+        except Changed:
             distrusted, other_reached = chain.name if making.is_at_chain else "", None
     raise ChatContended(keys.chat_id, "be read")
 
@@ -97,163 +83,14 @@ def load_part(digest: Digest, generation_ids: Collection[str] | None, start: int
     return DigestPart(tuple(entries), end if end < len(digest.blocks) else None)
 
 
-class _Changed(Exception):
-    """The log is not the one in which the reader stood."""
-
-
-class _Behind(Exception):
-    """Another reader has stored the block."""
-
-
-class _Making:
-    """One reading of a chat, from the end of the stored blocks to the end of the log."""
-
-    def __init__(
-        self,
-        keys: ChatKeys,
-        kept: Extent,
-        chain: Chain,
-        late_at: float,
-        needed: int,
-        *,
-        distrusted: str,
-        stores: bool,
-    ) -> None:
-        """Begin behind the chain, if it is of this log and not `distrusted`; else behind the seq `needed`.
-
-        `stores`: new blocks may be stored.
-        """
-        self._keys = keys
-        self._late_at = late_at
-        # Where something is missing in the log, a fold of the log lacks it, too; and without an identity, nobody could
-        # tell later of which log a block is.
-        self._stores = stores and kept.is_whole and bool(kept.log)
-        start = max(kept.first - 1, min(needed, kept.last))
-        is_sound = (
-            bool(chain.blocks)
-            and chain.log == kept.log
-            and kept.first <= chain.blocks[0].first <= start + 1
-            and chain.name != distrusted
-        )
-        # A chain that ends long before is left to those who need all of the chat.
-        is_near = is_sound and start - chain.end.seq <= NEAR
-        is_used = self._stores and is_near
-        self._stores = self._stores and is_near == is_sound
-        self._log = kept.log
-        self._seen = chain.name
-        self._chain = chain.name if is_used else ""
-        self._blocks = list(chain.blocks) if is_used else []
-        self._position = chain.end if is_used else Position(start)
-        self._builder = BlockBuilder(self._position.seq + 1)
-        self._first = kept.first
-        self._has_gaps = not kept.is_whole
-        self._has_unreadable = False
-        self.is_at_chain = is_used
-        """Whether nothing was read yet behind the stored blocks: if they do not fit to the log, they are to blame."""
-
-    def run(self) -> Operation[Digest]:
-        limit = FIRST_PAGE
-        while True:
-            try:
-                page = yield from page_after(self._keys, self._position, limit)
-            except CursorAhead:
-                raise _Changed from None
-            except CursorExpired as gap:
-                self._pass_over(gap)
-                continue
-            except CorruptLog as foreign:
-                if foreign.seq is None:
-                    raise
-                active = (yield from queries.load(self._keys)).active or ()
-                return self._finish(active, str(self._position.seq))
-            self._take(page)
-            if self._position.seq >= page.last:
-                place = replace(self._position, log=page.log, at=page.last_at)
-                return self._finish(page.active, str(place))
-            limit = entries_that_fit(page.entries, PAGE_BYTES, MOST_ENTRIES)
-            is_late = time.monotonic() > self._late_at
-            if self._builder.is_full or is_late:
-                yield from self._end_block()
-            if is_late:
-                raise DigestUnfinished(self._keys.chat_id, self._position.seq, page.last)
-
-    def _take(self, page: Page) -> None:
-        self.is_at_chain = False
-        entries = []
-        for item in page.entries:
-            if isinstance(item, Unreadable):
-                self._has_unreadable = True
-                self._stores = False  # a later version may be able to read it
-            else:
-                entries.append(item)
-        self._builder.add(entries)
-        if page.entries:
-            newest = page.entries[-1]
-            self._builder.last = newest.seq
-            self._position = Position(newest.seq, page.log, newest.at)
-        self._log = page.log or self._log
-
-    def _pass_over(self, gap: CursorExpired) -> None:
-        """Go on behind what is no longer kept."""
-        if gap.first <= self._position.seq:
-            raise _Changed
-        self._stores = False
-        self._has_gaps = True
-        self._position = Position(gap.first - 1)
-
-    def _end_block(self) -> Operation[None]:
-        block = self._builder.build()
-        if self._stores:
-            name = self._chain or secrets.token_hex(6)
-            outcome = yield from self._store(block, name)
-            if outcome == "behind":
-                raise _Behind
-            if outcome == "added":
-                self._chain = self._seen = name
-                block = replace(block, plain=None)
-            else:
-                self._stores = False  # what is wrong with the log, if anything, the next page tells
-        self._blocks.append(block)
-        self._builder = BlockBuilder(self._position.seq + 1)
-
-    def _store(self, block: Block, name: str) -> Operation[str]:
-        try:
-            return (yield from digests.add_block(self._keys, block, chain=name, seen=self._seen, log=self._log))
-        except (StoreError, CorruptLog):
-            return "refused"  # Redis is full, or takes no writes from us: a read must not fail because of that
-
-    def _finish(self, active: tuple[str, ...], cursor: str) -> Digest:
-        tail = self._builder.build()
-        blocks = (*self._blocks, tail) if tail.begun or tail.others else tuple(self._blocks)
-        return Digest(
-            keys=self._keys,
-            chain=self._chain,
-            log=self._log,
-            blocks=blocks,
-            first=self._first,
-            seq=self._position.seq,
-            active=active,
-            cursor=cursor,
-            has_gaps=self._has_gaps,
-            has_unreadable=self._has_unreadable,
-        )
-
-
-def _find_chain(keys: ChatKeys) -> Operation[Chain]:
-    try:
-        return (yield from digests.chain(keys))
-    except CorruptLog:
-        return Chain()  # another program's key: as good as none
-
-
-def _fetch(digest: Digest, blocks: list[Block]) -> Operation[dict[int, bytes | None]]:
-    if not blocks:
+def _fetch(digest: Digest, wanted: list[Block]) -> Operation[dict[int, bytes | None]]:
+    if not wanted:
         return {}
     try:
-        found = yield from digests.stored_blocks(digest.keys, digest.chain, blocks)
+        found = yield from digests.stored_blocks(digest.keys, digest.chain, wanted)
     except CorruptLog:
         return {}
-    return {block.last: value for block, value in zip(blocks, found, strict=True)}
+    return {block.last: value for block, value in zip(wanted, found, strict=True)}
 
 
 def _entries_in(

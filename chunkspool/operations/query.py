@@ -16,6 +16,7 @@ from chunkspool.store import queries, scripts
 from chunkspool.store.digests import Digest
 from chunkspool.store.entries import entry_of
 from chunkspool.store.keys import ChatKeys
+from chunkspool.store.listing import list_ids, read_statuses, read_transcripts
 from chunkspool.store.pages import page_after
 from chunkspool.store.positions import checked_position
 from chunkspool.store.schedule import position
@@ -76,18 +77,43 @@ def _fold(digest: Digest, generation_ids: Collection[str] | None) -> Operation[t
     return folding.answers()
 
 
-def status(keys: ChatKeys) -> Operation[ChatStatus]:
-    """Tell how the chat stands."""
-    found = yield from queries.inventory(keys)
+def status(
+    keys: ChatKeys,
+    generation_ids: Collection[str] | None = None,
+    before: str | None = None,
+    limit: int | None = None,
+) -> Operation[ChatStatus]:
+    """Tell how the chat stands, and its newest generations, or these."""
+    _check_page(generation_ids, before, limit)
+    found = yield from queries.outline(keys)
     if found.last is None:
         raise ChatNotFound(keys.chat_id)
-    generations = yield from queries.statuses(keys, found.generation_ids, found.now)
+    rest = None
+    if generation_ids is None:
+        older = [one for one in (yield from list_ids(keys, found.active)) if before is None or one < before]
+        chosen = older if limit is None else older[-limit:]
+        rest = chosen[0] if len(chosen) < len(older) else None
+    else:
+        chosen = list(dict.fromkeys(generation_ids))
+    wanted = set(chosen)
+    others = [one for one in found.active if one not in wanted]
+    seen = yield from read_statuses(keys, [*chosen, *others], found.now)
+    # Where the log has expired, so have its generations (see `store.pages.chat_state`); one may expire before it.
+    known = {generation.generation_id for generation in seen}
+    active = tuple(one for one in found.active if one in known) if found.first <= found.last else ()
+    generations = [one for one in seen if one.generation_id in wanted]
     generations.sort(key=lambda generation: generation.after)
     generations = yield from _with_positions(keys, generations)
-    # Where the log has expired, so have its generations (see `store.pages.chat_state`); one may expire before it.
-    known = {generation.generation_id for generation in generations}
-    active = tuple(one for one in found.active if one in known) if found.first <= found.last else ()
-    return ChatStatus(keys.chat_id, found.first, found.last, active, tuple(generations), found.now)
+    return ChatStatus(keys.chat_id, found.first, found.last, active, tuple(generations), found.now, rest)
+
+
+def _check_page(generation_ids: Collection[str] | None, before: str | None, limit: int | None) -> None:
+    if limit is not None:
+        _check_limit(limit)
+    if generation_ids is not None and (before is not None or limit is not None):
+        raise InvalidInput("pass either generation_ids, or before and limit")
+    for one in (*(generation_ids or ()), *(() if before is None else (before,))):
+        checked_id("generation_id", one)
 
 
 def _with_positions(keys: ChatKeys, generations: list[GenerationStatus]) -> Operation[list[GenerationStatus]]:
@@ -114,11 +140,14 @@ def _waiting(keys: ChatKeys, generation_ids: Collection[str]) -> Operation[tuple
 
 def transcript(keys: ChatKeys) -> Operation[Transcript | None]:
     """Return the chat's newest transcript; None where there is none."""
-    found = yield from queries.inventory(keys)
+    found = yield from queries.outline(keys)
     if found.last is None:
         raise ChatNotFound(keys.chat_id)
-    # Not only of the generation that `head` names: it may have been evicted.
-    held = (yield from queries.transcripts(keys, found.generation_ids)) if found.generation_ids else []
+    holder = yield from queries.transcript_holder(keys)
+    held = (yield from queries.transcripts(keys, [holder])) if holder else []
+    if not held:
+        # `head` may have been evicted, or what it names.
+        held = yield from read_transcripts(keys, (yield from list_ids(keys, found.active)))
     return max(held, key=lambda one: one.after, default=None)
 
 

@@ -10,16 +10,20 @@ Every queue is swept for itself, by its own workers: others may have another bro
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from chunkspool.effects import Operation, Publish, SendAll
 from chunkspool.errors import ChunkspoolError, EnqueueFailed, StoreError
+from chunkspool.operations.digest_keeping import is_behind, keep_digest
 from chunkspool.operations.log_sizes import drop_expired, measure_all
 from chunkspool.operations.schedule import schedule
 from chunkspool.results import Swept
 from chunkspool.settings import Settings
 from chunkspool.store import scripts
+from chunkspool.store.digests import lag
 from chunkspool.store.index import (
     INDEX_PAGE,
     Member,
@@ -42,6 +46,9 @@ UNWATCHED_MS = 60_000
 """If nobody swept for so long (or for `lost_after`, if that is longer), silence until now proves nothing: no worker was
 there, or the server's clock was set ahead. The messages are published again, and the time begins anew."""
 
+DIGEST_SECONDS = 2.0
+"""How long a sweep may read long chats; it goes on with the rest when it comes again."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
@@ -62,7 +69,7 @@ def sweep(settings: Settings, *, queue: str, queue_is_empty: bool, db: int) -> O
         return Swept()
     yield from drop_expired()
     whole, place_ms = Swept(), place_ms_of(settings.worker.sweep_interval)
-    offset, watched = 0, None
+    offset, watched, late_at = 0, None, time.monotonic() + DIGEST_SECONDS
     while True:
         page = yield from list_unfinished(keys, offset, db)
         if watched is None:
@@ -79,15 +86,36 @@ def sweep(settings: Settings, *, queue: str, queue_is_empty: bool, db: int) -> O
         failed += [(one.member.name, error) for one, error in outcomes if isinstance(error, ChunkspoolError)]
         lost = [one.member.generation_id for one, outcome in outcomes if outcome == "lost"]
         over = [one.member for one, outcome in outcomes if isinstance(outcome, str) and outcome != "alive"]
+        behind = yield from _keep_digests(over, late_at)
         fading = [one.member for one in seen if one.is_fading(place_ms)]
         yield from note_swept(keys, watermark, page.now, fading, place_ms)
-        yield from _forget(keys, page.foreign, over, page.now)
+        done = [member for member in over if member.keys not in behind]
+        yield from _forget(keys, page.foreign, done, page.now)
         sizes = yield from measure_all(_logs_that_grow(seen, over))
         yield from schedule(settings, _notes_of(seen, over, sizes), queue=queue, tidies=True)
         whole = Swept((*whole.lost, *lost), (*whole.failed, *failed))
         if page.size < INDEX_PAGE:
             return whole
-        offset += INDEX_PAGE - len(page.foreign) - len(over)
+        offset += INDEX_PAGE - len(page.foreign) - len(done)
+
+
+def _keep_digests(over: Sequence[Member], late_at: float) -> Operation[set[ChatKeys]]:
+    """Store what the workers left unread of the chats whose generations are over; return those that need more time.
+
+    A worker stores it while it writes. One that was killed did not, and nobody may write there again.
+    """
+    chats = tuple(dict.fromkeys(member.keys for member in over))
+    lags = yield from SendAll(tuple(lag(chat) for chat in chats))
+    behind = {chat for chat, events in zip(chats, lags, strict=True) if isinstance(events, int) and is_behind(events)}
+    for chat in tuple(behind):
+        seconds = late_at - time.monotonic()
+        if seconds <= 0:
+            break
+        with suppress(ChunkspoolError):  # then the readers do it
+            if not (yield from keep_digest(chat, within=seconds)):
+                continue
+        behind.discard(chat)
+    return behind
 
 
 def _logs_that_grow(seen: Sequence[Unfinished], over: Sequence[Member]) -> list[ChatKeys]:

@@ -15,7 +15,6 @@ from redis.exceptions import NoScriptError
 
 from chunkspool.errors import (
     ChunkspoolError,
-    Fenced,
     InternalError,
     LogRolledBack,
     Released,
@@ -28,6 +27,7 @@ from chunkspool.errors import (
 from chunkspool.events import GenerationFailed, encode
 from chunkspool.producing.buffer import Batch
 from chunkspool.producing.flush_window import FlushWindow
+from chunkspool.producing.growth import OnGrown
 from chunkspool.producing.outbox import Outbox
 from chunkspool.retry import RetryBudget
 from chunkspool.settings import LogSettings
@@ -58,9 +58,10 @@ class _Release:
 class Flusher:
     """Writes for all outboxes that are open. Its thread starts with the first one and ends with `close`."""
 
-    def __init__(self, client: redis.Redis, settings: LogSettings) -> None:
-        """`client` stays its owner's to close."""
+    def __init__(self, client: redis.Redis, settings: LogSettings, on_grown: OnGrown | None = None) -> None:
+        """`client` stays its owner's to close. `on_grown` is told of logs that have become worth a digest."""
         self._client = client
+        self._on_grown = on_grown
         self._settings = settings
         self._beat = settings.lease / BEATS
         self._wake = threading.Condition()
@@ -212,13 +213,14 @@ class Flusher:
         work = [(outbox, batch) for outbox, batch in work if batch is not None or self._must_beat(outbox, now)]
         if not work:
             return
-        replies = self._send([_call_of(outbox, batch) for outbox, batch in work])
+        replies = self._send([outbox.call_of(batch) for outbox, batch in work])
         with self._wake:
             for (outbox, batch), reply in zip(work, replies, strict=True):
                 if isinstance(reply, AppendReply):
                     self._take_reply(outbox, batch, reply, now)
                 else:
                     self._take_error(outbox, batch, reply)
+        self._tell_of_growth(work, replies)
 
     def _send(self, calls: list[ScriptCall[AppendReply]]) -> list[AppendReply | ChunkspoolError]:
         """Send all calls in one pipeline; each gets its answer or its own error."""
@@ -257,7 +259,7 @@ class Flusher:
             # Redis knows fewer events than it had acknowledged: an older copy of it was restored.
             self._fail(outbox, reply.first, now, LogRolledBack(outbox.generation_id))
         elif reply.outcome != "ok":
-            self._drop(outbox, _loss(outbox, reply))
+            self._drop(outbox, outbox.loss_by(reply))
         elif batch is not None and batch.ending is not None:
             self._outboxes.discard(outbox)
             if reply.status == "running":
@@ -272,6 +274,16 @@ class Flusher:
                 outbox.note_written(batch.events)
                 if outbox.buffer.confirm():
                     self._schedule(outbox, self._due_of(outbox, now))
+
+    def _tell_of_growth(
+        self, work: list[tuple[Outbox, Batch | None]], replies: list[AppendReply | ChunkspoolError]
+    ) -> None:
+        for (outbox, batch), reply in zip(work, replies, strict=True):
+            if batch is None or not isinstance(reply, AppendReply):
+                continue
+            growth = outbox.growth
+            if growth.add(reply.last, batch.size, is_last=batch.ending is not None) and self._on_grown is not None:
+                self._on_grown(outbox.keys, has_large=growth.has_large)
 
     def _fail(self, outbox: Outbox, index: int, now: float, error: ChunkspoolError) -> None:
         """End the generation as failed: what is missing of it cannot be written any more."""
@@ -299,19 +311,3 @@ class Flusher:
     def _drop(self, outbox: Outbox, error: ChunkspoolError) -> None:
         self._outboxes.discard(outbox)
         outbox.give_up(error)
-
-
-def _call_of(outbox: Outbox, batch: Batch | None) -> ScriptCall[AppendReply]:
-    return outbox.appends.batch(batch.index, batch.events, batch.ending) if batch else outbox.appends.batch(1)
-
-
-def _loss(outbox: Outbox, reply: AppendReply) -> ChunkspoolError:
-    """Return the error for a generation that is no longer this attempt's."""
-    name = f"generation {outbox.generation_id}"
-    if reply.outcome == "fenced":
-        return Fenced(f"{name}: attempt {outbox.attempt} was replaced by a newer one")
-    if reply.outcome == "gone":
-        return Fenced(f"{name} is no longer in Redis: it was erased, it expired, or Redis lost its data")
-    if reply.status == "stopped":
-        return Stopped(f"{name} was stopped")
-    return Fenced(f"{name} has ended: {reply.status}")

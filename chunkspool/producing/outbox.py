@@ -7,14 +7,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Final
 
-from chunkspool.errors import ChunkspoolError, LimitExceeded
-from chunkspool.producing.buffer import Buffer
+from chunkspool.errors import ChunkspoolError, Fenced, LimitExceeded, Stopped
+from chunkspool.producing.buffer import Batch, Buffer
+from chunkspool.producing.growth import Growth
 from chunkspool.request import Claim
 from chunkspool.retry import RetryBudget
 from chunkspool.settings import LogSettings
+from chunkspool.store.commands import ScriptCall
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.log_size import LogSize
-from chunkspool.store.scripts import Appends
+from chunkspool.store.scripts import AppendReply, Appends
 
 ENTRY_BYTES: Final = 24
 """Bytes that an event takes in a log beside its JSON: its id, its time, the stream's own."""
@@ -41,6 +43,7 @@ class Outbox:
         self.sent = 0.0
         """When Redis last answered for it. This one and those below are the flusher's own."""
         self.flushed = 0.0
+        self.growth = Growth()
         self.retry = RetryBudget(settings.write_timeout)
         self.due: float | None = None
         self._room = claim.room
@@ -87,3 +90,18 @@ class Outbox:
         if not self.ended.done():
             self.ended.set_exception(error)
         self.interrupt(error)
+
+    def call_of(self, batch: Batch | None) -> ScriptCall[AppendReply]:
+        """Return the call that appends the batch; without one, it is a heartbeat."""
+        return self.appends.batch(batch.index, batch.events, batch.ending) if batch else self.appends.batch(1)
+
+    def loss_by(self, reply: AppendReply) -> ChunkspoolError:
+        """Return the error for a generation that, by this reply, is no longer this attempt's."""
+        name = f"generation {self.generation_id}"
+        if reply.outcome == "fenced":
+            return Fenced(f"{name}: attempt {self.attempt} was replaced by a newer one")
+        if reply.outcome == "gone":
+            return Fenced(f"{name} is no longer in Redis: it was erased, it expired, or Redis lost its data")
+        if reply.status == "stopped":
+            return Stopped(f"{name} was stopped")
+        return Fenced(f"{name} has ended: {reply.status}")

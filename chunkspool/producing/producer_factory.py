@@ -10,6 +10,7 @@ import redis
 from chunkspool.errors import SpoolClosed
 from chunkspool.per_process import PerProcess
 from chunkspool.producing.flusher import Flusher
+from chunkspool.producing.growth import OnGrown
 from chunkspool.producing.outbox import Outbox
 from chunkspool.producing.producer import Producer
 from chunkspool.producing.stop_listener import StopListener
@@ -27,9 +28,10 @@ class _Threads:
 class ProducerFactory:
     """Its threads start with the first producer; in a forked child they start again."""
 
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
-        """`client` stays its owner's to close."""
+    def __init__(self, client: redis.Redis, settings: Settings, on_grown: OnGrown | None = None) -> None:
+        """`client` stays its owner's to close. `on_grown` is told of logs that have become worth a digest."""
         self._client = client
+        self._on_grown = on_grown
         self._settings = settings
         self._threads = PerProcess(self._start_threads)
         self._closed = threading.Event()
@@ -72,7 +74,7 @@ class ProducerFactory:
         return threads.flusher
 
     def _start_threads(self) -> _Threads:
-        flusher = Flusher(self._client, self._settings.log)
+        flusher = Flusher(self._client, self._settings.log, self._on_grown)
         listener = StopListener(self._client, flusher)
         listener.start()
         return _Threads(flusher, listener)

@@ -34,6 +34,7 @@ from chunkspool.spool.arguments import (
     settings_from_urls,
     starting_point,
 )
+from chunkspool.spool.digest_keeper import DigestKeeper
 from chunkspool.spool.dispatch import Dispatcher
 from chunkspool.spool.scheduler import Scheduler
 from chunkspool.states import OnActive, Priority
@@ -69,7 +70,10 @@ class AsyncSpool:
         self._store = AsyncStore(redis)
         self._db = database_of(redis)
         self._dispatcher = Dispatcher(self.settings, celery_app) if celery_app or settings else None
-        self._producers = None if writer is None else ProducerFactory(writer, self.settings)
+        self._keeper = None if writer is None else DigestKeeper(writer)
+        self._producers = None
+        if writer is not None and self._keeper is not None:
+            self._producers = ProducerFactory(writer, self.settings, self._keeper.note)
         self._scheduler = None if writer is None else Scheduler(writer, self.settings, self._dispatcher)
         self._hub = AsyncHub(redis, read_timeout=self.settings.log.read_timeout, recheck=self.settings.log.recheck)
         self._closed = threading.Event()
@@ -171,9 +175,16 @@ class AsyncSpool:
         """Stop a generation by its id alone. See `Spool.revoke`."""
         return await self._run(stop.revoke(generation_id, self._db))
 
-    async def status(self, chat_id: str) -> ChatStatus:
-        """Say how the chat and its generations stand. Raises `ChatNotFound` or `StoreError`."""
-        return await self._run(query.status(self._keys(chat_id)))
+    async def status(
+        self,
+        chat_id: str,
+        *,
+        generation_ids: Collection[str] | None = None,
+        before: str | None = None,
+        limit: int | None = None,
+    ) -> ChatStatus:
+        """Say how the chat and its generations stand. See `Spool.status`."""
+        return await self._run(query.status(self._keys(chat_id), generation_ids, before, limit))
 
     async def snapshot(
         self, chat_id: str, *, before: int | str | None = None, limit: int | None = None, within: float | None = None
@@ -252,6 +263,8 @@ class AsyncSpool:
         await self._hub.aclose()
         if self._producers is not None:
             await asyncio.to_thread(self._producers.close)
+        if self._keeper is not None:
+            await asyncio.to_thread(self._keeper.close)
         if self._scheduler is not None:
             await asyncio.to_thread(self._scheduler.close)
         if self._dispatcher is not None:

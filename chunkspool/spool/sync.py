@@ -32,6 +32,7 @@ from chunkspool.spool.arguments import (
     settings_from_urls,
     starting_point,
 )
+from chunkspool.spool.digest_keeper import DigestKeeper
 from chunkspool.spool.dispatch import Dispatcher
 from chunkspool.spool.scheduler import Scheduler
 from chunkspool.states import OnActive, Priority
@@ -67,7 +68,8 @@ class Spool:
         self._store = Store(redis)
         self._db = database_of(redis)
         self._dispatcher = Dispatcher(self.settings, celery_app) if celery_app or settings else None
-        self._producers = ProducerFactory(redis, self.settings)
+        self._keeper = DigestKeeper(redis)
+        self._producers = ProducerFactory(redis, self.settings, self._keeper.note)
         self._scheduler = Scheduler(redis, self.settings, self._dispatcher)
         self._hub = ThreadHub(redis, read_timeout=self.settings.log.read_timeout, recheck=self.settings.log.recheck)
         self._closed = threading.Event()
@@ -187,9 +189,21 @@ class Spool:
         """
         return self._run(stop.revoke(generation_id, self._db))
 
-    def status(self, chat_id: str) -> ChatStatus:
-        """Say how the chat and its generations stand. Raises `ChatNotFound` or `StoreError`."""
-        return self._run(query.status(self._keys(chat_id)))
+    def status(
+        self,
+        chat_id: str,
+        *,
+        generation_ids: Collection[str] | None = None,
+        before: str | None = None,
+        limit: int | None = None,
+    ) -> ChatStatus:
+        """Say how the chat and its generations stand.
+
+        All of them; with `limit`, so many of the newest, and with `before` (a status's `before`) of those in front of
+        that one; or those of `generation_ids` that exist, which is quick however many the chat has. They are read in
+        steps, so not all as of one moment. Raises `ChatNotFound`, `InvalidInput`, `InvalidId` or `StoreError`.
+        """
+        return self._run(query.status(self._keys(chat_id), generation_ids, before, limit))
 
     def snapshot(
         self, chat_id: str, *, before: int | str | None = None, limit: int | None = None, within: float | None = None
@@ -300,6 +314,7 @@ class Spool:
         self._closed.set()
         self._hub.close()
         self._producers.close()
+        self._keeper.close()
         self._scheduler.close()
         if self._dispatcher is not None:
             self._dispatcher.close()

@@ -123,6 +123,11 @@ class BlockBuilder:
         """Whether it is time to make the block."""
         return self.last - self.first + 1 >= BLOCK_EVENTS or self._raw_bytes >= BLOCK_BYTES
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no entry yet."""
+        return self.last < self.first
+
     def add(self, entries: Iterable[Entry]) -> None:
         """Add the next entries; after them, the block ends there."""
         stretches = self._stretches

@@ -96,6 +96,16 @@ def extent(keys: ChatKeys) -> Transaction[Extent]:
     return Transaction(commands, parse)
 
 
+def lag(keys: ChatKeys) -> Transaction[int]:
+    """Read about how many events the digest lacks: of which log it is, is not looked at."""
+
+    def parse(replies: Sequence[Any]) -> int:
+        counter, length, reached = replies
+        return min(int(counter or 0) - int(reached or 0), int(length))
+
+    return Transaction((("GET", keys.seq), ("XLEN", keys.log), ("HGET", keys.digest, "last")), parse)
+
+
 @dataclass(frozen=True, slots=True)
 class Chain:
     """The stored blocks of a digest, each beginning where the one before it ends. `name` is "" where there is none."""

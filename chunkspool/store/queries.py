@@ -109,35 +109,30 @@ def last_read(keys: ChatKeys, reader: str) -> Transaction[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class ChatInventory:
-    """All that names the keys of a chat, at one moment. `listed` is the size of `gens`, `now` in Unix ms."""
+class ChatOutline:
+    """Which seqs a chat has kept (`first` is `last + 1` when none), and what is active; `now` in Unix ms."""
 
     first: int
     last: int | None
     active: tuple[str, ...]
-    generation_ids: tuple[str, ...]
-    listed: int
     now: int
 
 
-def inventory(keys: ChatKeys) -> Transaction[ChatInventory]:
-    """Read all that names the keys of a chat."""
+def outline(keys: ChatKeys) -> Transaction[ChatOutline]:
+    """Read it at one moment."""
 
-    def parse(replies: Sequence[Any]) -> ChatInventory:
-        seq, oldest, found, gens, now, latest = replies
+    def parse(replies: Sequence[Any]) -> ChatOutline:
+        seq, oldest, found, now, latest = replies
         last = last_seq(seq, latest)
-        ids = active_ids(found)
-        listed = tuple(map(as_text, gens))
         nothing_kept = (last or 0) + 1
         first = min(seq_of(oldest[0][0]), nothing_kept) if oldest else nothing_kept
-        return ChatInventory(first, last, ids, tuple(dict.fromkeys((*listed, *ids))), len(listed), as_ms(now))
+        return ChatOutline(first, last, active_ids(found), as_ms(now))
 
     return Transaction(
         (
             ("GET", keys.seq),
             ("XRANGE", keys.log, "-", "+", "COUNT", 1),
             ("HGET", keys.head, "active"),
-            ("ZRANGE", keys.gens, 0, -1),
             ("TIME",),
             newest_entry(keys),
         ),

@@ -74,6 +74,7 @@ _LOG_COMMANDS = (
         "HEXISTS k f",
         "HGETALL k",
         "MEMORY USAGE k",
+        "XLEN k",
         "XADD k * f 1",
         "XRANGE k - +",
         "XREVRANGE k + -",

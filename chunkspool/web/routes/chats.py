@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
+from starlette.responses import StreamingResponse
 
 from chunkspool import AsyncSpool
 from chunkspool.errors import ChatNotFound, CorruptLog
@@ -28,6 +28,7 @@ from chunkspool.web.dependencies import (
 )
 from chunkspool.web.dialects.native import NativeEncoder
 from chunkspool.web.schemas import AskBody, AskResponse, Links, StopBody, StopResponse
+from chunkspool.web.snapshot_json import send_in_turns
 from chunkspool.web.streaming.event_stream import StreamSource
 
 router = APIRouter(prefix="/v1/chats/{chat_id}")
@@ -35,7 +36,6 @@ router = APIRouter(prefix="/v1/chats/{chat_id}")
 IdempotencyKey = Annotated[
     str | None, Header(description="the same as `request_id` in the body", pattern=f'^"?{ID_PATTERN}"?$')
 ]
-_SNAPSHOT = TypeAdapter(Snapshot)
 STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "`id:` seq, `event:` type, `data:` the event", "content": {"text/event-stream": {}}},
     204: {"description": "nothing is active and nothing follows the cursor: do not reconnect"},
@@ -80,7 +80,7 @@ async def follow(
     async with context.gate.enter():
         # A bad chat or cursor must be found before the stream starts: afterwards no HTTP status can be sent.
         # The status comes first: an ending that is written between the two is then found by the read.
-        is_idle = not (await spool.status(chat_id)).active
+        is_idle = not (await spool.status(chat_id, generation_ids=())).active
         if not await _has_newer(spool, chat_id, cursor) and is_idle and not follow:
             return Response(status_code=204)
     until = "forever" if follow else "idle"
@@ -132,7 +132,7 @@ async def get_snapshot(
             raise
         return Response(status_code=204, headers=headers)
     # Not by FastAPI, which would check the answers again and copy them twice: there may be many megabytes.
-    return Response(_SNAPSHOT.dump_json(found, by_alias=True), headers=headers, media_type="application/json")
+    return StreamingResponse(send_in_turns(found), headers=headers, media_type="application/json")
 
 
 @router.delete("", status_code=204, responses=problem_responses(*COMMON_PROBLEMS))

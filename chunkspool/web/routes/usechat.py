@@ -110,8 +110,11 @@ async def get_messages(
             digest = await spool.digest(chat_id, after=history.after, within=context.gate.reading_seconds)
             if digest.has_gaps or (history.generation_id and digest.first > history.after + 1):
                 raise CursorExpired(history.after, digest.first, digest.seq)
-            earlier = {one.generation_id for one in status.generations if one.after < history.after}
-            later = [one for one, seq in digest.generations() if seq > history.after and one not in earlier]
+            begun = [one for one, seq in digest.generations() if seq > history.after]
+            # Those that go on from before it: here, their first event is none.
+            found = (await spool.status(chat_id, generation_ids=begun)).generations if history.after else ()
+            earlier = {one.generation_id for one in found if one.after < history.after}
+            later = [one for one in begun if one not in earlier]
             chat = ChatMessages(history.conversation, history.generation_id, later, sdk=sdk)
             reply = await _collect_messages(spool, digest, chat, chat.page(before, limit))
             # The status leaves out what has expired, the digest what has ended meanwhile.
@@ -141,17 +144,23 @@ class History:
 
 
 async def _find_history(spool: AsyncSpool, chat_id: str) -> tuple[ChatStatus, History]:
-    """Return how the chat stands, and its newest history. Raises `ChatNotFound`."""
+    """Return how the chat and its active generations stand, and its newest history. Raises `ChatNotFound`."""
     for _ in range(RACES):
-        status = await spool.status(chat_id)
+        active = (await spool.status(chat_id, generation_ids=())).active
         kept = await spool.transcript(chat_id)
-        conversation = Conversation.of_transcript(kept.value) if kept else None
-        if kept is None or conversation is None:
-            return status, History(Conversation(messages=()), None, 0)
-        # A history of a generation that the status does not know came between the two reads.
-        if any(one.generation_id == kept.generation_id for one in status.generations):
+        holder = () if kept is None else (kept.generation_id,)
+        status = await spool.status(chat_id, generation_ids=(*active, *holder))
+        # Else another generation came meanwhile, and maybe another history.
+        if status.active == active and all(_is_among(one, status) for one in holder):
+            conversation = Conversation.of_transcript(kept.value) if kept else None
+            if kept is None or conversation is None:
+                return status, History(Conversation(messages=()), None, 0)
             return status, History(conversation, kept.generation_id, kept.after)
     raise ChatContended(chat_id, "read its messages")
+
+
+def _is_among(generation_id: str, status: ChatStatus) -> bool:
+    return any(one.generation_id == generation_id for one in status.generations)
 
 
 async def _collect_messages(

@@ -47,6 +47,11 @@ export class MarkdownView {
     else this.#timer ??= setTimeout(() => this.#render(), this.#shown ? PAUSE_MS : 0);
   }
 
+  /** Show at once what is to be shown soon. */
+  flush() {
+    if (this.#timer !== undefined) this.#render();
+  }
+
   #render() {
     clearTimeout(this.#timer);
     this.#timer = undefined;

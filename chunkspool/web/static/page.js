@@ -3,6 +3,7 @@
 import { addressOfNewChat, ensureChat, randomId } from "./address.js";
 import { answerOfSnapshot, applyEvent, emptyAnswer, isActive } from "./answers.js";
 import { ChatFeed } from "./chat_feed.js";
+import { Earlier, PAGE } from "./earlier.js";
 import { Questions } from "./questions.js";
 import { Refused, Unreachable, send as sendRequest } from "./requests.js";
 import { announce, clearFigures, showConnection, showLag, showSeq } from "./status_line.js";
@@ -12,7 +13,8 @@ const find = (id) => document.getElementById(id);
 const [form, prompt, send, stop] = ["ask", "prompt", "send", "stop"].map(find);
 const chat = ensureChat();
 const questions = new Questions(chat);
-const answers = new Map();
+let answers = new Map();
+const earlier = new Earlier(chat, { onPage: showEarlier, onEvent: showEvent, onChange: showControls });
 const EMPTY_CHAT_RETRY_MS = 3000;
 const LOAD_RETRY_MS = 1000;
 // How often to look how many come before a question that waits.
@@ -39,7 +41,7 @@ function showQuestions() {
 }
 
 function showControls() {
-  const active = [...answers.values()].some(isActive);
+  const active = earlier.isActive || [...answers.values()].some(isActive);
   const hadFocus = document.activeElement === stop;
   stop.hidden = !active;
   send.hidden = active;
@@ -56,8 +58,14 @@ function onEvent({ id, at, data }) {
   const event = JSON.parse(data);
   showSeq(id);
   showLag(at);
-  if (!event.generation) return;
+  if (event.generation) showEvent(Number.parseInt(id, 10), event);
+}
+
+function showEvent(seq, event) {
   const isNew = !answers.has(event.generation);
+  if (isNew && earlier.takes(seq, event)) return;
+  // The page of earlier answers may stand behind what the stream has brought, or before it.
+  if (seq <= answers.get(event.generation)?.seq) return;
   if (isNew) answers.set(event.generation, emptyAnswer(event.generation));
   const answer = answers.get(event.generation);
   const effect = applyEvent(answer, event);
@@ -130,8 +138,9 @@ async function load() {
   loadAgain = false;
   const known = Object.keys(questions.all());
   try {
-    const snapshot = await sendRequest(chat, "?missing_ok=true");
+    const snapshot = await sendRequest(chat, `?missing_ok=true&limit=${PAGE}`);
     clear();
+    earlier.begin(snapshot);
     if (snapshot) showSnapshot(snapshot);
     else showEmptyChat(known);
   } catch (error) {
@@ -159,11 +168,7 @@ function showEmptyChat(known) {
 function showSnapshot(snapshot) {
   const told = new Map(snapshot.waiting.map((one) => [one.generation, one]));
   for (const stored of snapshot.answers) {
-    const answer = { ...answerOfSnapshot(stored), waiting: told.get(stored.generation) };
-    answers.set(answer.generation, answer);
-    const turn = ensureTurn(answer.generation);
-    turn.moveToEnd();
-    turn.showAnswer(answer);
+    showStored(stored, snapshot, told.get(stored.generation)).moveToEnd();
   }
   showQuestions();
   showSeq(snapshot.seq);
@@ -172,7 +177,27 @@ function showSnapshot(snapshot) {
   follow(snapshot);
 }
 
-/** Return the messages for the model: all questions and answers so far, and the new question. */
+/** Show an answer of a snapshot; return its turn. */
+function showStored(stored, { seq }, waiting) {
+  const answer = { ...answerOfSnapshot(stored), seq, waiting };
+  answers.set(answer.generation, answer);
+  const turn = ensureTurn(answer.generation);
+  turn.showAnswer(answer);
+  return turn;
+}
+
+/** Show a page of answers in front of the others. */
+function showEarlier(page) {
+  const later = answers;
+  answers = new Map();
+  const turns = page.answers.map((stored) => showStored(stored, page));
+  for (const turn of turns.reverse()) turn.moveToStart();
+  for (const [generation, answer] of later) answers.set(generation, answer);
+  showQuestions();
+  showControls();
+}
+
+/** Return the messages for the model: the questions and answers that are shown, and the new question. */
 function buildMessages(question) {
   const asked = questions.all();
   const answered = [...answers.values()].filter((answer) => asked[answer.generation] && answer.text);

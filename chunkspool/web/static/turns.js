@@ -36,6 +36,12 @@ class Turn {
     if (this.item !== list.lastElementChild) list.append(this.item);
   }
 
+  /** Put it first, because it is older than all that are shown, at its full height: what is in view must not move. */
+  moveToStart() {
+    list.prepend(this.item);
+    this.text.flush();
+  }
+
   showQuestion(question) {
     this.question.textContent = question;
     this.question.hidden = false;
@@ -126,6 +132,13 @@ export function removeTurns(generations) {
 export function ensureTurn(key) {
   if (!turns.has(key)) turns.set(key, new Turn());
   return turns.get(key);
+}
+
+/** Let the keyboard go on at the turn with this key, without scrolling. */
+export function focusTurn(key) {
+  const { item } = ensureTurn(key);
+  item.tabIndex = -1;
+  item.focus({ preventScroll: true });
 }
 
 /** Give the turn of a question that was sent as `key` the id of the generation that answers it. */

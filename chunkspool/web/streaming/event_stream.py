@@ -231,9 +231,10 @@ class ClientStream:
             digest = await source.spool.digest(source.chat_id, after=source.after, within=within)
         if digest.has_unreadable or digest.has_gaps or digest.first > checked_position(source.after).seq + 1:
             return await self._replay_the_log()
-        # What a restart has made void is not for the client: until the newest restart was added, nothing is sent.
+        # What a restart has made void is not for the client: until the newest restart was added, nothing is sent. It is
+        # in the block before `settled`, so that all of the blocks before that one is void.
         settled = digest.restarts_until(source.until)
-        at = 0 if digest.blocks else None
+        at = max(settled - 1, 0) if digest.blocks else None
         while at is not None and not (self._encoder.done or self._problem):
             async with self._gate.enter():
                 part = await source.spool.load_digest(digest, {source.until}, at)

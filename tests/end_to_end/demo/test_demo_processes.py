@@ -39,7 +39,7 @@ class Parent:
 
     def __init__(self, code: str, folder: Path) -> None:
         """Start it."""
-        imports = "import sys, time\nfrom pathlib import Path\nfrom demo.process import Process\n"
+        imports = "import sys, time\nfrom pathlib import Path\nfrom chunkspool.demo.process import Process\n"
         text = f"{imports}folder = Path({str(folder)!r})\n{textwrap.dedent(code)}\ntime.sleep(600)\n"
         self.popen = subprocess.Popen(  # noqa: S603 - code of this file
             [sys.executable, "-c", text], cwd=PROJECT, stdout=subprocess.PIPE, text=True
@@ -119,7 +119,7 @@ def test_a_redis_server_ends_when_the_demo_is_killed(tmp_path: Path, kind: str) 
 def test_without_the_kernels_help_a_watcher_ends_the_child(tmp_path: Path) -> None:
     """Without PR_SET_PDEATHSIG the tether keeps running, notices its parent's end and kills the command."""
     command = [sys.executable, "-c", f"import os; print(os.getpid(), flush=True); {SLEEP}"]
-    watcher = f"import os; from demo.tether import watch; watch(os.getppid(), {command!r})"
+    watcher = f"import os; from chunkspool.demo.tether import watch; watch(os.getppid(), {command!r})"
     parent = Parent(f"import subprocess; subprocess.Popen([sys.executable, '-c', {watcher!r}])", tmp_path)
     child = parent.read_child()
     assert not has_ended(child)
@@ -131,7 +131,7 @@ def test_a_watcher_passes_sigterm_on(tmp_path: Path) -> None:
     """SIGTERM reaches the command behind the watcher, whose exit code becomes the watcher's."""
     polite = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); print('up', flush=True)"
     command = [sys.executable, "-c", f"{polite}; time.sleep(600)"]
-    watcher = f"import os, sys; from demo.tether import watch; sys.exit(watch(os.getppid(), {command!r}))"
+    watcher = f"import os, sys; from chunkspool.demo.tether import watch; sys.exit(watch(os.getppid(), {command!r}))"
     process = Process.start("watched", [sys.executable, "-c", watcher], tmp_path, cwd=PROJECT)
     eventually(lambda: process.read_log_tail() == "up")
     process.terminate()

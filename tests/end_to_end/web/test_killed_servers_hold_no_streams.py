@@ -18,9 +18,9 @@ from support.processes.nodes import PROJECT
 from support.waiting import eventually
 from support.web.web_server import Site
 
+from chunkspool.demo.ports import LOOPBACK, free_port, is_taken
+from chunkspool.demo.process import Process
 from chunkspool.web import SignedTokens
-from demo.ports import LOOPBACK, free_port, is_taken
-from demo.process import Process
 
 SECRET = "a secret of more than thirty-two bytes"
 LIMITS = ("streams", "owner_streams", "chat_streams")

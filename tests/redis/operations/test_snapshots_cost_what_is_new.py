@@ -35,8 +35,8 @@ def any_spool(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Blocki
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a block of seven events, so that a short chat has many."""
     monkeypatch.setattr("chunkspool.store.blocks.BLOCK_EVENTS", 7)
-    monkeypatch.setattr("chunkspool.operations.digests.FIRST_PAGE", 3)
-    monkeypatch.setattr("chunkspool.operations.digests.MOST_ENTRIES", 5)
+    monkeypatch.setattr("chunkspool.operations.digest_making.FIRST_PAGE", 3)
+    monkeypatch.setattr("chunkspool.operations.digest_making.MOST_ENTRIES", 5)
 
 
 def write_long_answer(spool: Spool, client: Redis, texts: int = LONG) -> str:
@@ -142,7 +142,7 @@ def test_a_digest_of_what_follows_has_all_that_follows(
     spool: Spool, any_spool: BlockingSpool, client: Redis, monkeypatch: pytest.MonkeyPatch, near: int
 ) -> None:
     """Each generation is whole, whatever was read and stored before, and a snapshot is whole afterwards."""
-    monkeypatch.setattr("chunkspool.operations.digests.NEAR", near)
+    monkeypatch.setattr("chunkspool.operations.digest_making.NEAR", near)
     for seed in range(15):
         random = seeded_random(seed)
         for _ in range(3):

@@ -27,8 +27,8 @@ SNAPSHOT, MESSAGES, RESUME = f"/v1/chats/{CHAT}", f"/api/chat/{CHAT}/messages", 
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make small blocks, so that a short chat has many."""
     monkeypatch.setattr("chunkspool.store.blocks.BLOCK_EVENTS", 20)
-    monkeypatch.setattr("chunkspool.operations.digests.FIRST_PAGE", 10)
-    monkeypatch.setattr("chunkspool.operations.digests.MOST_ENTRIES", 10)
+    monkeypatch.setattr("chunkspool.operations.digest_making.FIRST_PAGE", 10)
+    monkeypatch.setattr("chunkspool.operations.digest_making.MOST_ENTRIES", 10)
     monkeypatch.setattr("chunkspool.operations.digests.PART_BYTES", 1_000)
 
 

@@ -18,7 +18,6 @@ from support.web.web_server import Site, SseStream, problem, serve_app
 
 from chunkspool import AsyncSpool, Spool
 from chunkspool.producing.buffer import encode_delta
-from chunkspool.results import ChatStatus
 from chunkspool.store import scripts
 from chunkspool.store.client import Store
 from chunkspool.web import allow_all, create_app
@@ -356,21 +355,22 @@ def test_a_resumed_continuation_is_the_message_that_it_continues(site: Site, spo
     assert [message["id"] for message in load(site)["messages"]] == ["m1", "a1"]
 
 
+@pytest.mark.parametrize("read", ["status", "transcript"])
 def test_a_continuation_that_begins_during_the_request_is_resumed_as_one(
-    site: Site, spool: Spool, monkeypatch: pytest.MonkeyPatch
+    site: Site, spool: Spool, monkeypatch: pytest.MonkeyPatch, read: str
 ) -> None:
     """Between the route's reads of status and history: the answer would be a message of its own, or not be there."""
     ask_by_client(site, spool)
-    read_status, turns = AsyncSpool.status, iter((True, False, False))
+    original, turns = getattr(AsyncSpool, read), iter((True,))
 
-    async def status_before_a_question(self: AsyncSpool, chat_id: str) -> ChatStatus:
-        found = await read_status(self, chat_id)
-        if next(turns):
+    async def read_before_a_question(self: AsyncSpool, chat_id: str, **more: Any) -> Any:
+        found = await original(self, chat_id, **more)
+        if next(turns, False):
             conversation = {"messages": continuation()["messages"], "continued_at": 1}
             await self.enqueue(chat_id, "x", on_active="replace", transcript=conversation)
         return found
 
-    monkeypatch.setattr(AsyncSpool, "status", status_before_a_question)
+    monkeypatch.setattr(AsyncSpool, read, read_before_a_question)
     with site.open_stream(RESUME) as resumed:
         resumed.read_until(lambda s: has_event_with(s, '"message-metadata"'))
     assert message_of(resumed.events).id == "a1"

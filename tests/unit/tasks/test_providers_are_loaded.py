@@ -144,7 +144,7 @@ def test_the_sdk_is_loaded_only_where_it_is_used() -> None:
     code = (
         "import sys; sys.modules['openai'] = None\n"
         "from chunkspool.settings import Settings\n"
-        "from tasks.providers import load_provider\n"
+        "from chunkspool.tasks.providers import load_provider\n"
         "load_provider(Settings.checked({'provider': 'scripted'}))\n"
         "load_provider(Settings.checked({'openai_api_key': 'k'}))\n"
     )
