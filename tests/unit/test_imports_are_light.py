@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[2]
-HEAVY = ("celery", "kombu", "starlette", "fastapi", "uvicorn", "typer", "rich", "openai", "httpx", "tasks", "worker")
+FRAMEWORKS = ("langchain_core", "langgraph", "pydantic_ai", "litellm")
+SERVERS = ("starlette", "fastapi", "uvicorn", "typer", "rich", "openai", "httpx")
+HEAVY = ("celery", "kombu", *SERVERS, *FRAMEWORKS, "tasks", "worker")
 WATCHED = """
 import socket, sys, threading
 def forbidden(*_): raise SystemExit("it connects, or starts a thread")
@@ -34,7 +36,7 @@ def heavy_packages_loaded_by(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("code", ["import chunkspool", READER])
+@pytest.mark.parametrize("code", ["import chunkspool", READER, "import chunkspool.integrations"])
 def test_the_library_loads_nothing_heavy(code: str) -> None:
     """Not on import, and not when a spool is created only for reading."""
     assert heavy_packages_loaded_by(code) == set()
