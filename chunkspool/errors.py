@@ -37,6 +37,7 @@ ChunkspoolError
 ├── SpoolClosed
 ├── ServerShuttingDown
 ├── InternalError          a bug: please report it
+├── ExtraMissing (ImportError)  an optional package is not installed
 └── ProviderError
     └── ContinuationRefused
 """
@@ -349,6 +350,16 @@ class ServerShuttingDown(ChunkspoolError):
 
 class InternalError(ChunkspoolError):
     """Something inside chunkspool failed unexpectedly. It is a bug: please report it with the log."""
+
+
+class ExtraMissing(ChunkspoolError, ImportError):
+    """A package is not installed that only an extra of chunkspool brings: install that extra."""
+
+    def __init__(self, extra: str, package: str) -> None:
+        """`extra` is the extra's name, `package` the package that was not found."""
+        self.extra = extra
+        self.package = package
+        super().__init__(f"{package} is not installed: pip install 'chunkspool[{extra}]'")
 
 
 class ProviderError(ChunkspoolError):

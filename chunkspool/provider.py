@@ -34,8 +34,16 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool gave back for the call with this `id`: any JSON value. Agents run their tools themselves."""
+
+    id: str
+    output: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens paid for, as the provider counts them."""
+    """Tokens paid for, as the provider counts them. A later one replaces an earlier one: it is the sum so far."""
 
     input_tokens: int
     output_tokens: int
@@ -48,7 +56,7 @@ class Finish:
     reason: str
 
 
-Delta = Text | Reasoning | ToolCall | Usage | Finish
+Delta = Text | Reasoning | ToolCall | ToolResult | Usage | Finish
 
 
 @dataclass(frozen=True, slots=True)

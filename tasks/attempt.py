@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import assert_never
 
 from chunkspool import AsyncSpool, Producer, Spool
 from chunkspool.errors import ContinuationRefused, Fenced, GenerationNotFound, LimitExceeded, NotClaimed, Released
-from chunkspool.provider import Delta, Finish, Provider, Reasoning, SignOfLife, Text, ToolCall, Usage
+from chunkspool.provider import Provider, SignOfLife
 from chunkspool.tasks.deadlines import Deadlines
 
 
@@ -103,23 +102,6 @@ async def _stream(provider: Provider, out: Producer, deadlines: Deadlines) -> No
                 deadlines.note_sign_of_life(progress=delta.progress)
                 continue
             deadlines.note_delta()
-            write(delta, out)
+            out.write(delta)
             # Waits while the buffer is full, so a model that is faster than Redis cannot fill the memory.
             await out.drain()
-
-
-def write(delta: Delta, out: Producer) -> None:
-    """Write one delta to the log."""
-    match delta:
-        case Text():
-            out.text(delta.text)
-        case Reasoning():
-            out.reasoning(delta.text)
-        case ToolCall():
-            out.tool_call(delta.id, delta.name, delta.arguments)
-        case Usage():
-            out.usage(delta.input_tokens, delta.output_tokens)
-        case Finish():
-            out.finish(delta.reason)
-        case _:
-            assert_never(delta)

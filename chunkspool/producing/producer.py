@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, assert_never
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -41,7 +41,17 @@ from chunkspool.events import (
 from chunkspool.producing.buffer import Kind
 from chunkspool.producing.flusher import NOT_WRITTEN, Flusher
 from chunkspool.producing.outbox import Outbox
-from chunkspool.provider import ModelRequest
+from chunkspool.provider import (
+    Delta,
+    Finish,
+    ModelRequest,
+    Reasoning,
+    SignOfLife,
+    Text,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 from chunkspool.request import Claim
 from chunkspool.settings import Settings
 from chunkspool.states import EndState
@@ -137,6 +147,26 @@ class Producer:
         if not isinstance(reason, str) or not 0 < len(reason) <= MAX_FINISH_REASON:
             raise InvalidInput(f"finish takes a str of 1 to {MAX_FINISH_REASON} characters, not {shown(reason)}")
         self._finish_reason = reason
+
+    def write(self, delta: Delta | SignOfLife) -> None:
+        """Say what a provider has yielded. A sign of life says nothing."""
+        match delta:
+            case Text():
+                self.text(delta.text)
+            case Reasoning():
+                self.reasoning(delta.text)
+            case ToolCall():
+                self.tool_call(delta.id, delta.name, delta.arguments)
+            case ToolResult():
+                self.tool_result(delta.id, delta.output)
+            case Usage():
+                self.usage(delta.input_tokens, delta.output_tokens)
+            case Finish():
+                self.finish(delta.reason)
+            case SignOfLife():
+                pass
+            case _:
+                assert_never(delta)
 
     def restart(self) -> None:
         """Tell readers that what this generation has said so far is void, and restart it, without a `prefix`."""

@@ -27,11 +27,20 @@ class Code(StrEnum):
     MODEL_NOT_FOUND = "model_not_found"
     CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
     INVALID_REQUEST = "invalid_request"
+    REFUSED = "refused"
+    AGENT_LIMIT = "agent_limit"
+    AGENT_ERROR = "agent_error"
 
 
 ASKED_AGAIN = frozenset({Code.RATE_LIMITED, Code.PROVIDER_UNAVAILABLE, Code.PROVIDER_UNREACHABLE})
 """After these the attempt itself asks again, as long as the server has not begun to answer."""
-RETRYABLE = ASKED_AGAIN | {Code.PROVIDER_TIMEOUT, Code.PROVIDER_ERROR, Code.TRUNCATED, Code.MALFORMED_RESPONSE}
+RETRYABLE = ASKED_AGAIN | {
+    Code.PROVIDER_TIMEOUT,
+    Code.PROVIDER_ERROR,
+    Code.TRUNCATED,
+    Code.MALFORMED_RESPONSE,
+    Code.AGENT_ERROR,
+}
 """After these a new generation may succeed."""
 
 _SENTENCES = {
@@ -49,6 +58,9 @@ _SENTENCES = {
     Code.MODEL_NOT_FOUND: "The model's provider does not have this model",
     Code.CONTEXT_LENGTH_EXCEEDED: "The conversation is too long for the model",
     Code.INVALID_REQUEST: "The model's provider rejected the request",
+    Code.REFUSED: "The model or a content filter refused to answer",
+    Code.AGENT_LIMIT: "The agent reached a limit before it had an answer",
+    Code.AGENT_ERROR: "The agent failed while answering",
 }
 # The names that servers give to these, in `code` or `type` of their errors.
 _NAMED = {

@@ -21,7 +21,7 @@ from chunkspool.tasks.providers.failures import Code, failure
 from chunkspool.tasks.providers.sdk_failures import translate_call_error
 from chunkspool.tasks.providers.server_settings import sdk_timeout
 
-_RESERVED = frozenset(
+RESERVED = frozenset(
     {"api_base", "api_key", "base_url", "custom_llm_provider", "extra_headers", "fallbacks", "max_retries"}
     | {"model_list", "num_retries", "timeout"}
 )
@@ -37,7 +37,7 @@ class LiteLLMProvider:
     def __init__(self, settings: Settings) -> None:
         """Load the library, which takes seconds. Raises `ModuleNotFoundError` where it is not installed."""
         self._settings = settings
-        self._library = _load_library()
+        self._library = load_library()
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[Delta | SignOfLife, None]:
         """Yield the answer. Raises `ProviderError`. Retries are as `openai_api`'s."""
@@ -49,7 +49,7 @@ class LiteLLMProvider:
 
     async def _open_body(self, request: ModelRequest, resources: AsyncExitStack) -> AsyncIterator[bytes]:
         """Send the request and return its chunks as the event stream that a server would have sent."""
-        params = build_params(request.params, _RESERVED)
+        params = build_params(request.params, RESERVED)
         model = request.model or self._settings.provider.model
         if not model:
             raise failure(Code.MODEL_NOT_FOUND, f"the request names none, nor does {variable_of('model')}")
@@ -94,7 +94,8 @@ async def _body_of(chunks: Any) -> AsyncGenerator[bytes, None]:
     yield _DONE
 
 
-def _load_library() -> Any:
+def load_library() -> Any:
+    """Load LiteLLM, quietly and without the network. Raises `ModuleNotFoundError` where it is not installed."""
     # Its table of prices would be fetched from the network as it is imported.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     import litellm  # noqa: PLC0415 - large, and after the line above

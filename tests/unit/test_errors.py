@@ -33,6 +33,7 @@ MADE: dict[str, ChunkspoolError] = {
     "LogRolledBack": errors.LogRolledBack("one"),
     "SpoolClosed": errors.SpoolClosed(),
     "ServerShuttingDown": errors.ServerShuttingDown(),
+    "ExtraMissing": errors.ExtraMissing("langchain", "langchain_core"),
     "NotClaimed": errors.NotClaimed("one", "held"),
     "ProviderError": errors.ProviderError("rate_limit", "Too busy.", retryable=True),
     "ContinuationRefused": errors.ContinuationRefused("refused", "It cannot.", retryable=False),

@@ -10,7 +10,9 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 OURS = ("chunkspool.tasks", "chunkspool.worker", "chunkspool.demo", "chunkspool.web", "chunkspool.cli")
-HEAVY = ("celery", "kombu", "starlette", "fastapi", "uvicorn", "uvloop", "typer", "rich", "openai", "httpx2", *OURS)
+FRAMEWORKS = ("langchain_core", "langgraph", "pydantic_ai", "litellm")
+SERVERS = ("starlette", "fastapi", "uvicorn", "uvloop", "typer", "rich", "openai", "httpx2")
+HEAVY = ("celery", "kombu", *SERVERS, *FRAMEWORKS, *OURS)
 WATCHED = """
 import socket, sys, threading
 def forbidden(*_): raise SystemExit("it connects, or starts a thread")
@@ -41,7 +43,7 @@ def heavy_packages_loaded_by(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("code", ["import chunkspool", READER])
+@pytest.mark.parametrize("code", ["import chunkspool", READER, "import chunkspool.integrations"])
 def test_the_library_loads_nothing_heavy(code: str) -> None:
     """Not on import, and not when a spool is created only for reading."""
     assert heavy_packages_loaded_by(code) == set()
