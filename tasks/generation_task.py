@@ -91,15 +91,13 @@ def generation_task(
         raise TypeError(f"{what}; a generation task writes to `out`: for piece in …: out.text(piece)")
     chosen: dict[str, Any] = {"name": name or f"{function.__module__}.{function.__name__}", **TASK_OPTIONS, **options}
 
-    @shared_task(bind=True, chosen_options=chosen, **chosen)
-    @functools.wraps(function, updated=())
-    def task(_self: Task, tenant: str, chat_id: str, generation_id: str) -> dict[str, str]:
+    def run(_self: Task, tenant: str, chat_id: str, generation_id: str) -> dict[str, str]:
         with requeued():
             return {"chat": chat_id, "state": _run(function, tenant, chat_id, generation_id)}
 
-    # Celery shows a task's signature, and checks calls with it: that of the message, not of the function.
-    del task.__wrapped__
-    return task
+    # Not by `functools.wraps`: Celery checks calls with the signature, which must be the message's.
+    run.__name__, run.__module__, run.__doc__ = function.__name__, function.__module__, function.__doc__
+    return shared_task(bind=True, chosen_options=chosen, **chosen)(run)
 
 
 def keep_options(tasks: Iterable[Task], settings: Settings) -> None:

@@ -5,7 +5,6 @@ Each run of a task is a line of the file RUNS, so that what happened can be comp
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from pathlib import Path
@@ -13,9 +12,6 @@ from typing import Any
 
 from celery import Celery, Task, chord, group
 from kombu import Exchange, Queue
-
-from chunkspool import Producer
-from chunkspool.worker import equip, generation_task
 
 app = Celery("yours", broker=os.environ.get("APP_BROKER"), backend=os.environ.get("APP_BACKEND"))
 app.conf.update(
@@ -29,8 +25,13 @@ app.conf.update(
     task_routes={"yours.slow": {"queue": "slow"}},
     beat_schedule={"nightly": {"task": "yours.add", "schedule": 86_400, "args": (1, 2)}},
 )
+if os.environ.get("ACCEPT"):
+    app.conf.accept_content = [os.environ["ACCEPT"]]
 if os.environ.get("EQUIPPED"):
+    from chunkspool.worker import equip
+
     equip(app)
+    app.conf.imports = ("support.processes.own_generations",)
 
 
 class Lock(Task):  # type: ignore[misc] # Celery has no types
@@ -111,27 +112,3 @@ def note(what: str) -> None:
     """Write a line."""
     with Path(os.environ["RUNS"]).open("a") as runs:
         runs.write(f"{what}\n")
-
-
-@generation_task(name="yours.answer")
-def answer(out: Producer) -> None:
-    """Say the question again, slowly if it says so."""
-    question = str(out.request.messages[-1]["content"])
-    note(f"answer {os.getpid()}")
-    for word in question.split():
-        out.text(f"{word} ")
-        time.sleep(0.3 if "slow" in question else 0)
-    if "break" in question:
-        raise ValueError("the question broke it")
-
-
-@generation_task(name="yours.answer_async")
-async def answer_async(out: Producer) -> None:
-    """Do the same in a coroutine."""
-    question = str(out.request.messages[-1]["content"])
-    note(f"answer_async {os.getpid()}")
-    for word in question.split():
-        out.text(f"{word} ")
-        await asyncio.sleep(0.3 if "slow" in question else 0)
-    if "break" in question:
-        raise ValueError("the question broke it")
