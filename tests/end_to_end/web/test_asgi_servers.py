@@ -78,13 +78,11 @@ def ask_in_chats(spool: Spool, count: int) -> list[str]:
     return [path_of(chat) for chat in chats]
 
 
-def write_a_lot(spool: Spool) -> str:
-    """Write a chat that fits into no buffer; return the path of its stream."""
-    generation = spool.enqueue("much", "hello")
-    with spool.produce("much", generation.generation_id) as out:
+def write_a_lot(spool: Spool, chat: str) -> None:
+    """Write, in the one generation of a chat, what fits into no buffer."""
+    with spool.produce(chat, spool.status(chat).generations[0].generation_id) as out:
         for number in range(EVENTS):
             out.data("much", [number, "x" * EVENT_BYTES])
-    return path_of("much")
 
 
 @pytest.mark.parametrize("leave", [hang_up, reset])
@@ -150,14 +148,14 @@ def test_a_refused_body_does_not_cost_its_answer(server: AbusedServer) -> None:
 @servers_that(lambda name: SERVERS[name].holds_back)
 def test_a_client_that_reads_nothing_costs_no_reader(server: AbusedServer, spool: Spool) -> None:
     """Its reader is gone after the stall timeout, its buffer is bounded; its connection is the server's to close."""
-    path = write_a_lot(spool)
-    hang_up(follow(server.port, path))
-    server.wait_until_empty()
-    memory = server.count_bytes()
+    (path,) = ask_in_chats(spool, 1)
     opened = [connect(server.port, receive_buffer=4096) for _ in range(20)]
     for one in opened:
         one.sendall(head("GET", path))
         read_until(one, b"id: 1")
+    eventually(lambda: server.count_streams() == 1, 20)
+    memory = server.count_bytes()
+    write_a_lot(spool, "c0")
     eventually(lambda: server.count_streams() == 0, 20)
     assert server.count_bytes() - memory < 20 * EVENTS * EVENT_BYTES / 3
     hang_up(*opened)
@@ -232,12 +230,12 @@ def test_http2_bodies_are_bounded(secured: Secured, spool: Spool) -> None:
 def test_an_http2_client_that_takes_nothing_costs_no_reader(secured: Secured, spool: Spool) -> None:
     """Its windows stay shut: the readers are gone after the stall timeout, although the connection is open."""
     server, dial = secured
-    path = write_a_lot(spool)
+    (path,) = ask_in_chats(spool, 1)
     opened = dial()
-    for _ in range(20):
-        opened.ask(path)
-    opened.read_until(lambda seen: len(seen.statuses) == 20, takes=False)
+    numbers = [opened.ask(path) for _ in range(20)]
+    opened.read_until(lambda seen: all(b"id: 1" in seen.bodies[one] for one in numbers), takes=False)
     eventually(lambda: server.count_streams() == 1, 20)
+    write_a_lot(spool, "c0")
     eventually(lambda: server.count_streams() == 0, 20)
     opened.close()
     server.wait_until_empty()
