@@ -15,9 +15,20 @@ NGINX := /usr/sbin/nginx
 # that steps.
 DEBIAN := redis-server:redis-server chromium:chromium node:nodejs npm:npm $(NGINX):nginx curl:curl \
   $(RABBITMQ):rabbitmq-server faketime:faketime
-MISSING = $(foreach pair,$(DEBIAN),$(shell command -v $(firstword $(subst :, ,$(pair))) >/dev/null || echo $(lastword $(subst :, ,$(pair)))))
+# What the tests in containers need, for `make setup-docker`: an engine, Compose, and Debian as the base of images that no
+# registry is asked for. Debian 12 has the client in docker.io.
+DOCKER = dockerd:docker.io docker:$(shell apt-cache show docker-cli >/dev/null 2>&1 && echo docker-cli || echo docker.io) \
+  debootstrap:debootstrap $(shell docker compose version >/dev/null 2>&1 || echo docker-compose:docker-compose)
+MISSING = $(foreach pair,$(WANTED),$(shell PATH=$$PATH:/usr/sbin command -v $(firstword $(subst :, ,$(pair))) >/dev/null || echo $(lastword $(subst :, ,$(pair)))))
 
-.PHONY: help demo test check wheel lock fix bench recovery chaos setup-system clean
+define INSTALL
+@if [ -z "$(strip $(MISSING))" ]; then echo "everything is installed"; \
+	elif ! command -v apt-get >/dev/null; then echo "this machine has no apt-get; install these by other means: $(MISSING)"; exit 1; \
+	else SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$SUDO apt-get update -q && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(MISSING); fi
+endef
+
+.PHONY: help demo test check wheel lock fix bench recovery chaos docker setup-system setup-docker clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -65,6 +76,9 @@ recovery: $(VENV)/ready-test  ## measure how long readers wait after a kill -9 o
 chaos: $(VENV)/ready-test  ## break everything while people use it, then check every promise (ARGS="--seed N" repeats a run)
 	PYTHONPATH=tests:. $(BIN)/python -m end_to_end.chaos $(ARGS)
 
+docker: $(VENV)/ready-test  ## run the tests in containers, with an engine of their own if none answers and one can be started
+	PYTHONPATH=tests:. $(BIN)/python -m support.containers.run_tests $(ARGS)
+
 lock: $(VENV)/ready-test  ## write requirements-container.txt anew: the image's packages of constraints.txt, by hash
 	$(BIN)/python .ci/lock_container.py
 
@@ -72,11 +86,13 @@ fix: $(VENV)/ready-test  ## let ruff fix what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+setup-system: WANTED = $(DEBIAN)
 setup-system:  ## install the Debian packages that tests can use (needs root or sudo)
-	@if [ -z "$(strip $(MISSING))" ]; then echo "everything is installed"; \
-	elif ! command -v apt-get >/dev/null; then echo "this machine has no apt-get; install these by other means: $(MISSING)"; exit 1; \
-	else SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
-	  $$SUDO apt-get update -q && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(MISSING); fi
+	$(INSTALL)
+
+setup-docker: WANTED = $(DOCKER)
+setup-docker:  ## install Debian's Docker engine and Compose, and what makes base images without a registry (needs root or sudo)
+	$(INSTALL)
 
 clean:  ## remove everything that make created
 	rm -rf $(VENV) .demo dist build

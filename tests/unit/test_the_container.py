@@ -69,3 +69,12 @@ def test_redis_does_not_start_without_a_password(services: dict[str, dict[str, o
         assert required in str(service["environment"])
         assert all(str(port).startswith("127.0.0.1:") for port in service.get("ports", ()))  # type: ignore[attr-defined]
     assert "protected-mode" not in str(redis["command"])
+
+
+def test_no_container_has_rights_that_it_does_not_use(services: dict[str, dict[str, object]]) -> None:
+    """Nor can one gain them. tests/end_to_end/containers looks at what an engine makes of it."""
+    for name, service in services.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["read_only"] is True, name
+    assert services["redis"]["user"] == "redis"

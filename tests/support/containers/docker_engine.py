@@ -1,4 +1,4 @@
-"""A Docker engine, if there is one: tests that need it are skipped with the reason otherwise."""
+"""What tests do with a Docker engine; those that need one are skipped with the reason where there is none."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from support.containers.own_engine import EngineMissing, ask, find_client
 
 PROJECT = Path(__file__).parents[3]
 WORKER_IMAGE, REDIS_IMAGE = "chunkspool-worker", "redis:8"
 BASE_IMAGES = ("python:3.13-slim", REDIS_IMAGE)
+HOST_NETWORK = ("--network", "host")
+"""For a build: this machine's network is known to reach the package index."""
 
 
 def run(*command: str, environment: Mapping[str, str] = os.environ) -> str:
@@ -24,20 +27,20 @@ def run(*command: str, environment: Mapping[str, str] = os.environ) -> str:
 
 def find_docker() -> str:
     """Return the client's path; skip the test if no engine answers or a base image is missing."""
-    found = shutil.which("docker")
-    if found is None:
-        pytest.skip("docker is not on PATH")
+    try:
+        client = find_client()
+    except EngineMissing as missing:
+        pytest.skip(str(missing))
     for question in (("info",), *(("image", "inspect", image) for image in BASE_IMAGES)):
-        asked = subprocess.run([found, *question], capture_output=True, text=True, check=False)  # noqa: S603 - fixed words
-        if asked.returncode != 0:
-            pytest.skip(f"docker {' '.join(question)}: {(asked.stderr or asked.stdout).strip().splitlines()[-1]}")
-    return found
+        if refusal := ask(*question):
+            pytest.skip(f"docker {' '.join(question)}: {refusal}; `make docker` starts an engine and makes the images")
+    return client
 
 
 def find_compose() -> tuple[str, ...]:
     """Return the Compose command; skip the test if there is none."""
     client = find_docker()
-    if subprocess.run([client, "compose", "version"], capture_output=True, check=False).returncode == 0:  # noqa: S603 - fixed words
+    if ask("compose", "version") is None:
         return client, "compose"
     program = shutil.which("docker-compose")
     if program is None:
@@ -46,6 +49,6 @@ def find_compose() -> tuple[str, ...]:
 
 
 def build_worker_image() -> None:
-    """Build the Dockerfile's image on the host's network, which is known to reach the package index."""
+    """Build the Dockerfile's image."""
     environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
-    run(find_docker(), "build", "--network", "host", "--tag", WORKER_IMAGE, ".", environment=environment)
+    run(find_docker(), "build", *HOST_NETWORK, "--tag", WORKER_IMAGE, ".", environment=environment)
