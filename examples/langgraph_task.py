@@ -6,19 +6,16 @@ The worker loads it by `CHUNKSPOOL_IMPORTS=examples.langgraph_task`; web apps ha
 
 from typing import Any
 
-from celery import shared_task
-from celery.exceptions import Reject
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 
-from chunkspool import Spool
-from chunkspool.errors import NotClaimed, Released
+from chunkspool import Producer
 from chunkspool.integrations import relay, stream_langchain
+from chunkspool.worker import generation_task
 
-spool = Spool.from_env()  # nothing connects before the first task
 model = FakeListChatModel(responses=["It is noon in Oslo."])  # yours: ChatOpenAI(…).bind_tools([clock])
 
 
@@ -45,14 +42,6 @@ agent = (
 )
 
 
-@shared_task(name="examples.langgraph", acks_late=True, reject_on_worker_lost=True, release=spool.release)
-def answer(tenant: str, chat_id: str, generation_id: str) -> None:
-    chats = spool.for_tenant(tenant)
-    try:
-        with chats.produce(chat_id, generation_id, wait=chats.settings.log.lease) as out:
-            relay(stream_langchain(agent, {"messages": list(out.request.messages)}), out)
-    except Released as released:  # this worker shuts down: another one runs the message
-        raise Reject(released, requeue=True) from None
-    except NotClaimed as error:  # the generation has ended, or another attempt of it is alive
-        if error.outcome == "held":
-            raise Reject(error, requeue=True) from None
+@generation_task(name="examples.langgraph")
+def answer(out: Producer) -> None:
+    relay(stream_langchain(agent, {"messages": list(out.request.messages)}), out)

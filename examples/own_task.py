@@ -1,19 +1,14 @@
 """A Celery task of your own that writes generations.
 
-The worker loads it by `CHUNKSPOOL_IMPORTS=examples.own_task`; web apps hand generations to it with
-`CHUNKSPOOL_TASK=examples.answer`.
+`CHUNKSPOOL_IMPORTS=examples.own_task` loads it into the worker; an app of your own has its `imports`. Web apps hand
+generations to it with `CHUNKSPOOL_TASK=examples.answer`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from celery import shared_task
-from celery.exceptions import Reject
-
-from chunkspool import Spool
-from chunkspool.errors import NotClaimed, Released
-
-spool = Spool.from_env()  # nothing connects before the first task
+from chunkspool import Producer
+from chunkspool.worker import generation_task
 
 
 def my_model(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -21,15 +16,7 @@ def my_model(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield str(messages[-1]["content"])
 
 
-@shared_task(name="examples.answer", acks_late=True, reject_on_worker_lost=True, release=spool.release)
-def answer(tenant: str, chat_id: str, generation_id: str) -> None:
-    chats = spool.for_tenant(tenant)
-    try:
-        with chats.produce(chat_id, generation_id, wait=chats.settings.log.lease) as out:  # claims it
-            for piece in my_model(out.request.messages):
-                out.text(piece)  # fills a buffer; raises Stopped after a stop
-    except Released as released:  # this worker shuts down: another one runs the message
-        raise Reject(released, requeue=True) from None
-    except NotClaimed as error:  # the generation has ended, or another attempt of it is alive
-        if error.outcome == "held":
-            raise Reject(error, requeue=True) from None
+@generation_task(name="examples.answer")
+def answer(out: Producer) -> None:
+    for piece in my_model(out.request.messages):
+        out.text(piece)  # fills a buffer; raises Stopped after a stop

@@ -67,9 +67,9 @@ FAULTS = (
     ),
     PlantedFault(
         "workers requeue what other apps' workers hold",
-        "celeryconfig.py",
-        "**QueueKeys(_settings.worker.queue).unacked(_settings.worker.redelivery),",
-        "",
+        "worker/redelivery.py",
+        "keys = QueueKeys(worker.queue).unacked(worker.redelivery)",
+        "keys = {f'unacked{part}_key': f'unacked{part}' for part in ('', '_index', '_mutex')}",
     ),
     PlantedFault(
         "a worker of one queue sweeps another's generations",

@@ -13,15 +13,19 @@ from support.chats.logs import CHAT, read_log, types_of
 from support.chats.spools import claim_and_die, spool_for
 
 from chunkspool import Spool
+from chunkspool.tasks import generation_task
+from chunkspool.tasks.runtime import ProcessRuntime, Runtime
 from examples import own_task
 
 
 @pytest.fixture
 def own_spool(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spool]:
-    """Give the example's task a spool of this test, which is returned as well."""
+    """Give a web app's spool, and the tasks of this process a runtime of this test."""
     with spool_for(redis_url, lease=0.5) as spool:
-        monkeypatch.setattr(own_task, "spool", spool)
+        runtime = ProcessRuntime(lambda: Runtime(spool.settings, lambda: True))
+        monkeypatch.setattr(generation_task, "_runtime", runtime)
         yield spool
+        runtime.close()
 
 
 def test_it_answers_in_a_real_worker(start_worker: StartWorker, redis_url: str) -> None:
@@ -38,7 +42,7 @@ def test_a_shutdown_gives_the_message_back(own_spool: Spool, client: Redis, monk
 
     def leaving_model(_messages: object) -> Iterator[str]:
         yield "half "
-        own_spool.release()
+        generation_task.release()
         yield "never said"
 
     monkeypatch.setattr(own_task, "my_model", leaving_model)
@@ -60,5 +64,5 @@ def test_a_message_that_comes_twice(own_spool: Spool, client: Redis) -> None:
     own_spool.erase(CHAT)
     other = own_spool.enqueue(CHAT, "why?")
     own_spool.stop(CHAT)
-    assert own_task.answer.run("default", CHAT, other.generation_id) is None
+    assert own_task.answer.run("default", CHAT, other.generation_id) == {"chat": CHAT, "state": "ended"}
     assert types_of(read_log(client), other.generation_id) == ["generation.queued", "generation.stopped"]

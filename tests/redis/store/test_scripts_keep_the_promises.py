@@ -160,7 +160,7 @@ class ChatMachine(RuleBasedStateMachine):
                 repeatable.call.script.text, len(repeatable.call.keys), *repeatable.call.keys, *repeatable.call.args
             )
         replies = [repeatable.call.parse(reply) for repeatable, reply in zip(calls, pipeline.execute(), strict=True)]
-        assert replies == [repeatable.expected(self.model) for repeatable in calls]
+        assert list(map(without_size, replies)) == [repeatable.expected(self.model) for repeatable in calls]
 
     @precondition(lambda self: self.model.generations)
     @rule(which=WHICH, by=st.sampled_from(["user", "revoke"]))
@@ -236,7 +236,7 @@ class ChatMachine(RuleBasedStateMachine):
         reply = self.store.send(repeatable.call)
         if isinstance(reply, scripts.ClaimReply):
             reply = replace(reply, held_ms=0)
-        assert reply == repeatable.expected(self.model)
+        assert without_size(reply) == repeatable.expected(self.model)
 
     @property
     def claimed_ids(self) -> list[str]:
@@ -285,6 +285,11 @@ class ChatMachine(RuleBasedStateMachine):
             KEYS, generation_id, attempt=attempt, index=index, lease_ms=LEASE_MS, events=encoded, ending=ending
         )
         return RepeatableCall(call, lambda chat: chat.append(generation_id, attempt, index, events, ending))
+
+
+def without_size(reply: object) -> object:
+    """Return a reply without the size of the log, which an ending has when it is said for the first time."""
+    return replace(reply, log_size=None) if isinstance(reply, scripts.AppendReply) else reply
 
 
 @pytest.mark.timeout(300)  # a failing history is shrunk before it is shown
