@@ -102,10 +102,8 @@ def _configure(worker: Any, equipment: Equipment, queues: tuple[str, ...]) -> No
     """
     conf = worker.app.conf
     # From the app's own options, not in place: other apps of the process may share them.
-    options = {
-        **(conf.broker_transport_options or {}),
-        **Redelivery.of(equipment, routed_as(worker.app, queues)).as_option(),
-    }
+    held = Redelivery.of(equipment, routed_as(worker.app, queues))
+    options = {**(conf.broker_transport_options or {}), **held.as_option()}
     if not equipment.standalone and len(queues) == len(worker.app.amqp.queues.consume_from):
         is_redis = worker.app.connection_for_read().transport.driver_type == "redis"
         options = {**(_TIMEOUTS if is_redis else {}), **options}
