@@ -75,7 +75,7 @@ def chunkspool_spool(chunkspool_settings: Settings, chunkspool_broker: Celery) -
 
 @pytest.fixture
 def chunkspool_model() -> ScriptedModel:
-    """Give the model of `chunkspool.generate`: it says what `will_say` was given, or else "You said: …" and the question."""
+    """Give the model of `chunkspool.generate`: it says what `will_say` was given, else it repeats the question."""
     from chunkspool.testing.model import ScriptedModel  # noqa: PLC0415 - see above
 
     return ScriptedModel()
