@@ -68,7 +68,7 @@ wheel: $(VENV)/ready-test  ## build wheel and sdist, and try them in empty venvs
 	$(BIN)/python tests/wheel.py dist
 
 bench: $(VENV)/ready-test  ## measure the figures of docs/bench.md on this machine
-	@code=0; for part in append one_stream first_chunk thousand fairness fanout replay big_chats sse stops_in_workers; do $(BIN)/python -m bench.$$part $(ARGS) || code=1; done; exit $$code
+	@code=0; for part in append one_stream first_chunk thousand fairness fanout replay big_chats sse http_parsers stops_in_workers; do $(BIN)/python -m bench.$$part $(ARGS) || code=1; done; exit $$code
 
 recovery: $(VENV)/ready-test  ## measure how long readers wait after a kill -9 of the process that runs their answer
 	$(BIN)/python -m bench.recovery $(ARGS)

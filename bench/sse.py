@@ -57,7 +57,7 @@ def _open_streams(environment: Environment, port: int, count: int, open_streams:
                 received += key.fileobj.recv(65_536)  # type: ignore[union-attr]
                 if not received.startswith(b"HTTP/1.1 200"):
                     raise RuntimeError(f"no event stream: {bytes(received)!r}")
-                if b"\nid: 1\n" in received:
+                if b"\nid: 1." in received:
                     waiting.unregister(key.fileobj)
 
 
@@ -88,7 +88,7 @@ def _replay_by_subscribe(environment: Environment, chat: ReadyChat) -> float:
 
 
 def _replay_by_event_stream(port: int, chat: ReadyChat) -> float:
-    last = b"\nid: %d\n" % (EVENTS + 2)
+    last = b"\nid: %d." % (EVENTS + 2)
     began = time.perf_counter()
     with send_request(port, f"{chat.keys.chat_id}/events?follow=true") as stream:
         end = b""

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chunkspool.settings import Settings
-
-_ATTRIBUTE = "chunkspool_equipment"
+from chunkspool.spool.equipped import EQUIPMENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +37,12 @@ class Equipment:
 
 def note_equipment(app: Any, equipment: Equipment) -> None:
     """Remember it with the app."""
-    setattr(app, _ATTRIBUTE, equipment)
+    setattr(app, EQUIPMENT, equipment)
 
 
 def equipment_of(app: Any) -> Equipment:
     """Return what the app was equipped with."""
-    found = getattr(app, _ATTRIBUTE, None)
+    found = getattr(app, EQUIPMENT, None)
     return found if isinstance(found, Equipment) else Equipment()
 
 

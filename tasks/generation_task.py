@@ -24,6 +24,7 @@ from chunkspool.errors import (
     StoreUnavailable,
 )
 from chunkspool.settings import Settings
+from chunkspool.spool.equipped import warn_unless_equipped
 from chunkspool.tasks import attempt
 from chunkspool.tasks.equipment import equipment_of
 from chunkspool.tasks.runtime import ProcessRuntime, Runtime
@@ -39,6 +40,7 @@ _worker_end = WorkerEnd()
 
 
 def _make_runtime() -> Runtime:
+    warn_unless_equipped()  # here, too: the loop's thread runs no task
     equipment = equipment_of(current_app)
     app = None if equipment.standalone else current_app._get_current_object()  # noqa: SLF001 - Celery's name for it
     return Runtime(equipment.settings, _worker_end.is_under_way, app)

@@ -17,7 +17,7 @@ from chunkspool.tasks.generation_task import keep_options
 from chunkspool.tasks.providers import load_provider
 from chunkspool.worker import broker_stats, garbage, log_masking, prefork, revocation, rights, shutdown, transport
 from chunkspool.worker.prefork import ChildMonitor
-from chunkspool.worker.redelivery import Redelivery
+from chunkspool.worker.redelivery import Redelivery, routed_as
 from chunkspool.worker.shutdown import GracefulShutdown
 from chunkspool.worker.slots import SlotOffer
 from chunkspool.worker.solo import SoloCommands
@@ -102,7 +102,8 @@ def _configure(worker: Any, equipment: Equipment, queues: tuple[str, ...]) -> No
     """
     conf = worker.app.conf
     # From the app's own options, not in place: other apps of the process may share them.
-    options = {**(conf.broker_transport_options or {}), **Redelivery.of(equipment, queues).as_option()}
+    held = Redelivery.of(equipment, routed_as(worker.app, queues))
+    options = {**(conf.broker_transport_options or {}), **held.as_option()}
     if not equipment.standalone and len(queues) == len(worker.app.amqp.queues.consume_from):
         is_redis = worker.app.connection_for_read().transport.driver_type == "redis"
         options = {**(_TIMEOUTS if is_redis else {}), **options}

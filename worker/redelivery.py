@@ -48,3 +48,15 @@ class Redelivery:
     def holds(self, queue: object) -> bool:
         """Tell whether the messages of this queue are held so."""
         return not self.queues or queue in self.queues
+
+
+def routed_as(app: Any, queues: Sequence[str]) -> tuple[str, ...]:
+    """Return the queues of generations, and the routing keys of their own that their messages may have.
+
+    A message names no queue: sent through a topic exchange, it has the queue's routing key. A key that a queue of other
+    tasks has, too, tells nothing.
+    """
+    served = app.amqp.queues.consume_from
+    others = {queue.routing_key for name, queue in served.items() if name not in queues}
+    keys = (served[name].routing_key for name in queues)
+    return tuple(dict.fromkeys((*queues, *(key for key in keys if key and key not in others))))

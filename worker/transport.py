@@ -157,9 +157,9 @@ class WorkerQoS(kombu_redis.QoS):
         is_apart = redelivery is not None and (not redelivery.queues or _text(tag).startswith(_GENERATION))
         return redelivery if is_apart else None
 
-    @staticmethod
-    def _free_lock(client: Any, key: str, seconds: int) -> None:
-        if client.pttl(key) > seconds * 1000:
+    def _free_lock(self, client: Any, key: str, seconds: int) -> None:
+        # kombu's client puts the app's `global_keyprefix` before the key of a DEL, but not before that of a PTTL.
+        if client.pttl(f"{self.channel.global_keyprefix}{key}") > seconds * 1000:
             client.delete(key)
 
 
@@ -218,13 +218,15 @@ class WorkerChannel(kombu_redis.Channel):
             _ = (message.delivery_info["exchange"], message.delivery_info["routing_key"])
             _ = hash(message.headers.get("task"))
         except Exception as error:  # noqa: BLE001 - whatever it holds, the worker must live
-            self._set_aside(key, popped, f"is no message of Celery ({type(error).__name__})")
+            # kombu takes the prefix away after this, and puts it before the key of whatever is sent.
+            name = key.decode().removeprefix(self.global_keyprefix)
+            self._set_aside(name, popped, f"is no message of Celery ({type(error).__name__})")
             return None
         return key, popped
 
-    def _set_aside(self, key: bytes, popped: bytes, why: str) -> None:
+    def _set_aside(self, key: str, popped: bytes, why: str) -> None:
         try:
-            set_aside(key.decode().rsplit(self.sep, 1)[0], popped, why)
+            set_aside(key.rsplit(self.sep, 1)[0], popped, why)
         except (RedisError, StoreError, OSError):
             with self.conn_or_acquire() as client:
                 client.lpush(key, popped)

@@ -18,11 +18,14 @@ _READY_SECONDS = 30.0
 
 
 @contextmanager
-def run_web_server(environment: Environment) -> Iterator[tuple[int, psutil.Process]]:
-    """Start the web app; provide its port and its process."""
+def run_web_server(environment: Environment, parser: str | None = None) -> Iterator[tuple[int, psutil.Process]]:
+    """Start the web app as `chunkspool serve` does, or with this HTTP parser; provide its port and its process."""
     port = free_port()
-    command = [sys.executable, "-m", "chunkspool.demo.web", str(port)]
-    process = Process.start("web", command, environment.folder, env=environment_of(environment, {}), cwd=ROOT)
+    program = ["bench.processes.web_app", str(port), parser] if parser else ["chunkspool.demo.web", str(port)]
+    command = [sys.executable, "-m", *program]
+    process = Process.start(
+        f"web-{parser or 'serve'}", command, environment.folder, env=environment_of(environment, {}), cwd=ROOT
+    )
     try:
         process.wait_until(lambda: is_taken(port), _READY_SECONDS)
         yield port, psutil.Process(process.pid)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from chunkspool.errors import ChunkspoolError, ProviderError
+from chunkspool.tasks.providers.certificates import untrusted_failure
 from chunkspool.tasks.providers.failures import Code, code_of, failure, safe_names
 
 _OF_CLASS = {
@@ -66,7 +67,8 @@ def translate(error: Exception, unknown: Code = Code.AGENT_ERROR) -> Exception:
     for one in _causes(error):
         known = _read(one)
         if known is not None:
-            return known
+            # Only of an error that is a server's: an agent's tools may have met another server's bad certificate.
+            return untrusted_failure(one) or known
     # An error of the app's own nodes and tools, too: its traceback belongs in the worker's log. Readers get its type.
     failed = failure(unknown, *safe_names(type(error).__name__))
     failed.__cause__ = error

@@ -36,6 +36,7 @@ from chunkspool.spool.arguments import (
 )
 from chunkspool.spool.digest_keeper import DigestKeeper
 from chunkspool.spool.dispatch import Dispatcher
+from chunkspool.spool.equipped import warn_unless_equipped
 from chunkspool.spool.scheduler import Scheduler
 from chunkspool.states import OnActive, Priority
 from chunkspool.store.client import AsyncStore, connect, connect_async, database_of
@@ -240,6 +241,7 @@ class AsyncSpool:
         """Claim a generation and write it in an `async with` block. See `Spool.produce`."""
         if self._producers is None or self._scheduler is None:
             raise SettingsError("to produce, AsyncSpool needs a sync client too: AsyncSpool(redis, writer=Redis(…))")
+        warn_unless_equipped()
         keys = self._keys(chat_id)
         leaving = self._producers.is_releasing
         with self._scheduler.follow(keys, generation_id) as followed:

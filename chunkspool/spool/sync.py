@@ -34,6 +34,7 @@ from chunkspool.spool.arguments import (
 )
 from chunkspool.spool.digest_keeper import DigestKeeper
 from chunkspool.spool.dispatch import Dispatcher
+from chunkspool.spool.equipped import warn_unless_equipped
 from chunkspool.spool.scheduler import Scheduler
 from chunkspool.states import OnActive, Priority
 from chunkspool.store.client import Store, connect, database_of
@@ -291,6 +292,7 @@ class Spool:
         `wait`: seconds to wait for another attempt that still has it. Raises `NotClaimed`, `GenerationNotFound` or
         `StoreError`.
         """
+        warn_unless_equipped()
         keys = self._keys(chat_id)
         leaving = self._producers.is_releasing
         with self._scheduler.follow(keys, generation_id) as followed:

@@ -15,9 +15,11 @@ from chunkspool.provider import Delta, ModelRequest, SignOfLife
 from chunkspool.settings import Settings, variable_of
 from chunkspool.tasks.providers.answer_reader import read_answer
 from chunkspool.tasks.providers.call_retries import call_with_retries
+from chunkspool.tasks.providers.certificates import untrusted_failure
 from chunkspool.tasks.providers.chat_completions.chunks import ChunkAssembler
 from chunkspool.tasks.providers.chat_completions.params import build_params
 from chunkspool.tasks.providers.failures import Code, failure
+from chunkspool.tasks.providers.litellm_addresses import check_addresses
 from chunkspool.tasks.providers.sdk_failures import translate_call_error
 from chunkspool.tasks.providers.server_settings import sdk_timeout
 
@@ -35,7 +37,11 @@ class LiteLLMProvider:
     can_continue = False
 
     def __init__(self, settings: Settings) -> None:
-        """Load the library, which takes seconds. Raises `ModuleNotFoundError` where it is not installed."""
+        """Load the library, which takes seconds. Raises `ModuleNotFoundError` where it is not installed.
+
+        Raises `SettingsError` for a service's address with a password in it.
+        """
+        check_addresses(os.environ, settings.provider.provider.replace(" ", "").split(","))
         self._settings = settings
         self._library = load_library()
 
@@ -73,8 +79,8 @@ class LiteLLMProvider:
             return await call
         except openai.OpenAIError:
             raise
-        except Exception:  # noqa: BLE001 - a hundred services, each with errors of its own
-            failed = failure(Code.PROVIDER_ERROR)
+        except Exception as error:  # noqa: BLE001 - a hundred services, each with errors of its own
+            failed = untrusted_failure(error) or failure(Code.PROVIDER_ERROR)
         # Not where it was caught: an error that nobody knows may quote the prompt or the key.
         raise failed
 
@@ -87,8 +93,8 @@ async def _body_of(chunks: Any) -> AsyncGenerator[bytes, None]:
             yield b"data: %b\n\n" % chunk.model_dump_json(exclude_none=True).encode()
     except openai.OpenAIError as error:
         failed, _ = translate_call_error(error)
-    except Exception:  # noqa: BLE001 - as above
-        failed = failure(Code.PROVIDER_ERROR)
+    except Exception as error:  # noqa: BLE001 - as above
+        failed = untrusted_failure(error) or failure(Code.PROVIDER_ERROR)
     if failed is not None:
         raise failed
     yield _DONE

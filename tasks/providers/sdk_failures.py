@@ -15,13 +15,11 @@ from typing import Protocol, runtime_checkable
 import httpx2
 
 from chunkspool.errors import ProviderError
+from chunkspool.tasks.providers.certificates import untrusted_failure
 from chunkspool.tasks.providers.failures import Code, code_of, failure, safe_names
 
 READ_ERRORS = (httpx2.RequestError, OSError)
 """What reading the answer can raise."""
-
-CERTIFICATE_FAULTS = ("self-signed certificate", "expired", "mismatch", "unable to get local issuer certificate")
-"""OpenSSL's words for them. The rest of its message is left out: it may have the server's address."""
 
 
 @runtime_checkable
@@ -40,6 +38,10 @@ def call_errors(sdk: type[Exception]) -> tuple[type[Exception], ...]:
 
 def translate_call_error(error: Exception) -> tuple[ProviderError, float]:
     """Return what one of `call_errors` means, and how many seconds the provider asks to wait (0: it does not say)."""
+    # First: LiteLLM gives such an error the status that a server's answer would have.
+    untrusted = untrusted_failure(error)
+    if untrusted is not None:
+        return untrusted, 0.0
     if isinstance(error, StatusError):
         return _translate_response(error)
     # A provider that is reached but silent may be working on the request: asking again could mean paying twice. So
@@ -47,25 +49,12 @@ def translate_call_error(error: Exception) -> tuple[ProviderError, float]:
     timeout = error.__cause__ or error
     if isinstance(timeout, httpx2.TimeoutException) and not isinstance(timeout, httpx2.ConnectTimeout):
         return failure(Code.PROVIDER_TIMEOUT), 0.0
-    reason = _untrusted_because(error)
-    if reason is not None:
-        return failure(Code.PROVIDER_UNTRUSTED, reason), 0.0
     return failure(Code.PROVIDER_UNREACHABLE), 0.0
 
 
 def translate_read_error(error: Exception) -> ProviderError:
     """Return what one of `READ_ERRORS` means."""
     return failure(Code.PROVIDER_TIMEOUT if isinstance(error, httpx2.TimeoutException) else Code.TRUNCATED)
-
-
-def _untrusted_because(error: BaseException | None) -> str | None:
-    """Return what is wrong with the server's certificate, None if nothing is."""
-    while error is not None:
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            found = next((reason for reason in CERTIFICATE_FAULTS if reason in str(error).lower()), "")
-            return f"its certificate is not trusted{found and ': '}{found}"
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def parse_retry_after(headers: Mapping[str, str], now: float) -> float:

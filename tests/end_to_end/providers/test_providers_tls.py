@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import sys
 from collections.abc import AsyncGenerator, Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import support
 from support.missing import skip_missing
-from support.models.chunks import chunk, event
+from support.models.chunks import DONE, chunk, event
+from support.models.message_events import begin, finish, text_block
 from support.models.provider_client import KEY, SECRET, model_request
 from support.models.raw_model import RawModel, answer_with_stream
 from support.servers.redis_server import ServerMissing
@@ -21,6 +30,36 @@ from chunkspool.tasks.providers.anthropic_api import AnthropicProvider
 from chunkspool.tasks.providers.openai_api import OpenAIProvider
 
 Make = Callable[[str], Provider]
+LITELLM = {
+    "openai/m": ("OPENAI_BASE_URL", 1),
+    "anthropic/m": ("ANTHROPIC_BASE_URL", 1),
+    "mistral/m": ("MISTRAL_AZURE_API_BASE", 1),
+    "gemini/m": ("GEMINI_API_BASE", 1),
+    # It asks for what the model can do before it asks the model, twice.
+    "ollama/m": ("OLLAMA_API_BASE", 3),
+}
+"""Models of several services of LiteLLM: the variable with the address, and the connections of one call."""
+ASK_LITELLM = """
+import asyncio, json, sys
+from support.models.provider_client import model_request
+from chunkspool.errors import ProviderError
+from chunkspool.provider import Text
+from chunkspool.settings import Settings
+from chunkspool.tasks.providers import load_provider
+
+async def ask(provider, model):
+    try:
+        return "".join([one.text async for one in provider.stream(model_request(model)) if isinstance(one, Text)])
+    except ProviderError as failed:
+        return [failed.code, failed.retryable, failed.message]
+
+async def main():
+    provider = load_provider(Settings.checked({"provider": "litellm_api"}))
+    print(json.dumps({model: await ask(provider, model) for model in sys.argv[1:]}))
+    await provider.aclose()
+
+asyncio.run(main())
+"""
 
 
 def openai_at(url: str) -> Provider:
@@ -59,6 +98,59 @@ async def provider_of(request: pytest.FixtureRequest) -> AsyncGenerator[Make, No
     yield make
     for one in made:
         await one.aclose()
+
+
+async def ask_litellm(authority: Authority, ports: dict[str, int]) -> dict[str, Any]:
+    """Return each model's answer, or its failure, in a process of its own.
+
+    LiteLLM's HTTP client reads the authorities once, when it is imported.
+    """
+    keys = dict.fromkeys(("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "MISTRAL_API_KEY", "GEMINI_API_KEY"), KEY)
+    addresses = {LITELLM[model][0]: f"https://{LOOPBACK}:{port}" for model, port in ports.items()}
+    paths = {"PYTHONPATH": str(Path(support.__path__[0]).parent), "SSL_CERT_FILE": str(authority.ca.certfile)}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", ASK_LITELLM, *ports),
+        env={**os.environ, **keys, **addresses, **paths},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    said, complaints = await asyncio.wait_for(process.communicate(), 120)
+    assert process.returncode == 0, complaints.decode()
+    answers: dict[str, Any] = json.loads(said)
+    return answers
+
+
+@pytest.mark.parametrize("kind", IMPOSTORS)
+async def test_an_impostor_hears_nothing_of_litellm(kind: str, authority: Authority, tmp_path: Path) -> None:
+    """Whichever service LiteLLM takes it for, and however it wraps the error: nobody asks a second time."""
+    certificate = IMPOSTORS[kind][1](authority, tmp_path)
+    with ExitStack() as running:
+        strangers = {model: running.enter_context(impostor(tmp_path, certificate)) for model in LITELLM}
+        answers = await ask_litellm(authority, {model: stranger.port for model, stranger in strangers.items()})
+        for model, stranger in strangers.items():
+            code, retryable, message = answers[model]
+            assert (model, code, retryable) == (model, "provider_untrusted", False)
+            assert "its certificate is not trusted: " in message
+            assert (model, stranger.connections) == (model, LITELLM[model][1])
+            assert stranger.heard == b""
+
+
+async def test_litellm_trusts_our_authority(authority: Authority) -> None:
+    """The answers of several services are read."""
+    chats = answer_with_stream(event(chunk("stop", content="hi")), DONE)
+    messages = answer_with_stream(begin() + text_block(0, "hello") + finish())
+    answering = {"openai/m": chats, "mistral/m": chats, "anthropic/m": messages}
+    with ExitStack() as running:
+        models = {model: running.enter_context(RawModel(answer)) for model, answer in answering.items()}
+        fronts = {
+            model: running.enter_context(TlsFront(authority.sign("server"), urlsplit(server.base_url).port or 0))
+            for model, server in models.items()
+        }
+        answers = await ask_litellm(authority, {model: front.port for model, front in fronts.items()})
+        assert answers == {"openai/m": "hi", "mistral/m": "hi", "anthropic/m": "hello"}
+        for model in models.values():
+            (request,) = model.requests
+            assert SECRET in str(request.body)
 
 
 @pytest.mark.parametrize("kind", IMPOSTORS)

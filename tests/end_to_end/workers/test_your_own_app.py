@@ -230,6 +230,21 @@ def test_a_worker_says_what_its_app_must_accept(make_app: MakeApp) -> None:
         app.start("solo", "chunkspool")
 
 
+@pytest.mark.parametrize("task", ["yours.plain", "yours.plain_async"])
+def test_a_worker_says_once_that_nobody_equipped_it(make_app: MakeApp, task: str) -> None:
+    """A plain task that writes generations is told what it lacks, once in each process; not if its app is equipped."""
+    app = make_app(CHUNKSPOOL_TASK=task)
+    with spool_of(app) as spool:
+        for equipped, times in (("1", 0), ("", 1)):
+            worker = app.start("prefork", "chunkspool", slots=1, EQUIPPED=equipped)
+            for number in range(2):
+                assert finish(spool, spool.enqueue(f"{times}-{number}", "hello")).text == "plain"
+            said = [line for line in worker.log.read_text().splitlines() if "was not equipped" in line]
+            assert len(said) == times
+            assert all("equip(app)" in line and "chunkspool sweep --every 10" in line for line in said)
+            worker.terminate(30)
+
+
 def start(spool: Spool, chat_id: str) -> Generation:
     """Ask chunkspool's own task for an answer that takes a few seconds, and wait until it has begun."""
     asked = spool.enqueue(chat_id, WORDS, params={"pace": 0.4})

@@ -168,3 +168,43 @@ def test_what_other_tasks_hold_is_requeued_when_their_time_is_over(redis_url: st
         client.zadd("unacked_index", {tag: time.time() - 3601})
         channel.qos.restore_visible(interval=1)
         assert client.llen(QUEUE) == 1
+
+
+@pytest.mark.parametrize("apart_from", ["generations", QUEUE])
+def test_a_prefix_of_all_keys_changes_nothing(redis_url: str, client: Redis, apart_from: str) -> None:
+    """The app's `global_keyprefix` stands before every key, and a lock is not held for ever there, either."""
+    place = apart(apart_from)
+    options = {**place.options, "global_keyprefix": "mine:"}
+    index, lock = (place.index, place.lock) if apart_from == QUEUE else (KOMBUS.index, KOMBUS.lock)
+    with Connection(redis_url, transport=transport.WorkerTransport, transport_options=options) as worker:
+        channel = worker.default_channel
+        with Connection(redis_url, transport_options=options) as sender, sender.SimpleQueue(QUEUE) as queue:
+            queue.put({"n": 1})
+        take_message(channel)
+        (tag,) = client.zrange(f"mine:{index}", 0, -1)
+        client.zadd(f"mine:{index}", {tag: 1})
+        client.set(f"mine:{lock}", "held", px=3_600_000)
+        channel.qos.restore_visible(interval=1)
+        assert client.llen(f"mine:{QUEUE}") == 1
+        assert not client.exists(QUEUE, place.hash, place.index, KOMBUS.hash, KOMBUS.index)
+
+
+def test_what_is_no_message_is_set_aside_for_its_queue(
+    redis_url: str, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under the queue's own name, without the app's `global_keyprefix`; if that fails, it stays in its queue."""
+    seen: list[str] = []
+    monkeypatch.setattr(transport, "set_aside", lambda queue, *_: seen.append(queue))
+    options = {"global_keyprefix": "mine:"}
+    with Connection(redis_url, transport=transport.WorkerTransport, transport_options=options) as worker:
+        reply = (f"mine:{QUEUE}\x06\x163".encode(), b"no message")
+        assert worker.default_channel._check_popped(reply) is None  # noqa: SLF001 - as the client calls it
+        assert seen == [QUEUE]
+
+        def refuse(*_: object) -> None:
+            raise OSError("away")
+
+        monkeypatch.setattr(transport, "set_aside", refuse)
+        with pytest.raises(OSError, match="away"):
+            worker.default_channel._check_popped(reply)  # noqa: SLF001 - as above
+        assert client.lrange(reply[0], 0, -1) == [b"no message"]

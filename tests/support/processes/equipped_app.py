@@ -5,6 +5,7 @@ Each run of a task is a line of the file RUNS, so that what happened can be comp
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 from celery import Celery, Task, chord, group
 from kombu import Exchange, Queue
+
+from chunkspool import AsyncSpool, Spool
 
 app = Celery("yours", broker=os.environ.get("APP_BROKER"), backend=os.environ.get("APP_BACKEND"))
 app.conf.update(
@@ -77,6 +80,24 @@ def describe(self: Any) -> dict[str, Any]:
     info = self.request.delivery_info
     names = ("acks_late", "rate_limit", "time_limit", "ignore_result", "track_started", "reject_on_worker_lost")
     return {"queue": info["routing_key"], "redelivered": info["redelivered"], **{n: getattr(self, n) for n in names}}
+
+
+@app.task(name="yours.plain")
+def plain(tenant: str, chat_id: str, generation_id: str) -> None:
+    """Write a generation in a task that is like any other."""
+    with Spool.from_env() as spool, spool.for_tenant(tenant).produce(chat_id, generation_id) as out:
+        out.text("plain")
+
+
+@app.task(name="yours.plain_async")
+def plain_async(tenant: str, chat_id: str, generation_id: str) -> None:
+    """Do the same in a coroutine."""
+    asyncio.run(_answer(tenant, chat_id, generation_id))
+
+
+async def _answer(tenant: str, chat_id: str, generation_id: str) -> None:
+    async with AsyncSpool.from_env() as spool, spool.for_tenant(tenant).produce(chat_id, generation_id) as out:
+        out.text("plain")
 
 
 @app.task(name="yours.total")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 import pytest
 from langchain_core import exceptions as langchain
 from langgraph import errors as langgraph
@@ -63,6 +65,15 @@ def test_the_cause_tells() -> None:
     failed = translate(outer)
     assert isinstance(failed, ProviderError)
     assert failed.code == Code.AUTHENTICATION
+
+
+def test_an_untrusted_server() -> None:
+    """Asking it again is no use; an error that is no server's, such as a tool's, stays what it is."""
+    for outer, code in ((StatusError(500), Code.PROVIDER_UNTRUSTED), (ValueError(SECRET), Code.AGENT_ERROR)):
+        outer.__context__ = ssl.SSLCertVerificationError(1, "certificate verify failed: certificate has expired")
+        failed = translate(outer)
+        assert isinstance(failed, ProviderError)
+        assert failed.code == code
 
 
 def test_an_endless_chain_of_causes() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 import httpx2
 import openai
 import pytest
@@ -125,6 +127,37 @@ def test_an_unreachable_provider_is_asked_again_and_a_silent_one_is_not() -> Non
         assert translate_call_error(error)[0].code == Code.PROVIDER_UNREACHABLE in ASKED_AGAIN
     for error in (timeout(httpx2.ReadTimeout("x")), httpx2.ReadTimeout("x")):
         assert translate_call_error(error)[0].code == Code.PROVIDER_TIMEOUT not in ASKED_AGAIN
+
+
+def untrusted(outer: Exception, words: str = "self-signed certificate") -> Exception:
+    """Return `outer` as it is raised while a certificate that is not believed is told."""
+    inner = ssl.SSLCertVerificationError(1, f"[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: {words}")
+    outer.__context__ = RuntimeError("as an HTTP client wraps it")
+    outer.__context__.__cause__ = ExceptionGroup("as some of them do", [inner])
+    return outer
+
+
+@pytest.mark.parametrize("outer", [openai.APIConnectionError(request=REQUEST), refusal(500), refusal(503)], ids=repr)
+def test_an_untrusted_server_is_not_asked_again(outer: Exception) -> None:
+    """Also not where LiteLLM gives the error a status, as if a server had answered."""
+    error, after = translate_call_error(untrusted(outer))
+    assert (error.code, error.retryable, after) == (Code.PROVIDER_UNTRUSTED, False, 0)
+    assert "its certificate is not trusted: self-signed certificate)" in error.message
+
+
+def test_a_server_cannot_say_that_it_is_untrusted() -> None:
+    """What it answers does not keep anybody from asking it again."""
+    quoting = openai.APIStatusError(
+        "[SSL: CERTIFICATE_VERIFY_FAILED]", response=httpx2.Response(503, request=REQUEST), body=None
+    )
+    assert translate_call_error(quoting)[0].code == Code.PROVIDER_UNAVAILABLE
+
+
+def test_an_endless_chain_of_causes_ends() -> None:
+    """Somebody's errors may lead back to themselves."""
+    one, other = openai.APIConnectionError(request=REQUEST), RuntimeError()
+    one.__cause__, other.__cause__ = other, one
+    assert translate_call_error(one)[0].code == Code.PROVIDER_UNREACHABLE
 
 
 def test_a_connection_lost_in_mid_answer_is_not_a_silent_one() -> None:
