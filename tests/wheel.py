@@ -174,6 +174,11 @@ def try_it(venv: Venv, archive: Path, *, demo: bool) -> None:
         environment = {"CHUNKSPOOL_REDIS_URL": server.url, "CHUNKSPOOL_PROVIDER": "scripted"}
         for worker in (CELERYS, OURS):
             answer_with(venv, worker, environment)
+    venv.install(f"{archive}[testing]")
+    for name in ("own_task.py", "test_own_task.py"):
+        (venv.folder / "examples").mkdir(exist_ok=True)
+        shutil.copy(PROJECT / "examples" / name, venv.folder / "examples")
+    venv.run("python", "-m", "pytest", "-W", "error", "examples/test_own_task.py")
     if demo:
         venv.install(f"{archive}[demo]")
         with LlamaServer(venv.folder) as model:
