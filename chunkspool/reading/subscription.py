@@ -24,11 +24,12 @@ class Subscription:
     After a `CorruptLog` the same iterator goes on behind the entry that could not be decoded.
     """
 
-    __slots__ = ("_hub", "_reader", "_ready", "_waiter")
+    __slots__ = ("_give_up", "_hub", "_reader", "_ready", "_waiter")
 
     def __init__(self, hub: ThreadHub, cursor: Cursor, start: Transaction[int] | None) -> None:
         """`start`, if given, is the read of the cursor to begin after. Nothing is asked of Redis yet."""
         self._hub = hub
+        self._give_up: float | None = None
         self._waiter = threading.Event()
         self._reader = Reader(cursor, self._waiter, hub.read_timeout, start)
         self._ready = self._reader.ready
@@ -57,6 +58,22 @@ class Subscription:
         item = ready.popleft()
         return item if isinstance(item, Entry) else entry_of(item)
 
+    def wait(self, seconds: float) -> bool:
+        """Wait until `next` need not wait: an entry has come, or the end. Return False if `seconds` went by before.
+
+        For servers that notice only by writing that a client has gone: send a heartbeat, and wait again. While Redis
+        does not answer it may take longer. Raises what `next` raises.
+        """
+        self._give_up = time.monotonic() + seconds
+        try:
+            if not self._ready:
+                drive(self._reader.refill(), self._perform, self._hub.lock)
+        except _NothingCame:
+            return False
+        finally:
+            self._give_up = None
+        return True
+
     def __del__(self) -> None:
         """Free what it holds, if it was dropped without leaving its block."""
         if self._reader.joined:
@@ -71,7 +88,8 @@ class Subscription:
             case Listen():
                 self._hub.join(self._reader)
             case Wait():
-                self._waiter.wait()
+                if not self._waiter.wait(None if self._give_up is None else self._give_up - time.monotonic()):
+                    raise _NothingCame
                 self._waiter.clear()
             case Pause():
                 time.sleep(effect.seconds)
@@ -135,6 +153,10 @@ class AsyncSubscription:
             case Pause():
                 await asyncio.sleep(effect.seconds)
         return None
+
+
+class _NothingCame(Exception):
+    """Ends a `wait`, and never leaves it."""
 
 
 class _TaskWaiter:
