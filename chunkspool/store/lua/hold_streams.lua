@@ -15,13 +15,14 @@ local function read(text)
   return tonumber(number or '0'), tonumber(ends or '0'), tonumber(its_version or '') or 0
 end
 
--- What the other processes have open; with those that were killed.
+-- What the other processes have open; with those that were killed. What is to last for longer than it ever does was noted
+-- before the server's clock was set back.
 local function count_others(streams)
   local others, expired, known = 0, {}, redis.call('HGETALL', streams)
   for i = 1, #known, 2 do
     local number, ends = read(known[i + 1])
     if known[i] ~= process then
-      if ends > now then others = others + number else expired[#expired + 1] = known[i] end
+      if ends > now and ends <= now + keep_ms then others = others + number else expired[#expired + 1] = known[i] end
     end
   end
   return others, expired

@@ -56,8 +56,11 @@ local function limited_bytes(name, scope)
 end
 
 -- The generic cell rate algorithm (ATM Forum, 1996): a whole minute's requests at once, then one each time one is due.
+-- None is ever due later than in a minute: what lies further ahead was noted before the server's clock was set back.
 local function due_at(name, per_minute)
-  return math.max(tonumber(redis.call('GET', key('rate', name)) or '0'), now) + MINUTE / per_minute
+  local due = tonumber(redis.call('GET', key('rate', name)) or '0')
+  if due > now + MINUTE then due = 0 end
+  return math.max(due, now) + MINUTE / per_minute
 end
 
 local scopes = {{key('active', tenant), tenant, ''}}

@@ -104,6 +104,24 @@ def test_requests_per_minute_are_a_rate(spool: Spool, client: Redis) -> None:
     spool.enqueue("one-more", "x")
 
 
+def test_a_clock_that_was_set_back_stops_nobody(spool: Spool, client: Redis) -> None:
+    """What a rate has noted lies an hour and a half ahead then: it counts no more, and the rate begins anew."""
+    spool.set_policy(per_minute=2, owner_per_minute=2, chat_per_minute=2, active=10)
+    asked = {"owner": "me", "on_active": "allow"}
+    for _ in range(2):
+        spool.enqueue(CHAT, "x", **asked)  # type: ignore[arg-type]
+    assert refused(spool, CHAT, **asked).limit == "chat_per_minute"
+    rates = list(client.scan_iter(match="cs:{index}:rate:*"))
+    assert len(rates) == 3
+    for key in rates:
+        client.set(key, float(client.get(key) or 0) + 5_400_000, px=60_000)
+    for _ in range(2):
+        spool.enqueue(CHAT, "x", **asked)  # type: ignore[arg-type]
+    error = refused(spool, CHAT, **asked)
+    assert error.retry_after is not None
+    assert error.retry_after <= 31
+
+
 def test_owners_have_a_rate_of_their_own(spool: Spool) -> None:
     """And no owner's requests count for another."""
     spool.set_policy(owner_per_minute=1)

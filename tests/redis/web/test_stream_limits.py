@@ -157,6 +157,20 @@ def test_what_comes_late_changes_nothing(spool: Spool, client: Redis) -> None:
     assert 0 < client.pttl(key_of("chat_streams", CHAT)) <= 30_000
 
 
+def test_what_a_killed_process_held_before_the_clock_was_set_back_counts_no_more(spool: Spool, client: Redis) -> None:
+    """Its time lies an hour and a half ahead then, longer than any is held."""
+    spool.set_policy(chat_streams=1)
+    held_by = [HeldStreams("chat_streams", CHAT, 1)]
+    spool.hold_streams("killed", held_by, version=1, refuses=True)
+    with pytest.raises(LimitExceeded):
+        spool.hold_streams("another", held_by, version=1, refuses=True)
+    key = key_of("chat_streams", CHAT)
+    number, ends, version = (client.hget(key, "killed") or b"").decode().split()
+    client.hset(key, "killed", f"{number} {int(ends) + 5_400_000} {version}")
+    spool.hold_streams("another", held_by, version=2, refuses=True)
+    assert client.hkeys(key) == [b"another"]
+
+
 def test_no_key_names_the_chat_or_the_owner(redis_url: str, spool: Spool, client: Redis) -> None:
     """An erase leaves nothing, also while streams are open."""
     spool.enqueue("secret", "x", owner="somebody")
