@@ -46,6 +46,11 @@ def equipment_of(app: Any) -> Equipment:
     return found if isinstance(found, Equipment) else Equipment()
 
 
+def is_equipped(app: Any) -> bool:
+    """Tell whether `equip` was called for this very app: a process may have others."""
+    return isinstance(getattr(app, EQUIPMENT, None), Equipment)
+
+
 def served_queues(app: Any) -> tuple[str, ...]:
     """Return the queues of generations that this worker serves."""
     return equipment_of(app).choose(app.amqp.queues.consume_from)

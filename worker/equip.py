@@ -12,7 +12,7 @@ from celery.utils.log import get_logger
 from chunkspool.errors import SettingsError
 from chunkspool.settings import Settings
 from chunkspool.tasks import celery_tasks
-from chunkspool.tasks.equipment import Equipment, equipment_of, note_equipment, served_queues
+from chunkspool.tasks.equipment import Equipment, equipment_of, is_equipped, note_equipment, served_queues
 from chunkspool.tasks.generation_task import keep_options
 from chunkspool.tasks.providers import load_provider
 from chunkspool.worker import broker_stats, garbage, log_masking, prefork, revocation, rights, shutdown, transport
@@ -58,6 +58,8 @@ def prepare_worker(sender: Any, **_: object) -> None:
     configuration accepts.
     """
     app = sender.app
+    if not is_equipped(app):
+        return
     equipment = equipment_of(app)
     try:
         queues = served_queues(app)

@@ -15,7 +15,7 @@ from chunkspool.cli.execute import explain_missing, run_and_exit
 from chunkspool.cli.exit_codes import ExitCode
 from chunkspool.cli.formatting import plain
 from chunkspool.cli.terminal import report, write_output
-from chunkspool.errors import StoreUnavailable
+from chunkspool.errors import EnqueueFailed, StoreError
 from chunkspool.settings import Settings
 from chunkspool.spool import Spool
 
@@ -86,7 +86,7 @@ def sweep(
             while True:
                 try:
                     _report(spool.sweep(queue=queue).lost)
-                except StoreUnavailable as error:
+                except (StoreError, EnqueueFailed) as error:
                     if every is None:
                         raise
                     report(f"{error}; trying again")
