@@ -6,7 +6,7 @@ from chunkspool.dialects.usechat_messages import UseChatRequest
 from chunkspool.errors import Refused
 from chunkspool.problems import MEDIA_TYPE, Problem, problem_of
 from chunkspool.views.event_stream import EventStream
-from chunkspool.views.follow import follow
+from chunkspool.views.following import follow
 from chunkspool.views.usechat import UseChat
 
 __all__ = [

@@ -15,7 +15,7 @@ from chunkspool.errors import ChatNotFound
 from chunkspool.ids import ID_PATTERN
 from chunkspool.request import GenerationRequest
 from chunkspool.results import Snapshot
-from chunkspool.views.follow import find_stream
+from chunkspool.views.following import find_stream
 from chunkspool.web.dependencies import (
     COMMON_PROBLEMS,
     After,
