@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from support.chats.spools import async_spool_for, spool_for
+from support.readers.running_loop import running_loop
 
 from chunkspool import AsyncSpool
 from chunkspool.views import EventStream
@@ -59,7 +58,7 @@ def open_bodies(kind: str, redis_url: str, **settings: object) -> Iterator[Calla
         with spool_for(redis_url, **settings) as spool:
             yield lambda stream: stream.open(spool)
         return
-    with _running_loop() as run:
+    with running_loop() as run:
 
         async def make() -> AsyncSpool:
             return async_spool_for(redis_url, **settings)
@@ -67,15 +66,3 @@ def open_bodies(kind: str, redis_url: str, **settings: object) -> Iterator[Calla
         async_spool = run(make())
         yield lambda stream: _AsyncBody(stream.open_async(async_spool), run)
         run(async_spool.aclose())
-
-
-@contextmanager
-def _running_loop() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
-    """Run an event loop in a thread; give the function that runs a coroutine in it."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="bodies")
-    thread.start()
-    yield lambda steps: asyncio.run_coroutine_threadsafe(steps, loop).result(60)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
