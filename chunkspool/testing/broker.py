@@ -20,6 +20,7 @@ def memory_app(queue: str) -> Iterator[Celery]:
         # bound to no exchange.
         with app.connection_for_write() as connection, connection.channel() as channel:
             channel.queue_delete(queue)
-            channel.exchange_delete(queue)
+            if queue in channel.state.exchanges:  # nobody has made it if nothing was sent
+                channel.exchange_delete(queue)
             channel.queues.pop(queue, None)
         app.close()

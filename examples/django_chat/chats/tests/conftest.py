@@ -3,17 +3,10 @@
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
-from pytest_django import Settings
 
 from chunkspool import Spool
 from examples.django_chat.chats import spools
 from examples.django_chat.chats.models import Chat
-
-
-@pytest.fixture(autouse=True)
-def _settings(settings: Settings) -> None:
-    settings.SECRET_KEY = "made up"
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the others are slow on purpose
 
 
 @pytest.fixture(autouse=True)
