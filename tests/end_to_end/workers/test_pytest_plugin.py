@@ -49,6 +49,14 @@ def test_the_example_passes(tmp_path: Path) -> None:
     assert re.search(r"\A0\n(.|\n)*1 passed", out), out
 
 
+def test_the_django_example_passes(tmp_path: Path) -> None:
+    """The tests of examples/django_chat, with pytest-django, by its own pytest.ini."""
+    example = PROJECT / "examples" / "django_chat"
+    words = ("-p", "pytest_django.plugin", "-c", str(example / "pytest.ini"), f"--basetemp={tmp_path / 'made'}")
+    out = run_pytest(*words, str(example), folder=tmp_path, CELERY_BROKER_URL="redis://nowhere.invalid:1/0")
+    assert re.search(r"\A0\n(.|\n)*\b[0-9]+ passed", out), out
+
+
 def test_the_example_is_the_documented_one() -> None:
     """docs/testing.md shows it, word by word but for its first docstring."""
     _, _, code = (PROJECT / "examples" / "test_own_task.py").read_text().partition('"""\n\n')
