@@ -13,6 +13,7 @@ ChunkspoolError
 ├── GenerationNotFound
 ├── ChatBusy
 ├── LimitExceeded          of a tenant, an owner or a chat
+├── Refused                a web user may not ask for that
 ├── ChatContended          the chat kept changing: try again
 ├── DigestUnfinished       a very long chat could not be read in the time given: try again
 ├── EnqueueFailed
@@ -173,6 +174,10 @@ class LimitExceeded(ChunkspoolError):
         self.limit = limit
         self.retry_after = retry_after
         super().__init__(message)
+
+
+class Refused(ChunkspoolError):
+    """What a web user asks for is not theirs to ask for (422). A hook raises it; its text is shown to the user."""
 
 
 class ChatContended(ChunkspoolError):

@@ -65,7 +65,7 @@ class GenerationRequest(BaseModel):
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
-            raise InvalidRequest("; ".join(_explain(e["loc"], e["msg"]) for e in error.errors()[:3])) from None
+            raise InvalidRequest(explain(error)) from None
 
     def encode(self, limit: int) -> bytes:
         """Return the bytes to store. Raises `RequestTooLarge`, or `InvalidRequest` when they are no JSON."""
@@ -192,7 +192,12 @@ def _checked_prompt(prompt: object) -> str:
     return prompt
 
 
-def _explain(loc: tuple[int | str, ...], message: str) -> str:
+def explain(error: ValidationError) -> str:
+    """Return what is wrong and where: the first few faults, without the input, which may be large or a secret."""
+    return "; ".join(_explain_fault(fault["loc"], fault["msg"]) for fault in error.errors()[:3])
+
+
+def _explain_fault(loc: tuple[int | str, ...], message: str) -> str:
     # Unions put their members' types between the names, and what is nested too deep is so at every level.
     names = [str(part) for part in loc if "[" not in str(part)]
     where = ".".join(names[:_SHOWN_NAMES]) + (".…" if len(names) > _SHOWN_NAMES else "")

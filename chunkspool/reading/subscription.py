@@ -102,11 +102,12 @@ class AsyncSubscription:
     After a `CorruptLog` the same iterator goes on behind the entry that could not be decoded.
     """
 
-    __slots__ = ("_hub", "_reader", "_ready", "_waiter")
+    __slots__ = ("_give_up", "_hub", "_reader", "_ready", "_waiter")
 
     def __init__(self, hub: AsyncHub, cursor: Cursor, start: Transaction[int] | None) -> None:
         """`start`, if given, is the read of the cursor to begin after. Nothing is asked of Redis yet."""
         self._hub = hub
+        self._give_up: float | None = None
         self._waiter = _TaskWaiter()
         self._reader = Reader(cursor, self._waiter, hub.read_timeout, start)
         self._ready = self._reader.ready
@@ -135,6 +136,21 @@ class AsyncSubscription:
         item = ready.popleft()
         return item if isinstance(item, Entry) else entry_of(item)
 
+    async def wait(self, seconds: float) -> bool:
+        """Wait until `anext` need not wait: an entry has come, or the end. Return False if `seconds` went by before.
+
+        While Redis does not answer it may take longer. Raises what `anext` raises.
+        """
+        self._give_up = time.monotonic() + seconds
+        try:
+            if not self._ready:
+                await drive_async(self._reader.refill(), self._perform)
+        except _NothingCame:
+            return False
+        finally:
+            self._give_up = None
+        return True
+
     def __del__(self) -> None:
         """Free what it holds, if it was dropped without leaving its block."""
         if self._reader.joined:
@@ -149,10 +165,20 @@ class AsyncSubscription:
             case Listen():
                 self._hub.join(self._reader)
             case Wait():
-                await self._waiter.wait()
+                await self._wait()
             case Pause():
                 await asyncio.sleep(effect.seconds)
         return None
+
+    async def _wait(self) -> None:
+        if self._give_up is None:
+            await self._waiter.wait()
+            return
+        try:
+            async with asyncio.timeout(max(0.0, self._give_up - time.monotonic())):
+                await self._waiter.wait()
+        except TimeoutError:
+            raise _NothingCame from None
 
 
 class _NothingCame(Exception):

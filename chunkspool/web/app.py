@@ -11,11 +11,12 @@ from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 
 from chunkspool import AsyncSpool
+from chunkspool.admission.defaults import SafeAdmission
+from chunkspool.problems import MEDIA_TYPE
 from chunkspool.web import page as chat_page
 from chunkspool.web import problems
 from chunkspool.web.access import Authorize
-from chunkspool.web.admission.defaults import SafeAdmission
-from chunkspool.web.admission.hook import Admit
+from chunkspool.web.admit import Admit
 from chunkspool.web.context import WebContext
 from chunkspool.web.gate import RequestGate
 from chunkspool.web.middleware import cors
@@ -98,6 +99,6 @@ def _build_openapi(app: FastAPI) -> dict[str, Any]:
         for operation in (operation for path in document["paths"].values() for operation in path.values()):
             for status, reply in operation["responses"].items():
                 if status >= "400" and "content" in reply:
-                    reply["content"] = {problems.MEDIA_TYPE: reply["content"]["application/json"]}
+                    reply["content"] = {MEDIA_TYPE: reply["content"]["application/json"]}
         app.openapi_schema = document
     return app.openapi_schema

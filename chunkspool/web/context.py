@@ -11,13 +11,14 @@ from fastapi import Request
 from pydantic import JsonValue
 
 from chunkspool import AsyncSpool, Generation
+from chunkspool.admission.asked import AskedGeneration
 from chunkspool.errors import ChatBusy
 from chunkspool.ids import checked_id
+from chunkspool.views.event_stream import EventStream
 from chunkspool.web.access import AccessCheck, Action, Authorize, Grant, asker_of, note_asker, note_grant
-from chunkspool.web.admission.hook import Admit, AskedGeneration
-from chunkspool.web.dialects import Encoder
+from chunkspool.web.admit import Admit
 from chunkspool.web.gate import RequestGate
-from chunkspool.web.streaming.event_stream import EventStreamResponse, StreamSource
+from chunkspool.web.streaming.event_stream import EventStreamResponse
 from chunkspool.web.streaming.open_streams import OpenStreams
 
 
@@ -79,6 +80,6 @@ class WebContext:
         async with self.gate.enter():
             return await make(on_active="replace")
 
-    def respond_with_stream(self, source: StreamSource, encoder: Encoder) -> EventStreamResponse:
-        """Return the response that follows `source`."""
-        return EventStreamResponse(source, encoder, self.gate, self.streams)
+    def respond_with_stream(self, spool: AsyncSpool, stream: EventStream) -> EventStreamResponse:
+        """Return the response that sends `stream`."""
+        return EventStreamResponse(spool, stream, self.gate, self.streams)

@@ -1,13 +1,9 @@
-"""Problem documents (RFC 9457): the answer of every web route to an error."""
+"""The answer of every route to an error: a problem document."""
 
 from __future__ import annotations
 
-import logging
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -16,37 +12,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chunkspool.errors import (
-    BrokerRefused,
-    ChatBusy,
-    ChatContended,
-    ChatNotFound,
-    ChunkspoolError,
-    CorruptLog,
-    CursorAhead,
-    CursorExpired,
-    DigestUnfinished,
-    EnqueueFailed,
-    GenerationNotFound,
-    InvalidCursor,
-    InvalidInput,
-    LimitExceeded,
-    RequestIdReused,
-    RequestTooLarge,
-    ServerShuttingDown,
-    SettingsError,
-    SpoolClosed,
-    StoreBusy,
-    StoreFull,
-    StoreRefused,
-    StoreUnavailable,
-)
+from chunkspool import problems
+from chunkspool.errors import ChunkspoolError
 from chunkspool.json_text import to_valid_json
+from chunkspool.problems import MEDIA_TYPE, Explain, Problem
 from chunkspool.web.access import AccessDenied
-from chunkspool.web.admission.hook import Refused
-
-MEDIA_TYPE = "application/problem+json"
-_LOG = logging.getLogger(__name__)
 
 
 class ProblemDocument(BaseModel):
@@ -60,97 +30,29 @@ class ProblemDocument(BaseModel):
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """An error as a client sees it. `more` are further fields of the document."""
-
-    status: int
-    kind: str
-    title: str
-    detail: str
-    more: Mapping[str, object] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    def document(self) -> dict[str, object]:
-        """Return the document."""
-        kind = f"urn:chunkspool:problem:{self.kind}"
-        return {"type": kind, "title": self.title, "status": self.status, "detail": self.detail, **self.more}
-
-    def response(self) -> Response:
-        """Return the response."""
-        headers = {"cache-control": "no-store", **self.headers}
-        return Response(to_valid_json(self.document()), self.status, headers, MEDIA_TYPE)
-
-
 def problem_of(error: Exception) -> Problem:
-    """Return what a client may know of an error. Internal details (addresses, for example) only go to the log."""
-    # The error's own class is looked up before its parents, so the order of the table does not matter.
-    explain = next(filter(None, map(_EXPLANATIONS.get, type(error).__mro__)), _explain_bug)
-    return explain(error)
+    """Return what a client may know of an error, one of FastAPI's, too."""
+    return problems.problem_of(error, _EXPLANATIONS)
+
+
+def response_to(problem: Problem) -> Response:
+    """Return the response that says it."""
+    headers = {"cache-control": "no-store", **problem.headers}
+    return Response(to_valid_json(problem.document()), problem.status, headers, MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:
     """Make `app` answer every error with a problem document."""
-    for kind in (ChunkspoolError, AccessDenied, Refused, HTTPException, RequestValidationError, Exception):
+    for kind in (ChunkspoolError, AccessDenied, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _respond)
 
 
 async def _respond(_request: Request, error: Exception) -> Response:
-    return problem_of(error).response()
-
-
-def _explain_unavailable(seconds: int, kind: str, title: str, detail: str) -> Callable[[Any], Problem]:
-    def explain(error: Exception) -> Problem:
-        _LOG.warning("%s: %s", title, error)
-        return Problem(503, kind, title, detail, headers={"retry-after": str(seconds)})
-
-    return explain
-
-
-def _explain_bug(error: Exception) -> Problem:
-    _LOG.error("a request failed", exc_info=error)
-    return Problem(500, "internal", "Internal error", "Internal error; see the server log.")
+    return response_to(problem_of(error))
 
 
 def _explain_denied(error: AccessDenied) -> Problem:
     return Problem(401, "unauthorized", "Not authorized", str(error), headers={"www-authenticate": "Bearer"})
-
-
-def _explain_expired(error: CursorExpired) -> Problem:
-    more = {"requested": error.requested, "first": error.first, "last": error.last}
-    return Problem(410, "cursor-expired", "Cursor expired", str(error), more)
-
-
-def _explain_ahead(error: CursorAhead) -> Problem:
-    more = {"requested": error.requested, "last": error.last}
-    return Problem(400, "cursor-ahead", "Cursor ahead of the chat", str(error), more)
-
-
-def _explain_unfinished(error: DigestUnfinished) -> Problem:
-    more = {"seq": error.seq, "last": error.last}
-    return Problem(503, "still-reading", "Chat still being read", str(error), more, headers={"retry-after": "1"})
-
-
-def _explain_busy(error: ChatBusy) -> Problem:
-    return Problem(409, "chat-busy", "Chat busy", str(error), {"active": list(error.active), "count": error.count})
-
-
-def _explain_limit(error: LimitExceeded) -> Problem:
-    headers = {} if error.retry_after is None else {"retry-after": str(max(1, math.ceil(error.retry_after)))}
-    return Problem(429, "limit-exceeded", "Limit exceeded", str(error), {"limit": error.limit}, headers)
-
-
-def _explain_too_large(error: RequestTooLarge) -> Problem:
-    return Problem(413, "too-large", "Too large", str(error), {"limit": error.limit})
-
-
-def _explain_reused(error: RequestIdReused) -> Problem:
-    return Problem(422, "request-id-reused", "Request id reused", str(error), {"generation": error.generation_id})
-
-
-def _explain_corrupt(error: CorruptLog) -> Problem:
-    _LOG.error("a chat's log is corrupt: %s", error)
-    return Problem(502, "corrupt-log", "Corrupt log", str(error), {"seq": error.seq})
 
 
 def _explain_invalid(error: RequestValidationError) -> Problem:
@@ -170,49 +72,11 @@ def _explain_http(error: HTTPException) -> Problem:
     return Problem(status, kind, title, str(error.detail), headers=dict(error.headers or {}))
 
 
-def _explain_as(status: int, kind: str, title: str) -> Callable[[Any], Problem]:
-    return lambda error: Problem(status, kind, title, str(error))
-
-
-_EXPLANATIONS: Mapping[type[Exception], Callable[[Any], Problem]] = {
+_EXPLANATIONS: Mapping[type[Exception], Explain] = {
     AccessDenied: _explain_denied,
-    ChatNotFound: _explain_as(404, "chat-not-found", "Chat not found"),
-    GenerationNotFound: _explain_as(404, "generation-not-found", "Generation not found"),
-    CursorExpired: _explain_expired,
-    CursorAhead: _explain_ahead,
-    InvalidCursor: _explain_as(400, "invalid-cursor", "Invalid cursor"),
-    RequestIdReused: _explain_reused,
-    RequestTooLarge: _explain_too_large,
-    ChatBusy: _explain_busy,
-    LimitExceeded: _explain_limit,
-    ChatContended: _explain_as(409, "chat-contended", "Chat changing too fast"),
-    DigestUnfinished: _explain_unfinished,
-    EnqueueFailed: _explain_unavailable(
-        5, "broker-away", "Broker unreachable", "The broker cannot be reached; nothing was started."
-    ),
-    BrokerRefused: _explain_unavailable(
-        30, "broker-refuses", "Broker refused", "The broker rejected this server and nothing was started; see its log."
-    ),
-    StoreUnavailable: _explain_unavailable(2, "store-away", "Redis unreachable", "Redis cannot be reached; try again."),
-    StoreBusy: _explain_unavailable(2, "store-busy", "Redis busy", "Too many requests wait for Redis; try again."),
-    StoreFull: _explain_unavailable(10, "store-full", "Redis full", "Redis is out of memory; nothing was written."),
-    StoreRefused: _explain_unavailable(
-        30, "store-refuses", "Redis refused", "Redis rejected this server; see the server log."
-    ),
-    ServerShuttingDown: _explain_unavailable(
-        1, "shutting-down", "Shutting down", "The server is shutting down; try again."
-    ),
-    SpoolClosed: _explain_unavailable(1, "shutting-down", "Shutting down", "The server is shutting down; try again."),
-    CorruptLog: _explain_corrupt,
-    SettingsError: _explain_unavailable(
-        30, "not-configured", "Not configured", "This server is not configured for that; see the server log."
-    ),
-    Refused: _explain_as(422, "refused", "Not allowed"),
-    InvalidInput: _explain_as(422, "invalid", "Invalid request"),
     RequestValidationError: _explain_invalid,
     HTTPException: _explain_http,
 }
-"""How each error is explained; all others are bugs. A worker's errors (such as `Interrupted`) never reach a route."""
 
 
 def _shorten(value: object, longest: int = 60) -> object:

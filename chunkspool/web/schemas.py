@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.json_schema import SkipJsonSchema
 
+from chunkspool.dialects.usechat_messages import UiMessage
 from chunkspool.ids import ID_PATTERN, MAX_ID_LENGTH, GenerationId
 from chunkspool.request import MAX_REASON, Message
 from chunkspool.results import Stop
 from chunkspool.states import OnActive
-from chunkspool.web.dialects.usechat_messages import UiMessage
 
 Absent = SkipJsonSchema[None]
 """Marks an optional field. An explicit null is accepted, too, but the OpenAPI document does not offer it."""

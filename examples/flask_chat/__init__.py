@@ -1,6 +1,6 @@
 """A chat in Flask: logged-in users ask, follow their answer from any point, and stop it; nobody reads another's.
 
-It needs `pip install 'chunkspool[web,worker]' flask gunicorn`. In two terminals:
+It needs `pip install 'chunkspool[worker]' flask gunicorn`. In two terminals:
 
     celery -A examples.flask_chat.celery_app worker -Q chunkspool -P threads -c 100
     FLASK_SECRET_KEY=… gunicorn -k gthread --threads 100 --graceful-timeout 5 'examples.flask_chat:create_app()'
@@ -15,6 +15,7 @@ from chunkspool.errors import SettingsError
 from examples.flask_chat import problems
 from examples.flask_chat.celery_app import celery_app
 from examples.flask_chat.chats import chats
+from examples.flask_chat.usechat import usechat
 from examples.flask_chat.users import users
 
 
@@ -29,5 +30,6 @@ def create_app(spool: Spool | None = None) -> Flask:
     app.extensions["chunkspool"] = spool or Spool.from_env(celery_app=celery_app)
     app.register_blueprint(users)
     app.register_blueprint(chats, url_prefix="/chats")
+    app.register_blueprint(usechat, url_prefix="/api/chat")
     problems.install(app)
     return app

@@ -6,7 +6,7 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from chunkspool import ChunkspoolError
-from chunkspool.web.problems import MEDIA_TYPE, Problem, problem_of
+from chunkspool.views import MEDIA_TYPE, Problem, problem_of
 
 
 def install(app: Flask) -> None:
@@ -28,7 +28,3 @@ def answer_http(error: HTTPException) -> Response:
 def respond(problem: Problem) -> Response:
     body = json.dumps(problem.document())
     return Response(body, problem.status, {"cache-control": "no-store", **problem.headers}, mimetype=MEDIA_TYPE)
-
-
-def document_of(error: ChunkspoolError) -> bytes:
-    return json.dumps(problem_of(error).document()).encode()

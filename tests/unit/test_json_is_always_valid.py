@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkspool.cli.formatting import json_line
+from chunkspool.dialects.native import NativeEncoder
+from chunkspool.dialects.usechat import UseChatEncoder
 from chunkspool.errors import CorruptLog
 from chunkspool.events import DataEvent, Entry, Event, GenerationStarted, ToolCallEvent, ToolResultEvent, decode, encode
 from chunkspool.json_text import to_valid_json
 from chunkspool.store.entries import Unreadable, item_of
-from chunkspool.web.dialects.native import NativeEncoder
-from chunkspool.web.dialects.usechat import UseChatEncoder
 
 G = "g"
 HALF = "\ud800"

@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chunkspool.web.problems import problem_of
+from chunkspool.web.problems import problem_of, response_to
 
 LINGER_BYTES = 16 * 1024 * 1024
 """How much of a refused body is read and dropped before the answer.
@@ -46,7 +46,7 @@ class BodyCheck:
         try:
             await body.check_announced(headers)
         except HTTPException as error:
-            await problem_of(error).response()(scope, receive, send)
+            await response_to(problem_of(error))(scope, receive, send)
             return
         await self._app(scope, body.receive, send)
 

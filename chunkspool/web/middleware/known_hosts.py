@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chunkspool.settings import variable_of
-from chunkspool.web.problems import problem_of
+from chunkspool.web.problems import problem_of, response_to
 
 MISDIRECTED = 421
 
@@ -33,7 +33,7 @@ class KnownHosts:
             error = HTTPException(
                 MISDIRECTED, f"this server does not know that host: see {variable_of('allowed_hosts')}"
             )
-            await problem_of(error).response()(scope, receive, send)
+            await response_to(problem_of(error))(scope, receive, send)
             return
         await self._app(scope, receive, send)
 

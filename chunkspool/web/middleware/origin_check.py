@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chunkspool.settings import variable_of
 from chunkspool.web.middleware.body_check import SAFE_METHODS
-from chunkspool.web.problems import problem_of
+from chunkspool.web.problems import problem_of, response_to
 
 
 class OriginCheck:
@@ -31,7 +31,7 @@ class OriginCheck:
         """Handle a request."""
         if scope["type"] == "http" and scope["method"] not in SAFE_METHODS and self._is_foreign(Headers(scope=scope)):
             error = HTTPException(403, f"a page of another origin may not do this: see {variable_of('cors_origins')}")
-            await problem_of(error).response()(scope, receive, send)
+            await response_to(problem_of(error))(scope, receive, send)
             return
         await self._app(scope, receive, send)
 

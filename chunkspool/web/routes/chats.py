@@ -9,11 +9,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
 
 from chunkspool import AsyncSpool
-from chunkspool.errors import ChatNotFound, CorruptLog
+from chunkspool.admission.asked import AskedGeneration
+from chunkspool.effects import drive_async
+from chunkspool.errors import ChatNotFound
 from chunkspool.ids import ID_PATTERN
 from chunkspool.request import GenerationRequest
 from chunkspool.results import Snapshot
-from chunkspool.web.admission.hook import AskedGeneration
+from chunkspool.views.following import find_stream
 from chunkspool.web.dependencies import (
     COMMON_PROBLEMS,
     After,
@@ -26,10 +28,8 @@ from chunkspool.web.dependencies import (
     problem_responses,
     require,
 )
-from chunkspool.web.dialects.native import NativeEncoder
 from chunkspool.web.schemas import AskBody, AskResponse, Links, StopBody, StopResponse
 from chunkspool.web.snapshot_json import send_in_turns
-from chunkspool.web.streaming.event_stream import StreamSource
 
 router = APIRouter(prefix="/v1/chats/{chat_id}")
 
@@ -76,24 +76,10 @@ async def follow(
     times: Annotated[bool, Query(description="put each event's time (Unix ms) in a comment before it")] = False,  # noqa: FBT002 - the same
 ) -> Response:
     """Replay the events after the cursor, then follow live, as server-sent events."""
-    cursor = cursor_of(after, last_event_id)
+    steps = find_stream(chat_id, cursor_of(after, last_event_id), waits=follow, times=times)
     async with context.gate.enter():
-        # A bad chat or cursor must be found before the stream starts: afterwards no HTTP status can be sent.
-        # The status comes first: an ending that is written between the two is then found by the read.
-        is_idle = not (await spool.status(chat_id, generation_ids=())).active
-        if not await _has_newer(spool, chat_id, cursor) and is_idle and not follow:
-            return Response(status_code=204)
-    until = "forever" if follow else "idle"
-    return context.respond_with_stream(StreamSource(spool, chat_id, cursor, until), NativeEncoder(times=times))
-
-
-async def _has_newer(spool: AsyncSpool, chat_id: str, cursor: str) -> bool:
-    try:
-        return bool(await spool.read(chat_id, cursor, limit=1))
-    except CorruptLog as error:
-        if error.seq is None:
-            raise
-        return True  # the stream says so in its place
+        stream = await drive_async(steps, lambda call: call.make(spool))
+    return Response(status_code=204) if stream is None else context.respond_with_stream(spool, stream)
 
 
 @router.post("/stop", status_code=202, responses=problem_responses(404, *COMMON_PROBLEMS))

@@ -8,7 +8,6 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -16,48 +15,32 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from chunkspool import AsyncSpool, Entry
+from chunkspool.dialects import HEARTBEAT
+from chunkspool.effects import drive_async
 from chunkspool.errors import CorruptLog, ServerShuttingDown
-from chunkspool.store.positions import checked_position
+from chunkspool.problems import Problem
+from chunkspool.views.event_stream import EventStream
+from chunkspool.views.replay import MAX_WAITING_BYTES, ReplayStep, SendWaiting, replay
 from chunkspool.web.access import grant_of
-from chunkspool.web.dialects import Encoder
 from chunkspool.web.gate import RequestGate
 from chunkspool.web.middleware.deferred_stream import defer
-from chunkspool.web.problems import Problem, problem_of
+from chunkspool.web.problems import problem_of, response_to
 from chunkspool.web.streaming.open_streams import OpenStreams
 from chunkspool.web.streaming.permit import StreamPermit
 from chunkspool.web.streaming.server_connection import ServerConnection, receive_disconnect
 
 _LOG = logging.getLogger(__name__)
-HEARTBEAT = b":\n"
-"""A comment. It is a line and no block of its own: some clients take every empty line for the end of a message."""
-MAX_WAITING_BYTES = 128 * 1024
-"""How much may wait for a slow client before the stream stops reading from the chat."""
-PAGE_SIZE = 500
 CANCEL_RETRY = 0.25
 """Seconds until a task that did not end when it was cancelled is cancelled again."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamSource:
-    """The part of a chat that a stream follows. `merged`: what exists of the generation `until` is sent as few events.
-
-    Of what a restart has made void, nothing is sent then.
-    """
-
-    spool: AsyncSpool
-    chat_id: str
-    after: int | str
-    until: str
-    merged: bool = False
 
 
 class EventStreamResponse(Response):
     """The response that a route returns. `DeferredStream` sends it after router and validation have returned."""
 
-    def __init__(self, source: StreamSource, encoder: Encoder, gate: RequestGate, streams: OpenStreams) -> None:
+    def __init__(self, spool: AsyncSpool, stream: EventStream, gate: RequestGate, streams: OpenStreams) -> None:
         """Nothing is subscribed yet."""
         super().__init__()
-        self._stream = ClientStream(source, encoder, gate, streams)
+        self._stream = ClientStream(spool, stream, gate, streams)
         self._reauthorize = streams.settings.reauthorize
 
     async def __call__(self, scope: Scope, _receive: Receive, _send: Send) -> None:
@@ -76,10 +59,11 @@ class ClientStream:
     full. They share the encoder: whatever is added during one send goes out, merged, with the next.
     """
 
-    def __init__(self, source: StreamSource, encoder: Encoder, gate: RequestGate, streams: OpenStreams) -> None:
+    def __init__(self, spool: AsyncSpool, stream: EventStream, gate: RequestGate, streams: OpenStreams) -> None:
         """Nothing runs yet."""
-        self._source = source
-        self._encoder = encoder
+        self._spool = spool
+        self._stream = stream
+        self._encoder = stream.encoder
         self._gate = gate
         self._streams = streams
         # Wakes the sending task after any change below; it then looks at all of them.
@@ -169,7 +153,7 @@ class ClientStream:
             return
         if not self._is_open:
             problem = self._problem or problem_of(ServerShuttingDown())
-            await problem.response()(scope, receive, send)
+            await response_to(problem)(scope, receive, send)
             return
         headers = [(name.encode(), value.encode()) for name, value in self._encoder.headers.items()]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -204,15 +188,15 @@ class ClientStream:
         return waiting
 
     async def _follow(self) -> None:
-        source = self._source
+        spool, chat_id = self._spool, self._stream.chat_id
         owner = self.permit.owner if self.permit is not None else None
         try:
-            await self._streams.count.open(source.spool, source.chat_id, owner)
+            await self._streams.count.open(spool, chat_id, owner)
         except Exception as error:  # noqa: BLE001 - as below
             self._end_with(error)
             return
         try:
-            after = await self._replay() if self._source.merged else self._source.after
+            after = await self._replay() if self._stream.merged else self._stream.after
             if self._encoder.done:
                 self._is_open = True
             else:
@@ -220,57 +204,33 @@ class ClientStream:
         except Exception as error:  # noqa: BLE001 - nobody awaits this task's result; only the client can be told
             self._end_with(error)
         finally:
-            self._streams.count.close(source.spool, source.chat_id, owner)
+            self._streams.count.close(spool, chat_id, owner)
             self.end()
 
     async def _replay(self) -> int | str:
         """Add all existing entries of the generation, merged; return the cursor of the last one."""
-        source = self._source
-        async with self._gate.enter_to_read(source.spool.settings.log.tenant, source.chat_id):
-            within = self._gate.reading_seconds
-            digest = await source.spool.digest(source.chat_id, after=source.after, within=within)
-        if digest.has_unreadable or digest.has_gaps or digest.first > checked_position(source.after).seq + 1:
-            return await self._replay_the_log()
-        # What a restart has made void is not for the client: until the newest restart was added, nothing is sent. It is
-        # in the block before `settled`, so that all of the blocks before that one is void.
-        settled = digest.restarts_until(source.until)
-        at = max(settled - 1, 0) if digest.blocks else None
-        while at is not None and not (self._encoder.done or self._problem):
-            async with self._gate.enter():
-                part = await source.spool.load_digest(digest, {source.until}, at)
-            for entry in part.entries:
-                self._encoder.add(entry)
-            at = part.next
-            if at is not None and at >= settled and self._encoder.size > MAX_WAITING_BYTES:
-                self._is_open = True
-                self._wake.set()
-                await self._wait_for_room()
-        return digest.cursor
+        stream, within = self._stream, self._gate.reading_seconds
+        steps = replay(self._encoder, stream.chat_id, stream.after, stream.until, within=within)
+        return await drive_async(steps, self._perform)
 
-    async def _replay_the_log(self) -> int | str:
-        """Do the same page by page: what is missing is an error, and what cannot be decoded is told in its place."""
-        source, after = self._source, self._source.after
-        while not (self._encoder.done or self._problem):
-            try:
-                async with self._gate.enter():
-                    page = await source.spool.read(source.chat_id, after, PAGE_SIZE)
-            except CorruptLog as error:
-                after = self._skip_corrupt(error)
-                continue
-            for entry in page:
-                self._encoder.add(entry)
-            after = page[-1].seq if page else after
-            if len(page) < PAGE_SIZE:
-                break
-        return after
+    async def _perform(self, step: ReplayStep) -> object:
+        if isinstance(step, SendWaiting):
+            self._is_open = True
+            self._wake.set()
+            await self._wait_for_room()
+            return None
+        gate = self._gate
+        whole = gate.enter_to_read(self._spool.settings.log.tenant, self._stream.chat_id)
+        async with whole if step.reads_whole else gate.enter():
+            return await step.make(self._spool)
 
     async def _subscribe(self, after: int | str) -> None:
-        source = self._source
+        stream = self._stream
         async with AsyncExitStack() as stack:
             # The gate limits how many streams start at once; an open one must not keep its turn.
             async with self._gate.enter():
                 entries = await stack.enter_async_context(
-                    source.spool.subscribe(source.chat_id, after, until=source.until)
+                    self._spool.subscribe(stream.chat_id, after, until=stream.until)
                 )
             self._is_open = True
             self._wake.set()

@@ -113,6 +113,16 @@ def read_events(client: httpx.Client, limit: int | None = None, **options: objec
     return found
 
 
+def wait_for(response: httpx.Response, word: bytes) -> None:
+    """Read the stream until it has said so."""
+    said = b""
+    for piece in response.iter_raw():
+        said += piece
+        if word in said:
+            return
+    raise AssertionError(said)
+
+
 def types(events: list[SseEvent]) -> list[str]:
     """Return the types of chat events."""
     return [json.loads(event.data)["type"] for event in events]
@@ -216,7 +226,7 @@ def test_readers_that_hang_up_free_their_threads(ann: httpx.Client, client: Redi
         with ExitStack() as stack:
             for _ in range(STREAMS):
                 response = stack.enter_context(ann.stream("GET", EVENTS))
-                assert b"generation.queued" in next(response.iter_raw())
+                wait_for(response, b"generation.queued")
             eventually(lambda: client.pubsub_numsub(KEYS.live)[0][1] == 1)
         eventually(lambda: client.pubsub_channels() == before)
     assert ann.post(f"/chats/{CHAT}/stop").status_code == 202
@@ -227,7 +237,7 @@ def test_the_server_ends_though_a_client_follows(ann: httpx.Client, server: Serv
     asked = ann.post(f"/chats/{CHAT}", json={"prompt": "x"}).json()
     claim_and_die(client, asked["generation"], 60, KEYS)
     with ann.stream("GET", EVENTS) as response:
-        assert b"generation.queued" in next(response.iter_raw())
+        wait_for(response, b"generation.queued")
         server.process.send(signal.SIGTERM)
         eventually(lambda: not server.process.alive, timeout=12)
     eventually(lambda: KEYS.live.encode() not in client.pubsub_channels())

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.web.node import SDKS, start_client
 
-from chunkspool.web.dialects.usechat_messages import UiMessage, to_model_messages
+from chunkspool.dialects.usechat_messages import UiMessage, to_model_messages
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -12,11 +12,11 @@ from support.chats.generated_entries import entries_of, random_log
 from support.web.node import SDKS, start_client
 
 from chunkspool import Entry
+from chunkspool.dialects.usechat import UseChatEncoder
+from chunkspool.dialects.usechat_chunks import RESTART
+from chunkspool.dialects.usechat_conversation import ChatMessages, Conversation
+from chunkspool.dialects.usechat_messages import UiMessage
 from chunkspool.events import GenerationCompleted, GenerationQueued, GenerationStarted, TextDelta
-from chunkspool.web.dialects.usechat import UseChatEncoder
-from chunkspool.web.dialects.usechat_chunks import RESTART
-from chunkspool.web.dialects.usechat_conversation import ChatMessages, Conversation
-from chunkspool.web.dialects.usechat_messages import UiMessage
 
 pytestmark = pytest.mark.timeout(300)
 

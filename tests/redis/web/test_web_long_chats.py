@@ -16,8 +16,8 @@ from chunkspool import Spool
 from chunkspool.events import Event, GenerationCompleted, TextDelta, ToolCallEvent
 from chunkspool.store import scripts
 from chunkspool.store.client import Store
+from chunkspool.views import replay
 from chunkspool.web.gate import RequestGate
-from chunkspool.web.streaming import event_stream
 from chunkspool.web.streaming.event_stream import ClientStream
 
 SNAPSHOT, MESSAGES, RESUME = f"/v1/chats/{CHAT}", f"/api/chat/{CHAT}/messages", f"/api/chat/{CHAT}/stream"
@@ -189,7 +189,7 @@ def test_a_resume_holds_little_at_a_time(
     site: Site, spool: Spool, client: Redis, monkeypatch: pytest.MonkeyPatch, *, restarts: bool
 ) -> None:
     """A long answer is sent on while it is read, but nothing of what a restart has made void."""
-    monkeypatch.setattr(event_stream, "MAX_WAITING_BYTES", 2_000)
+    monkeypatch.setattr(replay, "MAX_WAITING_BYTES", 2_000)
     taken: list[int] = []
     take = ClientStream._take  # noqa: SLF001 - what waits for the client is nobody else's
 

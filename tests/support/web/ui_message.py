@@ -8,7 +8,7 @@ from typing import Any
 
 from support.web.sse import events_of
 
-from chunkspool.web.dialects.usechat_chunks import RESTART
+from chunkspool.dialects.usechat_chunks import RESTART
 
 Part = dict[str, Any]
 

@@ -10,11 +10,11 @@ import pytest
 from support.chats.generated_entries import entries_of, random_log
 
 from chunkspool import Entry, fold
+from chunkspool.dialects.usechat import UseChatEncoder
 from chunkspool.errors import CorruptLog
 from chunkspool.events import DataEvent, TextDelta
 from chunkspool.store.blocks import MAX_PLAIN, Block, BlockBuilder, blocks_of_index, pack, unpack
 from chunkspool.store.entries import Unreadable, item_of
-from chunkspool.web.dialects.usechat import UseChatEncoder
 
 SEEDS = range(60)
 SIZES = (1, 2, 3, 7, 20, 1000)

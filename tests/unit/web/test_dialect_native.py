@@ -8,9 +8,9 @@ from support.chats.generated_entries import entries_of, random_log
 from support.web.sse import SseEvent, SseParser, events_of
 
 from chunkspool import Entry
+from chunkspool.dialects import HEARTBEAT
+from chunkspool.dialects.native import NativeEncoder
 from chunkspool.events import TextDelta, UnknownEvent
-from chunkspool.web.dialects.native import NativeEncoder
-from chunkspool.web.streaming.event_stream import HEARTBEAT
 
 
 def encode_all(entries: list[Entry], **options: bool) -> bytes:

@@ -11,6 +11,9 @@ from support.web.sse import events_of
 from support.web.ui_message import ClientMessage, parts_of
 
 from chunkspool import Entry, fold
+from chunkspool.dialects.usechat import UseChatEncoder
+from chunkspool.dialects.usechat_chunks import RESTART
+from chunkspool.dialects.usechat_messages import UiMessage
 from chunkspool.events import (
     DataEvent,
     Event,
@@ -23,9 +26,6 @@ from chunkspool.events import (
     ToolCallEvent,
     ToolResultEvent,
 )
-from chunkspool.web.dialects.usechat import UseChatEncoder
-from chunkspool.web.dialects.usechat_chunks import RESTART
-from chunkspool.web.dialects.usechat_messages import UiMessage
 
 G = "g0"
 BEGINNING: list[Event] = [GenerationQueued(generation_id=G), GenerationStarted(generation_id=G, attempt=1, model="m")]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chunkspool.web.dialects.usechat_messages import UseChatRequest, to_model_messages
+from chunkspool.dialects.usechat_messages import UseChatRequest, to_model_messages
 
 
 def request(*messages: dict[str, Any], **fields: Any) -> UseChatRequest:

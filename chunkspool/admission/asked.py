@@ -1,20 +1,15 @@
-"""The hook that sees each generation that a web user asks for, and returns it as it shall be."""
+"""What a web user asks for."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol, Self
+from typing import Self
 
 from pydantic import JsonValue
-from starlette.requests import Request
 
 from chunkspool.request import GenerationRequest, Message
 from chunkspool.states import OnActive, Priority
-
-
-class Refused(Exception):
-    """Raised by a hook for what the user may not ask for (422). Its text is shown to the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +38,3 @@ class AskedGeneration:
         """Return a copy that begins with this system message."""
         system = Message.model_validate({"role": "system", "content": text})
         return replace(self, messages=(system, *self.messages))
-
-
-class Admit(Protocol):
-    """Decides what a worker is asked when a user asks for `asked`. It may be async.
-
-    Return `asked`, or another one made of it: what is returned is enqueued as it is. Raise `Refused` with a text for
-    the user (422), or Starlette's `HTTPException` for another status. It is asked after `authorize` has allowed "ask".
-
-    For the same `asked` return the same value: a request that is repeated with its id must be the same request.
-    """
-
-    def __call__(
-        self, request: Request, tenant: str, chat_id: str, asked: AskedGeneration
-    ) -> AskedGeneration | Awaitable[AskedGeneration]:
-        """Decide."""
-        ...
-
-
-def admit_all(request: Request, tenant: str, chat_id: str, asked: AskedGeneration) -> AskedGeneration:  # noqa: ARG001 - a hook's signature
-    """Let everything pass to the provider: for users who may do whatever the app may."""
-    return asked

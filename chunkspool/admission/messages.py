@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from chunkspool.errors import shown
+from chunkspool.errors import Refused, shown
 from chunkspool.request import Message
-from chunkspool.web.admission.hook import Refused
 
 MAX_NAME = 64
 _FIELDS: Mapping[str, frozenset[str]] = {

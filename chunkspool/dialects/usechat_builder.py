@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from chunkspool.web.dialects.usechat_chunks import Chunk
-from chunkspool.web.dialects.usechat_messages import UiMessage, UiPart, is_tool
+from chunkspool.dialects.usechat_chunks import Chunk
+from chunkspool.dialects.usechat_messages import UiMessage, UiPart, is_tool
 
 FIRST_TO_KEEP_INPUTS = 7
 """The first major version of the SDK that keeps arguments that are no JSON as `input`; before it, it is `rawInput`."""

@@ -55,3 +55,5 @@ EVENT_STREAM: Mapping[str, str] = {
     "x-accel-buffering": "no",
 }
 """Headers of every dialect that uses server-sent events."""
+HEARTBEAT = b":\n"
+"""A comment. It is a line and no block of its own: some clients take every empty line for the end of a message."""

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Self
 
-from starlette.requests import Request
-
-from chunkspool.errors import shown
+from chunkspool.admission.asked import AskedGeneration
+from chunkspool.admission.messages import check_messages
+from chunkspool.admission.params import allowed_params, checked_params
+from chunkspool.errors import Refused, shown
 from chunkspool.settings import Settings
-from chunkspool.web.admission.hook import AskedGeneration, Refused
-from chunkspool.web.admission.messages import check_messages
-from chunkspool.web.admission.params import allowed_params, checked_params
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,11 @@ class SafeAdmission:
         models = frozenset(name for name in (*named, settings.provider.model) if name)
         return cls(models, settings.web.web_max_tokens)
 
-    def __call__(self, request: Request, tenant: str, chat_id: str, asked: AskedGeneration) -> AskedGeneration:  # noqa: ARG002 - a hook's signature
+    def __call__(self, request: object, tenant: str, chat_id: str, asked: AskedGeneration) -> AskedGeneration:  # noqa: ARG002 - a hook's signature
+        """Return what `check` does."""
+        return self.check(asked)
+
+    def check(self, asked: AskedGeneration) -> AskedGeneration:
         """Return `asked`, without params that are null. Raises `Refused`, which says what is allowed."""
         if asked.model is not None and asked.model not in self.models:
             allowed = f"it may be {', '.join(sorted(self.models))}" if self.models else "leave it out"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from chunkspool.dialects.usechat_chunks import RESTART
+from chunkspool.errors import InvalidRequest
 from chunkspool.json_text import to_valid_json
-from chunkspool.web.dialects.usechat_chunks import RESTART
+from chunkspool.request import explain
 
 UiPart = dict[str, JsonValue]
 ModelMessage = dict[str, Any]
@@ -37,6 +39,14 @@ class UseChatRequest(BaseModel):
     messageId: SdkId | None = None  # noqa: N815 - the SDK's own name
     model: str | None = Field(None, min_length=1, max_length=200)
     params: dict[str, JsonValue] | None = None
+
+    @classmethod
+    def parse(cls, body: bytes | str | Mapping[str, Any]) -> Self:
+        """Return what a request's body says: JSON, or what was parsed of it. Raises `InvalidRequest`."""
+        try:
+            return cls.model_validate_json(body) if isinstance(body, bytes | str) else cls.model_validate(body)
+        except ValidationError as error:
+            raise InvalidRequest(explain(error)) from None
 
     @property
     def continued_message(self) -> UiMessage | None:

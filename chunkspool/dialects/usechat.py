@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, assert_never
 
+from chunkspool.dialects import EVENT_STREAM
+from chunkspool.dialects.usechat_chunks import RESTART, Chunk, data_chunk
+from chunkspool.dialects.usechat_json import decode_arguments, encode_part
+from chunkspool.dialects.usechat_messages import UiMessage
+from chunkspool.dialects.usechat_replay import replay_chunks, tool_call_ids
 from chunkspool.events import (
     DataEvent,
     Entry,
@@ -21,11 +26,6 @@ from chunkspool.events import (
     UnknownEvent,
     UsageEvent,
 )
-from chunkspool.web.dialects import EVENT_STREAM
-from chunkspool.web.dialects.usechat_chunks import RESTART, Chunk, data_chunk
-from chunkspool.web.dialects.usechat_json import decode_arguments, encode_part
-from chunkspool.web.dialects.usechat_messages import UiMessage
-from chunkspool.web.dialects.usechat_replay import replay_chunks, tool_call_ids
 
 DONE = b"data: [DONE]\n\n"
 EARLY_END = "The connection ended before the answer did. The answer is still being written: resume to see all of it."

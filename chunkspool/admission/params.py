@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from chunkspool.errors import shown
-from chunkspool.web.admission.hook import Refused
+from chunkspool.errors import Refused, shown
 
 MAX_STOPS = 4
 MAX_STOP_CHARS = 200

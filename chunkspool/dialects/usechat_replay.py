@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from chunkspool.dialects.usechat_chunks import Chunk
+from chunkspool.dialects.usechat_messages import UiMessage, UiPart, is_tool, tool_name_of
 from chunkspool.json_text import to_valid_json
-from chunkspool.web.dialects.usechat_chunks import Chunk
-from chunkspool.web.dialects.usechat_messages import UiMessage, UiPart, is_tool, tool_name_of
 
 _UNCHANGED = {
     "source-url": ("sourceId", "url"),

@@ -8,11 +8,11 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from chunkspool.dialects.usechat import UseChatEncoder
+from chunkspool.dialects.usechat_builder import MessageBuilder
+from chunkspool.dialects.usechat_messages import UiMessage, UseChatRequest
 from chunkspool.errors import InvalidRequest, shown
 from chunkspool.events import Entry
-from chunkspool.web.dialects.usechat import UseChatEncoder
-from chunkspool.web.dialects.usechat_builder import MessageBuilder
-from chunkspool.web.dialects.usechat_messages import UiMessage, UseChatRequest
 
 
 class Conversation(BaseModel):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from chunkspool.dialects import EVENT_STREAM
 from chunkspool.events import Entry
 from chunkspool.json_text import to_valid_json
-from chunkspool.web.dialects import EVENT_STREAM
 
 RETRY_MS = 1000
 """How long an EventSource waits before it reconnects."""

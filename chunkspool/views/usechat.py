@@ -1,0 +1,111 @@
+"""The routes that an AI SDK front end (`useChat`) calls, for the views of an app with threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from chunkspool.admission.asked import AskedGeneration
+from chunkspool.admission.defaults import SafeAdmission
+from chunkspool.dialects.usechat import UseChatEncoder
+from chunkspool.dialects.usechat_conversation import Conversation
+from chunkspool.dialects.usechat_messages import UseChatRequest, to_model_messages
+from chunkspool.effects import drive
+from chunkspool.errors import InvalidId, InvalidInput, InvalidRequest, shown
+from chunkspool.ids import checked_id
+from chunkspool.operations.query import MAX_LIMIT
+from chunkspool.request import GenerationRequest
+from chunkspool.results import Generation
+from chunkspool.spool.sync import Spool
+from chunkspool.views.event_stream import EventStream
+from chunkspool.views.history import find_answer, find_messages
+
+FIRST_SDK, LAST_SDK = 6, 99
+"""Major versions of the SDK."""
+
+
+class UseChat:
+    """Send, resume and list the messages of a chat; stopping it is `Spool.stop`.
+
+    Who may do what in which chat is for the views to find out first. `sdk` is the major version of the client's AI SDK,
+    also as the text of a query: since 7, it can take back what a restart makes void. All raise `InvalidInput` for bad
+    arguments, and a `StoreError` where Redis cannot be asked.
+    """
+
+    def __init__(self, spool: Spool, admit: Callable[[AskedGeneration], AskedGeneration] | None = None) -> None:
+        """`admit` returns what a user asks for as it shall be, or raises `Refused`; `SafeAdmission` unless given."""
+        self._spool = spool
+        self._admit = admit or SafeAdmission.from_settings(spool.settings).check
+
+    def send(self, body: UseChatRequest, *, sdk: int | str = FIRST_SDK, owner: str | None = None) -> EventStream:
+        """Enqueue the answer to the last message; return its stream. This stops a generation that is still active.
+
+        `owner` says whose it is, for the limits. Raises `Refused`, or what `Spool.enqueue` does.
+        """
+        version = checked_sdk(sdk)
+        admitted = self._admit(asked_of(body))
+        generation = self._spool.enqueue(
+            body.id,
+            messages=admitted.messages,
+            model=admitted.model,
+            params=admitted.params,
+            request_id=admitted.request_id,
+            on_active=admitted.on_active,
+            ttl=admitted.ttl,
+            owner=owner if admitted.owner is None else admitted.owner,
+            priority=admitted.priority,
+            expires=admitted.expires,
+            transcript=Conversation.of_request(body).to_transcript(),
+        )
+        return answer_to(body, generation, version)
+
+    def resume(self, chat_id: str, *, sdk: int | str = FIRST_SDK) -> EventStream | None:
+        """Return the stream of the answer that is being written, from its beginning; None if there is none: 204."""
+        return drive(find_answer(chat_id, checked_sdk(sdk)), lambda call: call.make(self._spool))
+
+    def messages(
+        self, chat_id: str, *, sdk: int | str = FIRST_SDK, before: str | None = None, limit: int | str | None = None
+    ) -> bytes:
+        """Return the chat's messages as JSON, `{"messages": […], "active": […], "before": …}`: what a page starts with.
+
+        With `limit`, only the newest; `before` of the reply then leads to those in front of them. A chat that does not
+        exist has none. Raises `CursorExpired` where a part of it is gone.
+        """
+        most = None if limit is None else _checked_number("limit", limit, 1, MAX_LIMIT)
+        found = find_messages(chat_id, checked_sdk(sdk), before, most)
+        return drive(found, lambda call: call.make(self._spool)).to_json()
+
+
+def asked_of(body: UseChatRequest) -> AskedGeneration:
+    """Return the generation that a front end asks for. Raises `InvalidRequest`."""
+    messages = to_model_messages(body.messages)
+    if not messages:
+        raise InvalidRequest("the messages have no text, no file and no tool output")
+    request = GenerationRequest.checked(prompt=None, messages=messages, model=body.model, params=body.params)
+    request_id = _usable_request_id(body.fresh_message_id)
+    return AskedGeneration.of(request, on_active="replace", request_id=request_id)
+
+
+def answer_to(body: UseChatRequest, generation: Generation, sdk: int) -> EventStream:
+    """Return the stream of the answer, for the client that asked."""
+    encoder = UseChatEncoder(generation.generation_id, sdk=sdk, continued=body.continued_message)
+    return EventStream(body.id, generation.after, generation.generation_id, encoder)
+
+
+def checked_sdk(version: int | str) -> int:
+    """Return the SDK's major version. Raises `InvalidInput`."""
+    return _checked_number("sdk", version, FIRST_SDK, LAST_SDK)
+
+
+def _checked_number(name: str, value: int | str, least: int, most: int) -> int:
+    text = str(value)
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and least <= int(text) <= most):
+        raise InvalidInput(f"{name}={shown(text)}: it must be a whole number from {least} to {most}")
+    return int(text)
+
+
+def _usable_request_id(text: str | None) -> str | None:
+    """Return `text` if it can be a request id, else None: front ends may use any text as a message id."""
+    try:
+        return None if text is None else checked_id("request_id", text)
+    except InvalidId:
+        return None
