@@ -7,11 +7,15 @@ from contextlib import contextmanager
 
 from celery import Celery
 
+MEMORY = "memory://localhost/"
+
 
 @contextmanager
 def memory_app(queue: str) -> Iterator[Celery]:
     """Give an app whose messages stay in memory; at the end of the block its `queue` is gone."""
-    app = Celery("chunkspool-testing", broker="memory://localhost/", set_as_current=False)
+    app = Celery("chunkspool-testing", set_as_current=False)
+    # Celery prefers CELERY_BROKER_URL, which is that of a real broker, to an app's `broker_url`, but not to these.
+    app.conf.update(broker_read_url=MEMORY, broker_write_url=MEMORY)
     app.conf.update(task_serializer="json", accept_content=["json"])
     try:
         yield app

@@ -8,43 +8,49 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.deprecation import MiddlewareMixin
 
 from chunkspool import ChunkspoolError
-from chunkspool.views import MEDIA_TYPE as PROBLEM_TYPE, Problem, Refused, problem_of
+from chunkspool.views import MEDIA_TYPE, Problem, problem_of
 
 
 class NotLoggedIn(Exception):
     """The request has no session of a user."""
 
+    def __str__(self) -> str:
+        """Say what to do."""
+        return "log in first"
+
+
+STATUSES = {
+    NotLoggedIn: HTTPStatus.UNAUTHORIZED,
+    PermissionDenied: HTTPStatus.FORBIDDEN,
+    Http404: HTTPStatus.NOT_FOUND,
+    RequestDataTooBig: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    SuspiciousOperation: HTTPStatus.BAD_REQUEST,
+    ValidationError: HTTPStatus.UNPROCESSABLE_ENTITY,
+}
+
 
 class ProblemMiddleware(MiddlewareMixin):
-    """Answers what a view raises, also while its transaction ends; whatever is not listed is a bug, and Django's 500."""
+    """Answers what a view raises, also while its transaction ends. All that is not known here is a bug: Django's 500."""
 
     def process_exception(self, _request: HttpRequest, error: Exception) -> HttpResponse | None:
-        match error:
-            case ChunkspoolError() | Refused():
-                return respond(problem_of(error))
-            case NotLoggedIn():
-                return respond(http_problem(HTTPStatus.UNAUTHORIZED, "log in first"))
-            case PermissionDenied():
-                return respond(http_problem(HTTPStatus.FORBIDDEN, str(error)))
-            case Http404():
-                return respond(http_problem(HTTPStatus.NOT_FOUND, "there is no such chat"))
-            case ValidationError():
-                return respond(http_problem(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(error.messages)))
-            case RequestDataTooBig():
-                return respond(http_problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error)))
-            case SuspiciousOperation():
-                return respond(http_problem(HTTPStatus.BAD_REQUEST, str(error)))
-        return None
+        """Return the answer to an error, if it is a known one."""
+        if isinstance(error, ChunkspoolError):
+            return respond(problem_of(error))
+        status = next((status for kind, status in STATUSES.items() if isinstance(error, kind)), None)
+        if status is None:
+            return None
+        return respond_with(status, "; ".join(error.messages) if isinstance(error, ValidationError) else str(error))
 
 
 def refuse_csrf(_request: HttpRequest, reason: str = "") -> HttpResponse:
-    return respond(http_problem(HTTPStatus.FORBIDDEN, reason))
+    return respond_with(HTTPStatus.FORBIDDEN, reason)
 
 
-def http_problem(status: HTTPStatus, detail: str) -> Problem:
-    return Problem(status, status.phrase.lower().replace(" ", "-"), status.phrase, detail or status.phrase)
+def respond_with(status: HTTPStatus, detail: str) -> HttpResponse:
+    kind = status.phrase.lower().replace(" ", "-")
+    return respond(Problem(status, kind, status.phrase, detail))
 
 
 def respond(problem: Problem) -> HttpResponse:
     headers = {"Cache-Control": "no-store", **problem.headers}
-    return HttpResponse(json.dumps(problem.document()), PROBLEM_TYPE, problem.status, headers=headers)
+    return HttpResponse(json.dumps(problem.document()), MEDIA_TYPE, problem.status, headers=headers)

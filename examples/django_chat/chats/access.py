@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from functools import wraps
 
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
-from django.shortcuts import get_object_or_404
 
 from examples.django_chat.chats.models import Chat
 from examples.django_chat.problems import NotLoggedIn
@@ -14,7 +13,7 @@ View = Callable[..., HttpResponseBase]
 
 
 def login_needed(view: View) -> View:
-    """Answer 401 to who is not logged in. (Django's `login_required` redirects, which a `fetch` would follow.)"""
+    """Answer 401 to who is not logged in; Django's `login_required` redirects, which a `fetch` would follow."""
 
     @wraps(view)
     def wrapped(request: HttpRequest, *args: str, **kwargs: str) -> HttpResponseBase:
@@ -27,4 +26,7 @@ def login_needed(view: View) -> View:
 
 def find_chat(request: HttpRequest, chat_id: str) -> Chat:
     """Return the user's chat. A 404 does not tell whether it is somebody else's."""
-    return get_object_or_404(Chat, pk=chat_id, owner=request.user)
+    try:
+        return Chat.objects.get(pk=chat_id, owner=request.user)
+    except Chat.DoesNotExist:
+        raise Http404("you have no such chat") from None

@@ -5,7 +5,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.views.decorators.http import require_GET, require_POST
 
-from chunkspool.views import UseChat, UseChatRequest as UseChatTurn
+from chunkspool.views import UseChat, UseChatRequest
 from examples.django_chat.chats import spools
 from examples.django_chat.chats.access import find_chat, login_needed
 from examples.django_chat.chats.streams import respond
@@ -19,7 +19,7 @@ def get_routes() -> UseChat:
 @require_POST
 @login_needed
 def send(request: HttpRequest) -> HttpResponseBase:
-    turn = UseChatTurn.model_validate_json(request.body)
+    turn = UseChatRequest.parse(request.body)
     chat = find_chat(request, turn.id)
     last = turn.messages[-1]
     if last.role == "user":

@@ -169,7 +169,7 @@ def test_events_come_while_they_are_written(ann: httpx.Client, chat: str, spool:
 
 
 def test_others_may_not(ann: httpx.Client, chat: str, clients: LogIn, server: DjangoServer) -> None:
-    """Who is not logged in gets a 401, a stranger the same 404 as for no chat at all, in every route; nothing is done."""
+    """Who is not logged in gets a 401, a stranger the 404 of a chat that does not exist, in every route."""
     ask(ann, chat)
     message = {"id": "m", "role": "user", "parts": [{"type": "text", "text": "x"}]}
 
@@ -200,7 +200,7 @@ def test_others_may_not(ann: httpx.Client, chat: str, clients: LogIn, server: Dj
 
 
 def test_posts_need_the_token_of_the_session(ann: httpx.Client, chat: str, project: Project, spool: Spool) -> None:
-    """Without a CSRF token, or with a wrong one, a post is a 403 and does nothing; after the log-out it is another's."""
+    """A post without a CSRF token, or with a wrong one, or from another origin is a 403 and does nothing."""
     token = ann.headers.pop("X-CSRFToken")
     message = {"id": "m", "role": "user", "parts": [{"type": "text", "text": "x"}]}
     for wrong in ({}, {"X-CSRFToken": "x" * 32}, {"X-CSRFToken": token, "Origin": "http://evil.example"}):

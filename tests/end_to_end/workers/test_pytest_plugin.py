@@ -30,7 +30,7 @@ def run_pytest(*arguments: str, folder: Path, **environ: str) -> str:
     paths = os.pathsep.join((str(folder), str(PROJECT), str(PROJECT / "tests")))
     environ = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": paths, **environ}
     # "no such Redis" also shows that the environment's is left alone.
-    environ["CHUNKSPOOL_REDIS_URL"] = "redis://nowhere.invalid:1/0"
+    environ["CHUNKSPOOL_REDIS_URL"] = environ["CELERY_BROKER_URL"] = "redis://nowhere.invalid:1/0"
     done = subprocess.run(  # noqa: S603 - our own code
         [*command, "-p", "no:cacheprovider", "-p", "chunkspool.testing.plugin", "--strict-markers", *arguments],
         capture_output=True,
@@ -53,7 +53,7 @@ def test_the_django_example_passes(tmp_path: Path) -> None:
     """The tests of examples/django_chat, with pytest-django, by its own pytest.ini."""
     example = PROJECT / "examples" / "django_chat"
     words = ("-p", "pytest_django.plugin", "-c", str(example / "pytest.ini"), f"--basetemp={tmp_path / 'made'}")
-    out = run_pytest(*words, str(example), folder=tmp_path, CELERY_BROKER_URL="redis://nowhere.invalid:1/0")
+    out = run_pytest(*words, str(example), folder=tmp_path)
     assert re.search(r"\A0\n(.|\n)*\b[0-9]+ passed", out), out
 
 

@@ -2,5 +2,5 @@
 
 from examples.django_chat.settings import *  # noqa: F403 - Django's way to settings of another kind
 
-SECRET_KEY = "made up"  # noqa: S105 - it signs nothing but the tests' sessions
+SECRET_KEY = "made up"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the others are slow on purpose

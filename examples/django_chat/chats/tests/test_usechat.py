@@ -8,7 +8,6 @@ from django.db import connections
 from django.http import HttpResponse
 from django.test import Client
 
-
 from chunkspool import Spool
 from chunkspool.testing import assert_answers
 from chunkspool.testing.model import ScriptedModel
@@ -54,7 +53,7 @@ def test_a_reload_resumes_and_stop_stops(client: Client, chat: Chat) -> None:
     send(client, chat.pk)
     resumed = client.get(f"/api/chat/{chat.pk}/stream?sdk=7")
     assert client.post(f"/api/chat/{chat.pk}/stop").status_code == 202
-    assert read_chunks(resumed)[-1]["type"] == "finish"
+    assert read_chunks(resumed)[-1]["type"] == "abort"
 
 
 @pytest.mark.usefixtures("chunkspool_worker")
