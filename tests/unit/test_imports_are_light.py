@@ -43,7 +43,9 @@ def heavy_packages_loaded_by(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("code", ["import chunkspool", READER, "import chunkspool.integrations", "import chunkspool.views"])
+@pytest.mark.parametrize(
+    "code", ["import chunkspool", READER, "import chunkspool.integrations", "import chunkspool.views"]
+)
 def test_the_library_loads_nothing_heavy(code: str) -> None:
     """Not on import, and not when a spool is created only for reading."""
     assert heavy_packages_loaded_by(code) == set()
