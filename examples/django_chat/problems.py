@@ -30,7 +30,7 @@ STATUSES = {
 
 
 class ProblemMiddleware(MiddlewareMixin):
-    """Answers what a view raises, also while its transaction ends. All that is not known here is a bug: Django's 500."""
+    """Answers what a view raises, also while its transaction ends. All else is a bug: Django's 500."""
 
     def process_exception(self, _request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Return the answer to an error, if it is a known one."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -320,16 +319,12 @@ def test_readers_that_hang_up_free_what_they_hold(ann: httpx.Client, chat: str, 
     keys = begin_silent_answer(ann, chat, client)
     before = client.pubsub_channels()
     assert keys.live.encode() not in before
-    freed_after = []
     for _ in range(3):
         with ExitStack() as stack:
             for _ in range(THREADS):
                 begin_to_follow(stack, ann, chat)
             eventually(lambda: client.pubsub_numsub(keys.live)[0][1] == 1)
-        hung_up = time.monotonic()
         eventually(lambda: client.pubsub_channels() == before)
-        freed_after.append(time.monotonic() - hung_up)
-    assert max(freed_after) < 10
     assert ann.post(f"/chats/{chat}/stop").status_code == 202
 
 
