@@ -197,6 +197,16 @@ def test_the_map_names_every_module() -> None:
     assert set(re.findall(r"\w+", library)) == modules - {LIBRARY.name}
 
 
+def test_the_django_project_is_the_documented_one() -> None:
+    """The Python of docs/your-app.md#django stands in examples/django_chat."""
+    section = (DOCS / "your-app.md").read_text().partition("\n## Django\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"```python\n(.+?)```", section, re.DOTALL)
+    code = [file.read_text() for file in (PROJECT / "examples" / "django_chat").rglob("*.py")]
+    assert len(blocks) == 2
+    for block in blocks:
+        assert any(block in text for text in code), block
+
+
 def test_every_link_leads_somewhere() -> None:
     """Files, and headings in them; the index of docs/ has every page."""
     for page in PAGES:

@@ -1,15 +1,17 @@
-"""Fixtures of the tests in a browser."""
+"""Fixtures of the tests in a browser, and of those with the Django example."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
 from support.chats.spools import async_spool_for, spool_for
 from support.web.browser import run_chromium
 from support.web.chat_page import PageEnvironment
+from support.web.django_chat import make_database
 from support.web.web_server import BlackHole, serve_app
 
 from chunkspool.web import allow_all, create_app
@@ -38,3 +40,9 @@ def env(redis_url: str, browser: Browser) -> Iterator[PageEnvironment]:
         for context in opened.contexts:
             context.close()
         shutting_down.set()
+
+
+@pytest.fixture(scope="session")
+def django_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the database of the Django example; each test copies it."""
+    return make_database(tmp_path_factory.mktemp("django"))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from end_to_end.conftest import StartWorker
 from support.processes.nodes import PROJECT
-from support.web.node import SDKS, start_client
+from support.web.node import SDKS, Scenario
 
 from chunkspool.demo.ports import LOOPBACK, free_port, is_taken
 from chunkspool.demo.process import Process
@@ -66,43 +64,13 @@ def web(redis_url: str, tmp_path: Path) -> Iterator[WebServer]:
     server.terminate()
 
 
-class Client:
-    """A scenario of the SDK's client that is under way."""
-
-    def __init__(self, sdk: int, web: WebServer, scenario: str) -> None:
-        """Start it."""
-        self._process = start_client(sdk, "client.mjs", web.url, scenario)
-
-    def wait_for(self, line: str) -> None:
-        """Wait until the scenario asks for something."""
-        assert self._process.stderr is not None
-        assert self._process.stderr.readline().strip() == line
-
-    def go_on(self) -> None:
-        """Tell the scenario that it was done."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("done\n")
-        self._process.stdin.flush()
-
-    def kill(self) -> None:
-        """End it, if it is still under way."""
-        self._process.kill()
-        self._process.communicate()
-
-    def finish(self) -> Any:
-        """Return the client's final state."""
-        out, err = self._process.communicate(timeout=200)
-        assert self._process.returncode == 0, err
-        return json.loads(out)
-
-
 @pytest.fixture
-def start(sdk: int, web: WebServer) -> Iterator[Callable[[str], Client]]:
+def start(sdk: int, web: WebServer) -> Iterator[Callable[[str], Scenario]]:
     """Start scenarios; none outlives the test."""
-    clients: list[Client] = []
+    clients: list[Scenario] = []
 
-    def start(scenario: str) -> Client:
-        clients.append(Client(sdk, web, scenario))
+    def start(scenario: str) -> Scenario:
+        clients.append(Scenario.start(sdk, web.url, scenario))
         return clients[-1]
 
     yield start
@@ -110,7 +78,7 @@ def start(sdk: int, web: WebServer) -> Iterator[Callable[[str], Client]]:
         client.kill()
 
 
-StartClient = Callable[[str], Client]
+StartClient = Callable[[str], Scenario]
 
 
 def counting_text(words: int) -> str:

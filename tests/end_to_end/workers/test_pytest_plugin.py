@@ -30,7 +30,7 @@ def run_pytest(*arguments: str, folder: Path, **environ: str) -> str:
     paths = os.pathsep.join((str(folder), str(PROJECT), str(PROJECT / "tests")))
     environ = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": paths, **environ}
     # "no such Redis" also shows that the environment's is left alone.
-    environ["CHUNKSPOOL_REDIS_URL"] = "redis://nowhere.invalid:1/0"
+    environ["CHUNKSPOOL_REDIS_URL"] = environ["CELERY_BROKER_URL"] = "redis://nowhere.invalid:1/0"
     done = subprocess.run(  # noqa: S603 - our own code
         [*command, "-p", "no:cacheprovider", "-p", "chunkspool.testing.plugin", "--strict-markers", *arguments],
         capture_output=True,
@@ -49,6 +49,14 @@ def test_the_example_passes(tmp_path: Path) -> None:
     assert re.search(r"\A0\n(.|\n)*1 passed", out), out
 
 
+def test_the_django_example_passes(tmp_path: Path) -> None:
+    """The tests of examples/django_chat, with pytest-django, by its own pytest.ini."""
+    example = PROJECT / "examples" / "django_chat"
+    words = ("-p", "pytest_django.plugin", "-c", str(example / "pytest.ini"), f"--basetemp={tmp_path / 'made'}")
+    out = run_pytest(*words, str(example), folder=tmp_path)
+    assert re.search(r"\A0\n(.|\n)*\b[0-9]+ passed", out), out
+
+
 def test_the_example_is_the_documented_one() -> None:
     """docs/testing.md shows it, word by word but for its first docstring."""
     _, _, code = (PROJECT / "examples" / "test_own_task.py").read_text().partition('"""\n\n')
@@ -58,7 +66,7 @@ def test_the_example_is_the_documented_one() -> None:
 def test_somebodys_suite_passes(tmp_path: Path) -> None:
     """Models, tasks and apps of all kinds; after each test no thread, queue, app or runtime of it is left."""
     out = run_pytest(str(PROJECT / "tests" / "support" / "plugin" / "users_suite.py"), folder=tmp_path)
-    assert re.search(r"\A0\n(.|\n)*\b9 passed", out), out
+    assert re.search(r"\A0\n(.|\n)*\b10 passed", out), out
 
 
 def test_who_does_not_use_it_does_not_notice(tmp_path: Path) -> None:

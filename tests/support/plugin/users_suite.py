@@ -13,6 +13,7 @@ from kombu.transport.memory import Channel, Transport
 from support.waiting import eventually
 
 from chunkspool import AsyncSpool, Producer, Settings, Spool
+from chunkspool.errors import ChatNotFound
 from chunkspool.tasks import generation_task as runtime_of
 from chunkspool.testing import answer_of, answers_of, assert_answers, read_to_end
 from chunkspool.testing.model import ScriptedModel
@@ -93,6 +94,12 @@ def test_a_coroutine_answers(
 
     assert asyncio.run(ask()) == "HELLO"
     assert chunkspool_worker.errors == []
+
+
+def test_nothing_is_asked(chunkspool_spool: Spool) -> None:
+    """A test of a request that is refused."""
+    with pytest.raises(ChatNotFound):
+        chunkspool_spool.status("chat")
 
 
 @pytest.mark.chunkspool(task="users.broken")

@@ -1,16 +1,20 @@
-// Run the AI SDK's own client against the routes: `node client.mjs PACKAGE URL SCENARIO` prints its final state as JSON.
+// Run the AI SDK's own client against the routes: `node client.mjs PACKAGE URL SCENARIO [OPTIONS]` prints its final state
+// as JSON. OPTIONS are JSON: the `headers` of all requests, and the id of the `chat` where the app chooses it.
 import { once } from "node:events";
 import { Chat as PlainChat, DefaultChatTransport, lastAssistantMessageIsCompleteWithToolCalls, readUIMessageStream } from "./chat.mjs";
 
-const [sdk, url, scenario] = process.argv.slice(2);
+const [sdk, url, scenario, options = "{}"] = process.argv.slice(2);
+const { headers, chat: chosen } = JSON.parse(options);
 const api = `${url}/api/chat`;
 // As docs/web.md tells an app that uses version 7.
 const apiOfVersion = sdk === "ai7" ? `${api}?sdk=7` : api;
 
+const idOf = (name) => chosen ?? name;
+
 /** A chat as an app makes it. */
 class Chat extends PlainChat {
-  constructor(id, messages = [], more = {}) {
-    super({ id, messages, transport: { api: apiOfVersion }, ...more });
+  constructor(name, messages = [], more = {}) {
+    super({ id: idOf(name), messages, transport: { api: apiOfVersion, headers }, ...more });
   }
 }
 
@@ -41,7 +45,7 @@ const countingSlowly = (words) => ({
 });
 // However busy the machine is, it goes on until it is stopped.
 const endlessly = { body: { params: { pace: 0.02, script: [{ text: "tick ", repeat: 100_000 }] } } };
-const stop = (id) => fetch(`${api}/${id}/stop`, { method: "POST" });
+const stop = (name) => fetch(`${api}/${idOf(name)}/stop`, { method: "POST", headers });
 const hasSaid = (chat, word) => () => {
   const last = chat.messages.at(-1);
   return last?.role === "assistant" && textOf(last).join("").includes(word);
@@ -53,7 +57,10 @@ const ask = async (line) => {
   await once(process.stdin, "data");
   process.stdin.pause();
 };
-const load = async (id) => (await (await fetch(apiOfVersion.replace("/api/chat", `/api/chat/${id}/messages`))).json());
+const load = async (name) => {
+  const reply = await fetch(apiOfVersion.replace("/api/chat", `/api/chat/${idOf(name)}/messages`), { headers });
+  return await reply.json();
+};
 const plain = (messages) => JSON.parse(JSON.stringify(messages));
 
 const scenarios = {
@@ -123,7 +130,7 @@ const scenarios = {
     const clock = [{ text: "Let me see. " }, { tool_call: { id: "1", name: "clock", arguments: '{"zone":"UTC"}' } }];
     let turns = 0;
     const chat = new Chat("tool", [], {
-      transport: { api: apiOfVersion, body: () => (turns++ === 0 ? { params: { script: clock } } : endlessly.body) },
+      transport: { api: apiOfVersion, headers, body: () => (turns++ === 0 ? { params: { script: clock } } : endlessly.body) },
       sendAutomaticallyWhen: ({ messages }) => turns < 2 && lastAssistantMessageIsCompleteWithToolCalls({ messages }),
     });
     await chat.sendMessage({ text: "what time is it?" });
@@ -166,8 +173,8 @@ const scenarios = {
   async parts() {
     const script = [{ reasoning: "hm" }, { tool_call: { id: "1", name: "clock", arguments: '{"zone":"UTC"}' } }, { text: "noon" }, { usage: [3, 4] }];
     const messages = [{ id: "m1", role: "user", parts: [{ type: "text", text: "what time is it?" }] }];
-    const transport = new DefaultChatTransport({ api: apiOfVersion, body: { params: { script } } });
-    const stream = await transport.sendMessages({ chatId: "parts", messages, trigger: "submit-message" });
+    const transport = new DefaultChatTransport({ api: apiOfVersion, headers, body: { params: { script } } });
+    const stream = await transport.sendMessages({ chatId: idOf("parts"), messages, trigger: "submit-message" });
     let last;
     for await (const message of readUIMessageStream({ stream, terminateOnError: true })) last = message;
     return last;
@@ -178,7 +185,7 @@ const scenarios = {
     const failing = new Chat("fail");
     const fail = { code: "overloaded", message: "The model is overloaded.", retryable: true };
     await failing.sendMessage({ text: "x" }, { body: { params: { script: [{ text: "so far" }, { fail }] } } });
-    const refused = new Chat("not/an/id");
+    const refused = new Chat("", [], { id: "not/an/id" });
     await refused.sendMessage({ text: "x" });
     return { failing: summaryOf(failing), refused: { status: refused.status, error: refused.error.message } };
   },

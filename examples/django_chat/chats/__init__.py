@@ -1,0 +1,1 @@
+"""The app: chats, and the views that ask, follow and stop."""

@@ -1,0 +1,188 @@
+"""The AI SDK's own clients (npm's `ai` 6 and 7, unmodified) against the Django example, under uvicorn and gunicorn.
+
+They are those of test_usechat_client.py, with the session's cookie and the CSRF token in their headers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.web.django_chat import SERVERS, Project, log_in, make_chat
+from support.web.node import SDKS, Scenario
+
+from chunkspool.demo.process import Process
+
+FAST = {"CHUNKSPOOL_LEASE": "1", "CHUNKSPOOL_REDELIVERY": "2", "CHUNKSPOOL_DRAIN_GRACE": "5"}
+APPS = {"uvicorn": "support.web.django_scripted:asgi", "gthread": "support.web.django_scripted:wsgi"}
+
+# One server is enough here: the tests of the routes run on both.
+pytestmark = [
+    pytest.mark.parametrize("redis_server", ["redis-server"], indirect=True),
+    pytest.mark.parametrize("sdk", SDKS),
+    pytest.mark.timeout(300),
+]
+
+
+@pytest.fixture
+def project(redis_url: str, django_database: Path, tmp_path: Path) -> Project:
+    """Give the project with a database."""
+    return Project.make(tmp_path, django_database, redis_url, **FAST)
+
+
+class Web:
+    """A server that may be restarted."""
+
+    def __init__(self, project: Project, kind: str) -> None:
+        """Start it."""
+        self._project = project
+        self.server = project.start_server(kind, threads=20, apps=APPS)
+
+    def terminate(self) -> None:
+        """End it."""
+        self.server.process.terminate()
+
+    def start(self) -> None:
+        """Start it again, at its address."""
+        self.server = self._project.start_server(self.server.kind, port=self.server.port, threads=20, apps=APPS)
+
+
+@pytest.fixture(params=SERVERS)
+def web(request: pytest.FixtureRequest, project: Project) -> Iterator[Web]:
+    """Run the web server."""
+    running = Web(project, request.param)
+    yield running
+    running.terminate()
+
+
+StartWorker = Callable[[], Process]
+
+
+@pytest.fixture
+def start_worker(project: Project) -> Iterator[StartWorker]:
+    """Start workers; all are ended after the test."""
+    workers: list[Process] = []
+
+    def start() -> Process:
+        workers.append(project.start_worker(8))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.terminate()
+
+
+StartClient = Callable[[str], Scenario]
+
+
+@pytest.fixture
+def start(sdk: int, web: Web) -> Iterator[StartClient]:
+    """Start scenarios, each as ann in a chat of its own; none outlives the test."""
+    scenarios: list[Scenario] = []
+
+    def start(name: str) -> Scenario:
+        with web.server.open_client() as ann:
+            log_in(ann, "ann")
+            chat = make_chat(ann)
+            cookies = "; ".join(f"{cookie}={value}" for cookie, value in ann.cookies.items())
+        headers = {"Cookie": cookies, "X-CSRFToken": ann.headers["X-CSRFToken"]}
+        scenarios.append(Scenario.start(sdk, web.server.url, name, headers=headers, chat=chat))
+        return scenarios[-1]
+
+    yield start
+    for scenario in scenarios:
+        scenario.kill()
+
+
+def counting_text(words: int) -> str:
+    """Return the model's answer of so many numbers."""
+    return "".join(f"{n} " for n in range(words))
+
+
+def test_send_resume_stop_parts_and_failures(start: StartClient, start_worker: StartWorker) -> None:
+    """After everything that a useChat front end does, the SDK's own state is the expected one."""
+    start_worker()
+
+    sent = start("send").finish()
+    assert (sent["first"]["status"], sent["first"]["texts"]) == ("ready", ["You said: hello there"])
+    assert sent["second"]["texts"] == ["You said: once more"]
+    assert sent["second"]["roles"] == ["user", "assistant", "user", "assistant"]
+
+    resumed = start("resume").finish()
+    assert counting_text(10) in resumed["dropped"]["texts"][0]
+    assert len(resumed["dropped"]["texts"][0]) < len(counting_text(80))
+    assert resumed["reloaded"]["texts"] == resumed["sameClient"]["texts"] == [counting_text(80)]
+    assert resumed["sameClient"]["roles"] == ["user", "assistant"]
+    assert (resumed["idle"]["status"], resumed["idle"]["roles"]) == ("ready", ["user"])
+
+    stopped = start("stop").finish()
+    assert (stopped["code"], stopped["chat"]["status"]) == (202, "ready")
+    assert stopped["chat"]["metadata"]["stopped"] == {"by": "user", "reason": None}
+
+    message = start("parts").finish()
+    assert [part["type"] for part in message["parts"]] == ["step-start", "reasoning", "tool-clock", "text"]
+    assert message["metadata"]["usage"] == {"inputTokens": 3, "outputTokens": 4}
+
+    failed = start("fail").finish()
+    assert (failed["failing"]["status"], failed["failing"]["error"]) == ("error", "The model is overloaded.")
+    assert failed["failing"]["texts"] == ["so far"]
+    assert failed["refused"]["status"] == "error"
+    assert "urn:chunkspool:problem:" in failed["refused"]["error"]
+
+
+def test_a_reload_and_a_late_return_show_the_whole_chat(start: StartClient, start_worker: StartWorker) -> None:
+    """After a tool has run in the browser, whatever a reloaded page has; and after an answer that nobody saw end."""
+    start_worker()
+
+    used = start("tool").finish()
+    assert used["active"] == 1
+    question, answer = used["stayed"]
+    assert [part["type"] for part in answer["parts"]] == ["step-start", "text", "tool-clock", "step-start", "text"]
+    for had, messages in used["reloads"].items():
+        assert messages == ([answer] if had == "nothing" else [question, answer]), had
+    assert used["loaded"] == {"messages": [question, answer], "active": [], "before": None}
+
+    away = start("away").finish()
+    assert (away["cut"]["status"], len(away["cut"]["texts"][0]) < len(counting_text(300))) == ("ready", True)
+    assert away["texts"] == [["count"], [counting_text(300)], ["and now?"], ["You said: and now?"]]
+    assert away["loaded"] == away["shown"]
+
+
+def test_a_deploy_of_the_web_server_is_an_error_and_a_resume_mends_it(
+    start: StartClient, web: Web, start_worker: StartWorker
+) -> None:
+    """SIGTERM in mid-answer never leaves the client `ready` with a part of it."""
+    start_worker()
+    client = start("deploy")
+    client.wait_for("restart")
+    web.terminate()
+    client.wait_for("ended")
+    web.start()
+    client.go_on()
+    chat = client.finish()
+    assert chat["cut"]["status"] == "error"
+    assert chat["resumed"]["status"] == "ready"
+    assert chat["resumed"]["roles"] == ["user", "assistant"]
+    assert chat["loaded"] == chat["shown"]
+
+
+def test_a_killed_worker_reaches_the_client_as_valid_parts(
+    sdk: int, start: StartClient, start_worker: StartWorker
+) -> None:
+    """After a kill -9 in mid-answer, a client that stayed connected shows the whole answer of the second attempt.
+
+    Version 7 takes the first one back by itself.
+    """
+    worker = start_worker()
+    client = start("restart")
+    client.wait_for("kill")
+    worker.kill()
+    start_worker()
+    client.go_on()
+    chat = client.finish()
+    assert chat["status"] == "ready"
+    assert chat["valid"] == [counting_text(80)]
+    assert (chat["texts"] == chat["valid"]) == (sdk == 7)
+    assert chat["metadata"]["attempt"] == 2
+    assert chat["loaded"] == chat["shown"]
