@@ -22,6 +22,12 @@ def resume(chat_id: str) -> Response:
     return respond_with_stream(UseChat(get_spool()).resume(chat_id, sdk=sdk()))
 
 
+@usechat.post("/<chat_id>/stop")
+def stop(chat_id: str) -> tuple[dict[str, object], int]:
+    authorize(chat_id)
+    return {"stops": [stopped.generation_id for stopped in get_spool().stop(chat_id)]}, 202
+
+
 @usechat.get("/<chat_id>/messages")
 def messages(chat_id: str) -> Response:
     authorize(chat_id)

@@ -1,43 +1,54 @@
-"""The AI SDK's own clients (npm's `ai` 6 and 7, unmodified) against the Django example, under uvicorn and gunicorn.
+"""The AI SDK's own clients (npm's `ai` 6 and 7, unmodified) against the examples of Django and Flask, on real servers.
 
-They are those of test_usechat_client.py, with the session's cookie and the CSRF token in their headers.
+They are those of test_usechat_client.py, with the session's cookie and Django's CSRF token in their headers.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
-from support.web.django_chat import SERVERS, Project, log_in, make_chat
+from support.web import django_chat, flask_chat
+from support.web.django_chat import DjangoServer, Project
+from support.web.flask_chat import FlaskProject, FlaskServer
 from support.web.node import SDKS, Scenario
 
 from chunkspool.demo.process import Process
 
 FAST = {"CHUNKSPOOL_LEASE": "1", "CHUNKSPOOL_REDELIVERY": "2", "CHUNKSPOOL_DRAIN_GRACE": "5"}
-APPS = {"uvicorn": "support.web.django_scripted:asgi", "gthread": "support.web.django_scripted:wsgi"}
+DJANGO_APPS = {"uvicorn": "support.web.django_scripted:asgi", "gthread": "support.web.django_scripted:wsgi"}
+FLASK_APP = "support.web.flask_scripted:app"
+FRAMEWORKS = [("django", kind) for kind in django_chat.SERVERS] + [("flask", kind) for kind in flask_chat.SERVERS]
+STREAMS = 20
 
 # One server is enough here: the tests of the routes run on both.
 pytestmark = [
     pytest.mark.parametrize("redis_server", ["redis-server"], indirect=True),
     pytest.mark.parametrize("sdk", SDKS),
+    pytest.mark.parametrize(("framework", "kind"), FRAMEWORKS, ids=map("-".join, FRAMEWORKS)),
     pytest.mark.timeout(300),
 ]
 
 
 @pytest.fixture
-def project(redis_url: str, django_database: Path, tmp_path: Path) -> Project:
-    """Give the project with a database."""
-    return Project.make(tmp_path, django_database, redis_url, **FAST)
+def project(framework: str, redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Project | FlaskProject:
+    """Give the example."""
+    if framework == "flask":
+        return FlaskProject.make(tmp_path, redis_url, **FAST)
+    return Project.make(tmp_path, request.getfixturevalue("django_database"), redis_url, **FAST)
 
 
 class Web:
     """A server that may be restarted."""
 
-    def __init__(self, project: Project, kind: str) -> None:
+    def __init__(self, project: Project | FlaskProject, kind: str) -> None:
         """Start it."""
         self._project = project
-        self.server = project.start_server(kind, threads=20, apps=APPS)
+        self._kind = kind
+        self.server = self._start(0)
 
     def terminate(self) -> None:
         """End it."""
@@ -45,13 +56,29 @@ class Web:
 
     def start(self) -> None:
         """Start it again, at its address."""
-        self.server = self._project.start_server(self.server.kind, port=self.server.port, threads=20, apps=APPS)
+        self.server = self._start(self.server.port)
+
+    def _start(self, port: int) -> DjangoServer | FlaskServer:
+        if isinstance(self._project, FlaskProject):
+            return self._project.start_server(self._kind, port=port, threads=STREAMS, app=FLASK_APP)
+        return self._project.start_server(self._kind, port=port, threads=STREAMS, apps=DJANGO_APPS)
+
+    def open_chat(self, client: httpx.Client) -> tuple[str, dict[str, str]]:
+        """Log ann in; return the id of a chat of hers, and the headers of her browser."""
+        if isinstance(self._project, FlaskProject):
+            flask_chat.log_in(client, "ann")
+            chat, csrf = f"ann.{secrets.token_hex(8)}", {}
+        else:
+            django_chat.log_in(client, "ann")
+            chat = django_chat.make_chat(client)
+            csrf = {"X-CSRFToken": client.headers["X-CSRFToken"]}
+        return chat, {"Cookie": "; ".join(f"{name}={value}" for name, value in client.cookies.items()), **csrf}
 
 
-@pytest.fixture(params=SERVERS)
-def web(request: pytest.FixtureRequest, project: Project) -> Iterator[Web]:
+@pytest.fixture
+def web(kind: str, project: Project | FlaskProject) -> Iterator[Web]:
     """Run the web server."""
-    running = Web(project, request.param)
+    running = Web(project, kind)
     yield running
     running.terminate()
 
@@ -60,7 +87,7 @@ StartWorker = Callable[[], Process]
 
 
 @pytest.fixture
-def start_worker(project: Project) -> Iterator[StartWorker]:
+def start_worker(project: Project | FlaskProject) -> Iterator[StartWorker]:
     """Start workers; all are ended after the test."""
     workers: list[Process] = []
 
@@ -83,10 +110,7 @@ def start(sdk: int, web: Web) -> Iterator[StartClient]:
 
     def start(name: str) -> Scenario:
         with web.server.open_client() as ann:
-            log_in(ann, "ann")
-            chat = make_chat(ann)
-            cookies = "; ".join(f"{cookie}={value}" for cookie, value in ann.cookies.items())
-        headers = {"Cookie": cookies, "X-CSRFToken": ann.headers["X-CSRFToken"]}
+            chat, headers = web.open_chat(ann)
         scenarios.append(Scenario.start(sdk, web.server.url, name, headers=headers, chat=chat))
         return scenarios[-1]
 
