@@ -61,6 +61,7 @@ def test_a_question_that_is_refused_can_be_asked_again(
     spool.set_policy(owner_queued=0)
     refused = ask(client, chat.pk)
     assert (refused.status_code, refused.json()["type"]) == (429, "urn:chunkspool:problem:limit-exceeded")
+    assert chat.messages.count() == 1
     spool.set_policy(owner_queued=None)
     assert ask(client, chat.pk).status_code == 202
     assert chat.messages.count() == 1
