@@ -17,6 +17,7 @@ MAX_REASON = 500
 """Characters of a stop's reason: it is an event that every reader gets."""
 MAX_TTL = 31_536_000
 _SHOWN_NAMES = 6
+_SHOWN_NAME = 60
 
 
 class Message(BaseModel):
@@ -199,6 +200,11 @@ def explain(error: ValidationError) -> str:
 
 def _explain_fault(loc: tuple[int | str, ...], message: str) -> str:
     # Unions put their members' types between the names, and what is nested too deep is so at every level.
-    names = [str(part) for part in loc if "[" not in str(part)]
+    names = [_shorten(str(part)) for part in loc if "[" not in str(part)]
     where = ".".join(names[:_SHOWN_NAMES]) + (".…" if len(names) > _SHOWN_NAMES else "")
     return f"{where or 'request'}: {message.removeprefix('Value error, ')}"
+
+
+def _shorten(name: str) -> str:
+    """Return a name as it is, or cut: it may be a key of whoever sent it."""
+    return name if len(name) <= _SHOWN_NAME else f"{name[: _SHOWN_NAME - 1]}…"

@@ -3,84 +3,58 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 from redis import Redis
 from support.chats.spools import claim_and_die
-from support.processes.nodes import PROJECT
 from support.waiting import eventually
+from support.web.flask_chat import SERVERS, THREADS, FlaskProject, FlaskServer, log_in
 from support.web.sse import SseEvent, SseParser
 
 from chunkspool import Spool
-from chunkspool.demo.ports import LOOPBACK, free_port, is_taken
 from chunkspool.demo.process import Process
 from chunkspool.store.keys import ChatKeys
 
 CHAT = "ann.chat"
 EVENTS = f"/chats/{CHAT}/events"
 KEYS = ChatKeys("default", CHAT)
-STREAMS = 3
-"""Streams that a server of these tests can have open."""
-KINDS = {
-    "gthread": ("-k", "gthread", "--threads", str(STREAMS)),
-    "gevent": ("-k", "gevent", "--worker-connections", str(STREAMS)),
-}
 
 # One server is enough here: readers are tested on both elsewhere.
 pytestmark = [pytest.mark.parametrize("redis_server", ["redis-server"], indirect=True), pytest.mark.timeout(180)]
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """The example under gunicorn."""
-
-    process: Process
-    url: str
-
 
 Login = Callable[[str], httpx.Client]
 
 
 @pytest.fixture
-def environment(redis_url: str) -> dict[str, str]:
-    """Give the environment of web server and worker."""
-    own = {"CHUNKSPOOL_REDIS_URL": redis_url, "CELERY_BROKER_URL": redis_url, "CHUNKSPOOL_PROVIDER": "scripted"}
-    return {**os.environ, **own, "CHUNKSPOOL_HEARTBEAT": "0.2", "FLASK_SECRET_KEY": "made-up"}
+def project(redis_url: str, tmp_path: Path) -> FlaskProject:
+    """Give the example."""
+    return FlaskProject.make(tmp_path, redis_url, CHUNKSPOOL_HEARTBEAT="0.2")
 
 
-@pytest.fixture(params=KINDS)
-def server(request: pytest.FixtureRequest, environment: dict[str, str], tmp_path: Path) -> Iterator[Server]:
-    """Run the example by the command in its docstring, but for the number of streams."""
-    port = free_port()
-    command = (sys.executable, "-m", "gunicorn", *KINDS[request.param], "--graceful-timeout", "5")
-    bind = ("--bind", f"{LOOPBACK}:{port}", "--no-control-socket", "examples.flask_chat:create_app()")
-    process = Process.start("gunicorn", (*command, *bind), tmp_path, env=environment, cwd=PROJECT)
-    process.wait_until(lambda: is_taken(port), 60)
-    yield Server(process, f"http://{LOOPBACK}:{port}")
-    process.terminate()
+@pytest.fixture(params=SERVERS)
+def server(request: pytest.FixtureRequest, project: FlaskProject) -> Iterator[FlaskServer]:
+    """Run the web server."""
+    server = project.start_server(request.param)
+    yield server
+    server.process.terminate()
 
 
 @pytest.fixture
-def login(server: Server) -> Iterator[Login]:
+def login(server: FlaskServer) -> Iterator[Login]:
     """Give a function that logs somebody in."""
     with ExitStack() as stack:
 
-        def log_in(name: str) -> httpx.Client:
-            # A connection that is kept alive would be one of the few that the server has.
-            client = httpx.Client(base_url=server.url, timeout=20, limits=httpx.Limits(max_keepalive_connections=0))
-            stack.enter_context(client)
-            assert client.post("/login", json={"name": name}).status_code == 200
+        def open_as(name: str) -> httpx.Client:
+            client = stack.enter_context(server.open_client())
+            log_in(client, name)
             return client
 
-        yield log_in
+        yield open_as
 
 
 @pytest.fixture
@@ -90,12 +64,9 @@ def ann(login: Login) -> httpx.Client:
 
 
 @pytest.fixture
-def worker(environment: dict[str, str], tmp_path: Path) -> Iterator[Process]:
-    """Run a worker by the command in the example's docstring."""
-    command = (sys.executable, "-m", "celery", "-A", "examples.flask_chat.celery_app", "worker")
-    options = ("-Q", "chunkspool", "-P", "threads", "-c", "4", "--loglevel=INFO")
-    process = Process.start("worker", (*command, *options), tmp_path, env=environment, cwd=PROJECT)
-    process.wait_until(lambda: " ready." in process.log.read_text(), 60)
+def worker(project: FlaskProject) -> Iterator[Process]:
+    """Run a worker."""
+    process = project.start_worker()
     yield process
     process.terminate()
 
@@ -181,7 +152,7 @@ def test_events_come_while_they_are_written(ann: httpx.Client, spool: Spool) -> 
                 assert any(piece == b":\n" for piece in pieces)
 
 
-def test_others_may_not(ann: httpx.Client, login: Login, server: Server) -> None:
+def test_others_may_not(ann: httpx.Client, login: Login, server: FlaskServer) -> None:
     """A stranger gets a 403 and who is not logged in a 401, in every route, as a problem; and nothing was done."""
     ann.post(f"/chats/{CHAT}", json={"prompt": "x"})
     with httpx.Client(base_url=server.url, timeout=20) as nobody:
@@ -224,7 +195,7 @@ def test_readers_that_hang_up_free_their_threads(ann: httpx.Client, client: Redi
     assert KEYS.live.encode() not in before
     for _ in range(3):
         with ExitStack() as stack:
-            for _ in range(STREAMS):
+            for _ in range(THREADS):
                 response = stack.enter_context(ann.stream("GET", EVENTS))
                 wait_for(response, b"generation.queued")
             eventually(lambda: client.pubsub_numsub(KEYS.live)[0][1] == 1)
@@ -232,7 +203,7 @@ def test_readers_that_hang_up_free_their_threads(ann: httpx.Client, client: Redi
     assert ann.post(f"/chats/{CHAT}/stop").status_code == 202
 
 
-def test_the_server_ends_though_a_client_follows(ann: httpx.Client, server: Server, client: Redis) -> None:
+def test_the_server_ends_though_a_client_follows(ann: httpx.Client, server: FlaskServer, client: Redis) -> None:
     """SIGTERM while a silent stream is open: within the grace of the command line, and the stream ends."""
     asked = ann.post(f"/chats/{CHAT}", json={"prompt": "x"}).json()
     claim_and_die(client, asked["generation"], 60, KEYS)

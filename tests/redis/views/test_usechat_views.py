@@ -84,9 +84,10 @@ def test_a_message_that_is_sent_twice_is_one_generation(spool: Spool, client: Re
         json.dumps({"id": "", "messages": [{"role": "user", "parts": []}]}).encode(),
         json.dumps({"id": CHAT, "messages": [{"role": "root", "parts": []}]}).encode(),
         json.dumps({"id": CHAT, "messages": [{"role": "user", "parts": [1]}]}).encode(),
+        {"id": CHAT, "messages": [{"role": "user", "parts": [{"x" * 10_000: object()}]}]},
     ],
 )
-def test_a_body_that_is_none_is_refused(wrong: bytes) -> None:
+def test_a_body_that_is_none_is_refused(wrong: Any) -> None:
     """In short words, without the input."""
     with pytest.raises(InvalidRequest) as found:
         UseChatRequest.parse(wrong)
