@@ -4,6 +4,7 @@ import json
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.db import connections
 from django.http import HttpResponse
 from django.test import Client
@@ -127,3 +128,8 @@ def test_what_is_wrong_is_a_problem(client: Client, chat: Chat, body: str) -> No
     reply = client.post(f"/chats/{chat.pk}", body, "application/json")
     assert (reply.status_code, reply.json()["status"]) == (422, 422)
     assert not Message.objects.exists()
+
+
+def test_the_migrations_are_those_of_the_models() -> None:
+    """Nothing is left to be made."""
+    call_command("makemigrations", check=True, dry_run=True)
