@@ -130,6 +130,7 @@ def test_what_is_wrong_is_a_problem(client: Client, chat: Chat, body: str) -> No
     assert not Message.objects.exists()
 
 
+@pytest.mark.django_db
 def test_the_migrations_are_those_of_the_models() -> None:
     """Nothing is left to be made."""
     call_command("makemigrations", check=True, dry_run=True)
