@@ -6,7 +6,7 @@ import json
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -97,10 +97,15 @@ def read_events(client: httpx.Client, chat: str, limit: int | None = None, **opt
     return found
 
 
-def begin_to_follow(stack: ExitStack, client: httpx.Client, chat: str) -> None:
-    """Follow the chat until `stack` is closed; return when the first event is there."""
-    pieces = stack.enter_context(client.stream("GET", f"/chats/{chat}/events")).iter_raw()
-    assert any(b"generation.queued" in piece for piece in pieces)
+@contextmanager
+def following(client: httpx.Client, chat: str) -> Iterator[None]:
+    """Follow the chat within the block, which begins when the first event is there."""
+    with client.stream("GET", f"/chats/{chat}/events") as response:
+        pieces = response.iter_raw()  # held until the end: httpx hangs up when nobody has it any more
+        while b"generation.queued" not in next(pieces):
+            pass
+        yield
+        del pieces
 
 
 def types(events: list[SseEvent]) -> list[str]:
@@ -264,6 +269,7 @@ def test_what_a_limit_refuses_can_be_asked_again(ann: httpx.Client, chat: str, p
     spool.set_policy(owner_queued=0)
     refused = ask(ann, chat)
     assert (refused.status_code, refused.json()["type"]) == (429, "urn:chunkspool:problem:limit-exceeded")
+    assert project.count_messages(chat) == 1
     spool.set_policy(owner_queued=None)
     assert [ask(ann, chat).status_code for _ in range(3)] == [202] * 3
     assert types(read_events(ann, chat)).count("generation.completed") == 1
@@ -322,7 +328,7 @@ def test_readers_that_hang_up_free_what_they_hold(ann: httpx.Client, chat: str, 
     for _ in range(3):
         with ExitStack() as stack:
             for _ in range(THREADS):
-                begin_to_follow(stack, ann, chat)
+                stack.enter_context(following(ann, chat))
             eventually(lambda: client.pubsub_numsub(keys.live)[0][1] == 1)
         eventually(lambda: client.pubsub_channels() == before)
     assert ann.post(f"/chats/{chat}/stop").status_code == 202
@@ -341,7 +347,7 @@ def test_streams_hold_no_database_connection(
 
     with ExitStack() as stack:
         for _ in range(THREADS):
-            begin_to_follow(stack, ann, chat)
+            stack.enter_context(following(ann, chat))
         eventually(lambda: count_open() == 0)
 
 
@@ -350,8 +356,7 @@ def test_the_server_ends_though_a_client_follows(
 ) -> None:
     """SIGTERM while a silent stream is open: within the grace of the command line, and the stream ends."""
     keys = begin_silent_answer(ann, chat, client)
-    with ExitStack() as stack:
-        begin_to_follow(stack, ann, chat)
+    with following(ann, chat):
         server.process.send(signal.SIGTERM)
         eventually(lambda: not server.process.alive, timeout=GRACE + 7)
     eventually(lambda: keys.live.encode() not in client.pubsub_channels())

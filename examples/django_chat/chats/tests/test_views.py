@@ -4,6 +4,7 @@ import json
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.db import connections
 from django.http import HttpResponse
 from django.test import Client
@@ -61,6 +62,7 @@ def test_a_question_that_is_refused_can_be_asked_again(
     spool.set_policy(owner_queued=0)
     refused = ask(client, chat.pk)
     assert (refused.status_code, refused.json()["type"]) == (429, "urn:chunkspool:problem:limit-exceeded")
+    assert chat.messages.count() == 1
     spool.set_policy(owner_queued=None)
     assert ask(client, chat.pk).status_code == 202
     assert chat.messages.count() == 1
@@ -126,3 +128,9 @@ def test_what_is_wrong_is_a_problem(client: Client, chat: Chat, body: str) -> No
     reply = client.post(f"/chats/{chat.pk}", body, "application/json")
     assert (reply.status_code, reply.json()["status"]) == (422, 422)
     assert not Message.objects.exists()
+
+
+@pytest.mark.django_db
+def test_the_migrations_are_those_of_the_models() -> None:
+    """Nothing is left to be made."""
+    call_command("makemigrations", check=True, dry_run=True)
