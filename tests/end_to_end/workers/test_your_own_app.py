@@ -136,6 +136,69 @@ def test_a_worker_says_what_its_app_must_accept(make_app: MakeApp) -> None:
         app.start("solo", "chunkspool")
 
 
+WRONG = {"CHUNKSPOOL_LEASE": "soon"}
+TOLD = "CHUNKSPOOL_LEASE='soon'"
+
+
+def test_a_wrong_setting_is_nothing_to_other_queues(make_app: MakeApp) -> None:
+    """A worker that serves no queue of generations starts, does its work, and names the setting in its log."""
+    app = make_app(**WRONG, CHUNKSPOOL_QUEUE="gold")
+    worker = app.start("solo", "celery,slow,chunkspool")
+    assert app.run_suite()["add"] == 3
+    said = [line for line in worker.log.read_text().splitlines() if TOLD in line]
+    assert len(said) == 1
+    assert "no worker that serves gold would start" in said[0]
+
+
+@pytest.mark.parametrize("queues", ["chunkspool", "celery,chunkspool"])
+def test_a_wrong_setting_ends_a_worker_of_generations(make_app: MakeApp, queues: str) -> None:
+    """One that serves their queue, among others or not, does not start; the last line of its log names the setting."""
+    app = make_app(**WRONG)
+    with pytest.raises(CannotStart, match=f"chunkspool: {TOLD}"):
+        app.start("solo", queues)
+    log = (app.folder / "own-1.log").read_text()
+    assert log.splitlines()[-1].startswith(f"chunkspool: {TOLD}")
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(("given", "served"), [("gold,silver", ["gold", "silver"]), ("", ["chunkspool"])])
+def test_our_command_serves_the_queues_of_your_app(make_app: MakeApp, given: str, served: list[str]) -> None:
+    """`chunkspool worker -A yours` takes those that `equip` was given, and the settings' own if it was given none."""
+    app = make_app(QUEUES=given)
+    worker = app.start_with("chunkspool.cli", "worker", "-A", APP, "-P", "solo")
+    ((_, queues),) = app.control().inspect(timeout=5).active_queues().items()
+    assert [queue["name"] for queue in queues] == served
+    app.environment["CHUNKSPOOL_QUEUE"] = served[-1]
+    with spool_of(app) as spool:
+        assert finish(spool, spool.enqueue("chat", "one two")).state == "completed"
+    worker.terminate(30)
+
+
+@pytest.mark.parametrize(
+    ("name", "environment", "told"),
+    [
+        (APP, {"EQUIPPED": ""}, "was not equipped: call chunkspool.worker.equip"),
+        (APP, WRONG, TOLD),
+        ("apps_of_nobody", {}, "The module apps_of_nobody was not found"),
+    ],
+)
+def test_our_command_says_what_is_wrong_with_your_app(
+    make_app: MakeApp, name: str, environment: dict[str, str], told: str
+) -> None:
+    """One that nobody has equipped, or that cannot be loaded; and a wrong setting."""
+    app = make_app(**environment)
+    with pytest.raises(CannotStart, match=told):
+        app.start_with("chunkspool.cli", "worker", "-A", name, "-P", "solo")
+
+
+def test_a_worker_says_that_it_keeps_your_consumer(make_app: MakeApp) -> None:
+    """A `worker_consumer` of the app's own stays, and the log says what is not done then."""
+    app = make_app(CONSUMER="support.processes.own_consumer:OwnConsumer")
+    worker = app.start("solo", "chunkspool")
+    assert "worker_consumer is set: messages that no worker can run are not set aside" in worker.log.read_text()
+    assert "this consumer is the app's own" in worker.log.read_text()
+
+
 @pytest.mark.parametrize("task", ["yours.plain", "yours.plain_async"])
 def test_a_worker_says_once_that_nobody_equipped_it(make_app: MakeApp, task: str) -> None:
     """A plain task that writes generations is told what it lacks, once in each process; not if its app is equipped."""

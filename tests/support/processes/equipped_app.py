@@ -22,8 +22,10 @@ app.conf.update(
 )
 if os.environ.get("ACCEPT"):
     app.conf.accept_content = [os.environ["ACCEPT"]]
+if os.environ.get("CONSUMER"):
+    app.conf.worker_consumer = os.environ["CONSUMER"]
 if os.environ.get("EQUIPPED"):
     from chunkspool.worker import equip
 
-    equip(app)
+    equip(app, queues=tuple(name for name in os.environ.get("QUEUES", "").split(",") if name))
     app.conf.imports += ("support.processes.own_generations",)

@@ -45,12 +45,16 @@ class OwnApp:
 
     def start(self, pool: str, queues: str, *, slots: int = 4, **environment: str) -> Process:
         """Start a worker of these queues, and wait until it answers."""
+        arguments = ("-A", self.module, "worker", "-P", pool, "-c", str(slots), "-Q", queues)
+        return self.start_with("celery", *arguments, **environment)
+
+    def start_with(self, program: str, *arguments: str, **environment: str) -> Process:
+        """Start a worker with this program, and wait until it answers."""
         self.started += 1
         node = f"own-{self.started}@localhost"
-        celery = (sys.executable, "-m", "celery", "-A", self.module, "worker", "-P", pool, "-c", str(slots))
         process = Process.start(
             f"own-{self.started}",
-            (*celery, "-n", node, "-Q", queues, "--loglevel=INFO"),
+            (sys.executable, "-m", program, *arguments, "-n", node, "--loglevel=INFO"),
             self.folder,
             env={**self.environment, **environment},
             cwd=PROJECT,
