@@ -24,8 +24,8 @@ from chunkspool.settings import Settings
 SHORT = {"CHUNKSPOOL_LEASE": "1", "CHUNKSPOOL_REDELIVERY": "2", "CHUNKSPOOL_DRAIN_GRACE": "1"}
 BOUND = 15
 """Seconds until another worker takes over, as promised for the default settings."""
-WORDS = " ".join(f"word{number}" for number in range(25))
-"""An answer that takes longer than a worker needs to start."""
+WORDS = " ".join(f"word{number}" for number in range(15))
+"""An answer that takes some seconds, and so longer than a worker's grace."""
 SUITE = "import json; from support.processes.own_tasks import run_suite; print(json.dumps(run_suite(app)))"
 CHANGED = {"broker_transport_options", "worker_consumer", "imports", "include"}
 """What a worker of generations sets in its process, where it serves other queues, too; and the modules of its tasks."""
