@@ -91,7 +91,7 @@ def count_reads_of_a_snapshot(client: Redis, any_spool: BlockingSpool) -> int:
 @pytest.mark.parametrize(
     ("any_spool", "seeds"),
     # Both faces run the same operation: each has half of the chats, on both servers.
-    zip(itertools.cycle(SPOOL_KINDS), SEED_RANGES[:4], strict=False),
+    list(zip(itertools.cycle(SPOOL_KINDS), SEED_RANGES[:4], strict=False)),
     indirect=["any_spool"],
     ids=lambda value: value if isinstance(value, str) else f"seeds {value[0]} to {value[-1]}",
 )
