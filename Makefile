@@ -28,7 +28,7 @@ define INSTALL
 	  $$SUDO apt-get update -q && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(MISSING); fi
 endef
 
-.PHONY: help demo test check wheel lock fix bench recovery chaos docker setup-system setup-docker clean
+.PHONY: help demo test check wheel sbom release lock fix bench recovery chaos docker setup-system setup-docker clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -55,7 +55,7 @@ demo: $(VENV)/ready-demo  ## run everything on this machine: Redis, a real model
 test: $(VENV)/ready-test  ## run all tests; those that need a missing Debian package are skipped and name it
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
-check: $(VENV)/ready-test wheel  ## run ruff, mypy and import-linter, and test the built wheel
+check: $(VENV)/ready-test wheel sbom  ## run ruff, mypy and import-linter, test the built wheel, and list what it brings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -66,6 +66,12 @@ wheel: $(VENV)/ready-test  ## build wheel and sdist, and try them in empty venvs
 	$(BIN)/python -m build --no-isolation --outdir dist .
 	$(BIN)/python -m twine check --strict dist/*
 	$(BIN)/python tests/wheel.py dist
+
+sbom: wheel  ## write the wheel's SBOM (CycloneDX) into dist, and check it
+	$(BIN)/python .ci/sbom.py dist
+
+release: test docker check  ## run all of that; then check the changelog and say how to publish
+	$(BIN)/python .ci/check_release.py dist
 
 bench: $(VENV)/ready-test  ## measure the figures of docs/bench.md on this machine
 	@code=0; for part in append one_stream first_chunk thousand fairness fanout replay big_chats sse http_parsers stops_in_workers; do $(BIN)/python -m bench.$$part $(ARGS) || code=1; done; exit $$code

@@ -265,6 +265,11 @@ class Settings(BaseModel):
         found = os.environ if environ is None else environ
         return cls.checked({field: found[name] for field in GROUP_OF if found.get(name := variable_of(field))})
 
+    @staticmethod
+    def queue_in_env() -> str:
+        """Return the name of the environment's queue of generations, which another wrong value does not hide."""
+        return os.environ.get(variable_of("queue")) or WorkerSettings().queue
+
     @classmethod
     def _validate(cls, groups: dict[str, dict[str, object]]) -> tuple[Self | None, list[ErrorDetails]]:
         try:

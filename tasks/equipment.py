@@ -26,13 +26,18 @@ class Equipment:
         """The settings. Raises `SettingsError`."""
         return self.given or Settings.from_env()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The queues that hold generations, even if the environment's settings are wrong: others must not care."""
+        return self.queues or (self.given.worker.queue if self.given else Settings.queue_in_env(),)
+
     def choose(self, served: Iterable[str]) -> tuple[str, ...]:
         """Return those of the queues that a worker serves that hold generations."""
         return tuple(queue for queue in served if self.has(queue))
 
     def has(self, queue: str) -> bool:
         """Tell whether the queue holds generations."""
-        return self.standalone or queue in (self.queues or (self.settings.worker.queue,))
+        return self.standalone or queue in self.names
 
 
 def note_equipment(app: Any, equipment: Equipment) -> None:

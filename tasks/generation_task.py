@@ -63,6 +63,8 @@ TASK_OPTIONS: Final[dict[str, Any]] = {
     "reject_on_worker_lost": True,
     # The answer is in the log.
     "ignore_result": True,
+    # An app's task_store_errors_even_if_ignored would put failures into its result backend.
+    "store_errors_even_if_ignored": False,
     "track_started": True,
     # Readers see it as generation.failed, so Celery need not log it with a traceback.
     "throws": (ProviderError,),

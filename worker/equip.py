@@ -54,17 +54,18 @@ def equip(app: App, *, settings: Settings | None = None, queues: Iterable[str] =
 def prepare_worker(sender: Any, **_: object) -> None:
     """Prepare a worker of an equipped app, before its pool and its consumer are made.
 
-    Ends the process if no generation could run in it: because of the settings, of Redis rights, or of what the app's
-    configuration accepts.
+    Ends the process if it serves a queue of generations and none could run in it: because of the settings, of Redis
+    rights, or of what the app's configuration accepts.
     """
     app = sender.app
     if not is_equipped(app):
         return
     equipment = equipment_of(app)
+    queues = served_queues(app)
+    if not queues:
+        _warn_of_settings(equipment)
+        return
     try:
-        queues = served_queues(app)
-        if not queues:
-            return
         _check(app, equipment)
         rights.check_worker(equipment)
     except SettingsError as error:
@@ -75,6 +76,23 @@ def prepare_worker(sender: Any, **_: object) -> None:
     app.steps["consumer"].update({VisibilityRenewal, Sweeper, SlotOffer, SoloCommands, ChildMonitor})
     app.steps["worker"].add(GracefulShutdown)
     _configure(sender, equipment, queues)
+
+
+def _warn_of_settings(equipment: Equipment) -> None:
+    """Log that the settings are wrong, if they are: a worker of other queues needs none, but its tasks may."""
+    try:
+        _ = equipment.settings
+    except SettingsError as error:
+        _warn("no worker that serves %s would start: %s", " or ".join(equipment.names), error)
+
+
+def _warn(text: str, *values: object) -> None:
+    """Log a warning as soon as the worker has set up its log: until then Celery drops what is logged."""
+
+    def log(**_: object) -> None:
+        logger.warning(text, *values)
+
+    signals.celeryd_after_setup.connect(log, weak=False)
 
 
 def _check(app: Celery, equipment: Equipment) -> None:
@@ -117,4 +135,4 @@ def _configure(worker: Any, equipment: Equipment, queues: tuple[str, ...]) -> No
     if conf.worker_consumer == _CELERYS_CONSUMER:
         conf.worker_consumer = worker.consumer_cls = CONSUMER
     else:
-        logger.warning("worker_consumer is set: messages that no worker can run are not set aside by chunkspool")
+        _warn("worker_consumer is set: messages that no worker can run are not set aside by chunkspool")

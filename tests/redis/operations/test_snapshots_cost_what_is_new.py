@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
@@ -87,7 +88,13 @@ def count_reads_of_a_snapshot(client: Redis, any_spool: BlockingSpool) -> int:
     return count_log_reads(client)
 
 
-@pytest.mark.parametrize("seeds", SEED_RANGES[:4], ids=lambda seeds: f"seeds {seeds[0]} to {seeds[-1]}")
+@pytest.mark.parametrize(
+    ("any_spool", "seeds"),
+    # Both faces run the same operation: each has half of the chats, on both servers.
+    list(zip(itertools.cycle(SPOOL_KINDS), SEED_RANGES[:4], strict=False)),
+    indirect=["any_spool"],
+    ids=lambda value: value if isinstance(value, str) else f"seeds {value[0]} to {value[-1]}",
+)
 def test_a_snapshot_is_the_fold_of_the_log_with_or_without_a_digest(
     spool: Spool, any_spool: BlockingSpool, client: Redis, seeds: range
 ) -> None:

