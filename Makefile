@@ -70,10 +70,10 @@ wheel: $(VENV)/ready-test  ## build wheel and sdist, and try them in empty venvs
 	$(BIN)/python tests/wheel.py dist
 
 site: $(VENV)/ready-test  ## build the documentation's site into build/site; a dead link or anchor is an error
-	$(BIN)/python -m mkdocs --quiet build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 docs: $(VENV)/ready-test  ## serve the documentation on this machine, and build it anew whenever it changes
-	$(BIN)/python -m mkdocs serve --strict --dev-addr 127.0.0.1:$(DOCS_PORT)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve --strict --dev-addr 127.0.0.1:$(DOCS_PORT)
 
 bench: $(VENV)/ready-test  ## measure the figures of docs/bench.md on this machine
 	@code=0; for part in append one_stream first_chunk thousand fairness fanout replay big_chats sse http_parsers stops_in_workers; do $(BIN)/python -m bench.$$part $(ARGS) || code=1; done; exit $$code

@@ -11,23 +11,26 @@ import re
 from pathlib import Path, PurePosixPath
 
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
 PROJECT = Path(__file__).parents[2]
 LINK = re.compile(r"\]\(((?:\.\./)+[^)#\s]+)(#[^)\s]+)?\)")
 FENCE = "`" * 4
+UNSEARCHED = "---\nsearch:\n  exclude: true\n---\n\n"
+"""In front of pages that show code: who searches wants to find what is written about it."""
 LANGUAGES = {".py": "python", ".toml": "toml", ".yml": "yaml", ".html": "html", ".md": "markdown"}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add a page for each linked file outside of docs/, and for those that they link in turn."""
-    waiting = [file for file in files.documentation_pages()]
+    waiting = list(files.documentation_pages())
     while waiting:
         file = waiting.pop()
         for target in find_outside(PurePosixPath(file.src_uri), file.content_string):
             if files.get_file_from_path(name_of(target)) is None:
                 made = File.generated(config, name_of(target), content=show(target))
+                made.inclusion = InclusionLevel.NOT_IN_NAV
                 files.append(made)
                 waiting.append(made)
     return files
@@ -54,11 +57,7 @@ def find_outside(here: PurePosixPath, markdown: str) -> list[Path]:
 
 def resolve(here: PurePosixPath, link: str) -> Path | None:
     """Return the file or folder outside of docs/ that `link` leads to from the page `here`; None if it is inside."""
-    if here.parts[0] == "project":
-        # Pages of the project's own files: README.md and its like have links from the top.
-        at = posixpath.normpath(posixpath.join("docs", here.parent, link))
-    else:
-        at = posixpath.normpath(posixpath.join("docs", here.parent, link))
+    at = posixpath.normpath(posixpath.join("docs", here.parent, link))
     target = PROJECT / at
     return target if not at.startswith("docs") and target.exists() else None
 
@@ -75,10 +74,10 @@ def show(target: Path) -> str:
         return lead_from_top(target.read_text())
     inside = target.relative_to(PROJECT).as_posix()
     if target.is_file():
-        return f"# {inside}\n\n{fence(target)}"
+        return f"{UNSEARCHED}# {inside}\n\n{fence(target)}"
     shown = [path for path in sorted(target.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
     parts = (f"## {path.relative_to(target).as_posix()}\n\n{fence(path)}" for path in shown)
-    return f"# {inside}\n\n" + "\n".join(parts)
+    return f"{UNSEARCHED}# {inside}\n\n" + "\n".join(parts)
 
 
 def lead_from_top(markdown: str) -> str:
