@@ -5,15 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import Files
-from mkdocs.structure.pages import Page
-
 IMAGE = re.compile(r'<img alt="([^"]*)" src="[^"]*?([\w-]+\.svg)"\s*/?>')
 DRAWINGS = Path(__file__).parents[1] / "assets"
 
 
-def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_content(html: str, **_: object) -> str:
     """Replace each image of a drawing by the drawing itself, which keeps its text for those who cannot see it."""
 
     def draw(match: re.Match[str]) -> str:

@@ -79,5 +79,6 @@ def test_a_missing_extra_is_named(tmp_path: Path) -> None:
 def test_the_fixtures_are_the_documented_ones(tmp_path: Path) -> None:
     """docs/how-to/tasks/testing.md has a row for each fixture, and for none that does not exist."""
     out = run_pytest("--fixtures", folder=tmp_path)
-    rows = re.findall(r"^\| `(chunkspool_\w+)` \|", (PROJECT / "docs" / "how-to" / "tasks" / "testing.md").read_text(), re.MULTILINE)
+    page = (PROJECT / "docs" / "how-to" / "tasks" / "testing.md").read_text()
+    rows = re.findall(r"^\| `(chunkspool_\w+)` \|", page, re.MULTILINE)
     assert sorted(rows) == sorted(set(re.findall(r"^(chunkspool_\w+)", out, re.MULTILINE)))

@@ -1,4 +1,4 @@
-"""A framework's provider is one of the worker's, by an entry point; the module is that of docs/how-to/tasks/frameworks.md."""
+"""A framework's provider is one of the worker's, by an entry point: that of docs/how-to/tasks/frameworks.md."""
 
 from __future__ import annotations
 
