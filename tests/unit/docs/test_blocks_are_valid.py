@@ -37,6 +37,7 @@ def test_every_block_says_what_it_is() -> None:
     """No block is of a language that nobody checks; those that are mere text are listed above, and hold no commands."""
     texts: dict[str, int] = {}
     for block in (block for page in PAGES for block in find_blocks(page)):
+        assert "--8" not in block.text, f"{block.name}: a file that is not included"
         if block.language == "text":
             page = str(block.page.relative_to(PROJECT))
             texts[page] = texts.get(page, 0) + 1
