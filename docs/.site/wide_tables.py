@@ -11,9 +11,9 @@ CODE = re.compile(r"(?<=<code>)[^<]+(?=</code>)")
 
 
 def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str:
-    """Hide what would be empty: the contents of a page without headings, the menu of the first page."""
-    hidden = [] if re.search(r"^##", markdown, re.MULTILINE) or ":::" in markdown else ["toc"]
-    page.meta.setdefault("hide", [*hidden, *(["navigation"] if page.is_homepage else [])])
+    """Hide the contents of a page without headings: they would be empty."""
+    if not page.is_homepage and not re.search(r"^(##|:::)", markdown, re.MULTILINE):
+        page.meta["hide"] = ["toc"]
     return markdown
 
 
