@@ -13,6 +13,11 @@ from pathlib import Path
 import pytest
 from support.documents.blocks import PROJECT
 
+import chunkspool.integrations
+import chunkspool.testing
+import chunkspool.web
+import chunkspool.worker
+
 LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src"}
 """What a browser fetches without being asked, and from where; of `link` all but the canonical address."""
 
@@ -64,6 +69,24 @@ def test_nothing_is_loaded_from_other_hosts(site: Path) -> None:
     assert len(loads) > 100
     foreign = [(page, address) for page, address in loads if re.match(r"(https?:)?//", address)]
     assert foreign == []
+
+
+def test_a_foreign_address_would_be_found(tmp_path: Path) -> None:
+    """The test above looks at what a browser looks at: scripts, styles, images, fonts, imports."""
+    tags = '<script src="//a.example/x.js"></script><link rel="stylesheet" href="https://b.example"><img src="https://c.example">'
+    (tmp_path / "page.html").write_text(tags)
+    (tmp_path / "style.css").write_text('@import "https://d.example"; a { src: url(https://e.example) }')
+    assert sorted(re.findall(r"\w\.example", " ".join(address for _, address in loads_of(tmp_path)))) == [
+        f"{letter}.example" for letter in "abcde"
+    ]
+
+
+def test_the_reference_has_every_public_name(site: Path) -> None:
+    """Each name that a package lists as its own has a place in the reference."""
+    for package in (chunkspool, chunkspool.web, chunkspool.worker, chunkspool.integrations, chunkspool.testing):
+        page = package.__name__.rpartition(".")[2]
+        text = (site / "reference" / "python" / page / "index.html").read_text()
+        assert [name for name in package.__all__ if f'id="{package.__name__}.{name}"' not in text] == [], package
 
 
 def test_every_page_is_there_and_can_be_found(site: Path) -> None:
