@@ -86,7 +86,9 @@ def test_the_reference_has_every_public_name(site: Path) -> None:
     for package in (chunkspool, chunkspool.web, chunkspool.worker, chunkspool.integrations, chunkspool.testing):
         page = package.__name__.rpartition(".")[2]
         text = (site / "reference" / "python" / page / "index.html").read_text()
-        assert [name for name in package.__all__ if f'id="{package.__name__}.{name}"' not in text] == [], package
+        # A function may have the name of its module; the site then has it one level deeper.
+        found = re.findall(rf'id="{package.__name__}\.(?:\w+\.)?(\w+)"', text)
+        assert set(package.__all__) <= set(found), package
 
 
 def test_every_page_is_there_and_can_be_found(site: Path) -> None:
