@@ -1,6 +1,6 @@
 # The image of the worker. Flower runs from it, too, with another command: see docker-compose.yml.
 # By tag, not by digest: a digest belongs to one build, and nobody can look it up without the registry. To pin it, write
-# FROM python:3.13-slim@sha256:… with what `docker buildx imagetools inspect python:3.13-slim` shows: docs/security.md.
+# FROM python:3.13-slim@sha256:… with what `docker buildx imagetools inspect python:3.13-slim` shows: docs/how-to/run/security.md.
 FROM python:3.13-slim
 WORKDIR /app
 # Nothing of the project is installed: it is found here. The command `celery` adds the working directory to sys.path only

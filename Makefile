@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 ARGS ?=
 # How many tests run at a time. Most of them wait for other processes.
 JOBS ?= 4
+# Where `make docs` serves.
+DOCS_PORT ?= 8001
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 # Not the command on PATH: on Debian that is a wrapper, which only root has on PATH.
 RABBITMQ := /usr/lib/rabbitmq/bin/rabbitmq-server
@@ -28,7 +30,7 @@ define INSTALL
 	  $$SUDO apt-get update -q && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(MISSING); fi
 endef
 
-.PHONY: help demo test check wheel sbom release lock fix bench recovery chaos docker setup-system setup-docker clean
+.PHONY: help demo test check wheel site docs sbom release lock fix bench recovery chaos docker setup-system setup-docker clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -46,7 +48,7 @@ $(VENV)/ready-demo: $(VENV)/made pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/ready-test: $(VENV)/made pyproject.toml constraints.txt
-	$(PIP) --quiet -e '.[test,dev]'
+	$(PIP) --quiet -e '.[test,dev,docs]'
 	@touch $@
 
 demo: $(VENV)/ready-demo  ## run everything on this machine: Redis, a real model, a worker, Flower, the page (ARGS=--once: exit after the story)
@@ -55,7 +57,7 @@ demo: $(VENV)/ready-demo  ## run everything on this machine: Redis, a real model
 test: $(VENV)/ready-test  ## run all tests; those that need a missing Debian package are skipped and name it
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
-check: $(VENV)/ready-test wheel sbom  ## run ruff, mypy and import-linter, test the built wheel, and list what it brings
+check: $(VENV)/ready-test wheel sbom site  ## run ruff, mypy and import-linter, test the built wheel, list what it brings, and build the site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -72,6 +74,12 @@ sbom: wheel  ## write the wheel's SBOM (CycloneDX) into dist, and check it
 
 release: test docker check  ## run all of that; then check the changelog and say how to publish
 	$(BIN)/python .ci/check_release.py dist
+
+site: $(VENV)/ready-test  ## build the documentation's site into build/site; a dead link or anchor is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
+docs: $(VENV)/ready-test  ## serve the documentation on this machine, and build it anew whenever it changes
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve --strict --dev-addr 127.0.0.1:$(DOCS_PORT)
 
 bench: $(VENV)/ready-test  ## measure the figures of docs/bench.md on this machine
 	@code=0; for part in append one_stream first_chunk thousand fairness fanout replay big_chats sse http_parsers stops_in_workers; do $(BIN)/python -m bench.$$part $(ARGS) || code=1; done; exit $$code

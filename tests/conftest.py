@@ -23,7 +23,7 @@ hypothesis.settings.load_profile("patient")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add an option."""
-    parser.addoption("--roles", action="store_true", help="use the Redis users of docs/security.md")
+    parser.addoption("--roles", action="store_true", help="use the Redis users of docs/how-to/run/security.md")
 
 
 def pytest_configure() -> None:

@@ -113,7 +113,7 @@ def _describe_one(url: str, probes: tuple[Probe, ...]) -> str:
     if not missing:
         return ""
     user = parse_redis_url(url).username or "default"
-    return f"the Redis user {user!r} lacks rights; write {' '.join(missing)} into its ACL (docs/security.md)"
+    return f"the Redis user {user!r} lacks rights; write {' '.join(missing)} into its ACL (docs/how-to/run/security.md)"
 
 
 def _describe_failure(error: Exception) -> str:

@@ -18,7 +18,7 @@ from chunkspool.events import Ending, GenerationCompleted, GenerationFailed, Gen
 
 
 class ExitCode(IntEnum):
-    """A code and its meaning, which `--help` and docs/cli.md show."""
+    """A code and its meaning, which `--help` and docs/reference/cli.md show."""
 
     meaning: str
 

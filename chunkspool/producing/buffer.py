@@ -17,7 +17,7 @@ from chunkspool.store.scripts import LastBatch
 Kind = Literal["text", "reasoning"]
 
 BATCH_EVENTS = 256
-"""Events of one append: beyond this a script call gains nothing and blocks others longer (docs/design.md)."""
+"""Events of one append: beyond this a call gains nothing and blocks others longer (docs/decisions/writing.md)."""
 BATCH_BYTES = 256 * 1024
 """A batch that has reached this is sent: a script with megabytes of arguments would block the others, too.
 

@@ -63,7 +63,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _explain_right(error: RedisError, broker: str, queue: str) -> tuple[str, str]:
     right = " ".join(_ask(broker, queue)) if broker else ""
-    hint = f"write {right} into its ACL" if right else "see docs/security.md"
+    hint = f"write {right} into its ACL" if right else "see docs/how-to/run/security.md"
     # Without the arguments, which redis-py quotes.
     said = str(error).rpartition(" of pipeline caused error: ")[2]
     return f"Redis rejected the user, who lacks a right to publish to the queue {queue!r}; {hint}: {said}", right

@@ -16,6 +16,7 @@ from starlette.types import Scope
 from chunkspool.ids import checked_id
 
 Action = Literal["ask", "read", "stop", "erase"]
+"""What somebody wants to do in a chat. None of them implies another."""
 
 
 class AccessDenied(Exception):
@@ -40,6 +41,7 @@ class GrantedUntil:
 
 
 Verdict = bool | GrantedUntil
+"""Whether they may: no, yes, or yes until a moment at which an open stream ends."""
 
 
 class Authorize(Protocol):

@@ -40,7 +40,7 @@ def create_app(
     is_shutting_down: Callable[[], bool] | None = None,
     closes_spool: bool = False,
 ) -> FastAPI:
-    """Return an app with the routes of docs/web.md.
+    """Return an app with the routes of docs/reference/http.md.
 
     `authorize` is asked before anything is done in a chat: pass `SignedTokens(secret)`, `allow_all`, or your own.
     `admit` decides what a user may ask of which model; without it, little is the user's to choose (`SafeAdmission`).

@@ -11,7 +11,7 @@ from chunkspool.errors import ProviderError
 
 
 class Code(StrEnum):
-    """The `code` of `generation.failed`; docs/providers.md has a row for each."""
+    """The `code` of `generation.failed`; docs/reference/providers.md has a row for each."""
 
     RATE_LIMITED = "rate_limited"
     PROVIDER_UNAVAILABLE = "provider_unavailable"

@@ -22,15 +22,16 @@ from chunkspool.web.problems import problem_of
 
 PROJECT = Path(__file__).parents[2]
 DOCS = PROJECT / "docs"
+REFERENCE = DOCS / "reference"
 PAGES = [PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")] + sorted(
-    DOCS.glob("*.md")
+    DOCS.rglob("*.md")
 )
 LIBRARY = PROJECT / "chunkspool"
 
 
 def test_every_setting_is_documented_with_its_default() -> None:
-    """docs/settings.md has one row for each field: variable, default, meaning."""
-    text = (DOCS / "settings.md").read_text()
+    """docs/reference/settings.md has one row for each field: variable, default, meaning."""
+    text = (REFERENCE / "settings.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith(("| `CHUNKSPOOL", "| `OPENAI", "| `ANTHROPIC"))]
     expected = []
     for name, group in GROUP_OF.items():
@@ -42,8 +43,8 @@ def test_every_setting_is_documented_with_its_default() -> None:
 
 
 def test_every_event_is_documented_with_its_fields() -> None:
-    """docs/events.md has one row for each type, with its own fields in order."""
-    text = (DOCS / "events.md").read_text()
+    """docs/reference/events.md has one row for each type, with its own fields in order."""
+    text = (REFERENCE / "events.md").read_text()
     for model in get_args(events.Known):
         own = [name for name in model.model_fields if name not in {"type", "generation_id"}]
         fields = ", ".join(f"`{name}`" for name in own)
@@ -52,16 +53,16 @@ def test_every_event_is_documented_with_its_fields() -> None:
 
 
 def test_every_failure_of_a_provider_is_documented() -> None:
-    """docs/providers.md has one row per code and states correctly whether it is retryable and retried."""
-    table = (DOCS / "providers.md").read_text().partition("### Failures")[2].partition("## scripted")[0]
+    """docs/reference/providers.md has one row per code and states correctly whether it is retryable and retried."""
+    table = (REFERENCE / "providers.md").read_text().partition("### Failures")[2].partition("## scripted")[0]
     rows = re.findall(r"^\| `(\w+)` \| .+ \| (yes|no) \| (yes|no) \|$", table, re.MULTILINE)
     answer = {True: "yes", False: "no"}
     assert rows == [(code.value, answer[code in RETRYABLE], answer[code in ASKED_AGAIN]) for code in Code]
 
 
 def test_every_step_of_a_script_is_documented_as_it_can_be_written() -> None:
-    """The rows in docs/providers.md are valid steps, one for each kind."""
-    table = (DOCS / "providers.md").read_text().partition("## scripted")[2].partition("## Your own")[0]
+    """The rows in docs/reference/providers.md are valid steps, one for each kind."""
+    table = (REFERENCE / "providers.md").read_text().partition("## scripted")[2]
     steps = [
         ScriptStep.model_validate_json(row) for row in re.findall(r"^\| `(\{.+\})` \| .+ \|$", table, re.MULTILINE)
     ]
@@ -69,13 +70,35 @@ def test_every_step_of_a_script_is_documented_as_it_can_be_written() -> None:
 
 
 def test_every_failure_mode_names_tests_that_exist() -> None:
-    """Each row of docs/failure-modes.md names at least one test; `…` stands for the file named last."""
-    rows = re.findall(r"^\| .+ \| (.+) \|$", (DOCS / "failure-modes.md").read_text(), re.MULTILINE)[1:]
-    tests, file = DOCS.parent / "tests", Path()
+    """Each row of the pages in docs/failure-modes names at least one test; `…` stands for the file named last."""
+    for page in sorted((DOCS / "failure-modes").glob("*.md")):
+        rows = re.findall(r"^\| .+ \| (.+) \|$", page.read_text(), re.MULTILINE)[1:]
+        assert rows or page.name == "README.md", page
+        for row in rows:
+            assert re.search(r"`([^`]+)`", row), f"no test: {row}"
+        assert_tests_exist(rows)
+
+
+def test_every_promise_names_tests_that_exist() -> None:
+    """docs/concepts/promises.md has each promise of the README, by its name, and the tests of each exist."""
+    promised = re.findall(r"^\| (\d+) \*\*(.+?)\*\* \|", (PROJECT / "README.md").read_text(), re.MULTILINE)
+    page = (DOCS / "concepts" / "promises.md").read_text()
+    shown = re.findall(r"^## (\d+)\. (.+)$", page, re.MULTILINE)
+    assert shown == promised
+    sections = page.split("\n## ")[1:]
+    assert len(sections) == len(promised) == 12
+    for section in sections:
+        rows = re.findall(r"^\* .+?: (`.+`)$", section, re.MULTILINE)
+        assert rows, f"no test: {section}"
+        assert_tests_exist(rows)
+
+
+def assert_tests_exist(rows: list[str]) -> None:
+    """Assert that each test exists which is named in `rows`, by its file and perhaps its function."""
+    tests, file = PROJECT / "tests", Path()
     for row in rows:
-        named = re.findall(r"`([^`]+)`", row)
-        assert named, f"no test: {row}"
-        for path, _, function in (one.partition("::") for one in named if not one.startswith("make ")):
+        named = [one for one in re.findall(r"`([^`]+)`", row) if not one.startswith("make ")]
+        for path, _, function in (one.partition("::") for one in named):
             file = file if path == "…" else tests / path
             assert file.is_file(), path
             assert f"def {function}" in file.read_text(), f"{path}::{function}"
@@ -118,8 +141,8 @@ ERRORS: tuple[Exception, ...] = (
 
 
 def test_every_problem_of_the_routes_is_documented() -> None:
-    """docs/web.md lists the status, the kind and the further fields of each problem, and nothing that cannot happen."""
-    table = (DOCS / "web.md").read_text().partition("## Problems")[2].partition("## Who may do what")[0]
+    """docs/reference/errors.md has the status, the kind and the fields of each, and nothing that cannot happen."""
+    table = (REFERENCE / "errors.md").read_text().partition("## Problems")[2].partition("\n## ")[0]
     documented = {
         (int(status), kind): set(re.findall(r"\w+", fields))
         for statuses, kinds in re.findall(r"^\| ([\d, ]+) \| (`[a-z].+?) \|", table, re.MULTILINE)
@@ -138,8 +161,8 @@ def _pairs(statuses: str, kinds: list[tuple[str, str]]) -> list[tuple[str, tuple
 
 
 def test_every_route_is_documented() -> None:
-    """docs/web.md names the method and the path of each."""
-    table = (DOCS / "web.md").read_text().partition("## Routes")[2].partition("## The event stream")[0]
+    """docs/reference/http.md names the method and the path of each."""
+    table = (REFERENCE / "http.md").read_text().partition("## Routes")[2].partition("## The event stream")[0]
     app = create_app(AsyncSpool.from_env({}), allow_all)
     routes = {
         f"{method.upper()} {path.replace('{chat_id}', '{chat}')}"
@@ -151,8 +174,8 @@ def test_every_route_is_documented() -> None:
 
 
 def test_every_key_is_documented() -> None:
-    """The table of docs/design.md has each key and channel that is built, and no other."""
-    table = (DOCS / "design.md").read_text().partition("## Keys")[2].partition("## Scripts")[0]
+    """The table of docs/reference/redis-keys.md has each key and channel that is built, and no other."""
+    table = (REFERENCE / "redis-keys.md").read_text().partition("## Keys")[2].partition("## Scripts")[0]
     of = keys.ChatKeys("tenant", "chat")
     own = {of.seq, of.log, of.head, of.gens, of.readers, of.live, of.digest, of.gen("id"), of.request("id")}
     queue = keys.QueueKeys("queue")
@@ -179,15 +202,15 @@ def test_every_key_is_documented() -> None:
 
 
 def test_the_map_names_every_script() -> None:
-    """docs/design.md says what each does, and names none that does not exist."""
-    text = (DOCS / "design.md").read_text().partition("## Scripts")[2].partition("## Readers")[0]
+    """docs/reference/redis-keys.md says what each does, and names none that does not exist."""
+    text = (REFERENCE / "redis-keys.md").read_text().partition("## Scripts")[2]
     bullets = text[text.index("\n* ") :]
     assert set(re.findall(r"`([a-z_]+)`", bullets)) == {path.stem for path in (LIBRARY / "store" / "lua").glob("*.lua")}
 
 
 def test_the_map_names_every_module() -> None:
-    """The house of docs/design.md has a place for each file and folder, and none for what does not exist."""
-    tree = (DOCS / "design.md").read_text().partition("## The house")[2].partition("chunkspool/")[2]
+    """docs/decisions/house.md has a place for each file and folder, and none for what does not exist."""
+    tree = (DOCS / "decisions" / "house.md").read_text().partition("\nchunkspool/")[2]
     library = re.sub(r"#.*", "", tree.partition("celeryconfig.py")[0])
     # What is linked here lies at the top of the project: the map has it there.
     folders = [folder for folder in LIBRARY.iterdir() if folder.is_dir() and not folder.is_symlink()]
@@ -198,8 +221,8 @@ def test_the_map_names_every_module() -> None:
 
 
 def test_the_django_project_is_the_documented_one() -> None:
-    """The Python of docs/your-app.md#django stands in examples/django_chat."""
-    section = (DOCS / "your-app.md").read_text().partition("\n## Django\n")[2].partition("\n## ")[0]
+    """The Python of docs/how-to/web/django.md stands in examples/django_chat."""
+    section = (DOCS / "how-to" / "web" / "django.md").read_text()
     blocks = re.findall(r"```python\n(.+?)```", section, re.DOTALL)
     code = [file.read_text() for file in (PROJECT / "examples" / "django_chat").rglob("*.py")]
     assert len(blocks) == 2
@@ -208,7 +231,7 @@ def test_the_django_project_is_the_documented_one() -> None:
 
 
 def test_every_link_leads_somewhere() -> None:
-    """Files, and headings in them; the index of docs/ has every page."""
+    """Files, and headings in them. That the site's menu has every page is what `make site` checks."""
     for page in PAGES:
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
             path, _, anchor = target.partition("#")
@@ -216,8 +239,6 @@ def test_every_link_leads_somewhere() -> None:
                 linked = (page.parent / path) if path else page
                 assert linked.exists(), f"{page.name}: {target}"
                 assert not anchor or anchor in _anchors(linked), f"{page.name}: {target}"
-    index = (DOCS / "README.md").read_text()
-    assert [page.name for page in DOCS.glob("*.md") if page.name != "README.md" and f"({page.name})" not in index] == []
 
 
 def _anchors(page: Path) -> set[str]:
@@ -227,8 +248,8 @@ def _anchors(page: Path) -> set[str]:
 
 
 async def test_the_documented_own_provider_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The class and entry point shown in docs/providers.md work verbatim in an installed package."""
-    own = (DOCS / "providers.md").read_text().partition("## Your own")[2].partition("## Frameworks")[0]
+    """The class and entry point shown in docs/how-to/tasks/own-provider.md work verbatim in an installed package."""
+    own = (DOCS / "how-to" / "tasks" / "own-provider.md").read_text()
     (code,) = re.findall(r"```python\n(.+?)```", own, re.DOTALL)
     (toml,) = re.findall(r"```toml\n(.+?)```", own, re.DOTALL)
     ((group, points),) = tomllib.loads(toml)["project"]["entry-points"].items()

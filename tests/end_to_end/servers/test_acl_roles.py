@@ -1,4 +1,4 @@
-"""The roles of docs/security.md with real processes: they are enough, and what is missing is told in one line."""
+"""The roles of docs/how-to/run/security.md with real processes: they are enough; one line tells what is missing."""
 
 from __future__ import annotations
 
@@ -82,8 +82,9 @@ def test_without_a_right_it_does_not_start(role: str, right: str, redis_server: 
         eventually(lambda: not process.alive, 60)
         assert process.popen.returncode == 1
         lines = [line for line in process.log.read_text().splitlines() if "chunkspool: " in line]
+    where = "docs/how-to/run/security.md"
     assert lines == [
-        f"chunkspool: the Redis user 'chunkspool-{role}' lacks rights; write {right} into its ACL (docs/security.md)"
+        f"chunkspool: the Redis user 'chunkspool-{role}' lacks rights; write {right} into its ACL ({where})"
     ]
 
 

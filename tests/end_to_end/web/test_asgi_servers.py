@@ -1,4 +1,4 @@
-"""Hypercorn, Granian and Daphne: what is promised of streams under uvicorn holds there, or docs/web.md says so."""
+"""Hypercorn, Granian and Daphne: what is promised under uvicorn holds there, or docs/how-to/run/deploy.md says so."""
 
 from __future__ import annotations
 

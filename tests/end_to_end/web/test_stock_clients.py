@@ -33,7 +33,7 @@ pytestmark = pytest.mark.parametrize("redis_server", ["redis-server"], indirect=
 EVENTS = f"/v1/chats/{CHAT}/events?after=0"
 TYPES = [kind.model_fields["type"].default for kind in get_args(Known)]
 PATIENCE = 45
-DOCS = Path(__file__).parents[3] / "docs"
+PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "web" / "follow.md"
 
 
 async def serve_module(request: Request) -> Response:
@@ -140,7 +140,7 @@ def test_the_documented_use_of_fetch_event_source_outlives_the_server(
     site: Site, worker: Spool, browser: Browser, leaving: list[bool]
 ) -> None:
     """A server that shuts down in mid-answer costs nothing; after the answer it ends, and a 204 ends it for good."""
-    (code,) = re.findall(r"^```js\n(class Final.*?)^```", (DOCS / "web.md").read_text(), re.MULTILINE | re.DOTALL)
+    (code,) = re.findall(r"^```js\n(class Final.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     code = code.replace("/chat/v1/", "/v1/")
     made = site.ask(CHAT)
     context = browser.new_context()

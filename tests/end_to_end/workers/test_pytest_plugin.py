@@ -58,9 +58,9 @@ def test_the_django_example_passes(tmp_path: Path) -> None:
 
 
 def test_the_example_is_the_documented_one() -> None:
-    """docs/testing.md shows it, word by word but for its first docstring."""
+    """docs/how-to/tasks/testing.md shows it, word by word but for its first docstring."""
     _, _, code = (PROJECT / "examples" / "test_own_task.py").read_text().partition('"""\n\n')
-    assert code in (PROJECT / "docs" / "testing.md").read_text()
+    assert code in (PROJECT / "docs" / "how-to" / "tasks" / "testing.md").read_text()
 
 
 def test_somebodys_suite_passes(tmp_path: Path) -> None:
@@ -85,7 +85,8 @@ def test_a_missing_extra_is_named(tmp_path: Path) -> None:
 
 
 def test_the_fixtures_are_the_documented_ones(tmp_path: Path) -> None:
-    """docs/testing.md has a row for each fixture, and for none that does not exist."""
+    """docs/how-to/tasks/testing.md has a row for each fixture, and for none that does not exist."""
     out = run_pytest("--fixtures", folder=tmp_path)
-    rows = re.findall(r"^\| `(chunkspool_\w+)` \|", (PROJECT / "docs" / "testing.md").read_text(), re.MULTILINE)
+    page = (PROJECT / "docs" / "how-to" / "tasks" / "testing.md").read_text()
+    rows = re.findall(r"^\| `(chunkspool_\w+)` \|", page, re.MULTILINE)
     assert sorted(rows) == sorted(set(re.findall(r"^(chunkspool_\w+)", out, re.MULTILINE)))

@@ -1,4 +1,4 @@
-"""Servers with the users of docs/security.md, one of each kind for all tests."""
+"""Servers with the users of docs/how-to/run/security.md, one of each kind for all tests."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def test_a_missing_right_is_named(role: str, right: str, server: RoleServer) -> 
     """That one, in one sentence, which says where to write it."""
     server.grant(role, without(server.rights[role], right))
     assert ASK[role](settings_for(server.url_of(role))) == [
-        f"the Redis user 'chunkspool-{role}' lacks rights; write {right} into its ACL (docs/security.md)"
+        f"the Redis user 'chunkspool-{role}' lacks rights; write {right} into its ACL (docs/how-to/run/security.md)"
     ]
 
 
@@ -56,7 +56,7 @@ def test_another_queue_and_another_broker(server: RoleServer) -> None:
     server.grant("web", [rule for rule in server.rights["worker"] if rule not in {"+xadd", "+brpop", "~chunkspool*"}])
     other = settings_for(server.url, broker_url=server.url_of("worker"))
     assert missing_of_worker(other) == [
-        "the Redis user 'chunkspool-web' lacks rights; write +xadd into its ACL (docs/security.md)"
+        "the Redis user 'chunkspool-web' lacks rights; write +xadd into its ACL (docs/how-to/run/security.md)"
     ]
     assert missing_of_worker(settings_for(server.url_of("worker"), broker_url="amqp://h//")) == []
 

@@ -207,10 +207,11 @@ def test_a_busy_chat_names_five_generations(redis_url: str, spool: Spool) -> Non
 
 
 def test_the_documented_hook_works(redis_url: str, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The example of docs/web.md: by user it picks the model, adds a system message, and refuses strangers."""
+    """The documented example: by user it picks the model, adds a system message, and refuses strangers."""
     monkeypatch.setenv("CHUNKSPOOL_REDIS_URL", redis_url)
-    section = (PROJECT / "docs" / "web.md").read_text().partition("## What a user may choose")[2]
-    (code,) = re.findall(r"```python\n(.+?)```", section.partition("## useChat")[0], re.DOTALL)
+    page = PROJECT / "docs" / "how-to" / "web" / "permissions.md"
+    section = page.read_text().partition("## What a user may choose")[2]
+    (code,) = re.findall(r"```python\n(.+?)```", section, re.DOTALL)
     example: dict[str, Any] = {}
     exec(code, example)  # noqa: S102 - our own documentation
     with serve_app(example["app"]) as site:

@@ -1,4 +1,4 @@
-"""The web routes, mounted in apps of other frameworks as in the examples and docs/web.md."""
+"""The web routes, mounted in apps of other frameworks as in the examples and docs/how-to/web/mount.md."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def test_mounted_below_a_path(name: str, redis_url: str, monkeypatch: pytest.Mon
 
 
 def test_the_docs_show_the_examples() -> None:
-    """docs/web.md contains the tested examples, without their docstrings."""
-    text = (PROJECT / "docs" / "web.md").read_text()
+    """docs/how-to/web/mount.md contains the tested examples, without their docstrings."""
+    text = (PROJECT / "docs" / "how-to" / "web" / "mount.md").read_text()
     for name in ("fastapi", "starlette", "litestar", "django"):
         example = (PROJECT / "examples" / f"mounted_in_{name}.py").read_text()
         assert example.partition('"""\n\n')[2].strip() in text, name

@@ -1,4 +1,4 @@
-"""A Redis whose users have the rights that docs/security.md gives to web apps, workers and Flower."""
+"""A Redis whose users have the rights that docs/how-to/run/security.md gives to web apps, workers and Flower."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _SELECTOR = re.compile(r"\([^)]*\)|\S+")
 
 
 def documented_rights() -> dict[str, tuple[str, ...]]:
-    """Return each role's rules as docs/security.md has them; a selector is one rule."""
-    text = (PROJECT / "docs" / "security.md").read_text()
+    """Return each role's rules as docs/how-to/run/security.md has them; a selector is one rule."""
+    text = (PROJECT / "docs" / "how-to" / "run" / "security.md").read_text()
     return {role: tuple(_SELECTOR.findall(rules)) for role, rules in _LINE.findall(text)}
 
 
@@ -125,7 +125,7 @@ def role_server(kind: str, folder: Path) -> Iterator[RoleServer]:
     server.start()
     try:
         for role, rules in server.rights.items():
-            # Tests write answers in their own process, as apps without workers do: see docs/security.md.
+            # Tests write answers in their own process, as apps without workers do: see docs/how-to/run/security.md.
             server.grant(role, (*rules, "+hexists") if role == "web" else rules)
         yield server
     finally:

@@ -15,7 +15,7 @@ APP = "support.web.abused_server:bare"
 
 @dataclass(frozen=True, slots=True)
 class AsgiServer:
-    """A server, and what it does. docs/web.md says what to do where something is False."""
+    """A server, and what it does. docs/how-to/run/deploy.md says what to do where something is False."""
 
     command: Callable[[int], list[str]]
     with_tls: Callable[[Certificate], list[str]] | None = None

@@ -200,8 +200,8 @@ def test_every_ending_has_its_exit_code() -> None:
 
 
 def test_every_exit_code_is_documented() -> None:
-    """docs/cli.md has one row for each code, and no other row."""
-    rows = [line for line in (DOCS / "cli.md").read_text().splitlines() if line.startswith("| `")]
+    """docs/reference/cli.md has one row for each code, and no other row."""
+    rows = [line for line in (DOCS / "reference" / "cli.md").read_text().splitlines() if line.startswith("| `")]
     assert rows == [f"| `{code:d}` | {code.meaning} |" for code in ExitCode]
 
 

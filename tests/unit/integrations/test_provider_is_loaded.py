@@ -1,4 +1,4 @@
-"""A framework's provider is one of the worker's, by an entry point; the module is that of docs/providers.md."""
+"""A framework's provider is one of the worker's, by an entry point: that of docs/how-to/tasks/frameworks.md."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from chunkspool.provider import Finish, ModelRequest, Text
 from chunkspool.settings import Settings
 from chunkspool.tasks.providers import load_provider
 
-DOCS = Path(__file__).parents[3] / "docs" / "providers.md"
+DOCS = Path(__file__).parents[3] / "docs" / "how-to" / "tasks" / "frameworks.md"
 ENTRY_POINT = "[chunkspool.providers]\nagent = my_agent:make_provider\n"
 
 
 @pytest.fixture
 def own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Install the documented module, with the metadata that pip would write."""
-    frameworks = DOCS.read_text().partition("## Frameworks")[2]
+    frameworks = DOCS.read_text()
     (module,) = (
         block for block in re.findall(r"```python\n(.*?)```", frameworks, re.DOTALL) if "make_provider" in block
     )

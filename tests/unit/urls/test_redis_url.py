@@ -257,8 +257,9 @@ def test_no_password_is_shown() -> None:
 
 
 def test_the_documented_urls_and_options_are_understood() -> None:
-    """Each URL of docs/redis.md can be written as it stands there, and each option has its row."""
-    tables = (Path(__file__).parents[3] / "docs" / "redis.md").read_text().partition("## Sentinel")[0]
+    """Each URL of docs/reference/redis-urls.md can be written as it stands there, and each option has its row."""
+    page = Path(__file__).parents[3] / "docs" / "reference" / "redis-urls.md"
+    tables = page.read_text().partition("## Sentinel")[0]
     urls = re.findall(r"^\| `(\S+://[^`…]+)`", tables, re.MULTILINE)
     assert len(urls) > 5
     for url in urls:

@@ -6,7 +6,7 @@ import { Chat as PlainChat, DefaultChatTransport, lastAssistantMessageIsComplete
 const [sdk, url, scenario, options = "{}"] = process.argv.slice(2);
 const { headers, chat: chosen } = JSON.parse(options);
 const api = `${url}/api/chat`;
-// As docs/web.md tells an app that uses version 7.
+// As docs/how-to/web/usechat.md tells an app that uses version 7.
 const apiOfVersion = sdk === "ai7" ? `${api}?sdk=7` : api;
 
 const idOf = (name) => chosen ?? name;
@@ -19,7 +19,7 @@ class Chat extends PlainChat {
 }
 
 const textOf = (message) => message.parts.filter((part) => part.type === "text").map((part) => part.text);
-// As in docs/web.md.
+// As in docs/how-to/web/usechat.md.
 const isVoid = (parts, at) =>
   parts.some((part, i) => part.type === "data-chunkspool-restart" && at <= i && at >= (part.data.from ?? 0));
 const withoutVoidParts = (message) => ({ ...message, parts: message.parts.filter((_, at) => !isVoid(message.parts, at)) });
@@ -109,7 +109,7 @@ const scenarios = {
     return { ...summaryOf(chat), shown: plain(chat.messages.map(withoutVoidParts)), loaded: messages.map(withoutVoidParts) };
   },
 
-  /** In mid-answer, ask the test to restart the web server; then resume, as docs/web.md says. */
+  /** In mid-answer, ask the test to restart the web server; then resume, as docs/how-to/web/usechat.md says. */
   async deploy() {
     const chat = new Chat("deploy");
     const sent = chat.sendMessage({ text: "go on" }, endlessly);
