@@ -7,6 +7,8 @@ _settings = Settings.from_env()
 _broker = CeleryBroker.from_url(_settings.broker)
 
 broker_url = _broker.url
+# Celery prefers CELERY_BROKER_URL, which may be that of another app on this machine, to `broker_url`, but not to these.
+broker_read_url = broker_write_url = _broker.url
 broker_use_ssl = _broker.use_ssl
 broker_connection_retry_on_startup = True
 # Retry forever: by default a worker exits after a hundred tries.

@@ -132,6 +132,8 @@ class Dispatcher:
 
         broker = CeleryBroker.from_url(self._settings.broker)
         app = Celery("chunkspool-client", broker=broker.url, set_as_current=False)
+        # Celery prefers CELERY_BROKER_URL to the URL above, but not to these.
+        app.conf.update(broker_read_url=broker.url, broker_write_url=broker.url)
         app.conf.update(broker_use_ssl=broker.use_ssl, broker_transport_options=broker.transport_options)
         app.conf.update(task_serializer="json", accept_content=["json"])
         return app

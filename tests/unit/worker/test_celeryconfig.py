@@ -81,3 +81,8 @@ def test_the_settings_decide(environ: pytest.MonkeyPatch) -> None:
     assert values["imports"][-2:] == ("one.tasks", "two")
     assert "broker_transport_options" not in values
     assert values["broker_heartbeat"] == 8
+
+
+def test_there_is_one_configuration() -> None:
+    """The worker's module is a link to the file, not a copy that could become another."""
+    assert (PATH.parent / "worker" / "celeryconfig.py").readlink() == Path("..") / PATH.name
