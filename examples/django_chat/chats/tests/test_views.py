@@ -5,7 +5,7 @@ import json
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
-from django.db import connections
+from django.db import connections, transaction
 from django.http import HttpResponse
 from django.test import Client
 
@@ -134,3 +134,17 @@ def test_what_is_wrong_is_a_problem(client: Client, chat: Chat, body: str) -> No
 def test_the_migrations_are_those_of_the_models() -> None:
     """Nothing is left to be made."""
     call_command("makemigrations", check=True, dry_run=True)
+
+
+@pytest.mark.usefixtures("chunkspool_worker")
+def test_a_deleted_user_leaves_no_answer(client: Client, ann: User, chat: Chat, spool: Spool) -> None:
+    """Nor a question; and while the deletion may still be undone, nothing is erased."""
+    ask(client, chat.pk)
+    read_events(client, chat.pk)
+    with transaction.atomic():
+        User.objects.filter(pk=ann.pk).delete()
+        transaction.set_rollback(True)
+    assert spool.read(chat.pk)
+    ann.delete()
+    with pytest.raises(ChatNotFound):
+        spool.read(chat.pk)
