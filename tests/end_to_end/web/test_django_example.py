@@ -6,7 +6,7 @@ import json
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import httpx
@@ -17,6 +17,7 @@ from support.chats.spools import claim_and_die
 from support.servers.redis_server import PrivateServer
 from support.waiting import eventually
 from support.web.django_chat import GRACE, PASSWORD, SERVERS, THREADS, DjangoServer, Project, log_in, make_chat
+from support.web.following import following
 from support.web.sse import SseEvent, SseParser
 
 from chunkspool import Spool
@@ -95,17 +96,6 @@ def read_events(client: httpx.Client, chat: str, limit: int | None = None, **opt
             if limit is not None and len(found) >= limit:
                 return found[:limit]
     return found
-
-
-@contextmanager
-def following(client: httpx.Client, chat: str) -> Iterator[None]:
-    """Follow the chat within the block, which begins when the first event is there."""
-    with client.stream("GET", f"/chats/{chat}/events") as response:
-        pieces = response.iter_raw()  # held until the end: httpx hangs up when nobody has it any more
-        while b"generation.queued" not in next(pieces):
-            pass
-        yield
-        del pieces
 
 
 def types(events: list[SseEvent]) -> list[str]:
@@ -328,7 +318,7 @@ def test_readers_that_hang_up_free_what_they_hold(ann: httpx.Client, chat: str, 
     for _ in range(3):
         with ExitStack() as stack:
             for _ in range(THREADS):
-                stack.enter_context(following(ann, chat))
+                stack.enter_context(following(ann, f"/chats/{chat}/events"))
             eventually(lambda: client.pubsub_numsub(keys.live)[0][1] == 1)
         eventually(lambda: client.pubsub_channels() == before)
     assert ann.post(f"/chats/{chat}/stop").status_code == 202
@@ -347,7 +337,7 @@ def test_streams_hold_no_database_connection(
 
     with ExitStack() as stack:
         for _ in range(THREADS):
-            stack.enter_context(following(ann, chat))
+            stack.enter_context(following(ann, f"/chats/{chat}/events"))
         eventually(lambda: count_open() == 0)
 
 
@@ -356,7 +346,7 @@ def test_the_server_ends_though_a_client_follows(
 ) -> None:
     """SIGTERM while a silent stream is open: within the grace of the command line, and the stream ends."""
     keys = begin_silent_answer(ann, chat, client)
-    with following(ann, chat):
+    with following(ann, f"/chats/{chat}/events"):
         server.process.send(signal.SIGTERM)
         eventually(lambda: not server.process.alive, timeout=GRACE + 7)
     eventually(lambda: keys.live.encode() not in client.pubsub_channels())

@@ -21,6 +21,7 @@ from support.chats.spools import claim_and_die
 from support.processes.nodes import PROJECT
 from support.servers.redis_server import PrivateServer
 from support.waiting import eventually
+from support.web.following import following
 from support.web.sse import SseEvent, SseParser
 
 from chunkspool import Spool
@@ -296,8 +297,7 @@ def test_the_app_ends_though_a_client_follows(app: RunningApp, spool: Spool, cli
     """SIGTERM while a silent stream is open: within the grace of the command line, and in order."""
     asked = spool.enqueue(CHAT, "x")
     claim_and_die(client, asked.generation_id, 60)
-    with app.client.stream("GET", EVENTS) as response:
-        assert b"generation.queued" in next(response.iter_raw())
+    with following(app.client, EVENTS):
         app.process.send(signal.SIGTERM)
         eventually(lambda: not app.process.alive, timeout=12)
     assert "Application shutdown complete" in app.process.read_log_tail()

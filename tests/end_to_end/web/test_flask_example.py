@@ -14,6 +14,7 @@ from redis import Redis
 from support.chats.spools import claim_and_die
 from support.waiting import eventually
 from support.web.flask_chat import SERVERS, THREADS, FlaskProject, FlaskServer, log_in
+from support.web.following import following
 from support.web.sse import SseEvent, SseParser
 
 from chunkspool import Spool
@@ -82,16 +83,6 @@ def read_events(client: httpx.Client, limit: int | None = None, **options: objec
             if limit is not None and len(found) >= limit:
                 return found[:limit]
     return found
-
-
-def wait_for(response: httpx.Response, word: bytes) -> None:
-    """Read the stream until it has said so."""
-    said = b""
-    for piece in response.iter_raw():
-        said += piece
-        if word in said:
-            return
-    raise AssertionError(said)
 
 
 def types(events: list[SseEvent]) -> list[str]:
@@ -196,8 +187,7 @@ def test_readers_that_hang_up_free_their_threads(ann: httpx.Client, client: Redi
     for _ in range(3):
         with ExitStack() as stack:
             for _ in range(THREADS):
-                response = stack.enter_context(ann.stream("GET", EVENTS))
-                wait_for(response, b"generation.queued")
+                stack.enter_context(following(ann, EVENTS))
             eventually(lambda: client.pubsub_numsub(KEYS.live)[0][1] == 1)
         eventually(lambda: client.pubsub_channels() == before)
     assert ann.post(f"/chats/{CHAT}/stop").status_code == 202
@@ -207,8 +197,7 @@ def test_the_server_ends_though_a_client_follows(ann: httpx.Client, server: Flas
     """SIGTERM while a silent stream is open: within the grace of the command line, and the stream ends."""
     asked = ann.post(f"/chats/{CHAT}", json={"prompt": "x"}).json()
     claim_and_die(client, asked["generation"], 60, KEYS)
-    with ann.stream("GET", EVENTS) as response:
-        wait_for(response, b"generation.queued")
+    with following(ann, EVENTS):
         server.process.send(signal.SIGTERM)
         eventually(lambda: not server.process.alive, timeout=12)
     eventually(lambda: KEYS.live.encode() not in client.pubsub_channels())
