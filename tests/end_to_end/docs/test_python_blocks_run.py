@@ -34,7 +34,7 @@ def python(*arguments: str, folder: Path, **environment: str) -> str:
 @pytest.mark.parametrize("page", RUN)
 def test_the_python_of_a_page_runs(page: str, redis_url: str, start_worker: StartWorker, tmp_path: Path) -> None:
     """Nothing is raised, and what a page asserts holds. A worker runs where a page asks for an answer."""
-    if any(".enqueue(" in block.text for block in blocks_to_run(PROJECT / page)):
+    if any(call in block.text for block in blocks_to_run(PROJECT / page) for call in (".enqueue(", ".send(")):
         start_worker("threads", 4)
     exported = {"CHUNKSPOOL_REDIS_URL": redis_url, "CELERY_BROKER_URL": redis_url}
     exported["CHUNKSPOOL_TOKEN_SECRET"] = "a secret of at least thirty-two bytes"
