@@ -23,7 +23,10 @@ class ExitCode(IntEnum):
     meaning: str
 
     DONE = 0, "completed, or the command did its work"
-    UNAVAILABLE = 1, "Redis or broker unreachable, full or rejects us; limit reached; corrupt log; output failed; doctor: warnings"
+    UNAVAILABLE = (
+        1,
+        "Redis or broker unreachable, full or rejects us; limit reached; corrupt log; output failed; doctor: warnings",
+    )
     USAGE = 2, "invalid usage, setting or cursor; no such chat or generation; or the chat is busy; doctor: errors"
     STOPPED = 3, "the generation was stopped"
     FAILED = 4, "the generation failed"

@@ -33,6 +33,9 @@ def check_other_broker(facts: OtherBroker) -> Iterator[Finding]:
 
 
 def _check_waiting(queue: str, waiting: int | Unanswered, *, served: bool | None) -> Finding:
+    if isinstance(waiting, Unanswered) and "WRONGTYPE" in waiting.why:
+        advice = f"let the other program use another name, and DEL {queue}: no message can be put there"
+        return _make("error", "queue", f"{queue} is a key of another program, and no list", advice)
     if isinstance(waiting, Unanswered):
         return unanswered(GROUP, "queue", f"how many messages wait in {queue}", waiting)
     found = f"{queue}: {waiting} waiting"
