@@ -142,11 +142,12 @@ def _read_users(client: redis.Redis, probes: Mapping[Role, Sequence[Probe]]) -> 
 
 def _missing_of(client: redis.Redis, user: str, probes: Sequence[Probe]) -> Sequence[str]:
     """Return the rights that another user lacks. Redis is asked whether it would allow; nothing is executed."""
+    asked = [Probe(("MULTI",)), *probes]
     pipeline: Any = client.pipeline(transaction=False)
-    for one in probes:
+    for one in asked:
         pipeline.execute_command("ACL", "DRYRUN", user, *one.words)
     replies = pipeline.execute()
-    refused = [(one, as_text(reply)) for one, reply in zip(probes, replies, strict=True) if as_text(reply) != "OK"]
+    refused = [(one, as_text(reply)) for one, reply in zip(asked, replies, strict=True) if as_text(reply) != "OK"]
     return tuple(dict.fromkeys(one.place if _is_of_place(text) else one.rule for one, text in refused))
 
 
