@@ -9,6 +9,43 @@ from typing import Final, Literal, get_args
 Level = Literal["ok", "warning", "error"]
 LEVELS: Final[tuple[Level, ...]] = get_args(Level)
 """From harmless to grave."""
+Subject = Literal[
+    "reachable",
+    "tls",
+    "rights",
+    "password",
+    "clock",
+    "latency",
+    "version",
+    "cluster",
+    "persistence",
+    "disk",
+    "eviction",
+    "memory",
+    "connections",
+    "replicas",
+    "output buffer",
+    "info",
+    "config",
+    "queue",
+    "unacknowledged",
+    "other apps",
+    "bindings",
+    "set aside",
+    "answers",
+    "silent workers",
+    "queues",
+    "pool",
+    "slots",
+    "versions",
+    "servers",
+    "settings",
+    "shared settings",
+    "token secret",
+    "cors",
+    "flower",
+]
+"""What is looked at; docs/doctor.md has a section for each."""
 _PAGE: Final = "docs/doctor.md"
 
 
@@ -22,7 +59,7 @@ class Finding:
 
     group: str
     level: Level
-    subject: str
+    subject: Subject
     found: str
     advice: str = ""
 

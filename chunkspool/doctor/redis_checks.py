@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from chunkspool.doctor.asking import Unanswered
-from chunkspool.doctor.finding import Finding, Level
+from chunkspool.doctor.finding import Finding, Level, Subject
 from chunkspool.doctor.redis_reading import RedisFacts
 from chunkspool.urls.redis_url import RedisUrl, spell_place
 
@@ -46,7 +46,7 @@ def check_redis(facts: RedisFacts, redelivery: float) -> Iterator[Finding]:
         yield check_pubsub_buffer(facts.group, facts.config)
 
 
-def unanswered(group: str, subject: str, question: str, answer: Unanswered) -> Finding:
+def unanswered(group: str, subject: Subject, question: str, answer: Unanswered) -> Finding:
     """Return the finding that something could not be found out."""
     return Finding(group, "warning", subject, f"{question} was not answered: {answer.why}", ASK_AS_ADMINISTRATOR)
 

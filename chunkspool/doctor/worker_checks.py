@@ -30,7 +30,7 @@ def check_workers(
         return
     yield _check_answers(workers.answered, seconds)
     yield from _check_silent(workers, workers.answered)
-    serving = [one for one in workers.answered if set(one.queues) & set(queues)]
+    serving = [one for one in workers.answered if one.is_equipped and set(one.queues) & set(queues)]
     if workers.answered:
         yield from (_check_queue(queue, workers.answered) for queue in queues)
     if serving:
@@ -103,7 +103,7 @@ def _check_queue(queue: str, answered: Sequence[WorkerFacts]) -> Finding:
 
 
 def _check_reports(serving: Sequence[WorkerFacts], reports: Mapping[str, WorkerReport]) -> Iterator[Finding]:
-    mute = [one.name for one in serving if one.is_equipped and one.name not in reports]
+    mute = [one.name for one in serving if one.name not in reports]
     if mute:
         advice = "restart them with this version of chunkspool: settings that differ could not be looked for"
         yield _make("warning", "versions", f"{', '.join(mute)} did not tell its version", advice)
