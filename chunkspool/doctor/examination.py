@@ -46,24 +46,28 @@ class Examination:
         yield from self._web()
 
     def _queues_and_workers(self) -> Iterator[Finding]:
-        workers = read_workers(self.settings, self.queues, self.seconds)
-        for queue in self.queues:
-            yield from self._queue(queue, workers)
+        if CeleryBroker.from_url(self.settings.broker).is_redis:
+            workers = read_workers(self.settings, self.queues, self.seconds)
+            for queue in self.queues:
+                yield from self._queue(queue, workers)
+        else:
+            found = [read_other_broker(self.settings.broker, queue, self.seconds) for queue in self.queues]
+            for one in found:
+                if isinstance(one, Unanswered):
+                    yield unreachable(BROKER, one)
+                    return
+                yield from check_other_broker(one)
+            workers = read_workers(self.settings, self.queues, self.seconds)
         own = WorkerReport.of(self.settings)
         yield from check_workers(workers, self.queues, own, self.settings.limits.max_running, self.seconds)
 
     def _queue(self, queue: str, workers: Workers) -> Iterator[Finding]:
-        broker = self.settings.broker
-        if CeleryBroker.from_url(broker).is_redis:
-            logs_url = self.settings.log.redis_url
-            facts = read_queue(broker, logs_url, queue, self._redeliveries(workers), self.seconds)
-            if isinstance(facts, Unanswered):
-                yield unreachable(BROKER, facts)
-            else:
-                yield from check_queue(facts, served=serves(workers, queue))
+        settings = self.settings
+        facts = read_queue(settings.broker, settings.log.redis_url, queue, self._redeliveries(workers), self.seconds)
+        if isinstance(facts, Unanswered):
+            yield unreachable(BROKER, facts)
         else:
-            other = read_other_broker(broker, queue, self.seconds)
-            yield from [unreachable(BROKER, other)] if isinstance(other, Unanswered) else check_other_broker(other)
+            yield from check_queue(facts, served=serves(workers, queue))
 
     def _redeliveries(self, workers: Workers) -> Sequence[float]:
         """Return the time-outs of all workers that told theirs, and our own."""

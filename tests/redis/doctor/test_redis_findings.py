@@ -175,6 +175,13 @@ def test_a_url_that_leads_to_a_replica(server: PrivateServer, admin: Redis, tmp_
     assert f"{LOOPBACK}:{server.port}" in finding_of(found, "replicas").found
 
 
+def test_a_sentinel_without_a_replica(server: PrivateServer) -> None:
+    """Where the URL names Sentinels: they have nobody to make the next primary."""
+    found = as_if_at(server, "redis+sentinel://:secret@127.0.0.1:26379/service/0")
+    assert complaints(found) == {"replicas": "error"}
+    assert "start a replica" in finding_of(found, "replicas").advice
+
+
 def test_a_server_without_a_password(server: PrivateServer, admin: Redis) -> None:
     """A warning on this machine; on another one it is an error, as anybody may come by."""
     admin.config_set("requirepass", "")
