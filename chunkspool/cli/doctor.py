@@ -81,8 +81,8 @@ def finding_lines(finding: Finding) -> list[str]:
 
 
 def _count(findings: Sequence[Finding]) -> str:
-    counts = {level: sum(one.level == level for one in findings) for level in LEVELS}
-    return f"{counts['ok']} ok, {counts['warning']} warnings, {counts['error']} errors"
+    counts = [(level, sum(one.level == level for one in findings)) for level in LEVELS]
+    return ", ".join(f"{count} {level}{'' if level == 'ok' or count == 1 else 's'}" for level, count in counts)
 
 
 def _write(*lines: str) -> None:

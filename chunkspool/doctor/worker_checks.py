@@ -172,9 +172,9 @@ def _check_own_settings(reports: Mapping[str, WorkerReport], own: WorkerReport) 
     names = [name for name in own.settings if name in SHARED or name.startswith("max_")]
     told = {name: {one.settings.get(name) for one in reports.values()} for name in names}
     differing = [
-        f"{variable_of(name)}: {own.settings[name]} here, {', '.join(map(str, sorted(values, key=str)))} there"
+        f"{variable_of(name)}: {own.settings[name]} here, {values.pop()} there"
         for name, values in told.items()
-        if values and values != {own.settings[name]}
+        if len(values) == 1 and values != {own.settings[name]}  # where workers differ, that is told already
     ]
     if differing:
         advice = (

@@ -63,7 +63,7 @@ def test_warnings(start_worker: StartWorker, redis_url: str, redis_server: Priva
     at = lines.index("  WARNING  persistence: append-only file, appendfsync no")
     assert lines[at + 1].startswith("           CONFIG SET appendfsync everysec: ")
     assert lines[at + 1].endswith(" (docs/doctor.md#persistence)")
-    assert lines[-1].endswith(" ok, 1 warnings, 0 errors")
+    assert lines[-1].endswith(" ok, 1 warning, 0 errors")
 
 
 def test_errors_are_graver_than_warnings(redis_url: str, redis_server: PrivateServer) -> None:

