@@ -15,7 +15,17 @@ from chunkspool.tasks import celery_tasks
 from chunkspool.tasks.equipment import Equipment, equipment_of, is_equipped, note_equipment, served_queues
 from chunkspool.tasks.generation_task import keep_options
 from chunkspool.tasks.providers import load_provider
-from chunkspool.worker import broker_stats, garbage, log_masking, prefork, revocation, rights, shutdown, transport
+from chunkspool.worker import (
+    broker_stats,
+    garbage,
+    log_masking,
+    prefork,
+    report,
+    revocation,
+    rights,
+    shutdown,
+    transport,
+)
 from chunkspool.worker.prefork import ChildMonitor
 from chunkspool.worker.redelivery import Redelivery, routed_as
 from chunkspool.worker.shutdown import GracefulShutdown
@@ -110,6 +120,7 @@ def _replace() -> None:
     revocation.install()
     shutdown.install()
     broker_stats.install()
+    report.install()
     garbage.install()
     rights.install_in_worker()
     log_masking.install()

@@ -16,12 +16,12 @@ from chunkspool import Settings
 from chunkspool.errors import ChunkspoolError
 from chunkspool.spool.refusals import refused_right
 from chunkspool.store.client import connect
+from chunkspool.store.probes import commands_probes, events_probes, log_probes, queue_probes
 from chunkspool.store.rights import Probe, missing_rights
 from chunkspool.store.translate import translate
 from chunkspool.tasks.equipment import Equipment, equipment_of
 from chunkspool.urls.broker_url import CeleryBroker
 from chunkspool.urls.redis_url import parse_redis_url
-from chunkspool.worker.probes import commands_probes, events_probes, log_probes, queue_probes
 
 logger = get_logger(__name__)
 

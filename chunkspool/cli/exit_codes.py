@@ -25,9 +25,9 @@ class ExitCode(IntEnum):
     DONE = 0, "completed, or the command did its work"
     UNAVAILABLE = (
         1,
-        "Redis or the broker is unreachable, full or rejects us; a limit is reached; corrupt log; or the output failed",
+        "Redis or broker unreachable, full or rejects us; limit reached; corrupt log; output failed; doctor: warnings",
     )
-    USAGE = 2, "invalid usage, setting or cursor; no such chat or generation; or the chat is busy"
+    USAGE = 2, "invalid usage, setting or cursor; no such chat or generation; or the chat is busy; doctor: errors"
     STOPPED = 3, "the generation was stopped"
     FAILED = 4, "the generation failed"
     EXPIRED = 5, "the cursor has expired: the events after it are no longer kept"

@@ -60,6 +60,11 @@ class QueueKeys:
         return self._key("running")
 
     @property
+    def slots(self) -> str:
+        """Hash: worker -> how many slots it offers, and the ms until which that counts; lua/schedule_prelude.lua's."""
+        return self._key("slots")
+
+    @property
     def watermark(self) -> str:
         """String: the ms at which the newest claimed message was handed to the broker. The queue has come this far."""
         return self._key("watermark")

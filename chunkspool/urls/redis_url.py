@@ -97,6 +97,12 @@ def spell_address(address: tuple[str, int]) -> str:
     return f"[{quote(host, safe=':')}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def spell_place(url: RedisUrl) -> str:
+    """Return where the server is, without who we are there."""
+    where = url.path or ",".join(map(spell_address, url.addresses))
+    return f"{where}{f'/{url.service}' if url.service else ''}/{url.db}"
+
+
 def _credential_options(username: str | None, password: str | None) -> dict[str, str]:
     found = {"username": username, "password": password}
     return {name: value for name, value in found.items() if value is not None}

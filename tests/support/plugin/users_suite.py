@@ -135,7 +135,9 @@ def test_what_still_runs_ends_with_the_test(chunkspool_spool: Spool) -> None:
     started.clear()
     chunkspool_spool.enqueue("chat", "hello")
     assert started.wait(10)
-    with pytest.raises(AssertionError, match=r"has not ended after 0\.1 seconds: generation [\w-]+ is (running|stalled)$"):
+    with pytest.raises(
+        AssertionError, match=r"has not ended after 0\.1 seconds: generation [\w-]+ is (running|stalled)$"
+    ):
         read_to_end(chunkspool_spool, "chat", timeout=0.1)
 
 

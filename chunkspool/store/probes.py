@@ -1,18 +1,64 @@
-"""What a worker and Flower send to Redis, a command of each kind: to ask beforehand whether they may."""
+"""What web apps, workers and Flower send to Redis, a command of each kind: to ask beforehand whether they may."""
 
 from __future__ import annotations
 
-from chunkspool import Settings
+from typing import Final, Literal, get_args
+
+from chunkspool.settings import Settings
 from chunkspool.store.keys import ChatKeys, QueueKeys
 from chunkspool.store.rights import Probe, log_commands
 from chunkspool.urls.redis_url import parse_redis_url
 
+Role = Literal["web", "worker", "flower"]
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
+"""The kinds of processes; docs/security.md has a Redis user for each."""
 _NOT_OF_WORKERS = {"ZRANK"}
 """What only web apps do: status."""
+_NOT_OF_WEB_APPS = {"EXPIRE", "HEXISTS", "LPUSH", "LTRIM"}
+"""What only workers do: write answers, and set messages aside that no task can run."""
 _SHA = "0" * 40
 _NODE = "rights@worker.celery.pidbox"
 _REPLIES = "rights.reply.celery.pidbox"
 _EVENTS = "celeryev.rights"
+
+
+def probes_of(role: Role, settings: Settings, db: int | None, *, logs: bool) -> tuple[Probe, ...]:
+    """Return what a role sends to one server: `logs`, whether it holds them; `db`, the broker's number if it is that.
+
+    Everything that is said to the broker is said of the settings' queue.
+    """
+    if role == "web":
+        return (web_log_probes(settings) if logs else ()) + web_queue_probes(settings, db)
+    is_worker = role == "worker"
+    own = log_probes(settings) if is_worker and logs else ()
+    queue = queue_probes(settings, db, worker=is_worker)
+    return own + queue + commands_probes(db, worker=is_worker) + events_probes(db, worker=is_worker)
+
+
+def web_log_probes(settings: Settings) -> tuple[Probe, ...]:
+    """Return what a web app sends to the Redis of the logs."""
+    keys = ChatKeys("chunkspool", "rights", parse_redis_url(settings.log.redis_url).db)
+    return (
+        *_plain("PING", "EXEC", "TIME", "UNSUBSCRIBE", f"EVALSHA {_SHA} 0"),
+        Probe(("EVAL", "return 1", 0)),
+        *(one for one in log_commands(keys.seq) if one.words[0] not in _NOT_OF_WEB_APPS),
+        Probe(("PUBLISH", keys.stops, ""), "&cs:*"),
+        Probe(("SUBSCRIBE", keys.live), "&cs:*"),
+    )
+
+
+def web_queue_probes(settings: Settings, db: int | None) -> tuple[Probe, ...]:
+    """Return what puts messages into the queue. `db`: None without a Redis."""
+    if db is None:
+        return ()
+    queue = settings.worker.queue
+    binding = f"_kombu.binding.{queue}"
+    return (
+        *_plain("PING"),
+        Probe(("LPUSH", queue, "1"), f"%W~{queue}*"),
+        Probe(("LLEN", queue), f"%W~{queue}*"),
+        Probe(("SADD", binding, "m"), f"~_kombu.binding*.{queue}"),
+    )
 
 
 def log_probes(settings: Settings) -> tuple[Probe, ...]:
