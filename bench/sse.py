@@ -1,4 +1,4 @@
-"""`make bench`, the web app: the memory of an idle event stream, and replay through uvicorn compared with `subscribe`.
+"""`make bench`, the web app: the memory of an idle event stream, and replay through uvicorn and by views.
 
 `python -m bench.sse`; exit code 1 if a figure misses its target.
 """
@@ -9,7 +9,8 @@ import asyncio
 import selectors
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, aclosing, closing
 from functools import partial
 
 import psutil
@@ -18,20 +19,27 @@ from bench.harness.environment import Environment, ReadyChat
 from bench.harness.report import Figure, at_least, at_most, measure_medians
 from bench.harness.run import Measurements, run
 from bench.harness.web_server import run_web_server, send_request
-from chunkspool import AsyncSpool
+from chunkspool import AsyncSpool, Spool
 from chunkspool.settings import Settings
+from chunkspool.views import EventStream, follow
 
 CONNECTIONS, WARM = 1000, 50
 MOST_KB = 60.0
 EVENTS, BATCH = 10_000, 250
 RUNS = 5
 LEAST_SHARE = 0.6
+LAST = b"\nid: %d." % (EVENTS + 2)
 
 
 def measure(environment: Environment) -> list[Figure]:
     """Measure both with one web server."""
     with run_web_server(environment) as (port, process):
-        return [_measure_replay(environment, port), _measure_idle_streams(environment, port, process)]
+        return [
+            _measure_replay(environment, port),
+            _measure_views(environment, "open", _replay_by_open),
+            _measure_views(environment, "open_async", _replay_by_open_async),
+            _measure_idle_streams(environment, port, process),
+        ]
 
 
 def _measure_idle_streams(environment: Environment, port: int, process: psutil.Process) -> Figure:
@@ -63,14 +71,56 @@ def _open_streams(environment: Environment, port: int, count: int, open_streams:
 
 def _measure_replay(environment: Environment, port: int) -> Figure:
     """Alternate: all events through `subscribe` in this process, and through the web server on a socket."""
-    chat = environment.new_claimed_chat()
-    for _ in range(EVENTS // BATCH):
-        environment.store.send(chat.next_append((chat.event,) * BATCH))
+    chat = _fill_chat(environment)
     ours, streamed = measure_medians(
         RUNS, partial(_replay_by_subscribe, environment, chat), partial(_replay_by_event_stream, port, chat)
     )
     what = f"replay of {EVENTS:,} events: event stream / subscribe"
     return at_least(what, streamed / ours, LEAST_SHARE, " x", f"{streamed:,.0f} / {ours:,.0f} events/s")
+
+
+def _measure_views(environment: Environment, name: str, replay: Callable[[str, ReadyChat], float]) -> Figure:
+    """Alternate: `subscribe`, and the body of a stream of `chunkspool.views`, which no server sends."""
+    chat = _fill_chat(environment)
+    ours, streamed = measure_medians(
+        RUNS, partial(_replay_by_subscribe, environment, chat), partial(replay, environment.url, chat)
+    )
+    what = f"replay of {EVENTS:,} events: chunkspool.views, `{name}` / subscribe"
+    return at_least(what, streamed / ours, LEAST_SHARE, " x", f"{streamed:,.0f} / {ours:,.0f} events/s")
+
+
+def _fill_chat(environment: Environment) -> ReadyChat:
+    chat = environment.new_claimed_chat()
+    for _ in range(EVENTS // BATCH):
+        environment.store.send(chat.next_append((chat.event,) * BATCH))
+    return chat
+
+
+def _replay_by_open(url: str, chat: ReadyChat) -> float:
+    with Spool.from_url(url) as spool:
+        began = time.perf_counter()
+        stream = follow(spool, chat.keys.chat_id)
+        if stream is None:
+            raise RuntimeError("the chat has no events")
+        with closing(stream.open(spool)) as pieces:
+            next(piece for piece in pieces if LAST in piece)
+        return EVENTS / (time.perf_counter() - began)
+
+
+def _replay_by_open_async(url: str, chat: ReadyChat) -> float:
+    async def replay(stream: EventStream) -> float:
+        async with AsyncSpool.from_url(url) as spool, aclosing(stream.open_async(spool)) as pieces:
+            async for piece in pieces:
+                if LAST in piece:
+                    break
+        return EVENTS / (time.perf_counter() - began)
+
+    with Spool.from_url(url) as spool:
+        began = time.perf_counter()
+        stream = follow(spool, chat.keys.chat_id)
+        if stream is None:
+            raise RuntimeError("the chat has no events")
+        return asyncio.run(replay(stream))
 
 
 def _replay_by_subscribe(environment: Environment, chat: ReadyChat) -> float:
@@ -88,11 +138,10 @@ def _replay_by_subscribe(environment: Environment, chat: ReadyChat) -> float:
 
 
 def _replay_by_event_stream(port: int, chat: ReadyChat) -> float:
-    last = b"\nid: %d." % (EVENTS + 2)
     began = time.perf_counter()
     with send_request(port, f"{chat.keys.chat_id}/events?follow=true") as stream:
         end = b""
-        while last not in end:
+        while LAST not in end:
             end = end[-64:] + stream.recv(1024 * 1024)
     return EVENTS / (time.perf_counter() - began)
 

@@ -58,6 +58,11 @@ class Subscription:
         item = ready.popleft()
         return item if isinstance(item, Entry) else entry_of(item)
 
+    @property
+    def ready(self) -> int:
+        """How many entries are there already, for which nobody need wait."""
+        return len(self._ready)
+
     def wait(self, seconds: float) -> bool:
         """Wait until `next` need not wait: an entry has come, or the end. Return False if `seconds` went by before.
 
@@ -135,6 +140,11 @@ class AsyncSubscription:
                 raise StopAsyncIteration
         item = ready.popleft()
         return item if isinstance(item, Entry) else entry_of(item)
+
+    @property
+    def ready(self) -> int:
+        """How many entries are there already, for which nobody need wait."""
+        return len(self._ready)
 
     async def wait(self, seconds: float) -> bool:
         """Wait until `anext` need not wait: an entry has come, or the end. Return False if `seconds` went by before.

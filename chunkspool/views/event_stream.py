@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -62,7 +62,7 @@ class EventStream:
         """The response's headers, the content type among them."""
         return self.encoder.headers
 
-    def open(self, spool: Spool) -> Iterator[bytes]:
+    def open(self, spool: Spool) -> Generator[bytes]:
         """Yield the body, for a server with threads (WSGI). Close it if it is not read to its end.
 
         Such a server notices that a client has gone only by writing to it. So something is yielded after each
@@ -83,7 +83,7 @@ class EventStream:
                 except Exception as error:  # noqa: BLE001 - the steps tell the client
                     answer = partial(steps.throw, error)
 
-    async def open_async(self, spool: AsyncSpool) -> AsyncIterator[bytes]:
+    async def open_async(self, spool: AsyncSpool) -> AsyncGenerator[bytes]:
         """Yield the body, for a server with an event loop (ASGI). See `open`."""
         steps = self._steps(spool.settings.web)
         answer = partial(next, steps)
@@ -152,25 +152,27 @@ class EventStream:
         raise AssertionError(step)
 
     def _take_entries(self, entries: Subscription, seconds: float) -> bool:
-        while entries.wait(seconds):
+        if not entries.wait(seconds):
+            return True
+        for _ in range(max(1, entries.ready)):
             entry = next(entries, None)
             if entry is None:
                 return False
             self.encoder.add(entry)
             if self.encoder.size > MAX_WAITING_BYTES:
                 break
-            seconds = 0
         return True
 
     async def _take_entries_async(self, entries: AsyncSubscription, seconds: float) -> bool:
-        while await entries.wait(seconds):
+        if not await entries.wait(seconds):
+            return True
+        for _ in range(max(1, entries.ready)):
             entry = await anext(entries, None)
             if entry is None:
                 return False
             self.encoder.add(entry)
             if self.encoder.size > MAX_WAITING_BYTES:
                 break
-            seconds = 0
         return True
 
 
