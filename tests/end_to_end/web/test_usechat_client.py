@@ -11,6 +11,13 @@ import pytest
 from end_to_end.conftest import StartWorker
 from support.processes.nodes import PROJECT
 from support.web.node import SDKS, Scenario
+from support.web.usechat_scenarios import (
+    StartClient,
+    check_a_deploy,
+    check_a_killed_worker,
+    check_everyday_use,
+    check_returns,
+)
 
 from chunkspool.demo.ports import LOOPBACK, free_port, is_taken
 from chunkspool.demo.process import Process
@@ -78,66 +85,16 @@ def start(sdk: int, web: WebServer) -> Iterator[Callable[[str], Scenario]]:
         client.kill()
 
 
-StartClient = Callable[[str], Scenario]
-
-
-def counting_text(words: int) -> str:
-    """Return the model's answer of so many numbers."""
-    return "".join(f"{n} " for n in range(words))
-
-
 def test_send_resume_stop_parts_and_failures(start: StartClient, start_worker: StartWorker) -> None:
     """After everything that a useChat front end does, the SDK's own state is the expected one."""
     start_worker("threads", 8, **FAST)
-
-    sent = start("send").finish()
-    assert (sent["first"]["status"], sent["first"]["texts"]) == ("ready", ["You said: hello there"])
-    assert sent["second"]["texts"] == ["You said: once more"]
-    assert sent["second"]["roles"] == ["user", "assistant", "user", "assistant"]
-
-    resumed = start("resume").finish()
-    assert counting_text(10) in resumed["dropped"]["texts"][0]
-    assert len(resumed["dropped"]["texts"][0]) < len(counting_text(80))
-    assert resumed["reloaded"]["texts"] == resumed["sameClient"]["texts"] == [counting_text(80)]
-    assert resumed["sameClient"]["roles"] == ["user", "assistant"]
-    assert (resumed["idle"]["status"], resumed["idle"]["roles"]) == ("ready", ["user"])
-
-    stopped = start("stop").finish()
-    assert (stopped["code"], stopped["chat"]["status"]) == (202, "ready")
-    assert stopped["chat"]["metadata"]["stopped"] == {"by": "user", "reason": None}
-
-    message = start("parts").finish()
-    assert [part["type"] for part in message["parts"]] == ["step-start", "reasoning", "tool-clock", "text"]
-    tool = message["parts"][2]
-    assert (tool["state"], tool["input"]) == ("input-available", {"zone": "UTC"})
-    assert message["metadata"]["usage"] == {"inputTokens": 3, "outputTokens": 4}
-
-    failed = start("fail").finish()
-    assert (failed["failing"]["status"], failed["failing"]["error"]) == ("error", "The model is overloaded.")
-    assert failed["failing"]["texts"] == ["so far"]
-    assert failed["refused"]["status"] == "error"
-    assert "urn:chunkspool:problem:invalid" in failed["refused"]["error"]
+    check_everyday_use(start, refusal="invalid")
 
 
 def test_a_reload_and_a_late_return_show_the_whole_chat(start: StartClient, start_worker: StartWorker) -> None:
     """After a tool has run in the browser, whatever a reloaded page has; and after an answer that nobody saw end."""
     start_worker("threads", 8, **FAST)
-
-    used = start("tool").finish()
-    assert used["active"] == 1
-    question, answer = used["stayed"]
-    assert [part["type"] for part in answer["parts"]] == ["step-start", "text", "tool-clock", "step-start", "text"]
-    assert (answer["parts"][1]["text"], answer["parts"][2]["output"]) == ("Let me see. ", {"hour": 12})
-    assert answer["metadata"]["stopped"]["by"] == "user"
-    assert set(used["reloads"]) == {"nothing", "question", "call", "all", "loaded"}
-    for had, messages in used["reloads"].items():
-        assert messages == ([answer] if had == "nothing" else [question, answer]), had
-    assert used["loaded"] == {"messages": [question, answer], "active": [], "before": None}
-
-    away = start("away").finish()
-    assert (away["cut"]["status"], len(away["cut"]["texts"][0]) < len(counting_text(300))) == ("ready", True)
-    assert away["texts"] == [["count"], [counting_text(300)], ["and now?"], ["You said: and now?"]]
-    assert away["loaded"] == away["shown"]
+    check_returns(start)
 
 
 def test_a_deploy_of_the_web_server_is_an_error_and_a_resume_mends_it(
@@ -145,18 +102,7 @@ def test_a_deploy_of_the_web_server_is_an_error_and_a_resume_mends_it(
 ) -> None:
     """SIGTERM in mid-answer never leaves the client `ready` with a part of it."""
     start_worker("threads", 2, **FAST)
-    client = start("deploy")
-    client.wait_for("restart")
-    web.terminate()
-    client.wait_for("ended")
-    web.start()
-    client.go_on()
-    chat = client.finish()
-    assert chat["cut"]["status"] == "error"
-    assert "resume" in chat["cut"]["error"]
-    assert chat["resumed"]["status"] == "ready"
-    assert chat["resumed"]["roles"] == ["user", "assistant"]
-    assert chat["loaded"] == chat["shown"]
+    assert "resume" in check_a_deploy(start, web)
 
 
 def test_a_killed_worker_reaches_the_client_as_valid_parts(
@@ -167,14 +113,9 @@ def test_a_killed_worker_reaches_the_client_as_valid_parts(
     Version 7 takes the first one back by itself.
     """
     worker = start_worker("threads", 2, **FAST)
-    client = start("restart")
-    client.wait_for("kill")
-    worker.container.kill()
-    start_worker("threads", 2, **FAST)
-    client.go_on()
-    chat = client.finish()
-    assert chat["status"] == "ready"
-    assert chat["valid"] == [counting_text(80)]
-    assert (chat["texts"] == chat["valid"]) == (sdk == 7)
-    assert chat["metadata"]["attempt"] == 2
-    assert chat["loaded"] == chat["shown"]
+
+    def replace_worker() -> None:
+        worker.container.kill()
+        start_worker("threads", 2, **FAST)
+
+    check_a_killed_worker(start, sdk, replace_worker)

@@ -15,6 +15,13 @@ from support.web import django_chat, flask_chat
 from support.web.django_chat import DjangoServer, Project
 from support.web.flask_chat import FlaskProject, FlaskServer
 from support.web.node import SDKS, Scenario
+from support.web.usechat_scenarios import (
+    StartClient,
+    check_a_deploy,
+    check_a_killed_worker,
+    check_everyday_use,
+    check_returns,
+)
 
 from chunkspool.demo.process import Process
 
@@ -27,6 +34,8 @@ FRAMEWORKS = [
     *(("flask", kind, sdk) for kind, sdk in zip(flask_chat.SERVERS, SDKS, strict=True)),
 ]
 STREAMS = 20
+# Django has no such address, or no such chat; in Flask it is nobody's.
+REFUSALS = {"django": "not-found", "flask": "forbidden"}
 
 # One server is enough here: the tests of the routes run on both.
 pytestmark = [
@@ -103,9 +112,6 @@ def start_worker(project: Project | FlaskProject) -> Iterator[StartWorker]:
         worker.terminate()
 
 
-StartClient = Callable[[str], Scenario]
-
-
 @pytest.fixture
 def start(sdk: int, web: Web) -> Iterator[StartClient]:
     """Start scenarios, each as ann in a chat of its own; none outlives the test."""
@@ -122,58 +128,16 @@ def start(sdk: int, web: Web) -> Iterator[StartClient]:
         scenario.kill()
 
 
-def counting_text(words: int) -> str:
-    """Return the model's answer of so many numbers."""
-    return "".join(f"{n} " for n in range(words))
-
-
-def test_send_resume_stop_parts_and_failures(start: StartClient, start_worker: StartWorker) -> None:
+def test_send_resume_stop_parts_and_failures(start: StartClient, start_worker: StartWorker, framework: str) -> None:
     """After everything that a useChat front end does, the SDK's own state is the expected one."""
     start_worker()
-
-    sent = start("send").finish()
-    assert (sent["first"]["status"], sent["first"]["texts"]) == ("ready", ["You said: hello there"])
-    assert sent["second"]["texts"] == ["You said: once more"]
-    assert sent["second"]["roles"] == ["user", "assistant", "user", "assistant"]
-
-    resumed = start("resume").finish()
-    assert counting_text(10) in resumed["dropped"]["texts"][0]
-    assert len(resumed["dropped"]["texts"][0]) < len(counting_text(80))
-    assert resumed["reloaded"]["texts"] == resumed["sameClient"]["texts"] == [counting_text(80)]
-    assert resumed["sameClient"]["roles"] == ["user", "assistant"]
-    assert (resumed["idle"]["status"], resumed["idle"]["roles"]) == ("ready", ["user"])
-
-    stopped = start("stop").finish()
-    assert (stopped["code"], stopped["chat"]["status"]) == (202, "ready")
-    assert stopped["chat"]["metadata"]["stopped"] == {"by": "user", "reason": None}
-
-    message = start("parts").finish()
-    assert [part["type"] for part in message["parts"]] == ["step-start", "reasoning", "tool-clock", "text"]
-    assert message["metadata"]["usage"] == {"inputTokens": 3, "outputTokens": 4}
-
-    failed = start("fail").finish()
-    assert (failed["failing"]["status"], failed["failing"]["error"]) == ("error", "The model is overloaded.")
-    assert failed["failing"]["texts"] == ["so far"]
-    assert failed["refused"]["status"] == "error"
-    assert "urn:chunkspool:problem:" in failed["refused"]["error"]
+    check_everyday_use(start, refusal=REFUSALS[framework])
 
 
 def test_a_reload_and_a_late_return_show_the_whole_chat(start: StartClient, start_worker: StartWorker) -> None:
     """After a tool has run in the browser, whatever a reloaded page has; and after an answer that nobody saw end."""
     start_worker()
-
-    used = start("tool").finish()
-    assert used["active"] == 1
-    question, answer = used["stayed"]
-    assert [part["type"] for part in answer["parts"]] == ["step-start", "text", "tool-clock", "step-start", "text"]
-    for had, messages in used["reloads"].items():
-        assert messages == ([answer] if had == "nothing" else [question, answer]), had
-    assert used["loaded"] == {"messages": [question, answer], "active": [], "before": None}
-
-    away = start("away").finish()
-    assert (away["cut"]["status"], len(away["cut"]["texts"][0]) < len(counting_text(300))) == ("ready", True)
-    assert away["texts"] == [["count"], [counting_text(300)], ["and now?"], ["You said: and now?"]]
-    assert away["loaded"] == away["shown"]
+    check_returns(start)
 
 
 def test_a_deploy_of_the_web_server_is_an_error_and_a_resume_mends_it(
@@ -181,17 +145,7 @@ def test_a_deploy_of_the_web_server_is_an_error_and_a_resume_mends_it(
 ) -> None:
     """SIGTERM in mid-answer never leaves the client `ready` with a part of it."""
     start_worker()
-    client = start("deploy")
-    client.wait_for("restart")
-    web.terminate()
-    client.wait_for("ended")
-    web.start()
-    client.go_on()
-    chat = client.finish()
-    assert chat["cut"]["status"] == "error"
-    assert chat["resumed"]["status"] == "ready"
-    assert chat["resumed"]["roles"] == ["user", "assistant"]
-    assert chat["loaded"] == chat["shown"]
+    check_a_deploy(start, web)
 
 
 def test_a_killed_worker_reaches_the_client_as_valid_parts(
@@ -202,14 +156,9 @@ def test_a_killed_worker_reaches_the_client_as_valid_parts(
     Version 7 takes the first one back by itself.
     """
     worker = start_worker()
-    client = start("restart")
-    client.wait_for("kill")
-    worker.kill()
-    start_worker()
-    client.go_on()
-    chat = client.finish()
-    assert chat["status"] == "ready"
-    assert chat["valid"] == [counting_text(80)]
-    assert (chat["texts"] == chat["valid"]) == (sdk == 7)
-    assert chat["metadata"]["attempt"] == 2
-    assert chat["loaded"] == chat["shown"]
+
+    def replace_worker() -> None:
+        worker.kill()
+        start_worker()
+
+    check_a_killed_worker(start, sdk, replace_worker)
