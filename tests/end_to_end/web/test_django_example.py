@@ -16,7 +16,8 @@ from redis import Redis
 from support.chats.spools import claim_and_die
 from support.servers.redis_server import PrivateServer
 from support.waiting import eventually
-from support.web.django_chat import GRACE, PASSWORD, SERVERS, THREADS, DjangoServer, Project, log_in, make_chat
+from support.web.app_server import AppServer
+from support.web.django_chat import GRACE, PASSWORD, SERVERS, THREADS, Project, log_in, make_chat
 from support.web.following import following
 from support.web.sse import SseEvent, SseParser
 
@@ -40,7 +41,7 @@ def project(redis_url: str, django_database: Path, tmp_path: Path) -> Project:
 
 
 @pytest.fixture(params=SERVERS)
-def server(request: pytest.FixtureRequest, project: Project) -> Iterator[DjangoServer]:
+def server(request: pytest.FixtureRequest, project: Project) -> Iterator[AppServer]:
     """Run the example by the commands in its docstring, but for the number of streams."""
     running = project.start_server(request.param)
     yield running
@@ -56,7 +57,7 @@ def worker(project: Project) -> Iterator[Process]:
 
 
 @pytest.fixture
-def clients(server: DjangoServer) -> Iterator[LogIn]:
+def clients(server: AppServer) -> Iterator[LogIn]:
     """Give a function that logs somebody in."""
     with ExitStack() as stack:
 
@@ -162,7 +163,7 @@ def test_events_come_while_they_are_written(ann: httpx.Client, chat: str, spool:
                     assert not list(parser.events(next(pieces)))
 
 
-def test_others_may_not(ann: httpx.Client, chat: str, clients: LogIn, server: DjangoServer) -> None:
+def test_others_may_not(ann: httpx.Client, chat: str, clients: LogIn, server: AppServer) -> None:
     """Who is not logged in gets a 401, a stranger the 404 of a chat that does not exist, in every route."""
     ask(ann, chat)
     message = {"id": "m", "role": "user", "parts": [{"type": "text", "text": "x"}]}
@@ -218,7 +219,7 @@ def test_posts_need_the_token_of_the_session(ann: httpx.Client, chat: str, proje
     assert ann.get(f"/chats/{chat}/events").status_code == 401
 
 
-def test_a_wrong_password_logs_nobody_in(server: DjangoServer) -> None:
+def test_a_wrong_password_logs_nobody_in(server: AppServer) -> None:
     """The form is shown again."""
     with server.open_client() as client:
         client.get("/accounts/login/")
@@ -325,7 +326,7 @@ def test_readers_that_hang_up_free_what_they_hold(ann: httpx.Client, chat: str, 
 
 
 def test_streams_hold_no_database_connection(
-    ann: httpx.Client, chat: str, client: Redis, project: Project, server: DjangoServer
+    ann: httpx.Client, chat: str, client: Redis, project: Project, server: AppServer
 ) -> None:
     """A thousand streams of a project with PostgreSQL would else need a thousand connections there."""
     begin_silent_answer(ann, chat, client)
@@ -342,7 +343,7 @@ def test_streams_hold_no_database_connection(
 
 
 def test_the_server_ends_though_a_client_follows(
-    ann: httpx.Client, chat: str, server: DjangoServer, client: Redis
+    ann: httpx.Client, chat: str, server: AppServer, client: Redis
 ) -> None:
     """SIGTERM while a silent stream is open: within the grace of the command line, and the stream ends."""
     keys = begin_silent_answer(ann, chat, client)

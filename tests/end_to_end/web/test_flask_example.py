@@ -13,7 +13,8 @@ import pytest
 from redis import Redis
 from support.chats.spools import claim_and_die
 from support.waiting import eventually
-from support.web.flask_chat import SERVERS, THREADS, FlaskProject, FlaskServer, log_in
+from support.web.app_server import AppServer
+from support.web.flask_chat import SERVERS, THREADS, FlaskProject, log_in
 from support.web.following import following
 from support.web.sse import SseEvent, SseParser
 
@@ -38,7 +39,7 @@ def project(redis_url: str, tmp_path: Path) -> FlaskProject:
 
 
 @pytest.fixture(params=SERVERS)
-def server(request: pytest.FixtureRequest, project: FlaskProject) -> Iterator[FlaskServer]:
+def server(request: pytest.FixtureRequest, project: FlaskProject) -> Iterator[AppServer]:
     """Run the web server."""
     server = project.start_server(request.param)
     yield server
@@ -46,7 +47,7 @@ def server(request: pytest.FixtureRequest, project: FlaskProject) -> Iterator[Fl
 
 
 @pytest.fixture
-def login(server: FlaskServer) -> Iterator[Login]:
+def login(server: AppServer) -> Iterator[Login]:
     """Give a function that logs somebody in."""
     with ExitStack() as stack:
 
@@ -143,7 +144,7 @@ def test_events_come_while_they_are_written(ann: httpx.Client, spool: Spool) -> 
                 assert any(piece == b":\n" for piece in pieces)
 
 
-def test_others_may_not(ann: httpx.Client, login: Login, server: FlaskServer) -> None:
+def test_others_may_not(ann: httpx.Client, login: Login, server: AppServer) -> None:
     """A stranger gets a 403 and who is not logged in a 401, in every route, as a problem; and nothing was done."""
     ann.post(f"/chats/{CHAT}", json={"prompt": "x"})
     with httpx.Client(base_url=server.url, timeout=20) as nobody:
@@ -193,7 +194,7 @@ def test_readers_that_hang_up_free_their_threads(ann: httpx.Client, client: Redi
     assert ann.post(f"/chats/{CHAT}/stop").status_code == 202
 
 
-def test_the_server_ends_though_a_client_follows(ann: httpx.Client, server: FlaskServer, client: Redis) -> None:
+def test_the_server_ends_though_a_client_follows(ann: httpx.Client, server: AppServer, client: Redis) -> None:
     """SIGTERM while a silent stream is open: within the grace of the command line, and the stream ends."""
     asked = ann.post(f"/chats/{CHAT}", json={"prompt": "x"}).json()
     claim_and_die(client, asked["generation"], 60, KEYS)

@@ -12,8 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 from support.web import django_chat, flask_chat
-from support.web.django_chat import DjangoServer, Project
-from support.web.flask_chat import FlaskProject, FlaskServer
+from support.web.app_server import AppServer
+from support.web.django_chat import Project
+from support.web.flask_chat import FlaskProject
 from support.web.node import SDKS, Scenario
 from support.web.usechat_scenarios import (
     StartClient,
@@ -70,7 +71,7 @@ class Web:
         """Start it again, at its address."""
         self.server = self._start(self.server.port)
 
-    def _start(self, port: int) -> DjangoServer | FlaskServer:
+    def _start(self, port: int) -> AppServer:
         if isinstance(self._project, FlaskProject):
             return self._project.start_server(self._kind, port=port, threads=STREAMS, app=FLASK_APP)
         return self._project.start_server(self._kind, port=port, threads=STREAMS, apps=DJANGO_APPS)

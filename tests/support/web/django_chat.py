@@ -13,6 +13,7 @@ from typing import Self
 
 import httpx
 from support.processes.nodes import PROJECT
+from support.web.app_server import AppServer
 
 from chunkspool.demo.ports import LOOPBACK, free_port, is_taken
 from chunkspool.demo.process import Process
@@ -85,7 +86,7 @@ class Project:
 
     def start_server(
         self, kind: str, *, port: int = 0, threads: int = THREADS, apps: Mapping[str, str] = APPS
-    ) -> DjangoServer:
+    ) -> AppServer:
         """Start a server by the command in the example's docstring; `apps` may name another app for each kind."""
         port = port or free_port()
         commands = {
@@ -94,29 +95,10 @@ class Project:
         }
         process = self._start(kind, commands[kind])
         process.wait_until(lambda: is_taken(port), 60)
-        return DjangoServer(process, kind, port)
+        return AppServer(process, kind, port)
 
     def _start(self, name: str, command: Sequence[str]) -> Process:
         return Process.start(name, command, self.folder, env=self.environment, cwd=PROJECT)
-
-
-@dataclass(frozen=True, slots=True)
-class DjangoServer:
-    """A running server."""
-
-    process: Process
-    kind: str
-    port: int
-
-    @property
-    def url(self) -> str:
-        """Its address."""
-        return f"http://{LOOPBACK}:{self.port}"
-
-    def open_client(self) -> httpx.Client:
-        """Return a client of nobody yet."""
-        # A connection that is kept alive would be one of the few that the server has.
-        return httpx.Client(base_url=self.url, timeout=20, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 def log_in(client: httpx.Client, name: str) -> None:

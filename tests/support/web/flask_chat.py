@@ -11,6 +11,7 @@ from typing import Self
 
 import httpx
 from support.processes.nodes import PROJECT
+from support.web.app_server import AppServer
 
 from chunkspool.demo.ports import LOOPBACK, free_port, is_taken
 from chunkspool.demo.process import Process
@@ -44,7 +45,7 @@ class FlaskProject:
         worker.wait_until(lambda: " ready." in worker.log.read_bytes()[worker.log_start :].decode(), 60)
         return worker
 
-    def start_server(self, kind: str, *, port: int = 0, threads: int = THREADS, app: str = APP) -> FlaskServer:
+    def start_server(self, kind: str, *, port: int = 0, threads: int = THREADS, app: str = APP) -> AppServer:
         """Start a server by the command in the example's docstring, but for the number of streams."""
         port = port or free_port()
         command = (
@@ -60,29 +61,10 @@ class FlaskProject:
         )
         process = self._start("gunicorn", (*command, "--bind", f"{LOOPBACK}:{port}", "--no-control-socket", app))
         process.wait_until(lambda: is_taken(port), 60)
-        return FlaskServer(process, kind, port)
+        return AppServer(process, kind, port)
 
     def _start(self, name: str, command: Sequence[str]) -> Process:
         return Process.start(name, command, self.folder, env=self.environment, cwd=PROJECT)
-
-
-@dataclass(frozen=True, slots=True)
-class FlaskServer:
-    """A running server."""
-
-    process: Process
-    kind: str
-    port: int
-
-    @property
-    def url(self) -> str:
-        """Its address."""
-        return f"http://{LOOPBACK}:{self.port}"
-
-    def open_client(self) -> httpx.Client:
-        """Return a client of nobody yet."""
-        # A connection that is kept alive would be one of the few that the server has.
-        return httpx.Client(base_url=self.url, timeout=20, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 def log_in(client: httpx.Client, name: str) -> None:
