@@ -89,7 +89,7 @@ class ListedChat(BaseModel):
     chat_id: str
     title: str | None
     state: SeenState | None
-    generation_id: GenerationId | None
+    generation: str | None
     active: tuple[str, ...]
     last: int
     created: int
@@ -103,7 +103,7 @@ class ListedChat(BaseModel):
             chat_id=summary.chat_id,
             title=summary.title,
             state=None if newest is None else newest.state,
-            generation_id=None if newest is None else newest.generation_id,
+            generation=None if newest is None else newest.generation_id,
             active=summary.active,
             last=summary.last,
             created=summary.created,

@@ -107,8 +107,10 @@ class SignedTokens:
         """
         grant = self._verify(_token_of(request))
         is_granted = grant.tenant == tenant and grant.chat in {chat_id, ANY_CHAT} and action in grant.actions
+        if not is_granted:
+            return False
         # Whoever signed "list" for nobody in particular means the tenant's.
-        return GrantedUntil(grant.expires, grant.owner, grant.owner is None) if is_granted else False
+        return GrantedUntil(grant.expires, grant.owner, lists_all=action == "list" and grant.owner is None)
 
     def _verify(self, token: str) -> _Grant:
         signed_text, _, signature = token.rpartition(".")
