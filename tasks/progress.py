@@ -75,7 +75,7 @@ class ProgressReporter:
     """Follows the generations of a process. Its thread starts with the first and ends when there are none."""
 
     def __init__(self, sender: Sender) -> None:
-        """The sender is used in the reporter's thread only."""
+        """Use the sender, in one thread."""
         self._sender = sender
         self._changed = threading.Condition()
         self._followed: set[_Followed] = set()
