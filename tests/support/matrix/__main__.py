@@ -58,7 +58,7 @@ def main() -> int:
 def run(cell: Cell, jobs: str) -> Row:
     """Run one cell. What cannot be had is a row, too."""
     day = datetime.now(tz=UTC).date().isoformat()
-    row = Row(cell.name, "", "", "", "–", "–", "–", "–", day)
+    row = Row(cell.name, "", "", "", "-", "-", "-", "-", day)
     try:
         python = provide_python(cell.python, FOLDER / f"python-{cell.python}") if cell.python else Path(sys.executable)
         row = replace(row, python=_ask(python))

@@ -1,4 +1,4 @@
-"""Programs of another Debian release, unpacked into a folder: nothing of this machine changes, and nobody must be root."""
+"""Programs of another Debian release, unpacked into a folder: the machine stays as it is, and nobody must be root."""
 
 from __future__ import annotations
 
