@@ -10,19 +10,32 @@ from chunkspool.errors import ContinuationRefused, Fenced, GenerationNotFound, L
 from chunkspool.provider import Provider, SignOfLife
 from chunkspool.tasks.deadlines import Deadlines
 
+Note = Callable[[Producer], None]
+"""Told the producer as soon as the generation is claimed."""
 
-async def generate(spool: AsyncSpool, provider: Provider, chat_id: str, generation_id: str) -> str:
+
+def _note_nothing(_out: Producer) -> None:
+    pass
+
+
+async def generate(
+    spool: AsyncSpool, provider: Provider, chat_id: str, generation_id: str, note: Note = _note_nothing
+) -> str:
     """Run one attempt with a provider's answer; return what `run` returns."""
 
     async def write_answer(out: Producer) -> None:
         async with Deadlines(spool.settings) as deadlines:
             await pump(provider, out, deadlines)
 
-    return await run(spool, chat_id, generation_id, write_answer)
+    return await run(spool, chat_id, generation_id, write_answer, note)
 
 
 async def run(
-    spool: AsyncSpool, chat_id: str, generation_id: str, write_answer: Callable[[Producer], Awaitable[object]]
+    spool: AsyncSpool,
+    chat_id: str,
+    generation_id: str,
+    write_answer: Callable[[Producer], Awaitable[object]],
+    note: Note = _note_nothing,
 ) -> str:
     """Run one attempt; return the generation's state ("completed", "stopped", "failed") or why nothing was done.
 
@@ -32,6 +45,7 @@ async def run(
     """
     try:
         async with spool.produce(chat_id, generation_id, wait=spool.settings.log.lease) as out:
+            note(out)
             await write_answer(out)
     except LimitExceeded:
         return out.state  # the chat is full, and its readers know
@@ -46,6 +60,7 @@ def run_blocking(
     generation_id: str,
     write_answer: Callable[[Producer], object],
     exit_counts: Callable[[], bool],
+    note: Note = _note_nothing,
 ) -> str:
     """Do the same in this thread.
 
@@ -55,6 +70,7 @@ def run_blocking(
     told: SystemExit | None = None
     try:
         with spool.produce(chat_id, generation_id, wait=spool.settings.log.lease) as out:
+            note(out)
             try:
                 write_answer(out)
             except SystemExit as error:

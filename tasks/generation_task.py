@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from celery import Task, current_app, shared_task, signals
+from celery import Task, current_app, current_task, shared_task, signals
 from celery.exceptions import Reject
 
 from chunkspool import Producer
@@ -27,6 +27,7 @@ from chunkspool.settings import Settings
 from chunkspool.spool.equipped import warn_unless_equipped
 from chunkspool.tasks import attempt
 from chunkspool.tasks.equipment import equipment_of
+from chunkspool.tasks.progress import ProcessProgress
 from chunkspool.tasks.runtime import ProcessRuntime, Runtime
 from chunkspool.tasks.worker_end import WorkerEnd
 
@@ -47,6 +48,7 @@ def _make_runtime() -> Runtime:
 
 
 _runtime = ProcessRuntime(_make_runtime)
+_progress = ProcessProgress()
 
 signals.worker_shutting_down.connect(_worker_end.note)
 signals.worker_shutdown.connect(_worker_end.note)
@@ -123,7 +125,8 @@ def generate_with_provider(tenant: str, chat_id: str, generation_id: str) -> dic
     with requeued():
         runtime = _runtime.get()
         spool = runtime.spool.for_tenant(tenant)
-        state = runtime.run(attempt.generate(spool, runtime.provider, chat_id, generation_id))
+        with _progress.follow(current_task) as note:
+            state = runtime.run(attempt.generate(spool, runtime.provider, chat_id, generation_id, note))
         return {"chat": chat_id, "state": state}
 
 
@@ -149,7 +152,8 @@ def requeued() -> Iterator[None]:
 
 def _run(function: Callable[[Producer], Any], tenant: str, chat_id: str, generation_id: str) -> str:
     runtime = _runtime.get()
-    if inspect.iscoroutinefunction(function):
-        return runtime.run(attempt.run(runtime.spool.for_tenant(tenant), chat_id, generation_id, function))
-    spool = runtime.blocking_spool.for_tenant(tenant)
-    return attempt.run_blocking(spool, chat_id, generation_id, function, runtime.exit_counts)
+    with _progress.follow(current_task) as note:
+        if inspect.iscoroutinefunction(function):
+            return runtime.run(attempt.run(runtime.spool.for_tenant(tenant), chat_id, generation_id, function, note))
+        spool = runtime.blocking_spool.for_tenant(tenant)
+        return attempt.run_blocking(spool, chat_id, generation_id, function, runtime.exit_counts, note)

@@ -1,4 +1,4 @@
-"""Fixtures that need a server: every test that uses one runs against Valkey and against Redis."""
+"""Fixtures that need a server. A test that uses one runs on Valkey or on Redis, or on both."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import hypothesis
 import pytest
 from redis import Redis
 from support.missing import skip_missing
+from support.servers.choice import choose
 from support.servers.keys_without_ttl import find_keys_without_ttl
 from support.servers.redis_server import PrivateServer, ServerMissing, debian_server, embedded_server
 from support.servers.roles import RoleServer, role_server
@@ -24,6 +25,15 @@ hypothesis.settings.load_profile("patient")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add an option."""
     parser.addoption("--roles", action="store_true", help="use the Redis users of docs/how-to/run/security.md")
+    parser.addoption("--every-server", action="store_true", help="run each test on Valkey and on Redis")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave a test that could run on either server to one of them."""
+    kept, dropped = choose(items, every=config.getoption("--every-server"))
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = kept
 
 
 def pytest_configure() -> None:

@@ -32,6 +32,7 @@ from chunkspool.worker.shutdown import GracefulShutdown
 from chunkspool.worker.slots import SlotOffer
 from chunkspool.worker.solo import SoloCommands
 from chunkspool.worker.sweeper import Sweeper
+from chunkspool.worker.task_events import TaskEvents
 from chunkspool.worker.visibility import VisibilityRenewal
 
 App = TypeVar("App", bound=Celery)
@@ -83,7 +84,7 @@ def prepare_worker(sender: Any, **_: object) -> None:
         sys.exit(f"chunkspool: {error}")
     keep_options(app.tasks.values(), equipment.settings)
     _replace()
-    app.steps["consumer"].update({VisibilityRenewal, Sweeper, SlotOffer, SoloCommands, ChildMonitor})
+    app.steps["consumer"].update({VisibilityRenewal, Sweeper, SlotOffer, SoloCommands, ChildMonitor, TaskEvents})
     app.steps["worker"].add(GracefulShutdown)
     _configure(sender, equipment, queues)
 

@@ -41,6 +41,7 @@ from chunkspool.events import (
 from chunkspool.producing.buffer import Kind
 from chunkspool.producing.flusher import NOT_WRITTEN, Flusher
 from chunkspool.producing.outbox import Outbox
+from chunkspool.producing.tally import Tally
 from chunkspool.provider import (
     Delta,
     Finish,
@@ -87,6 +88,8 @@ class Producer:
         """What the model is asked."""
         self.state = "running"
         """The generation's state; "completed", "stopped" or "failed" after the block."""
+        self.tally = Tally()
+        """How much this attempt has said."""
         self._outbox = outbox
         self._flusher = flusher
         self._settings = settings
@@ -141,6 +144,7 @@ class Producer:
     def usage(self, input_tokens: int, output_tokens: int) -> None:
         """Say how many tokens are to be paid."""
         self._write_event(UsageEvent, input_tokens=input_tokens, output_tokens=output_tokens)
+        self.tally.output_tokens = output_tokens
 
     def finish(self, reason: str) -> None:
         """Set the `finish_reason` that `generation.completed` will carry; "stop" unless set."""
@@ -251,6 +255,7 @@ class Producer:
             raise InvalidInput(f"{kind} takes a str, not {type(text).__name__}")
         if text:
             self._make_room()
+            self.tally.add(text)
             if self._outbox.buffer.add_text(kind, text):
                 self._flusher.mark(self._outbox)
 

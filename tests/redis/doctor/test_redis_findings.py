@@ -14,12 +14,12 @@ from redis import Redis
 from support.chats.spools import settings_for
 from support.doctor.examined import SECONDS, complaints, examine_redis, finding_of, put_in_order
 from support.missing import skip_missing
+from support.servers.binaries import find_embedded_binary
 from support.servers.redis_server import PrivateServer, ServerMissing, run_second_server
 from support.servers.sentinels import watched_servers
 from support.waiting import eventually
 
 from chunkspool.demo.ports import LOOPBACK
-from chunkspool.demo.redis_server import find_embedded_binary
 from chunkspool.doctor.asking import Unanswered
 from chunkspool.doctor.finding import Finding, Level
 from chunkspool.doctor.redis_checks import check_redis, check_version

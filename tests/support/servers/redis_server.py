@@ -11,11 +11,12 @@ from pathlib import Path
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from support.servers.binaries import find_embedded_binary, find_installed_binary
 from support.servers.slots import offer_many_slots
 
 from chunkspool.demo.ports import free_port
 from chunkspool.demo.process import Process
-from chunkspool.demo.redis_server import Binary, find_embedded_binary, find_installed_binary, launch, url_of
+from chunkspool.demo.redis_server import Binary, launch, url_of
 
 
 class ServerMissing(Exception):

@@ -13,10 +13,11 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, RedisError
 from redis.retry import Retry
 from support.processes.nodes import PROJECT
+from support.servers.binaries import find_embedded_binary, find_installed_binary
 from support.servers.redis_server import PrivateServer, ServerMissing
 
 from chunkspool.demo.ports import LOOPBACK
-from chunkspool.demo.redis_server import Binary, find_embedded_binary, find_installed_binary
+from chunkspool.demo.redis_server import Binary
 
 ADMIN, PASSWORD = "the-admin's", "pass/w@rd"
 ROLES = ("web", "worker", "flower")

@@ -13,13 +13,14 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
+from support.servers.binaries import find_installed_binary
 from support.servers.redis_server import PrivateServer, ServerMissing
 from support.servers.tls import Authority, Certificate
 from support.waiting import eventually
 
 from chunkspool.demo.ports import LOOPBACK, free_port
 from chunkspool.demo.process import Process
-from chunkspool.demo.redis_server import Binary, find_installed_binary
+from chunkspool.demo.redis_server import Binary
 
 SERVICE = "chats"
 DOWN_AFTER_MS, FAILOVER_TIMEOUT_MS = 3000, 6000

@@ -16,10 +16,10 @@ from typing import Self
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from support.servers.binaries import find_installed_binary
 from support.servers.redis_server import PrivateServer, ServerMissing
 
 from chunkspool.demo.ports import LOOPBACK, free_port
-from chunkspool.demo.redis_server import find_installed_binary
 
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1")
 _BUFFER = 65_536
