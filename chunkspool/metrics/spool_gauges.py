@@ -96,9 +96,7 @@ def _families() -> tuple[GaugeMetricFamily, ...]:
             "chunkspool_redis_memory_bytes", "About what the chats of a tenant take in Redis.", labels=["tenant"]
         ),
         GaugeMetricFamily("chunkspool_redis_used_memory_bytes", "What the Redis server uses."),
-        GaugeMetricFamily(
-            "chunkspool_redis_max_memory_bytes", "What the Redis server may use; 0: as much as there is."
-        ),
+        GaugeMetricFamily("chunkspool_redis_max_memory_bytes", "What it may use; 0: as much as there is."),
     )
 
 
