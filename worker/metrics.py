@@ -92,7 +92,7 @@ def _reader_of(worker: Any) -> Callable[[], Stats]:
 def _warn_of_blind_children(worker: Any) -> None:
     if isinstance(worker.pool, prefork.TaskPool) and process_files.folder() is None:
         logger.error(
-            "the metrics lack what the pool's children do: prometheus_client was loaded before %s was set. Set it to an"
-            " empty folder in the worker's environment",
+            "the metrics lack what the pool's children do: the observer given to equip() was made before %s was set."
+            " Set it to an empty folder in the worker's environment",
             process_files.VARIABLE,
         )

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -30,18 +30,19 @@ def folder() -> Path | None:
     return Path(found) if (found := os.environ.get(VARIABLE)) else None
 
 
-def need_folder() -> bool:
+def need_folder() -> None:
     """Have processes that will be forked off count in files, in a temporary folder unless one is set.
 
-    Returns False where it is too late: prometheus_client decides when it is loaded.
+    To be called before the metrics are made.
     """
     if folder() is None:
-        if "prometheus_client" in sys.modules:
-            return False
         made = tempfile.mkdtemp(prefix="chunkspool-metrics-")
         os.environ[VARIABLE] = made
         atexit.register(_remove, made, os.getpid())
-    return True
+        loaded: Any = sys.modules.get("prometheus_client.values")
+        if loaded is not None:
+            # It has decided already, without the folder: where Flower is installed, every `celery` command loads it.
+            loaded.ValueClass = loaded.get_value_class()
 
 
 def _remove(made: str, owner: int) -> None:
