@@ -25,8 +25,8 @@ def prepare(worker: Any) -> None:
     if equipment.settings.metrics.metrics_port is None or equipment.observer is not None:
         return
     if issubclass(concurrency.get_implementation(worker.pool_cls), prefork.TaskPool):
-        process_files.need_folder()
-    # Loaded only where there are metrics, and after the folder was set.
+        process_files.count_in_files()
+    # Loaded only where there are metrics.
     from chunkspool.metrics.instruments import PrometheusObserver  # noqa: PLC0415
 
     note_equipment(worker.app, equipment.observed_by(PrometheusObserver.with_own_registry()))
@@ -54,7 +54,6 @@ class MetricsStep(bootsteps.StartStopStep):
         if exposition is None:
             logger.error("no metrics are served: the observer given to equip() is no PrometheusObserver")
             return
-        _warn_of_blind_children(worker)
         host, port = settings.metrics_host, settings.metrics_port or 0
         try:
             self._server = MetricsServer(exposition, host, port)
@@ -76,12 +75,3 @@ class MetricsStep(bootsteps.StartStopStep):
 
     def terminate(self, _worker: Any) -> None:
         """Go on until the process ends, with which its threads end, too."""
-
-
-def _warn_of_blind_children(worker: Any) -> None:
-    if isinstance(worker.pool, prefork.TaskPool) and process_files.folder() is None:
-        logger.error(
-            "the metrics lack what the pool's children do: prometheus_client was loaded before %s was set. Set it to an"
-            " empty folder in the worker's environment",
-            process_files.VARIABLE,
-        )

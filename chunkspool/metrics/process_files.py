@@ -1,6 +1,6 @@
 """The files in which several processes count: where they are, what they say together, and what a dead process leaves.
 
-prometheus_client writes them when PROMETHEUS_MULTIPROC_DIR is set before it is loaded; this module loads it late.
+prometheus_client writes them where PROMETHEUS_MULTIPROC_DIR is set; this module does without it until they are read.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -30,18 +30,19 @@ def folder() -> Path | None:
     return Path(found) if (found := os.environ.get(VARIABLE)) else None
 
 
-def need_folder() -> bool:
-    """Have processes that will be forked off count in files, in a temporary folder unless one is set.
+def count_in_files() -> None:
+    """Have processes that are forked off later count in files, in a temporary folder unless one is set.
 
-    Returns False where it is too late: prometheus_client decides when it is loaded.
+    What was registered before stays as it is: prometheus_client decides for each metric when that is made.
     """
     if folder() is None:
-        if "prometheus_client" in sys.modules:
-            return False
         made = tempfile.mkdtemp(prefix="chunkspool-metrics-")
         os.environ[VARIABLE] = made
         atexit.register(_remove, made, os.getpid())
-    return True
+    values: Any = sys.modules.get("prometheus_client.values")
+    if values is not None and not values.ValueClass._multiprocess:  # noqa: SLF001 - it has no other name
+        # It was loaded without the variable: with Flower installed, Celery's command line loads it.
+        values.ValueClass = values.get_value_class()
 
 
 def _remove(made: str, owner: int) -> None:
