@@ -28,8 +28,8 @@ def prepare(worker: Any) -> None:
     if equipment.settings.metrics.metrics_port is None or equipment.observer is not None:
         return
     if issubclass(concurrency.get_implementation(worker.pool_cls), prefork.TaskPool):
-        process_files.need_folder()
-    # Loaded only where there are metrics, and after the folder was set.
+        process_files.count_in_files()
+    # Loaded only where there are metrics.
     from chunkspool.metrics.instruments import PrometheusObserver  # noqa: PLC0415
 
     note_equipment(worker.app, equipment.observed_by(PrometheusObserver.with_own_registry()))
@@ -57,7 +57,6 @@ class MetricsStep(bootsteps.StartStopStep):
         if exposition is None:
             logger.error("no metrics are served: the observer given to equip() is no PrometheusObserver")
             return
-        _warn_of_blind_children(worker)
         exposition.add_stats(_reader_of(worker))
         host, port = settings.metrics_host, settings.metrics_port or 0
         try:
@@ -87,12 +86,3 @@ def _reader_of(worker: Any) -> Callable[[], Stats]:
     spool = Spool.from_settings(equipment_of(worker.app).settings)
     queue = next(iter(served_queues(worker.app)), None)
     return lambda: spool.stats(queue=queue)
-
-
-def _warn_of_blind_children(worker: Any) -> None:
-    if isinstance(worker.pool, prefork.TaskPool) and process_files.folder() is None:
-        logger.error(
-            "the metrics lack what the pool's children do: the observer given to equip() was made before %s was set."
-            " Set it to an empty folder in the worker's environment",
-            process_files.VARIABLE,
-        )

@@ -1,6 +1,6 @@
 """The files in which several processes count: where they are, what they say together, and what a dead process leaves.
 
-prometheus_client writes them when PROMETHEUS_MULTIPROC_DIR is set before it is loaded; this module loads it late.
+prometheus_client writes them where PROMETHEUS_MULTIPROC_DIR is set; this module does without it until they are read.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ def folder() -> Path | None:
     return Path(found) if (found := os.environ.get(VARIABLE)) else None
 
 
-def need_folder() -> None:
-    """Have processes that will be forked off count in files, in a temporary folder unless one is set.
+def count_in_files() -> None:
+    """Have processes that are forked off later count in files, in a temporary folder unless one is set.
 
-    To be called before the metrics are made.
+    What was registered before stays as it is: prometheus_client decides for each metric when that is made.
     """
     if folder() is None:
         made = tempfile.mkdtemp(prefix="chunkspool-metrics-")
         os.environ[VARIABLE] = made
         atexit.register(_remove, made, os.getpid())
-        loaded: Any = sys.modules.get("prometheus_client.values")
-        if loaded is not None:
-            # It has decided already, without the folder: where Flower is installed, every `celery` command loads it.
-            loaded.ValueClass = loaded.get_value_class()
+    values: Any = sys.modules.get("prometheus_client.values")
+    if values is not None and not values.ValueClass._multiprocess:  # noqa: SLF001 - it has no other name
+        # It was loaded without the variable: with Flower installed, Celery's command line loads it.
+        values.ValueClass = values.get_value_class()
 
 
 def _remove(made: str, owner: int) -> None:
