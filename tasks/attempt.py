@@ -9,6 +9,7 @@ from chunkspool import AsyncSpool, Producer, Spool
 from chunkspool.errors import ContinuationRefused, Fenced, GenerationNotFound, LimitExceeded, NotClaimed, Released
 from chunkspool.provider import Provider, SignOfLife
 from chunkspool.tasks.deadlines import Deadlines
+from chunkspool.tasks.providers.retry_report import observed_by
 
 Note = Callable[[Producer], None]
 """Told the producer as soon as the generation is claimed."""
@@ -25,7 +26,8 @@ async def generate(
 
     async def write_answer(out: Producer) -> None:
         async with Deadlines(spool.settings) as deadlines:
-            await pump(provider, out, deadlines)
+            with observed_by(spool.observer):
+                await pump(provider, out, deadlines)
 
     return await run(spool, chat_id, generation_id, write_answer, note)
 

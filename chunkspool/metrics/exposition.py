@@ -1,0 +1,58 @@
+"""What a scrape gets: everything that was counted, as text. Loads `prometheus_client`."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from typing import Self
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from pydantic import SecretStr
+
+from chunkspool.metrics import process_files
+from chunkspool.metrics.instruments import PrometheusObserver
+from chunkspool.metrics.spool_gauges import SpoolGauges
+from chunkspool.observer import Observer, unguarded
+from chunkspool.results import Stats
+from chunkspool.settings import Settings
+
+
+class Exposition:
+    """The metrics of an observer, as its process, or all processes of the folder together, have counted them."""
+
+    def __init__(self, observer: PrometheusObserver, settings: Settings) -> None:
+        """Nothing is read yet."""
+        self.token = settings.metrics.metrics_token
+        path = process_files.folder()
+        # Its own: an observer may be shown in several places.
+        self.registry = CollectorRegistry()
+        self.registry.register(observer.registry if path is None else process_files.ProcessFiles(path))
+
+    @classmethod
+    def find(cls, observer: Observer, settings: Settings) -> Self | None:
+        """Return the exposition of a spool's observer; None if it is not one for Prometheus."""
+        found = unguarded(observer)
+        return cls(found, settings) if isinstance(found, PrometheusObserver) else None
+
+    def add_stats(self, read: Callable[[], Stats]) -> None:
+        """Show also what is read, not counted: what the `stats` of a spool tells, asked for at a scrape."""
+        self.registry.register(SpoolGauges(read))
+
+    def render(self, accept: str = "") -> tuple[str, bytes]:
+        """Return content type and text, in a format that the header `Accept` names. It may wait for Redis and files."""
+        encode, content_type = choose_encoder(accept)
+        return content_type, encode(self.registry)
+
+    def admits(self, authorization: str | None) -> bool:
+        """Tell whether the header `Authorization` has the token, if one is needed."""
+        return has_token(authorization, self.token)
+
+
+def has_token(authorization: str | None, token: SecretStr | None) -> bool:
+    """Tell whether a header `Authorization` has this bearer token; no token needs none."""
+    if token is None:
+        return True
+    scheme, _, given = (authorization or "").partition(" ")
+    known = hmac.compare_digest(given.strip().encode(), token.get_secret_value().encode())
+    return scheme.lower() == "bearer" and known
