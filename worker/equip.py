@@ -18,7 +18,7 @@ from chunkspool.tasks.providers import load_provider
 from chunkspool.worker import (
     broker_stats,
     garbage,
-    log_masking,
+    logs,
     prefork,
     report,
     revocation,
@@ -82,7 +82,7 @@ def prepare_worker(sender: Any, **_: object) -> None:
         # Celery logs any other error of a signal's receiver and starts all the same.
         sys.exit(f"chunkspool: {error}")
     keep_options(app.tasks.values(), equipment.settings)
-    _replace()
+    _replace(sender)
     app.steps["consumer"].update({VisibilityRenewal, Sweeper, SlotOffer, SoloCommands, ChildMonitor})
     app.steps["worker"].add(GracefulShutdown)
     _configure(sender, equipment, queues)
@@ -113,7 +113,7 @@ def _check(app: Celery, equipment: Equipment) -> None:
         raise SettingsError("messages of generations are JSON: add 'json' to the app's accept_content")
 
 
-def _replace() -> None:
+def _replace(worker: Any) -> None:
     """Take the place of what Celery and kombu have for the whole process."""
     transport.install()
     prefork.install()
@@ -123,7 +123,7 @@ def _replace() -> None:
     report.install()
     garbage.install()
     rights.install_in_worker()
-    log_masking.install()
+    logs.install(worker)
 
 
 def _configure(worker: Any, equipment: Equipment, queues: tuple[str, ...]) -> None:

@@ -74,6 +74,34 @@ def origins(keys: ChatKeys, generation_ids: Sequence[str]) -> Transaction[list[O
     return Transaction(commands, parse)
 
 
+@dataclass(frozen=True, slots=True)
+class StoredTrace:
+    """What is kept of a generation's trace: the contexts of its enqueue and of its newest attempt, "" without one.
+
+    `created` is when it was enqueued, 0 if that is not known, and `now` the same clock's time: Unix seconds.
+    """
+
+    enqueue: str
+    attempt: str
+    queue: str
+    created: float
+    now: float
+
+
+def trace_of(keys: ChatKeys, generation_id: str) -> Transaction[StoredTrace]:
+    """Read a generation's trace."""
+    key = keys.gen(checked_id("generation_id", generation_id))
+    fields = ("HMGET", key, "trace", "span", "queue", "created")
+
+    def parse(replies: Sequence[Any]) -> StoredTrace:
+        enqueue, attempt, queue, created = (as_text(field or "") for field in replies[0])
+        seconds, microseconds = replies[1]
+        now = int(seconds) + int(microseconds) / 1_000_000
+        return StoredTrace(enqueue, attempt, queue, int(created or 0) / 1000, now)
+
+    return Transaction((fields, ("TIME",)), parse)
+
+
 def cursor_before(keys: ChatKeys, generation_id: str) -> Transaction[int]:
     """Read the cursor before a generation's first event."""
     return Transaction((("HGET", keys.gen(generation_id), "after"),), lambda replies: int(replies[0] or 0))

@@ -24,6 +24,7 @@ from chunkspool.web.middleware.body_check import BodyCheck
 from chunkspool.web.middleware.deferred_stream import DeferredStream
 from chunkspool.web.middleware.origin_check import OriginCheck
 from chunkspool.web.middleware.root_path import RootPath
+from chunkspool.web.middleware.server_span import ServerSpan
 from chunkspool.web.routes import chats, health, usechat
 from chunkspool.web.streaming.open_streams import OpenStreams
 from chunkspool.web.tokens import SignedTokens
@@ -88,6 +89,8 @@ def create_app(
     cors.install(app, settings.web)
     if mounted_at is not None:
         app.add_middleware(RootPath, at=mounted_at)
+    if spool.tracer.is_on:
+        app.add_middleware(ServerSpan, tracer=spool.tracer)
     app.openapi = lambda: _build_openapi(app)  # type: ignore[method-assign]
     return app
 

@@ -14,7 +14,8 @@
 --                         LOOK; a KEY because SPUBLISH on Cluster asks for it
 --       6 gen     hash    status, attempt, index, seq, at, runs, stop, lease, lease_ms, ttl, token, request, model,
 --                         log, queue, task, times; released = the last attempt that gave it up without counting,
---                         spared = how many attempts did; transcript = the conversation as its client shows it
+--                         spared = how many attempts did; transcript = the conversation as its client shows it;
+--                         trace, span = contexts of the enqueue and of the newest attempt in a trace
 --       7 readers hash    reader -> the seq up to which it has read; lives as long as seq
 local ENDED = {completed = true, stopped = true, failed = true}
 local COUNTER_OUTLIVES = 7 * 86400 * 1000
@@ -202,7 +203,7 @@ end
 -- Of `one_of_many` the caller itself takes it out of the active ones and settles the TTLs, once for all.
 local function close(gen, id, status, ttl, now, one_of_many)
   redis.call('HSET', gen, 'status', status, 'ended', now)
-  redis.call('HDEL', gen, 'lease', 'request', 'model', 'token')
+  redis.call('HDEL', gen, 'lease', 'request', 'model', 'token', 'trace', 'span')
   redis.call('PEXPIRE', gen, ttl)
   list_generation(id, ttl, now)
   if one_of_many then return end

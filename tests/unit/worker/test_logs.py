@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 
-from chunkspool.worker.log_masking import mask
+from chunkspool.worker.logs import WorkerLog
 
 SECRET = "hunter2"
 URL = f"https://me:{SECRET}@host/v1"
