@@ -57,6 +57,7 @@ def equip(app: App, *, settings: Settings | None = None, queues: Iterable[str] =
     the settings' broker is its broker.
     """
     note_equipment(app, Equipment(settings, tuple(queues), standalone))
+    signals.celeryd_init.connect(logs.catch_warnings, dispatch_uid="chunkspool")
     signals.worker_init.connect(prepare_worker, dispatch_uid="chunkspool")
     return app
 

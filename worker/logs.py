@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from typing import Any
 
 from billiard.util import get_logger as get_pool_logger
 from celery import Celery, current_task, signals
 from celery.apps import worker as celery_worker
 
+from chunkspool.errors import SettingsError
 from chunkspool.logs.context import LogContext, current
 from chunkspool.logs.formatters import JsonLines, TextLines
 from chunkspool.logs.records import is_any, is_written, may_quote
@@ -30,6 +32,17 @@ def install(worker: Any) -> None:
         celery_worker.safe_say = log.say
 
 
+def catch_warnings(instance: Any, **_: object) -> None:
+    """Write what Celery warns of before it sets up its log: that the user is root, for instance."""
+    equipment = equipment_of(instance.app)
+    with suppress(SettingsError):  # which ends the worker, a moment later
+        if equipment.standalone and equipment.settings.telemetry.log == "json":
+            logging.captureWarnings(capture=True)
+            early = logging.StreamHandler()
+            early.setFormatter(JsonLines())
+            logging.getLogger().addHandler(early)
+
+
 class WorkerLog:
     """The log of one worker."""
 
@@ -39,7 +52,7 @@ class WorkerLog:
         self._app = app
         self.is_json = equipment.settings.telemetry.log == "json"
         self._applies = is_any if equipment.standalone else self._may_quote
-        self._json = JsonLines(choose_tracer(equipment.settings).current, self._context_of, self._applies)
+        self.lines = JsonLines(choose_tracer(equipment.settings).current, self._context_of, self._applies)
 
     def take_over(self, logger: logging.Logger, **_: object) -> None:
         """Let each handler of the logger, and of the pool's own, write in this form."""
@@ -47,13 +60,13 @@ class WorkerLog:
             if isinstance(handler.formatter, JsonLines | TextLines):
                 continue  # Celery sends its signal more than once
             text = TextLines(handler.formatter or logging.Formatter(), self._applies)
-            handler.setFormatter(self._json if self.is_json else text)
+            handler.setFormatter(self.lines if self.is_json else text)
             handler.addFilter(is_written)
 
     def say(self, message: str, stream: Any = None) -> None:
         """Write what Celery says in a signal's handler, where nothing that waits for a lock may be called."""
         record = logging.LogRecord("celery.worker", logging.WARNING, __file__, 0, message, None, None)
-        line = self._json.format(record) + "\n"
+        line = self.lines.format(record) + "\n"
         os.write(stream.fileno() if hasattr(stream, "fileno") else 2, line.encode())
 
     def _may_quote(self, record: logging.LogRecord) -> bool:

@@ -308,10 +308,11 @@ class Spool:
             trace_attempt(self.tracer, keys.tenant, keys.chat_id, generation_id, stored) as traced,
             self._scheduler.follow(keys, generation_id) as followed,
         ):
-            with traced.claim():
+            with traced.claim() as claiming:
                 taken = self._run(
                     claim.claim(keys, generation_id, self.settings, wait, leaving=leaving, span=traced.stored)
                 )
+                claiming.set("chunkspool.attempt", taken.attempt)
             logged.note_attempt(taken.attempt)
             traced.note_claimed(taken.attempt)
             made = followed.note_claimed(self._producers.make(keys, generation_id, taken))

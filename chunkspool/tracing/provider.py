@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -15,7 +16,9 @@ def install(service: str) -> TracerProvider | None:
     """Set the provider; None if there is one."""
     if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return None
-    names = {} if _has_name() else {"service.name": service}
+    names: dict[str, str | int] = {"host.name": socket.gethostname(), "process.pid": os.getpid()}
+    if not _has_name():
+        names["service.name"] = service
     # Its own hook at the end of the process would wait for an exporter that is away.
     provider = TracerProvider(resource=Resource.create(names), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

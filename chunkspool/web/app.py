@@ -73,6 +73,8 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
+        # FastAPI's own spans have a URL's query, where a token may be, and its records have what an error says.
+        telemetry={"tracing": False, "logs": False, "operation_spans": False, "auto_configure": False},
     )
     gate = RequestGate(settings.web.answer_timeout)
     admit = admit or SafeAdmission.from_settings(settings)
@@ -83,14 +85,14 @@ def create_app(
     app.include_router(health.router, tags=["health"])
     if page:
         chat_page.install(app, settings.web)
+    if spool.tracer.is_on:
+        app.add_middleware(ServerSpan, tracer=spool.tracer)
     app.add_middleware(DeferredStream)
     app.add_middleware(BodyCheck, limit=settings.web.max_body_bytes, seconds=settings.web.request_timeout)
     app.add_middleware(OriginCheck, origins=cors.configured_origins(settings.web))
     cors.install(app, settings.web)
     if mounted_at is not None:
         app.add_middleware(RootPath, at=mounted_at)
-    if spool.tracer.is_on:
-        app.add_middleware(ServerSpan, tracer=spool.tracer)
     app.openapi = lambda: _build_openapi(app)  # type: ignore[method-assign]
     return app
 

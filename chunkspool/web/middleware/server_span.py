@@ -14,9 +14,9 @@ _METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
 class ServerSpan:
-    """ASGI middleware, the outermost: a child of whoever sent a `traceparent`.
+    """ASGI middleware, the innermost: a child of whoever sent a `traceparent`.
 
-    Requests that only read make no span: an event stream is open for an hour, and health checks come all the time.
+    It is told the route that way, and its span ends where an event stream begins. Requests that only read make none.
     """
 
     def __init__(self, app: ASGIApp, tracer: Tracer) -> None:
@@ -38,17 +38,21 @@ class ServerSpan:
 
             async def send_noted(message: Message) -> None:
                 if message["type"] == "http.response.start":
-                    _note_response(span, method, scope, message["status"])
+                    _note_status(span, message["status"])
                 await send(message)
 
             await self._app(scope, receive, send_noted)
+            _note_route(span, method, scope)
 
 
-def _note_response(span: Span, method: str, scope: Scope, status: int) -> None:
+def _note_status(span: Span, status: int) -> None:
     span.set("http.response.status_code", status)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        span.fail(str(status))
+
+
+def _note_route(span: Span, method: str, scope: Scope) -> None:
     route = getattr(scope.get("route"), "path", None)  # the pattern: a path has ids in it, a query may have a token
     if isinstance(route, str):
         span.set("http.route", route)
         span.rename(f"{method} {route}")
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        span.fail(str(status))
