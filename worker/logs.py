@@ -12,6 +12,7 @@ from celery import Celery, current_task, signals
 from celery.apps import worker as celery_worker
 
 from chunkspool.errors import SettingsError
+from chunkspool.ids import MAX_ID_LENGTH
 from chunkspool.logs.context import LogContext, current
 from chunkspool.logs.formatters import JsonLines, TextLines
 from chunkspool.logs.records import is_any, is_written, may_quote
@@ -80,15 +81,20 @@ class WorkerLog:
         task = current_task
         if task and writes_generations(task):
             args = task.request.args or ()
-            return LogContext(*args) if len(args) == _IDS else here
+            return LogContext(*args) if len(args) == _IDS and all(map(_is_id, args)) else here
         data = getattr(record, "data", None)
         if isinstance(data, dict) and writes_generations(self._app.tasks.get(data.get("name"))):
-            return LogContext(generation=data.get("id"))
+            return LogContext(generation=data["id"]) if _is_id(data.get("id")) else here
         return here
 
 
 _IDS = 3
 """Tenant, chat and generation: all that a message holds."""
+
+
+def _is_id(value: object) -> bool:
+    """Tell whether it is an id: a message may hold anything."""
+    return isinstance(value, str) and len(value) <= MAX_ID_LENGTH
 
 
 def writes_generations(task: Any) -> bool:

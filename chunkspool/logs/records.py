@@ -44,7 +44,8 @@ def is_any(_record: logging.LogRecord) -> bool:
 
 def may_quote(record: logging.LogRecord) -> bool:
     """Tell whether a record may quote a prompt or an answer: our own, those of a generation, those of model clients."""
-    return record.name.partition(".")[0] == "chunkspool" or _is_of_models(record) or current().generation is not None
+    is_ours = record.name.partition(".")[0] in {"chunkspool", "asyncio"}
+    return is_ours or _is_of_models(record) or current().generation is not None
 
 
 def is_written(record: logging.LogRecord) -> bool:

@@ -11,7 +11,7 @@ from chunkspool.ids import checked_id
 from chunkspool.request import stored_transcript
 from chunkspool.results import GenerationStatus, Transcript
 from chunkspool.states import SeenState
-from chunkspool.store.commands import Transaction, as_text
+from chunkspool.store.commands import Transaction, as_bytes, as_text
 from chunkspool.store.entries import seq_of
 from chunkspool.store.index import as_ms
 from chunkspool.store.keys import ChatKeys
@@ -94,10 +94,12 @@ def trace_of(keys: ChatKeys, generation_id: str) -> Transaction[StoredTrace]:
     fields = ("HMGET", key, "trace", "span", "queue", "created")
 
     def parse(replies: Sequence[Any]) -> StoredTrace:
-        enqueue, attempt, queue, created = (as_text(field or "") for field in replies[0])
+        enqueue, attempt, queue, created = replies[0]
         seconds, microseconds = replies[1]
         now = int(seconds) + int(microseconds) / 1_000_000
-        return StoredTrace(enqueue, attempt, queue, int(created or 0) / 1000, now)
+        # What is no context is no reason not to run.
+        contexts = (as_bytes(found or b"").decode("ascii", "replace") for found in (enqueue, attempt))
+        return StoredTrace(*contexts, as_text(queue or b""), int(created or 0) / 1000, now)
 
     return Transaction((fields, ("TIME",)), parse)
 

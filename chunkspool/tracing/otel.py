@@ -32,6 +32,7 @@ _KINDS: Final = {
     "client": SpanKind.CLIENT,
     "internal": SpanKind.INTERNAL,
 }
+_VERSION: Final = version("chunkspool")
 _NANOSECONDS: Final = 1_000_000_000
 
 
@@ -108,7 +109,7 @@ class OtelTracer:
 
 
 def _tracer() -> trace.Tracer:
-    return trace.get_tracer("chunkspool", version("chunkspool"))
+    return trace.get_tracer("chunkspool", _VERSION)
 
 
 def _below(parent: TraceContext | None) -> Context | None:

@@ -27,7 +27,12 @@ from chunkspool import Settings, Spool
 from chunkspool.demo.ports import LOOPBACK, free_port, is_taken
 from chunkspool.demo.process import Process
 
-PROMPT, SYSTEM, SAID, ARGUMENT = "marker-of-the-prompt", "marker-of-the-system", "marker-of-the-answer", "marker-of-a-tool"
+PROMPT, SYSTEM, SAID, ARGUMENT = (
+    "marker-of-the-prompt",
+    "marker-of-the-system",
+    "marker-of-the-answer",
+    "marker-of-a-tool",
+)
 MARKERS = (PROMPT, SYSTEM, SAID, ARGUMENT, careless_task.ANSWER)
 OUTSIDE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 MODEL = "model-1"
@@ -107,7 +112,11 @@ def site(
         common |= {"OTEL_BSP_SCHEDULE_DELAY": "50", "CHUNKSPOOL_REDIS_URL": redis_url}
         own = {"CHUNKSPOOL_LEASE": "1", "CHUNKSPOOL_REDELIVERY": "2", "CHUNKSPOOL_RECOVERY": "continue"}
         own |= {"CHUNKSPOOL_PROVIDER": "openai_api", "OPENAI_BASE_URL": model.base_url, "OPENAI_API_KEY": "k"}
-        own |= {"CHUNKSPOOL_MODEL": MODEL, "CHUNKSPOOL_IMPORTS": "support.telemetry.careless_task", "OPENAI_LOG": "debug"}
+        own |= {
+            "CHUNKSPOOL_MODEL": MODEL,
+            "CHUNKSPOOL_IMPORTS": "support.telemetry.careless_task",
+            "OPENAI_LOG": "debug",
+        }
         workers = [start_worker(pool, 1, "--loglevel=DEBUG", wait=False, **common, **own) for _ in range(2)]
         with run_web(tmp_path, common) as (web, port):
             for worker in workers:

@@ -11,7 +11,8 @@ ANSWER = "marker-of-the-careless-answer"
 def answer(out: Producer) -> None:
     """Fail with all that is secret in the error's message, and in that of its cause."""
     out.text(ANSWER)
+    said = str(out.request.messages)
     try:
-        raise KeyError(out.request.messages)
+        {}[said]
     except KeyError as error:
-        raise ValueError(f"cannot answer {out.request.messages} with {ANSWER}") from error
+        raise ValueError(f"cannot answer {said} with {ANSWER}") from error

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1 import trace_pb2
 
@@ -116,7 +119,7 @@ def _value_of(value: AnyValue) -> Any:
 
 
 def drawn(spans: list[ReceivedSpan]) -> str:
-    """Return the spans as a tree for people: what each says, and what it links to. A parent that never came is named."""
+    """Return the spans as a tree for people. A parent that never came is named."""
     known = {span.span_id for span in spans}
     children: dict[str, list[ReceivedSpan]] = {}
     for span in sorted(spans, key=lambda one: one.began):
@@ -129,7 +132,9 @@ def drawn(spans: list[ReceivedSpan]) -> str:
             at, took = (span.began - start) / 1e9, (span.ended - span.began) / 1e9
             said = ", ".join(f"{key}={value}" for key, value in sorted(span.attributes.items()))
             links = f" → links to {', '.join(span.links)}" if span.links else ""
-            head = f"{'  ' * depth}{span.name} [{span.kind}, {span.service}, {span.span_id}] at {at:.3f} s, {took:.3f} s"
+            head = (
+                f"{'  ' * depth}{span.name} [{span.kind}, {span.service}, {span.span_id}] at {at:.3f} s, {took:.3f} s"
+            )
             lines.extend((f"{head}{links}", f"{'  ' * depth}    {said}"))
             draw(span.span_id, depth + 1)
 
