@@ -98,8 +98,8 @@ def trace_of(keys: ChatKeys, generation_id: str) -> Transaction[StoredTrace]:
         seconds, microseconds = replies[1]
         now = int(seconds) + int(microseconds) / 1_000_000
         # What is no context is no reason not to run.
-        contexts = (as_bytes(found or b"").decode("ascii", "replace") for found in (enqueue, attempt))
-        return StoredTrace(*contexts, as_text(queue or b""), int(created or 0) / 1000, now)
+        of_enqueue, of_attempt = (as_bytes(found or b"").decode("ascii", "replace") for found in (enqueue, attempt))
+        return StoredTrace(of_enqueue, of_attempt, as_text(queue or b""), int(created or 0) / 1000, now)
 
     return Transaction((fields, ("TIME",)), parse)
 
