@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Final
@@ -43,7 +43,8 @@ def logged_as(tenant: str, chat_id: str, generation_id: str) -> Iterator[Logged]
     try:
         yield Logged()
     finally:
-        _CURRENT.reset(token)
+        with suppress(ValueError):  # a block that is left by another task than the one that entered it
+            _CURRENT.reset(token)
 
 
 def note_request(tenant: str, chat_id: str, generation_id: str | None = None) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +23,7 @@ from chunkspool.logs.records import is_written, may_quote
 from chunkspool.tracer import TraceContext
 
 SECRET = "secret"
+PROJECT = Path(__file__).parents[3]
 
 
 def lines_of(formatter: logging.Formatter, log: Callable[[logging.Logger], object], name: str = "any.logger") -> str:
@@ -198,3 +202,37 @@ def test_an_app_s_other_records_say_what_they_say() -> None:
         with logged_as("t", "c", "g"):
             assert "words" not in lines_of(formatter, log).replace("\\n", "\n").partition("ValueError\n")[2]
         assert "ValueError:" not in lines_of(formatter, log, "chunkspool.tasks")
+
+
+WHOLE_PROCESS = """
+import logging, sys, threading, warnings
+from chunkspool.logs.setup import set_up_log
+set_up_log(sys.argv[1], "INFO", logging.Formatter("%(levelname)s %(message)s"))
+def fail(): raise ValueError("se" + "cret")
+logging.debug("not at this level")
+logging.getLogger("any.library").info("it starts")
+warnings.warn("take care")
+thread = threading.Thread(target=fail, name="chunkspool-flusher")
+thread.start()
+thread.join()
+fail()
+"""
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_process_of_ours_writes_nothing_past_its_log(form: str) -> None:
+    """Not what ends a thread or the process itself, nor a warning."""
+    done = subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, "-c", WHOLE_PROCESS, form], capture_output=True, text=True, check=False, cwd=PROJECT
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert SECRET not in done.stderr
+    if form == "json":
+        told = [json.loads(line) for line in done.stderr.splitlines()]
+        levels = [line["level"] for line in told]
+        assert levels == ["INFO", "WARNING", "ERROR", "CRITICAL"]
+        assert [line.get("exception") for line in told[2:]] == ["ValueError", "ValueError"]
+    else:
+        assert "INFO it starts\n" in done.stderr
+        assert done.stderr.endswith("\nValueError\n")
