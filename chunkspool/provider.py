@@ -64,10 +64,11 @@ class SignOfLife:
     """The model's server has sent something that is no delta, so it is not silent.
 
     `progress`: it was part of the answer, such as a piece of a tool call. Otherwise it was a keep-alive, and a server
-    that sends nothing else is given up after `keepalive_timeout`.
+    that sends nothing else is given up after `keepalive_timeout`. `model`: which model it says it is, for traces.
     """
 
     progress: bool = False
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -247,6 +247,15 @@ class MetricsSettings(_Group):
     )
 
 
+class TelemetrySettings(_Group):
+    """What a process tells of itself: its log and its traces."""
+
+    log: Literal["text", "json"] = Field(default="text", description="the log's lines: text, or json")
+    traces: Literal["auto", "on", "off"] = Field(
+        default="auto", description="traces by OpenTelemetry; auto: if its own variables say where they go"
+    )
+
+
 class Settings(BaseModel):
     """Every setting with its default, in groups. The variable of a field is `CHUNKSPOOL_<FIELD>`, whatever its group.
 
@@ -261,6 +270,7 @@ class Settings(BaseModel):
     web: WebSettings = Field(default_factory=WebSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
 
     @property
     def policy(self) -> Policy:
@@ -327,6 +337,7 @@ _GROUPS: Mapping[str, type[_Group]] = {
     "web": WebSettings,
     "limits": LimitSettings,
     "metrics": MetricsSettings,
+    "telemetry": TelemetrySettings,
 }
 GROUP_OF: Mapping[str, str] = {field: group for group, model in _GROUPS.items() for field in model.model_fields}
 """Each setting's group. No two groups have a field of the same name."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 
 from chunkspool import AsyncSpool, Producer, Spool
 from chunkspool.errors import ContinuationRefused, Fenced, GenerationNotFound, LimitExceeded, NotClaimed, Released
-from chunkspool.provider import Provider, SignOfLife
+from chunkspool.provider import ModelRequest, Provider, SignOfLife
 from chunkspool.tasks.deadlines import Deadlines
+from chunkspool.tasks.providers import called_by
 from chunkspool.tasks.providers.retry_report import observed_by
+from chunkspool.tracing.spans import TracedCall, trace_call
 
 Note = Callable[[Producer], None]
 """Told the producer as soon as the generation is claimed."""
+TraceCall = Callable[[ModelRequest], AbstractContextManager[TracedCall | None]]
 
 
 def _note_nothing(_out: Producer) -> None:
@@ -24,10 +27,14 @@ async def generate(
 ) -> str:
     """Run one attempt with a provider's answer; return what `run` returns."""
 
+    def trace(request: ModelRequest) -> AbstractContextManager[TracedCall | None]:
+        name, model = called_by(provider, spool.settings, request)
+        return trace_call(spool.tracer, chat_id, request, provider=name, model=model)
+
     async def write_answer(out: Producer) -> None:
         async with Deadlines(spool.settings) as deadlines:
             with observed_by(spool.observer):
-                await pump(provider, out, deadlines)
+                await pump(provider, out, deadlines, trace)
 
     return await run(spool, chat_id, generation_id, write_answer, note)
 
@@ -101,21 +108,28 @@ def _why_nothing_was_done(error: GenerationNotFound | Fenced | NotClaimed) -> st
     return error.outcome
 
 
-async def pump(provider: Provider, out: Producer, deadlines: Deadlines) -> None:
+async def pump(provider: Provider, out: Producer, deadlines: Deadlines, trace: TraceCall) -> None:
     """Write the whole answer. If the model refuses to continue the text of an earlier attempt, restart it."""
     try:
-        await _stream(provider, out, deadlines)
+        await _stream(provider, out, deadlines, trace)
     except ContinuationRefused:
         if not out.request.prefix:
             raise
         # The same attempt, so no other one can claim the generation in between; readers see that the text is void.
         out.restart()
-        await _stream(provider, out, deadlines)
+        await _stream(provider, out, deadlines, trace)
 
 
-async def _stream(provider: Provider, out: Producer, deadlines: Deadlines) -> None:
+async def _stream(provider: Provider, out: Producer, deadlines: Deadlines, trace: TraceCall) -> None:
+    with trace(out.request) as traced:
+        await _write(provider, out, deadlines, traced)
+
+
+async def _write(provider: Provider, out: Producer, deadlines: Deadlines, traced: TracedCall | None) -> None:
     async with aclosing(provider.stream(out.request)) as deltas:
         async for delta in deltas:
+            if traced is not None:
+                traced.note(delta)
             if isinstance(delta, SignOfLife):
                 deadlines.note_sign_of_life(progress=delta.progress)
                 continue

@@ -14,6 +14,7 @@ from chunkspool.observer import Observer
 from chunkspool.per_process import PerProcess
 from chunkspool.provider import Provider
 from chunkspool.tasks.providers import load_provider
+from chunkspool.tracing.sdk import close_sdk, start_sdk
 
 T = TypeVar("T")
 
@@ -55,6 +56,8 @@ class Runtime:
         self._celery_app = celery_app
         self._observer = observer
         self.spool = AsyncSpool.from_settings(settings, celery_app=celery_app, observer=observer)
+        # Here, as its thread does not survive a fork either; after the app, which may have an SDK of its own.
+        self._sdk = start_sdk(self.spool.tracer, "chunkspool-worker")
         self._blocking: Spool | None = None
         self._is_releasing = False
         self._lock = threading.Lock()
@@ -125,6 +128,7 @@ class Runtime:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        close_sdk(self._sdk)
 
 
 class ProcessRuntime:

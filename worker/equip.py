@@ -19,7 +19,7 @@ from chunkspool.tasks.providers import load_provider
 from chunkspool.worker import (
     broker_stats,
     garbage,
-    log_masking,
+    logs,
     metrics,
     prefork,
     report,
@@ -69,6 +69,7 @@ def equip(
     (`chunkspool.observer`); with `CHUNKSPOOL_METRICS_PORT`, a worker counts and serves metrics without one.
     """
     note_equipment(app, Equipment(settings, tuple(queues), standalone, observer))
+    signals.celeryd_init.connect(logs.catch_warnings, dispatch_uid="chunkspool")
     signals.worker_init.connect(prepare_worker, dispatch_uid="chunkspool")
     return app
 
@@ -95,7 +96,7 @@ def prepare_worker(sender: Any, **_: object) -> None:
         sys.exit(f"chunkspool: {error}")
     metrics.prepare(sender)
     keep_options(app.tasks.values(), equipment.settings)
-    _replace()
+    _replace(sender)
     app.steps["consumer"].update({VisibilityRenewal, Sweeper, SlotOffer, SoloCommands, ChildMonitor, TaskEvents})
     app.steps["worker"].update({GracefulShutdown, MetricsStep})
     _configure(sender, equipment, queues)
@@ -126,7 +127,7 @@ def _check(app: Celery, equipment: Equipment) -> None:
         raise SettingsError("messages of generations are JSON: add 'json' to the app's accept_content")
 
 
-def _replace() -> None:
+def _replace(worker: Any) -> None:
     """Take the place of what Celery and kombu have for the whole process."""
     transport.install()
     prefork.install()
@@ -136,7 +137,7 @@ def _replace() -> None:
     report.install()
     garbage.install()
     rights.install_in_worker()
-    log_masking.install()
+    logs.install(worker)
 
 
 def _configure(worker: Any, equipment: Equipment, queues: tuple[str, ...]) -> None:

@@ -16,6 +16,7 @@ from chunkspool.cli.exit_codes import ExitCode
 from chunkspool.cli.follow import ChatFollower
 from chunkspool.cli.follow import ask as ask_and_follow
 from chunkspool.cli.formatting import plain, status_lines
+from chunkspool.cli.loglevel import LogLevel
 from chunkspool.cli.screen import JsonScreen, Screen, TextScreen
 from chunkspool.cli.terminal import read_answer, report, write_output
 from chunkspool.errors import InvalidInput
@@ -169,13 +170,14 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8000,
     open_access: Annotated[bool, typer.Option("--open", help="Let anyone read, ask, stop and erase.")] = False,
+    loglevel: LogLevel = "INFO",
 ) -> None:
     """Serve the web routes and the chat page. Needs the extra "web", and a token secret unless --open is given."""
 
     def work() -> ExitCode:
         from chunkspool.web.serve import serve as run  # noqa: PLC0415 - the other commands need no extra
 
-        run(Settings.from_env(), host, port, open_access=open_access)
+        run(Settings.from_env(), host, port, open_access=open_access, level=loglevel)
         return ExitCode.DONE
 
     run_and_exit(explain_missing("web", work))

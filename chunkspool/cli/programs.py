@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 import time
@@ -14,11 +15,14 @@ import typer
 from chunkspool.cli.execute import explain_missing, run_and_exit
 from chunkspool.cli.exit_codes import ExitCode
 from chunkspool.cli.formatting import plain
+from chunkspool.cli.loglevel import LogLevel
 from chunkspool.cli.terminal import report, write_output
 from chunkspool.errors import EnqueueFailed, StoreError
+from chunkspool.logs.setup import set_up_log
 from chunkspool.settings import Settings
 from chunkspool.spool import Spool
 
+_LOG = logging.getLogger(__name__)
 OURS = "chunkspool.worker"
 """The Celery app of a worker that needs no app of yours."""
 SLOTS = 100
@@ -81,18 +85,23 @@ def sweep(
         float | None, typer.Option(min=0.1, help="Seconds between two looks; one look unless given.")
     ] = None,
     queue: Annotated[str | None, typer.Option("--queue", "-Q", help="CHUNKSPOOL_QUEUE unless given.")] = None,
+    loglevel: LogLevel = "INFO",
 ) -> None:
     """Find lost generations: publish their message again, end what stays lost. Equipped workers do so by themselves."""
 
     def work() -> ExitCode:
-        with Spool.from_env() as spool:
+        settings = Settings.from_env()
+        is_json = settings.telemetry.log == "json"
+        set_up_log(settings.telemetry.log, loglevel, logging.Formatter())
+        tell_lost, tell_trouble = (_log_lost, _log_trouble) if is_json else (_report, _report_trouble)
+        with Spool.from_settings(settings) as spool:
             while True:
                 try:
-                    _report(spool.sweep(queue=queue).lost)
+                    tell_lost(spool.sweep(queue=queue).lost)
                 except (StoreError, EnqueueFailed) as error:
                     if every is None:
                         raise
-                    report(f"{error}; trying again")
+                    tell_trouble(error)
                 if every is None:
                     return ExitCode.DONE
                 time.sleep(every)
@@ -103,6 +112,19 @@ def sweep(
 def _report(lost: Iterable[str]) -> None:
     for generation_id in lost:
         write_output(f"{plain(generation_id)} was lost and has ended as failed\n".encode())
+
+
+def _report_trouble(error: Exception) -> None:
+    report(f"{error}; trying again")
+
+
+def _log_lost(lost: Iterable[str]) -> None:
+    for generation_id in lost:
+        _LOG.warning("generation %s was lost and has ended as failed", generation_id)
+
+
+def _log_trouble(error: Exception) -> None:
+    _LOG.warning("the sweep failed and will be repeated: %s", error)
 
 
 def _with_loglevel(arguments: list[str]) -> list[str]:

@@ -18,18 +18,25 @@ from chunkspool.store.entries import entry_of
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.pages import page_after
 from chunkspool.store.positions import Position
+from chunkspool.store.queries import StoredTrace
 from chunkspool.store.scripts import ClaimReply
 
 HELD_POLL = 0.5
 """Seconds between two tries at a generation that another attempt holds: it may end long before its lease does."""
 
 
+def read_trace(keys: ChatKeys, generation_id: str) -> Operation[StoredTrace]:
+    """Return what is kept of a generation's trace: to be read before the claim, which stores the new attempt's span."""
+    return (yield from queries.trace_of(keys, generation_id))
+
+
 def claim(
-    keys: ChatKeys, generation_id: str, settings: Settings, wait: float, *, leaving: Callable[[], bool]
+    keys: ChatKeys, generation_id: str, settings: Settings, wait: float, *, leaving: Callable[[], bool], span: str = ""
 ) -> Operation[Claim]:
     """Claim a generation for one more attempt; wait up to `wait` seconds for another attempt that holds it.
 
-    Raises `GenerationNotFound`, `NotClaimed`, or, once this process is `leaving`, `Released`.
+    `span`: the attempt's, in the generation's trace. Raises `GenerationNotFound`, `NotClaimed`, or, once this process
+    is `leaving`, `Released`.
     """
     checked_id("generation_id", generation_id)
     wait = checked_wait(wait)
@@ -45,6 +52,7 @@ def claim(
             max_attempts=settings.worker.max_attempts,
             model=settings.provider.model,
             continues=settings.worker.recovery == "continue",
+            span=span,
         )
         if reply.outcome == "claimed":
             yield from Tell(AttemptBegan(reply.attempt, reply.age if reply.attempt == 1 else None))

@@ -63,6 +63,7 @@ def enqueue(
     priority: Priority,
     expires: float | None,
     transcript: object,
+    trace: str = "",
 ) -> Operation[Generation]:
     """Make a generation and hand it to a worker, or let it wait in its line; leave no ghost without a broker."""
     encoded = request.encode(settings.log.max_request_bytes)
@@ -111,6 +112,7 @@ def enqueue(
         transcript=new_transcript,
         expires_ms=expires_ms,
         log_limit=reserved.chat_bytes,
+        trace=trace,
     )
     try:
         made = yield from _make(keys, on_active, request_id, priority, reserved, settings, call)

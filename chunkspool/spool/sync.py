@@ -15,6 +15,7 @@ from redis import Redis
 from chunkspool.effects import Effect, Operation, Pause, Publish, SendAll, Tell, drive
 from chunkspool.errors import LimitExceeded
 from chunkspool.events import Entry
+from chunkspool.logs.context import logged_as
 from chunkspool.observer import LimitHit, Observer, guard
 from chunkspool.operations import chats, claim, digests, enqueue, policy, query, stats, stop
 from chunkspool.operations.schedule import schedule
@@ -44,6 +45,9 @@ from chunkspool.store.digests import Digest, DigestPart
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.schedule import WorkerSlots
 from chunkspool.store.streams import HeldStreams
+from chunkspool.tracer import Tracer
+from chunkspool.tracing.choose import choose_tracer
+from chunkspool.tracing.spans import trace_attempt, trace_enqueue
 
 if TYPE_CHECKING:  # so that `import chunkspool` does not load Celery
     from celery import Celery
@@ -71,6 +75,7 @@ class Spool:
         """
         self.settings = settings or Settings.checked({"tenant": tenant})
         self.observer = guard(observer)
+        self.tracer: Tracer = choose_tracer(self.settings)
         self._store = Store(redis, observer=self.observer)
         self._db = database_of(redis)
         self._dispatcher = Dispatcher(self.settings, celery_app, self.observer) if celery_app or settings else None
@@ -147,9 +152,10 @@ class Spool:
         Raises `InvalidRequest`, `InvalidId`, `ChatBusy`, `LimitExceeded`, `EnqueueFailed` or `StoreError`.
         """
         request = request_for(self._dispatcher, prompt=prompt, messages=messages, model=model, params=params)
-        return self._run(
-            enqueue.enqueue(
-                self._keys(chat_id),
+        keys = self._keys(chat_id)
+        with trace_enqueue(self.tracer, keys.tenant, keys.chat_id, self.settings.worker.queue) as traced:
+            operation = enqueue.enqueue(
+                keys,
                 self.settings,
                 request,
                 on_active=on_active,
@@ -159,8 +165,9 @@ class Spool:
                 priority=priority,
                 expires=expires,
                 transcript=transcript,
+                trace=traced.stored,
             )
-        )
+            return traced.note(self._run(operation))
 
     def subscribe(
         self, chat_id: str, after: int | str | None = None, *, reader: str | None = None, until: str = "idle"
@@ -335,10 +342,25 @@ class Spool:
         warn_unless_equipped()
         keys = self._keys(chat_id)
         leaving = self._producers.is_releasing
-        with self._scheduler.follow(keys, generation_id) as followed:
-            taken = self._run(claim.claim(keys, generation_id, self.settings, wait, leaving=leaving))
-            with followed.note_claimed(self._producers.make(keys, generation_id, taken)) as out:
-                yield out
+        stored = self._run(claim.read_trace(keys, generation_id)) if self.tracer.is_on else None
+        with (
+            logged_as(keys.tenant, keys.chat_id, generation_id) as logged,
+            trace_attempt(self.tracer, keys.tenant, keys.chat_id, generation_id, stored) as traced,
+            self._scheduler.follow(keys, generation_id) as followed,
+        ):
+            with traced.claim() as claiming:
+                taken = self._run(
+                    claim.claim(keys, generation_id, self.settings, wait, leaving=leaving, span=traced.stored)
+                )
+                claiming.set("chunkspool.attempt", taken.attempt)
+            logged.note_attempt(taken.attempt)
+            traced.note_claimed(taken.attempt)
+            made = followed.note_claimed(self._producers.make(keys, generation_id, taken))
+            try:
+                with made as out, traced.answer():
+                    yield out
+            finally:
+                traced.note_ended(made.state)
 
     def release(self, *, counts: bool = False) -> None:
         """Give up all generations that this process writes, for other processes: this one is about to end.

@@ -11,7 +11,7 @@ from chunkspool.ids import checked_id
 from chunkspool.request import stored_transcript
 from chunkspool.results import GenerationStatus, Transcript
 from chunkspool.states import SeenState
-from chunkspool.store.commands import Transaction, as_text
+from chunkspool.store.commands import Transaction, as_bytes, as_text
 from chunkspool.store.entries import seq_of
 from chunkspool.store.index import as_ms
 from chunkspool.store.keys import ChatKeys
@@ -77,6 +77,36 @@ def origins(keys: ChatKeys, generation_ids: Sequence[str]) -> Transaction[list[O
         ]
 
     return Transaction(commands, parse)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTrace:
+    """What is kept of a generation's trace: the contexts of its enqueue and of its newest attempt, "" without one.
+
+    `created` is when it was enqueued, 0 if that is not known, and `now` the same clock's time: Unix seconds.
+    """
+
+    enqueue: str
+    attempt: str
+    queue: str
+    created: float
+    now: float
+
+
+def trace_of(keys: ChatKeys, generation_id: str) -> Transaction[StoredTrace]:
+    """Read a generation's trace."""
+    key = keys.gen(checked_id("generation_id", generation_id))
+    fields = ("HMGET", key, "trace", "span", "queue", "created")
+
+    def parse(replies: Sequence[Any]) -> StoredTrace:
+        enqueue, attempt, queue, created = replies[0]
+        seconds, microseconds = replies[1]
+        now = int(seconds) + int(microseconds) / 1_000_000
+        # What is no context is no reason not to run.
+        of_enqueue, of_attempt = (as_bytes(found or b"").decode("ascii", "replace") for found in (enqueue, attempt))
+        return StoredTrace(of_enqueue, of_attempt, as_text(queue or b""), int(created or 0) / 1000, now)
+
+    return Transaction((fields, ("TIME",)), parse)
 
 
 def cursor_before(keys: ChatKeys, generation_id: str) -> Transaction[int]:

@@ -188,11 +188,12 @@ def enqueue(  # noqa: PLR0913 - as many as the script has
     max_active: int = REPLACED_AT_ONCE,
     expires_ms: int = 0,
     log_limit: int | None = None,
+    trace: str = "",
 ) -> ScriptCall[EnqueueReply]:
     """Make a generation. `request` is encoded and names `model`; `active` is what the caller saw as active.
 
     Of more than `REPLACED_AT_ONCE`, it is the oldest of them. `queue` and `task` say how its message gets to a worker,
-    `log_limit` how many bytes the log may have before the generation ends.
+    `log_limit` how many bytes the log may have before the generation ends. `trace`: the trace it is of.
     """
     made = keys.request_or_gen(request_id, generation_id)
     queued = encode(GenerationQueued(generation_id=generation_id))
@@ -209,6 +210,7 @@ def enqueue(  # noqa: PLR0913 - as many as the script has
         hashlib.sha1(request, usedforsecurity=False).hexdigest(),
         expires_ms,
         "" if log_limit is None else log_limit,
+        trace,
     ]
     for other in active:
         args += [other, encode(GenerationStopped(generation_id=other, by="replace"))]
@@ -242,11 +244,12 @@ def claim(
     max_attempts: int,
     model: str | None,
     continues: bool = False,
+    span: str = "",
 ) -> ScriptCall[ClaimReply]:
     """Take a generation for one more attempt. `model`: which it gets if its request names none.
 
     `token` is the caller's own: the same call again is the same claim. `continues`: an attempt after the first goes
-    on from what the earlier ones have said.
+    on from what the earlier ones have said. `span` is the attempt's in its trace: what a later one links to.
     """
     failed = GenerationFailed(
         generation_id=generation_id,
@@ -276,7 +279,7 @@ def claim(
     before, between, end = started_pieces(generation_id, continues=False)
     continuing_end = started_pieces(generation_id, continues=True)[2] if continues else b""
     args: tuple[Arg, ...] = (generation_id, token, lease_ms, max_attempts, before, between, end)
-    args += (to_json(model), encode(failed), continuing_end, _expired_event(generation_id))
+    args += (to_json(model), encode(failed), continuing_end, _expired_event(generation_id), span)
     return ScriptCall(load("claim"), keys.writer(generation_id), args, parse)
 
 

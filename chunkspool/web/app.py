@@ -26,6 +26,7 @@ from chunkspool.web.middleware.body_check import BodyCheck
 from chunkspool.web.middleware.deferred_stream import DeferredStream
 from chunkspool.web.middleware.origin_check import OriginCheck
 from chunkspool.web.middleware.root_path import RootPath
+from chunkspool.web.middleware.server_span import ServerSpan
 from chunkspool.web.routes import chat_list, chats, health, usechat
 from chunkspool.web.streaming.open_streams import OpenStreams
 from chunkspool.web.tokens import SignedTokens
@@ -76,6 +77,8 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
+        # FastAPI's own spans have a URL's query, where a token may be, and its records have what an error says.
+        telemetry={"tracing": False, "logs": False, "operation_spans": False, "auto_configure": False},
     )
     gate = RequestGate(settings.web.answer_timeout)
     admit = admit or SafeAdmission.from_settings(settings)
@@ -89,6 +92,8 @@ def create_app(
         _add_metrics(app, spool)
     if page:
         chat_page.install(app, settings.web)
+    if spool.tracer.is_on:
+        app.add_middleware(ServerSpan, tracer=spool.tracer)
     app.add_middleware(DeferredStream)
     app.add_middleware(BodyCheck, limit=settings.web.max_body_bytes, seconds=settings.web.request_timeout)
     app.add_middleware(OriginCheck, origins=cors.configured_origins(settings.web))

@@ -15,6 +15,7 @@ from chunkspool import AsyncSpool, Generation
 from chunkspool.admission.asked import AskedGeneration
 from chunkspool.errors import ChatBusy
 from chunkspool.ids import checked_id
+from chunkspool.logs.context import note_request
 from chunkspool.views.event_stream import EventStream
 from chunkspool.web.access import (
     ANY_CHAT,
@@ -47,6 +48,7 @@ class WebContext:
     async def spool_for(self, request: Request, chat_id: str, action: Action) -> AsyncSpool:
         """Return the spool of the request's tenant. Raises `AccessDenied`, `InvalidId`, or an HTTP 403."""
         tenant = self._tenant_of(request)
+        note_request(tenant, checked_id("chat_id", chat_id))
         check = AccessCheck(self.authorize, tenant, checked_id("chat_id", chat_id), action)
         until = await check.ask(request)
         if action == "read":  # that is what a stream goes on doing
@@ -94,16 +96,21 @@ class WebContext:
             expires=admitted.expires,
             transcript=transcript,
         )
+
+        def note(made: Generation) -> Generation:
+            note_request(spool.settings.log.tenant, chat_id, made.generation_id)
+            return made
+
         replaces = asked.on_active == admitted.on_active == "replace"
         try:
             async with self.gate.enter():
-                return await make(on_active="reject" if replaces else admitted.on_active)
+                return note(await make(on_active="reject" if replaces else admitted.on_active))
         except ChatBusy:
             if not replaces:
                 raise
         await self.spool_for(request, chat_id, "stop")
         async with self.gate.enter():
-            return await make(on_active="replace")
+            return note(await make(on_active="replace"))
 
     def respond_with_stream(self, spool: AsyncSpool, stream: EventStream) -> EventStreamResponse:
         """Return the response that sends `stream`."""

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import sys
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.logging import DefaultFormatter
 
 from chunkspool import AsyncSpool, Settings
 from chunkspool.errors import SettingsError
+from chunkspool.logs.setup import set_up_log
 from chunkspool.observer import Observer
 from chunkspool.settings import variable_of
+from chunkspool.tracing.choose import choose_tracer
+from chunkspool.tracing.sdk import close_sdk, start_sdk
 from chunkspool.web.access import Authorize, allow_all
 from chunkspool.web.app import create_app
 from chunkspool.web.idle_connections import IdleConnections
 from chunkspool.web.middleware.known_hosts import KnownHosts
 from chunkspool.web.tokens import SignedTokens
 
+_LOG = logging.getLogger(__name__)
 GRACE_SECONDS = 10
 """How long a shutdown waits for requests that are still being answered. Event streams end by themselves."""
 KEEP_ALIVE_SECONDS = 5
@@ -26,15 +32,29 @@ KEEP_ALIVE_SECONDS = 5
 MAX_HEADER_BYTES = 64 * 1024
 
 
-def serve(settings: Settings, host: str, port: int, *, open_access: bool) -> None:
+def serve(settings: Settings, host: str, port: int, *, open_access: bool, level: str = "INFO") -> None:
     """Serve until SIGINT or SIGTERM. Raises `SettingsError` if there is no token secret and no `open_access`.
 
     If the port is in use, the process exits with code 1.
     """
     authorize = _choose_authorize(settings, open_access=open_access)
+    tracer = choose_tracer(settings)
+    set_up_log(settings.telemetry.log, level, DefaultFormatter("%(levelprefix)s %(message)s"), tracer)
     if open_access and not _is_loopback(host):
-        sys.stderr.write(_WARNING.format(host=host, secret=variable_of("token_secret")))
-    asyncio.run(_run_server(settings, host, port, authorize))
+        _warn_of_open_access(settings, host)
+    sdk = start_sdk(tracer, "chunkspool-web")
+    try:
+        asyncio.run(_run_server(settings, host, port, authorize))
+    finally:
+        close_sdk(sdk)
+
+
+def _warn_of_open_access(settings: Settings, host: str) -> None:
+    warning = _WARNING.format(host=host, secret=variable_of("token_secret"))
+    if settings.telemetry.log == "json":
+        _LOG.warning("%s", " ".join(warning.replace("*", "").split()))
+    else:
+        sys.stderr.write(warning)
 
 
 async def _run_server(settings: Settings, host: str, port: int, authorize: Authorize) -> None:
@@ -56,6 +76,7 @@ async def _run_server(settings: Settings, host: str, port: int, authorize: Autho
         ws="none",
         # URLs may contain tokens, because an EventSource cannot send them in a header.
         access_log=False,
+        log_config=None,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     server = uvicorn.Server(config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 
 from chunkspool.errors import SettingsError
-from chunkspool.provider import ENTRY_POINTS, Provider
+from chunkspool.provider import ENTRY_POINTS, ModelRequest, Provider
 from chunkspool.settings import Settings, variable_of
 from chunkspool.tasks.providers.model_router import ModelRouter
 
@@ -31,6 +31,14 @@ def load_provider(settings: Settings) -> Provider:
             "set it to restart, or give the provider can_continue = True"
         )
     return provider
+
+
+def called_by(provider: Provider, settings: Settings, request: ModelRequest) -> tuple[str, str | None]:
+    """Return the name of the provider that answers a request, and the model's name there, if it is known."""
+    model = request.model or settings.provider.model
+    if isinstance(provider, ModelRouter):
+        return provider.choose(model)
+    return settings.provider.provider, model
 
 
 def _load(name: str, settings: Settings) -> Provider:

@@ -52,6 +52,8 @@ class AnthropicProvider:
                 timeout=sdk_timeout(self._settings),
                 # Retries are ours (call_retries): the SDK also retries time-outs, and so may pay for a request twice.
                 max_retries=0,
+                # The attempt has a span of its call (chunkspool.tracing); the SDK's own may have prompts.
+                open_telemetry=False,
                 http_client=anthropic.DefaultAsyncHttpxClient(auth=self._server.auth) if self._server.auth else None,
             )
         return self._opened

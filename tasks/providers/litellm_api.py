@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack
@@ -28,6 +29,7 @@ RESERVED = frozenset(
     | {"model_list", "num_retries", "timeout"}
 )
 """What decides where a request goes, with which key, and how often: the worker's to say, not the caller's."""
+_LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
 _DONE = b"data: [DONE]\n\n"
 
 
@@ -44,6 +46,9 @@ class LiteLLMProvider:
         check_addresses(os.environ, settings.provider.provider.replace(" ", "").split(","))
         self._settings = settings
         self._library = load_library()
+        # They write to stderr by themselves, past the worker's log, which keeps prompts out.
+        for name in _LOGGERS:
+            logging.getLogger(name).handlers.clear()
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[Delta | SignOfLife, None]:
         """Yield the answer. Raises `ProviderError`. Retries are as `openai_api`'s."""

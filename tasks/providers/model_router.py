@@ -29,14 +29,14 @@ class ModelRouter:
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[Delta | SignOfLife, None]:
         """Yield the answer of the chosen provider. Raises `ProviderError`."""
-        provider, model = self._choose(request.model or self._default_model)
+        provider, model = self.choose(request.model or self._default_model)
         return self._providers[provider].stream(replace(request, model=model))
 
     async def aclose(self) -> None:
         """Free what the providers hold."""
         await asyncio.gather(*(provider.aclose() for provider in self._providers.values()))
 
-    def _choose(self, model: str | None) -> tuple[str, str | None]:
+    def choose(self, model: str | None) -> tuple[str, str | None]:
         """Return the name of the provider, and the model's name there."""
         first = next(iter(self._providers))
         if model is None:

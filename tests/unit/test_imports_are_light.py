@@ -12,7 +12,7 @@ PROJECT = Path(__file__).parents[2]
 OURS = ("chunkspool.tasks", "chunkspool.worker", "chunkspool.demo", "chunkspool.web", "chunkspool.cli")
 FRAMEWORKS = ("langchain_core", "langgraph", "pydantic_ai", "litellm")
 SERVERS = ("starlette", "fastapi", "uvicorn", "uvloop", "typer", "rich", "openai", "httpx2")
-HEAVY = ("celery", "kombu", *SERVERS, *FRAMEWORKS, *OURS)
+HEAVY = ("celery", "kombu", "opentelemetry.exporter", "chunkspool.tracing.otel", *SERVERS, *FRAMEWORKS, *OURS)
 WATCHED = """
 import socket, sys, threading
 def forbidden(*_): raise SystemExit("it connects, or starts a thread")

@@ -7,6 +7,7 @@
 --       8 model where the request names none, JSON     9 generation.failed JSON (too many attempts)
 --       10 instead of 7 for an attempt that continues an earlier one's text, or '': none does
 --       11 generation.failed JSON (it has waited for too long)
+--       12 context of this attempt's span in the generation's trace, or ''
 -- Returns {'claimed', attempt, request JSON, request id or '', bytes that the log may still grow by, or '', ms since it
 --         was made, 1 if an earlier attempt has said something, else 0}
 --         {'held', ms until the lease ends} | {'stopped', seq, ages} | {'ended', status} | {'gone'}
@@ -48,6 +49,7 @@ spoke = (spoke == '1' or (tonumber(index) or 0) > 0) and 1 or 0
 local long = running_ttl(ttl, lease_ms)
 redis.call('HSET', KEYS[6], 'status', 'running', 'attempt', attempt, 'index', 0, 'seq', 0, 'runs', '',
   'token', token, 'lease', now + lease_ms, 'lease_ms', lease_ms, 'started', now, 'spared', spared, 'spoke', spoke)
+if ARGV[12] ~= '' then redis.call('HSET', KEYS[6], 'span', ARGV[12]) end
 redis.call('PEXPIRE', KEYS[6], long)
 list_generation(id, long, now)
 set_active(id, true) -- `head` may have been evicted since the enqueue

@@ -11,7 +11,8 @@
 --       13 how many may be active   14 SHA-1 of the request, hex
 --       15 ms after which it is no longer wanted, unless it has begun, or 0
 --       16 most bytes of the log, or '': the generation ends when its chat has more
---       17… for each active generation: its id, its generation.stopped JSON (used by replace; none for allow)
+--       17 trace context, or ''
+--       18… for each active generation: its id, its generation.stopped JSON (used by replace; none for allow)
 -- Returns {'created', after, ages…}, also when this very call comes again: its reply was lost, and the id is its own
 --         {'same', id, after} | {'differs', id}: another request had this request id | {'busy', id…}
 --         {'changed'}: the active generations are not those in ARGV; read head again and come back
@@ -21,7 +22,7 @@
 -- Maximum: AT_ONCE generations to replace; a request and a transcript of together 1 MB. Of larger ones, each further MB
 --         takes one to two ms more: Redis copies it into Lua and out again.
 -- Errors: WRONGTYPE where a key is another program's, NOPERM where the user lacks a right: nothing is left then.
-local FIRST_OTHER, FIRST_GEN = 17, 9
+local FIRST_OTHER, FIRST_GEN = 18, 9
 local AT_ONCE, LONGEST_ID, EXPIRED_AT_ONCE = 32, 128, 64
 local id, request_id, on_active, ttl = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local owner, request, model, queued_event, stops_channel = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
@@ -87,6 +88,7 @@ local function make()
     'queue', queue, 'task', task, 'publishers', id)
   if tonumber(ARGV[15]) > 0 then redis.call('HSET', KEYS[6], 'expires', now + ARGV[15]) end
   if ARGV[16] ~= '' then redis.call('HSET', KEYS[6], 'log_limit', ARGV[16]) end
+  if ARGV[17] ~= '' then redis.call('HSET', KEYS[6], 'trace', ARGV[17]) end
   if transcript ~= '' then redis.call('HSET', KEYS[6], 'transcript', transcript) end
   redis.call('PEXPIRE', KEYS[6], ttl)
   local expired = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now, 'LIMIT', 0, EXPIRED_AT_ONCE)

@@ -22,7 +22,7 @@ def defer(scope: Scope, stream: SendableStream) -> None:
 
 
 class DeferredStream:
-    """ASGI middleware, the innermost.
+    """ASGI middleware, the innermost but for the server's span, which ends before the stream.
 
     A response is normally sent from inside router, request validation and exit stacks. Each of them is a suspended
     coroutine for as long as the stream is open, with the parsed request in its frame. Thousands of silent readers would

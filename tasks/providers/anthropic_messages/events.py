@@ -74,7 +74,9 @@ class MessageAssembler:
             raise failure(Code.MALFORMED_RESPONSE)
         match fields.get("type"):
             case "message_start":
-                self._add_usage(object_in(fields.get("message")))
+                message = object_in(fields.get("message"))
+                self._add_usage(message)
+                yield SignOfLife(model=text_in(message.get("model")))
             case "content_block_start":
                 yield from self._start_block(fields.get("index"), object_in(fields.get("content_block")))
             case "content_block_delta":

@@ -37,6 +37,7 @@ class ChunkAssembler:
         self._has_answer = False
         self._has_deltas = False
         self._all_known = True
+        self._model = ""
 
     def feed(self, event: ServerEvent) -> Iterator[Delta | SignOfLife]:
         """Yield the deltas of an event. Raises `ProviderError`, after the deltas that came with the failure."""
@@ -50,6 +51,9 @@ class ChunkAssembler:
         # Params may ask for several answers, but a generation is one.
         choices = [choice for choice in objects_in(chunk.get("choices")) if choice.get("index") in _FIRST]
         self._note_usage(chunk)
+        if not self._model and (model := text_in(chunk.get("model"))):
+            self._model = model
+            yield SignOfLife(model=model)
         for choice in choices:
             yield from self._read_choice(choice, is_whole=chunk.get("object") == "chat.completion")
         if error := find_error(chunk, choices, event.name):

@@ -1,0 +1,1 @@
+"""Traces by OpenTelemetry, which is imported only where they are on. Extra: otel."""
