@@ -121,8 +121,8 @@ class ModelServer:
         self.stop()
 
 
-def serve(port: int, model_file: Path) -> None:
-    """Serve the model on a loopback port until the process ends."""
+def serve(port: int, model_file: Path, host: str = LOOPBACK) -> None:
+    """Serve the model until the process ends."""
     from xllamacpp import CommonParams, Server  # noqa: PLC0415 - 34 MB, which only this process needs
 
     params = CommonParams()
@@ -133,7 +133,7 @@ def serve(port: int, model_file: Path) -> None:
     params.cpuparams.n_threads = 2
     # By default llama.cpp keeps up to 8 GB of old prompts in memory.
     params.cache_ram_mib = 0
-    params.hostnames = [LOOPBACK]
+    params.hostnames = [host]
     params.port = port
     server = Server(params)
     threading.Event().wait()
@@ -167,12 +167,13 @@ def main() -> None:
     """Read the command line and serve."""
     parser = argparse.ArgumentParser(prog="python -m chunkspool.demo.model_server", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", default=LOOPBACK, help="the address to listen on; default: %(default)s")
     parser.add_argument("--model-file", type=Path, help="a GGUF file; default: that of the installed package")
     arguments = parser.parse_args()
     file = arguments.model_file or find_model()
     if file is None:
         parser.error(_alternatives())
-    serve(arguments.port, file)
+    serve(arguments.port, file, arguments.host)
 
 
 if __name__ == "__main__":
