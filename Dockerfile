@@ -42,7 +42,8 @@ RUN apt-get update -q && apt-get install -qy --no-install-recommends libgomp1 &&
 USER nobody
 ENV PYTHONPATH=/app:/model
 COPY --from=model-packages /model /model
-CMD ["python", "-m", "chunkspool.demo.model_server", "--host", "0.0.0.0", "--port", "8080"]
+# One thread, which waits for no other: other containers need processors, too.
+CMD ["python", "-m", "chunkspool.demo.model_server", "--host", "0.0.0.0", "--port", "8080", "--threads", "1"]
 
 # The last one is what `docker build .` makes.
 FROM programs AS chunkspool
