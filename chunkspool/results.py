@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import JsonValue
@@ -10,7 +11,8 @@ from pydantic import JsonValue
 from chunkspool.errors import ChunkspoolError
 from chunkspool.fold import Answer
 from chunkspool.ids import GenerationId
-from chunkspool.states import SeenState
+from chunkspool.policy import Policy
+from chunkspool.states import KnownTurn, Priority, SeenState
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +123,42 @@ class Swept:
 
     lost: tuple[str, ...] = ()
     failed: tuple[tuple[str, ChunkspoolError], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TenantMemory:
+    """About how many bytes of Redis the chats of each tenant take: logs, generations, digests and what else they have.
+
+    `tenants` has the tenants that keep the most, at most twenty; `others` is what all others take together. What the
+    logs take is known; the rest is estimated from `sampled` chats, which were measured for this.
+    """
+
+    tenants: Mapping[str, int]
+    others: int
+    sampled: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """How much there is to do in a queue, and what all tenants keep, at one moment: `at` (Unix ms by Redis's clock).
+
+    `queued`: generations that no worker has claimed, by priority; the oldest has waited for `oldest_queued` seconds,
+    None where there is none. `generations` counts what has not ended by how the index has it: "waits" for its turn,
+    "sent" to the broker, "runs"; `running` is the last of these. `chats` are those with a log, of `tenants` tenants.
+    `used_memory` and `max_memory` are the Redis server's bytes; a `max_memory` of 0 is no limit. `limits` are those of
+    the spool's tenant. What could not be read is None, and `unknown` says why, by the field's name.
+    """
+
+    at: int
+    queue: str
+    queued: Mapping[Priority, int]
+    running: int
+    oldest_queued: float | None
+    generations: Mapping[KnownTurn, int]
+    chats: int
+    tenants: int
+    limits: Policy
+    memory: TenantMemory | None = None
+    used_memory: int | None = None
+    max_memory: int | None = None
+    unknown: Mapping[str, str] = field(default_factory=dict)

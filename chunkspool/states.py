@@ -18,6 +18,10 @@ Priority = Literal["interactive", "batch"]
 PRIORITIES: Final[tuple[Priority, ...]] = get_args(Priority)
 """Whose turn comes first: of batch generations, only every eighth has it while an interactive one waits."""
 
+KnownTurn = Literal["waits", "sent", "runs"]
+TURNS: Final[tuple[KnownTurn, ...]] = get_args(KnownTurn)
+"""How the index has a generation that has not ended: it waits for its turn, its message is with the broker, it runs."""
+
 OnActive = Literal["reject", "replace", "allow"]
 ON_ACTIVE: Final[tuple[OnActive, ...]] = get_args(OnActive)
 """What `enqueue` does while another generation is active: raise `ChatBusy`, stop that one, or run beside it."""

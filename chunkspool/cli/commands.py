@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import TypeAdapter
 
-from chunkspool.cli import doctor, programs, tenant
+from chunkspool.cli import doctor, programs, stats, tenant
 from chunkspool.cli.dashed_ids import DashedIds
 from chunkspool.cli.execute import explain_missing, run_and_exit, run_with_spool
 from chunkspool.cli.exit_codes import ExitCode
@@ -240,3 +240,4 @@ def _parse_params(given: list[str] | tuple[()]) -> dict[str, Any]:
 
 programs.add_to(app)
 doctor.add_to(app)
+stats.add_to(app)

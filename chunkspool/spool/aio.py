@@ -16,7 +16,7 @@ from redis.asyncio import Redis as AsyncRedis
 from chunkspool.effects import Effect, Operation, Pause, Publish, SendAll, drive_async
 from chunkspool.errors import SettingsError
 from chunkspool.events import Entry
-from chunkspool.operations import claim, digests, enqueue, policy, query, stop
+from chunkspool.operations import claim, digests, enqueue, policy, query, stats, stop
 from chunkspool.operations.schedule import schedule
 from chunkspool.operations.sweep import sweep
 from chunkspool.policy import Policy
@@ -24,7 +24,7 @@ from chunkspool.producing.producer import Producer
 from chunkspool.producing.producer_factory import ProducerFactory
 from chunkspool.reading.hub_asyncio import AsyncHub
 from chunkspool.reading.subscription import AsyncSubscription
-from chunkspool.results import ChatStatus, Generation, Snapshot, Stop, Swept, Transcript
+from chunkspool.results import ChatStatus, Generation, Snapshot, Stats, Stop, Swept, Transcript
 from chunkspool.settings import Settings
 from chunkspool.spool.arguments import (
     Messages,
@@ -218,6 +218,14 @@ class AsyncSpool:
             known = self._dispatcher
             queue_is_empty = known is not None and await asyncio.to_thread(known.is_empty, queue)
         return await self._run(sweep(self.settings, queue=queue, queue_is_empty=queue_is_empty, db=self._db))
+
+    async def stats(self, *, queue: str | None = None) -> Stats:
+        """Return how much there is to do in a queue, the settings' own unless given, and what all tenants keep.
+
+        It takes a bounded number of commands and about a second at most, however much there is; what the server refuses
+        to tell is None. Raises `StoreError`.
+        """
+        return await self._run(stats.stats(self.settings, queue, self._db))
 
     async def policy(self) -> Policy:
         """Return the limits that hold for this spool's tenant. See `Spool.policy`."""

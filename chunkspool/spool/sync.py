@@ -14,7 +14,7 @@ from redis import Redis
 
 from chunkspool.effects import Effect, Operation, Pause, Publish, SendAll, drive
 from chunkspool.events import Entry
-from chunkspool.operations import claim, digests, enqueue, policy, query, stop
+from chunkspool.operations import claim, digests, enqueue, policy, query, stats, stop
 from chunkspool.operations.schedule import schedule
 from chunkspool.operations.sweep import sweep
 from chunkspool.policy import Policy
@@ -22,7 +22,7 @@ from chunkspool.producing.producer import Producer
 from chunkspool.producing.producer_factory import ProducerFactory
 from chunkspool.reading.hub_threads import ThreadHub
 from chunkspool.reading.subscription import Subscription
-from chunkspool.results import ChatStatus, Generation, Snapshot, Stop, Swept, Transcript
+from chunkspool.results import ChatStatus, Generation, Snapshot, Stats, Stop, Swept, Transcript
 from chunkspool.settings import Settings
 from chunkspool.spool.arguments import (
     Messages,
@@ -254,6 +254,14 @@ class Spool:
         if queue_is_empty is None:
             queue_is_empty = self._dispatcher is not None and self._dispatcher.is_empty(queue)
         return self._run(sweep(self.settings, queue=queue, queue_is_empty=queue_is_empty, db=self._db))
+
+    def stats(self, *, queue: str | None = None) -> Stats:
+        """Return how much there is to do in a queue, the settings' own unless given, and what all tenants keep.
+
+        It takes a bounded number of commands and about a second at most, however much there is; what the server refuses
+        to tell is None. Raises `StoreError`.
+        """
+        return self._run(stats.stats(self.settings, queue, self._db))
 
     def policy(self) -> Policy:
         """Return the limits that hold for this spool's tenant. Raises `StoreError`."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from chunkspool.errors import InvalidId
-from chunkspool.states import ENDED
+from chunkspool.states import ENDED, TURNS, KnownTurn
 from chunkspool.store.commands import Command, Transaction, as_text
 from chunkspool.store.keys import ChatKeys, QueueKeys, TenantKeys, place_of
 
@@ -23,8 +23,7 @@ INDEX_PAGE: Final = 500
 _MEMBER_PARTS: Final = 3
 _PLACE, _OLD_PLACE = 6, 2
 """Words of a place: lua/schedule_prelude.lua. Before there was a schedule, it had the chat's alone."""
-Turn = Literal["", "waits", "sent", "runs"]
-_TURNS: Final[tuple[Turn, ...]] = ("waits", "sent", "runs")
+Turn = Literal[""] | KnownTurn
 
 
 def waits(keys: ChatKeys, generation_id: str) -> Transaction[bool]:
@@ -146,9 +145,7 @@ def list_unfinished(queue: QueueKeys, offset: int, db: int) -> Transaction[Index
 
     def parse(replies: Sequence[Any]) -> IndexPage:
         found, watermark, time = replies
-        # RESP3 brings pairs, RESP2 a flat list.
-        pairs = found if found and isinstance(found[0], (list, tuple)) else zip(found[::2], found[1::2], strict=True)
-        named = [(as_text(name), int(float(score))) for name, score in pairs]
+        named = scored(found)
         members = [_member(name, score, db) for name, score in named]
         foreign = tuple(name for (name, _), member in zip(named, members, strict=True) if member is None)
         known = tuple(member for member in members if member is not None)
@@ -187,7 +184,7 @@ def look_up(queue: QueueKeys, member: Member, now: int) -> Transaction[Unfinishe
             republished=republished is not None,
             place_ms=int(place_ms),
             expires=int(expires or 0),
-            turn="" if turn is None else _TURNS[int(float(turn))],
+            turn="" if turn is None else TURNS[int(float(turn))],
         )
 
     commands = (
@@ -231,6 +228,13 @@ def list_again(queue: QueueKeys, members: Sequence[Member]) -> Transaction[int]:
     """Put members back into the index."""
     scores = [part for member in members for part in (member.score, member.name)]
     return Transaction((("ZADD", queue.unfinished, *scores), ("PEXPIRE", queue.unfinished, INDEX_MS)), len)
+
+
+def scored(reply: Sequence[Any]) -> list[tuple[str, int]]:
+    """Return the members of a sorted set with their scores."""
+    # RESP3 brings pairs, RESP2 a flat list.
+    pairs = reply if reply and isinstance(reply[0], (list, tuple)) else zip(reply[::2], reply[1::2], strict=True)
+    return [(as_text(name), int(float(score))) for name, score in pairs]
 
 
 def as_ms(time_reply: Sequence[Any]) -> int:

@@ -7,6 +7,7 @@ from typing import Final
 from urllib.parse import quote
 
 from chunkspool.ids import checked_id
+from chunkspool.states import Priority
 
 
 def stops_channel(db: int) -> str:
@@ -27,6 +28,11 @@ def place_of(generation_id: str) -> str:
 
 SIZES_DUE: Final = "cs:{index}:sizes_due"
 """Sorted set: tenants and owners by when the first of their logs expires. See lua/sizes_prelude.lua."""
+
+TENANT_BYTES: Final = "cs:{index}:tenant_bytes"
+"""Sorted set: tenants by what the logs of their chats take, and "/" for all of them. See lua/sizes_prelude.lua."""
+TENANT_CHATS: Final = "cs:{index}:tenant_chats"
+"""Sorted set: tenants by how many chats of theirs are counted there, and "/" for all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,10 @@ class QueueKeys:
     def running(self) -> str:
         """Sorted set, as `sent`, of those that a worker has claimed."""
         return self._key("running")
+
+    def queued(self, priority: Priority) -> str:
+        """Return the key of a sorted set, as `unfinished`, of those of a priority that no worker has claimed."""
+        return f"{self._key('queued')}:{priority}"
 
     @property
     def slots(self) -> str:
@@ -114,6 +124,11 @@ class TenantKeys:
     def held_streams(self, limit: str, name_hash: str) -> str:
         """Return the key of what counts for a limit: `streams`, or the same of one owner or chat, by its hash."""
         return self.streams if limit == "streams" else f"cs:{{index}}:{limit}:{self.tenant}:{name_hash}"
+
+    @property
+    def sizes_until(self) -> str:
+        """Sorted set: the tenant's chats by the ms at which their logs expire; lua/sizes_prelude.lua's."""
+        return f"cs:{{index}}:sizes_until:{self.tenant}"
 
     @property
     def active(self) -> str:

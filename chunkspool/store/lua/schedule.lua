@@ -4,11 +4,11 @@
 -- ARGV  1 ahead   2 default limits "<name> <number> …"   3 most to take out of each queue's lines
 --       4 queue that is looked after even where nothing is noted of it
 --       5 worker, or ''   6 its slots   7 ms until they are forgotten
---       8 how many of the oldest that seem to be with workers to look at
+--       8 how many of the oldest that seem to wait or to be with workers to look at
 --       9… of each: 'wait' | 'run' | 'end' | 'size' (nothing changed), member, '' or what the log of its chat takes:
 --          "<bytes> <ms of the measurement> <ms that it is kept>". At most NOTES_MAX of them
 -- Returns {member, queue, task, …}: their messages are the caller's to publish
--- Maximum: 25 notes, each of another log, 15 to take out, 25 to look at; 60 lines and 1,000 workers are gone through.
+-- Maximum: 25 notes, each of another log, 15 to take out, 25 of four kinds to look at; 60 lines and 1,000 workers are gone through.
 -- Notes may come late, twice or never. Each says what is so now, and the sweep says it again. What the sweep has
 -- forgotten is over, whatever a late note says.
 local FIRST_NOTE = 9
@@ -40,7 +40,9 @@ for i = FIRST_NOTE, #ARGV, 3 do
     end
   end
 end
-for _, zset in ipairs(tonumber(ARGV[8]) > 0 and {key('sent', ARGV[4]), key('running', ARGV[4])} or {}) do
+local looked_at = {key('sent', ARGV[4]), key('running', ARGV[4])}
+for _, priority in ipairs(PRIORITIES) do looked_at[#looked_at + 1] = key('queued', ARGV[4], priority) end
+for _, zset in ipairs(tonumber(ARGV[8]) > 0 and looked_at or {}) do
   for _, member in ipairs(redis.call('ZRANGE', zset, 0, tonumber(ARGV[8]) - 1)) do
     if not redis.call('ZSCORE', key('unfinished', ARGV[4]), member) then
       local place = place_of(member)

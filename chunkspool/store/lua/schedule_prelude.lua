@@ -7,6 +7,7 @@
 --   unfinished:<queue>                   zset    member -> ms of its enqueue. A member is "<tenant> <chat> <generation>"
 --   sent:<queue>                         zset    member -> ms at which its message was handed to the broker; not claimed
 --   running:<queue>                      zset    member -> as in sent, of those that a worker has claimed
+--   queued:<queue>:<priority>            zset    member -> ms of its enqueue, of those that no worker has claimed: Spool.stats
 --   lines:<queue>:<priority>             zset    tenant -> its turn; the lowest is next
 --   owners:<queue>:<priority>:<tenant>   zset    owner -> its turn among those of its tenant
 --   line:<queue>:<priority>:<tenant>:<owner>  zset  member -> ms at which it began to wait
@@ -51,8 +52,12 @@ local function scopes_of(place)
   return scopes
 end
 
+-- Under the ms of its enqueue, which the index knows: one that a worker gave back has waited since then.
 local function note_state(member, place, state)
   for _, scope in ipairs(scopes_of(place)) do put(scope, state, member) end
+  local queued = key('queued', place.queue, place.priority)
+  if state == RUNNING then redis.call('ZREM', queued, member)
+  else put(queued, redis.call('ZSCORE', key('unfinished', place.queue), member) or now_ms(), member, true) end
 end
 
 local function clock_of(queue, field) return tonumber(redis.call('HGET', key('clock', queue), field) or '0') end
@@ -120,6 +125,7 @@ local function forget(member, place)
   redis.call('ZREM', key('sent', place.queue), member)
   redis.call('ZREM', key('running', place.queue), member)
   redis.call('ZREM', key('line', place.queue, place.priority, place.tenant, place.owner), member)
+  redis.call('ZREM', key('queued', place.queue, place.priority), member)
   close_empty_line(place)
   for _, scope in ipairs(scopes_of(place)) do redis.call('ZREM', scope, member) end
   reopen(place)

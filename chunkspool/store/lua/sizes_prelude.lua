@@ -5,6 +5,8 @@
 --   sizes:<scope>        hash  chat -> "<bytes> <ms of the measurement> <owner, or /> "; TOTAL -> the sum of all bytes
 --   sizes_until:<scope>  zset  chat -> ms at which its log expires
 --   sizes_due            zset  scope -> ms at which the first of its logs expires, or earlier
+--   tenant_bytes         zset  tenant -> the sum of its bytes; TOTAL -> that of all tenants: Spool.stats
+--   tenant_chats         zset  tenant -> how many chats that are; TOTAL -> those of all tenants
 -- The sum changes in the same call as what it is the sum of, so it is exact whoever tells of a chat at once. What expires
 -- is taken out: a few with each note, the others by the sweep.
 local TOTAL = '/' -- no chat has this id
@@ -23,6 +25,26 @@ local function keep_longer(name, ms)
   if redis.call('PTTL', name) < ms then redis.call('PEXPIRE', name, ms) end
 end
 
+local function set_of_tenant(name, tenant, value, kept_ms)
+  local known = tonumber(redis.call('ZSCORE', name, tenant) or '0')
+  if value ~= known then
+    local total = tonumber(redis.call('ZSCORE', name, TOTAL) or '0') + value - known
+    if total <= 0 then redis.call('DEL', name)
+    else redis.call('ZADD', name, string.format('%.0f', total), TOTAL, string.format('%.0f', value), tenant) end
+    if value == 0 then redis.call('ZREM', name, tenant) end
+  end
+  if value > 0 then keep_longer(name, kept_ms) end
+end
+
+-- Says it across tenants, too. The total there is the sum of what stands there, also after the key was evicted.
+local function note_tenant(scope)
+  if string.find(scope, '/', 1, true) then return end
+  local chats = math.max(redis.call('HLEN', key('sizes', scope)) - 1, 0)
+  local kept_ms = math.max(redis.call('PTTL', key('sizes_until', scope)), SPARE_MS)
+  set_of_tenant(key('tenant_bytes'), scope, chats > 0 and sum_of(scope) or 0, kept_ms)
+  set_of_tenant(key('tenant_chats'), scope, chats, kept_ms)
+end
+
 -- Notes in sizes_due when the next of a scope expires; nothing of a scope stays that has no chat any more.
 local function note_due(scope)
   local first = redis.call('ZRANGE', key('sizes_until', scope), 0, 0, 'WITHSCORES')[2]
@@ -33,6 +55,7 @@ local function note_due(scope)
     redis.call('DEL', key('sizes', scope), key('sizes_until', scope))
     redis.call('ZREM', key('sizes_due'), scope)
   end
+  note_tenant(scope)
 end
 
 -- Takes chats of a scope out, and what they count for.
@@ -73,6 +96,7 @@ local function set_size(scope, chat, text, bytes, ends, now)
     for _, name in ipairs({sizes, untils}) do redis.call('PEXPIRE', name, kept_ms) end
     keep_longer(key('sizes_due'), kept_ms)
   end
+  note_tenant(scope)
   if drops < DROPS_WITH_NOTES then
     drops = drops + 1
     drop_expired(scope, now, EXPIRED_WITH_NOTE)

@@ -124,7 +124,7 @@ FOREIGN = (
     *("LRANGE chunkspool 0 -1", "RPOP chunkspool", "BRPOP chunkspool 1", "DEL chunkspool", "GET chunkspool"),
     *("HGETALL chunkspool.unacked:chunkspool:8", "ZRANGE chunkspool.unacked_index:chunkspool:8 0 -1"),
     *("PUBLISH /0.celery.pidbox x", "SUBSCRIBE /0.celeryev/task.multi", "PSUBSCRIBE *", "PSUBSCRIBE /0.celeryev/*"),
-    *("FLUSHALL", "FLUSHDB", "CONFIG GET requirepass", "CONFIG SET dir /", "KEYS *", "SCAN 0", "RANDOMKEY", "INFO"),
+    *("FLUSHALL", "FLUSHDB", "CONFIG GET requirepass", "CONFIG SET dir /", "KEYS *", "SCAN 0", "RANDOMKEY"),
     *("ACL LIST", "ACL SETUSER x on", "CLIENT LIST", "CLIENT KILL TYPE normal", "MONITOR", "SHUTDOWN", "SAVE"),
     *("SCRIPT FLUSH", "FUNCTION LIST", "REPLICAOF h 1", "MIGRATE h 1 k 0 1", "SWAPDB 0 1"),
     *("DUMP cs:{a}:log", "RESTORE cs:{a}:log 0 x", "RENAME cs:{a}:log other", "COPY cs:{a}:log other", "SELECT 1"),

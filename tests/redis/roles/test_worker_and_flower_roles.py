@@ -73,7 +73,7 @@ FOREIGN = {
         *("GET celery-task-meta-1", "GET other", "LPUSH celery x", "BRPOP celery 1", "HGETALL unacked", "DEL other"),
         *("PUBLISH /1.celery.pidbox x", "PSUBSCRIBE *", "SUBSCRIBE other", "PUBLISH other x"),
         *("FLUSHALL", "FLUSHDB", "CONFIG GET requirepass", "KEYS *", "SCAN 0", "ACL LIST", "CLIENT LIST", "MONITOR"),
-        *("SHUTDOWN", "SAVE", "SCRIPT FLUSH", "INFO", "SELECT 1"),
+        *("SHUTDOWN", "SAVE", "SCRIPT FLUSH", "SELECT 1"),
     ),
     "flower": (
         *(

@@ -51,6 +51,7 @@ def _steps(web: BlockingSpool, worker: BlockingSpool) -> Iterator[tuple[str, Cal
     yield "subscribe", lambda: web.follow("asked")
     yield "replace", replace
     yield "status", lambda: (web.status("asked"), web.status("queued"))
+    yield "stats", web.stats
     yield "read", lambda: web.read("asked")
     yield "snapshot", lambda: web.snapshot("asked")
     yield "transcript", lambda: web.transcript("asked")

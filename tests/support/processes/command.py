@@ -104,13 +104,13 @@ class RunningCommand:
 class Terminal:
     """A command in a terminal in which one can type. Use it as a context manager."""
 
-    def __init__(self, url: str, *arguments: str) -> None:
-        """Start the command."""
+    def __init__(self, url: str, *arguments: str, term: str = "dumb") -> None:
+        """Start the command; `term` is what the terminal can do."""
         self._our_end, theirs = pty.openpty()
         self.popen = subprocess.Popen(  # noqa: S603 - the project's own command
             [sys.executable, "-c", _IN_TERMINAL, os.ttyname(theirs), *COMMAND, *arguments],
             cwd=PROJECT,
-            env=environment(url, {"TERM": "dumb"}),
+            env=environment(url, {"TERM": term}),
             stdin=subprocess.DEVNULL,
         )
         self._their_end = theirs

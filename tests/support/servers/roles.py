@@ -20,6 +20,8 @@ from chunkspool.demo.redis_server import Binary, find_embedded_binary, find_inst
 
 ADMIN, PASSWORD = "the-admin's", "pass/w@rd"
 ROLES = ("web", "worker", "flower")
+OPTIONAL = "+info"
+"""A right without which only `Spool.stats` knows less."""
 _LINE = re.compile(r"^ACL SETUSER chunkspool-(\w+) on >PASSWORD (.+)$", re.MULTILINE)
 _SELECTOR = re.compile(r"\([^)]*\)|\S+")
 
@@ -43,8 +45,8 @@ def without(rules: Sequence[str], right: str) -> tuple[str, ...]:
 
 
 def each_right(role: str) -> list[str]:
-    """Return every right of a role, those of its selectors, too."""
-    return [one for rule in documented_rights()[role] for one in rule.strip("()").split()]
+    """Return every right that a role needs, those of its selectors, too."""
+    return [one for rule in documented_rights()[role] for one in rule.strip("()").split() if one != OPTIONAL]
 
 
 @dataclass(slots=True)
