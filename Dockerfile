@@ -14,6 +14,11 @@ COPY chunkspool /app/chunkspool
 COPY demo /app/demo
 COPY tasks /app/tasks
 COPY worker /app/worker
+# Which version it is, for /docs and `chunkspool doctor`: where nothing is installed, nobody has written it down.
+COPY pyproject.toml ./
+RUN version=$(python3 -c 'import tomllib; print(tomllib.load(open("pyproject.toml", "rb"))["project"]["version"])') \
+ && mkdir /app/chunkspool-$version.dist-info \
+ && printf 'Metadata-Version: 2.4\nName: chunkspool\nVersion: %s\n' "$version" > /app/chunkspool-$version.dist-info/METADATA
 # Here, because a container cannot write them down, and would compile them anew at each start.
 RUN /venv/bin/python -m compileall -q /app
 
