@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar
 
 from chunkspool.errors import ChunkspoolError
+from chunkspool.observer import Observation
 from chunkspool.store.commands import ScriptCall, Transaction
 
 S = TypeVar("S")
@@ -44,6 +45,17 @@ class Publish:
 
 
 @dataclass(frozen=True, slots=True)
+class Tell:
+    """Tell whoever observes what has happened."""
+
+    observation: Observation
+
+    def __iter__(self) -> Iterator[Self]:
+        """Yield itself to whoever drives the operation."""
+        yield self
+
+
+@dataclass(frozen=True, slots=True)
 class SendAll(Generic[T]):
     """Send all of them in one round trip, not as of one moment; where one fails, its error is in its place."""
 
@@ -54,7 +66,7 @@ class SendAll(Generic[T]):
         return (yield self)
 
 
-Effect = ScriptCall[Any] | Transaction[Any] | SendAll[Any] | Publish | Pause
+Effect = ScriptCall[Any] | Transaction[Any] | SendAll[Any] | Publish | Pause | Tell
 Operation = Generator[Effect, Any, T]
 """What an operation is: it yields effects, is sent what each has brought, and returns its own result."""
 

@@ -200,3 +200,8 @@ def guard(observer: Observer | None) -> Observer:
     if observer is None or observer is NOBODY:
         return NOBODY
     return observer if isinstance(observer, _Guarded) else _Guarded(observer)
+
+
+def unguarded(observer: Observer) -> Observer:
+    """Return the observer that `guard` was given."""
+    return observer.observer if isinstance(observer, _Guarded) else observer

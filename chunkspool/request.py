@@ -129,7 +129,8 @@ class Claim:
     """A generation that was claimed for one more attempt.
 
     `restarts`: readers were told that this attempt continues the earlier one's text, but it cannot. `room`: bytes that
-    the log may still grow by; None without a limit.
+    the log may still grow by; None without a limit. `age`: seconds since it was queued. `speaks_first`: no attempt
+    before this one has said anything.
     """
 
     attempt: int
@@ -137,6 +138,8 @@ class Claim:
     restarts: bool = False
     request_id: str | None = None
     room: int | None = None
+    age: float = 0.0
+    speaks_first: bool = True
 
 
 def _is_message(value: object) -> bool:

@@ -44,6 +44,13 @@ def _check_secrets(text: SecretStr) -> SecretStr:
     return text
 
 
+def _check_metrics_token(token: SecretStr) -> SecretStr:
+    text = token.get_secret_value()
+    if len(text) < MIN_SECRET_BYTES or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError(f"a token has at least {MIN_SECRET_BYTES} letters, digits and signs: `openssl rand -hex 32`")
+    return token
+
+
 LogUrl = Annotated[str, AfterValidator(_check_log_url)]
 BrokerUrl = Annotated[str, AfterValidator(_check_broker_url)]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
@@ -51,7 +58,7 @@ Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 TotalBytes = Annotated[int, Field(ge=0, le=1024**5)]
 Bytes = Annotated[int, Field(ge=1024, le=512 * 1024 * 1024)]
 
-_SECRETS = ("key", "url", "secret")
+_SECRETS = ("key", "url", "secret", "metrics_token")
 _OTHER_NAMES = {
     name: name.upper() for name in ("openai_base_url", "openai_api_key", "anthropic_base_url", "anthropic_api_key")
 }
@@ -225,6 +232,21 @@ class WebSettings(_Group):
     flower_url: str | None = Field(default=None, description="where the page's link to Flower leads")
 
 
+class MetricsSettings(_Group):
+    """Metrics for Prometheus."""
+
+    metrics_token: Annotated[SecretStr, AfterValidator(_check_metrics_token)] | None = Field(
+        default=None,
+        description="what Prometheus must send to be given metrics; without it, the web routes have none",
+    )
+    metrics_port: int | None = Field(
+        default=None, ge=1, le=65535, description="port on which a worker serves its metrics; it has none unless set"
+    )
+    metrics_host: str = Field(
+        default="127.0.0.1", min_length=1, description="address on which a worker serves its metrics"
+    )
+
+
 class Settings(BaseModel):
     """Every setting with its default, in groups. The variable of a field is `CHUNKSPOOL_<FIELD>`, whatever its group.
 
@@ -238,6 +260,7 @@ class Settings(BaseModel):
     provider: ProviderSettings = Field(default_factory=ProviderSettings)
     web: WebSettings = Field(default_factory=WebSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
 
     @property
     def policy(self) -> Policy:
@@ -303,6 +326,7 @@ _GROUPS: Mapping[str, type[_Group]] = {
     "provider": ProviderSettings,
     "web": WebSettings,
     "limits": LimitSettings,
+    "metrics": MetricsSettings,
 }
 GROUP_OF: Mapping[str, str] = {field: group for group, model in _GROUPS.items() for field in model.model_fields}
 """Each setting's group. No two groups have a field of the same name."""

@@ -9,6 +9,7 @@ from chunkspool import AsyncSpool, Producer, Spool
 from chunkspool.errors import ContinuationRefused, Fenced, GenerationNotFound, LimitExceeded, NotClaimed, Released
 from chunkspool.provider import Provider, SignOfLife
 from chunkspool.tasks.deadlines import Deadlines
+from chunkspool.tasks.providers.retry_report import observed_by
 
 
 async def generate(spool: AsyncSpool, provider: Provider, chat_id: str, generation_id: str) -> str:
@@ -16,7 +17,8 @@ async def generate(spool: AsyncSpool, provider: Provider, chat_id: str, generati
 
     async def write_answer(out: Producer) -> None:
         async with Deadlines(spool.settings) as deadlines:
-            await pump(provider, out, deadlines)
+            with observed_by(spool.observer):
+                await pump(provider, out, deadlines)
 
     return await run(spool, chat_id, generation_id, write_answer)
 

@@ -43,7 +43,8 @@ def offer_slots(self: Task, worker: str, slots: int) -> None:
 def spool_of(app: Celery) -> Spool:
     """Return a spool with the app's settings, which sends through the app; the caller closes it."""
     equipment = equipment_of(app)
-    return Spool.from_settings(equipment.settings, celery_app=None if equipment.standalone else app)
+    own = None if equipment.standalone else app
+    return Spool.from_settings(equipment.settings, celery_app=own, observer=equipment.observer)
 
 
 @signals.worker_process_shutdown.connect

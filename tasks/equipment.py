@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from chunkspool.observer import Observer
 from chunkspool.settings import Settings
 from chunkspool.spool.equipped import EQUIPMENT
 
@@ -20,6 +21,12 @@ class Equipment:
     """The queues that hold generations; none: the settings' own."""
     standalone: bool = False
     """The app is chunkspool's own: every queue holds generations, and messages go to the settings' broker."""
+    observer: Observer | None = None
+    """Who is told of what happens in this process; a worker that serves metrics has one of its own unless given."""
+
+    def observed_by(self, observer: Observer) -> Equipment:
+        """Return the same with an observer."""
+        return replace(self, observer=observer)
 
     @property
     def settings(self) -> Settings:

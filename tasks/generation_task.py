@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from celery import Task, current_app, shared_task, signals
+from celery import Task, current_app, current_task, shared_task, signals
 from celery.exceptions import Reject
 
 from chunkspool import Producer
@@ -23,6 +23,7 @@ from chunkspool.errors import (
     StoreFull,
     StoreUnavailable,
 )
+from chunkspool.observer import MessageRedelivered
 from chunkspool.settings import Settings
 from chunkspool.spool.equipped import warn_unless_equipped
 from chunkspool.tasks import attempt
@@ -43,7 +44,7 @@ def _make_runtime() -> Runtime:
     warn_unless_equipped()  # here, too: the loop's thread runs no task
     equipment = equipment_of(current_app)
     app = None if equipment.standalone else current_app._get_current_object()  # noqa: SLF001 - Celery's name for it
-    return Runtime(equipment.settings, _worker_end.is_under_way, app)
+    return Runtime(equipment.settings, _worker_end.is_under_way, app, equipment.observer)
 
 
 _runtime = ProcessRuntime(_make_runtime)
@@ -121,7 +122,7 @@ def keep_options(tasks: Iterable[Task], settings: Settings) -> None:
 def generate_with_provider(tenant: str, chat_id: str, generation_id: str) -> dict[str, str]:
     """Run one attempt with the provider of the settings."""
     with requeued():
-        runtime = _runtime.get()
+        runtime = _get_runtime()
         spool = runtime.spool.for_tenant(tenant)
         state = runtime.run(attempt.generate(spool, runtime.provider, chat_id, generation_id))
         return {"chat": chat_id, "state": state}
@@ -147,8 +148,17 @@ def requeued() -> Iterator[None]:
         raise Reject(error, requeue=True) from error
 
 
-def _run(function: Callable[[Producer], Any], tenant: str, chat_id: str, generation_id: str) -> str:
+def _get_runtime() -> Runtime:
+    """Return the runtime of the task that begins; tell if its message has come before."""
     runtime = _runtime.get()
+    info = getattr(current_task.request, "delivery_info", None) if current_task else None
+    if info and info.get("redelivered"):
+        runtime.spool.observer.observe(MessageRedelivered())
+    return runtime
+
+
+def _run(function: Callable[[Producer], Any], tenant: str, chat_id: str, generation_id: str) -> str:
+    runtime = _get_runtime()
     if inspect.iscoroutinefunction(function):
         return runtime.run(attempt.run(runtime.spool.for_tenant(tenant), chat_id, generation_id, function))
     spool = runtime.blocking_spool.for_tenant(tenant)

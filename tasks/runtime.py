@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from chunkspool import AsyncSpool, Settings, Spool
+from chunkspool.observer import Observer
 from chunkspool.per_process import PerProcess
 from chunkspool.provider import Provider
 from chunkspool.tasks.providers import load_provider
@@ -34,7 +35,13 @@ a second took more of a core than their generations, and together waited for the
 class Runtime:
     """Runs coroutines for the pool's threads, all on one loop: a process has one set of connections and one flusher."""
 
-    def __init__(self, settings: Settings, worker_is_ending: Callable[[], bool], celery_app: Any = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        worker_is_ending: Callable[[], bool],
+        celery_app: Any = None,
+        observer: Observer | None = None,
+    ) -> None:
         """Start the loop. Raises `SettingsError`.
 
         `worker_is_ending` is asked when this process is told to exit: if only the process ends, its attempts count.
@@ -46,7 +53,8 @@ class Runtime:
         self._settings = settings
         self._worker_is_ending = worker_is_ending
         self._celery_app = celery_app
-        self.spool = AsyncSpool.from_settings(settings, celery_app=celery_app)
+        self._observer = observer
+        self.spool = AsyncSpool.from_settings(settings, celery_app=celery_app, observer=observer)
         self._blocking: Spool | None = None
         self._is_releasing = False
         self._lock = threading.Lock()
@@ -65,7 +73,9 @@ class Runtime:
         """The spool of tasks whose function is not `async`; made when the first of them runs."""
         with self._lock:
             if self._blocking is None:
-                self._blocking = Spool.from_settings(self._settings, celery_app=self._celery_app)
+                self._blocking = Spool.from_settings(
+                    self._settings, celery_app=self._celery_app, observer=self._observer
+                )
                 if self._is_releasing:
                     self._blocking.release()
             return self._blocking

@@ -10,6 +10,7 @@ from celery import Celery, signals
 from celery.utils.log import get_logger
 
 from chunkspool.errors import SettingsError
+from chunkspool.observer import Observer
 from chunkspool.settings import Settings
 from chunkspool.tasks import celery_tasks
 from chunkspool.tasks.equipment import Equipment, equipment_of, is_equipped, note_equipment, served_queues
@@ -19,6 +20,7 @@ from chunkspool.worker import (
     broker_stats,
     garbage,
     log_masking,
+    metrics,
     prefork,
     report,
     revocation,
@@ -26,6 +28,7 @@ from chunkspool.worker import (
     shutdown,
     transport,
 )
+from chunkspool.worker.metrics import MetricsStep
 from chunkspool.worker.prefork import ChildMonitor
 from chunkspool.worker.redelivery import Redelivery, routed_as
 from chunkspool.worker.shutdown import GracefulShutdown
@@ -44,7 +47,14 @@ _TIMEOUTS: Final = {"socket_connect_timeout": 2, "socket_timeout": 5, "health_ch
 """Seconds, for a Redis that has vanished without a word: by default a worker would wait for it for ever."""
 
 
-def equip(app: App, *, settings: Settings | None = None, queues: Iterable[str] = (), standalone: bool = False) -> App:
+def equip(
+    app: App,
+    *,
+    settings: Settings | None = None,
+    queues: Iterable[str] = (),
+    standalone: bool = False,
+    observer: Observer | None = None,
+) -> App:
     """Let workers of `app` run generations; return the app. Call it once, where the app is made.
 
     The app gets the task `chunkspool.generate` (and your own, see `generation_task`). A worker that serves a queue of
@@ -54,9 +64,10 @@ def equip(app: App, *, settings: Settings | None = None, queues: Iterable[str] =
 
     `settings`: those of the environment unless given, read when they are needed. `queues`: the queues of generations,
     the settings' own unless given. `standalone`: the app is for nothing else, every queue is one of generations, and
-    the settings' broker is its broker.
+    the settings' broker is its broker. `observer`: who is told of what happens to generations in this process
+    (`chunkspool.observer`); with `CHUNKSPOOL_METRICS_PORT`, a worker counts and serves metrics without one.
     """
-    note_equipment(app, Equipment(settings, tuple(queues), standalone))
+    note_equipment(app, Equipment(settings, tuple(queues), standalone, observer))
     signals.worker_init.connect(prepare_worker, dispatch_uid="chunkspool")
     return app
 
@@ -81,10 +92,11 @@ def prepare_worker(sender: Any, **_: object) -> None:
     except SettingsError as error:
         # Celery logs any other error of a signal's receiver and starts all the same.
         sys.exit(f"chunkspool: {error}")
+    metrics.prepare(sender)
     keep_options(app.tasks.values(), equipment.settings)
     _replace()
     app.steps["consumer"].update({VisibilityRenewal, Sweeper, SlotOffer, SoloCommands, ChildMonitor})
-    app.steps["worker"].add(GracefulShutdown)
+    app.steps["worker"].update({GracefulShutdown, MetricsStep})
     _configure(sender, equipment, queues)
 
 

@@ -17,7 +17,13 @@ from chunkspool.tasks.equipment import equipment_of
 
 logger = get_logger(__name__)
 
-_spool = PerProcess(lambda: Spool.from_settings(equipment_of(current_app).settings))
+
+def _make_spool() -> Spool:
+    equipment = equipment_of(current_app)
+    return Spool.from_settings(equipment.settings, observer=equipment.observer)
+
+
+_spool = PerProcess(_make_spool)
 """Used in the main process only: commands are handled there, one after the other."""
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 
-from chunkspool.effects import Operation, Pause
+from chunkspool.effects import Operation, Pause, Tell
 from chunkspool.errors import CorruptLog, CursorExpired, GenerationNotFound, NotClaimed, Released
 from chunkspool.fold import Folding
 from chunkspool.ids import checked_id
+from chunkspool.observer import AttemptBegan
+from chunkspool.operations.endings import tell_failed, tell_stopped
 from chunkspool.request import Claim, checked_wait, stored_request
 from chunkspool.settings import Settings
 from chunkspool.store import queries, scripts
@@ -45,9 +47,14 @@ def claim(
             continues=settings.worker.recovery == "continue",
         )
         if reply.outcome == "claimed":
+            yield from Tell(AttemptBegan(reply.attempt, reply.age if reply.attempt == 1 else None))
             return (yield from _prepare(keys, generation_id, settings, reply))
         if reply.outcome == "gone":
             raise GenerationNotFound(keys.chat_id, generation_id)
+        if reply.outcome == "stopped":
+            yield from tell_stopped(reply.ages)
+        if reply.outcome == "failed":
+            yield from tell_failed(reply.code, reply.ages)
         pause = min(reply.held_ms / 1000, HELD_POLL)
         if reply.outcome != "held" or wait < pause:
             raise NotClaimed(generation_id, reply.outcome)
@@ -61,7 +68,15 @@ def _prepare(keys: ChatKeys, generation_id: str, settings: Settings, reply: Clai
         # Only now, because before the claim the older attempt may still have written.
         prefix = yield from _find_text_to_continue(keys, generation_id)
     request = stored_request(reply.request, prefix or "")
-    return Claim(reply.attempt, request, restarts=prefix is None, request_id=reply.request_id, room=reply.room)
+    return Claim(
+        reply.attempt,
+        request,
+        restarts=prefix is None,
+        request_id=reply.request_id,
+        room=reply.room,
+        age=reply.age,
+        speaks_first=reply.speaks_first,
+    )
 
 
 def _find_text_to_continue(keys: ChatKeys, generation_id: str) -> Operation[str | None]:

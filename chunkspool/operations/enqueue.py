@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
-from chunkspool.effects import Operation, Publish
+from chunkspool.effects import Operation, Publish, Tell
 from chunkspool.errors import (
     ChatBusy,
     ChatContended,
@@ -21,6 +21,8 @@ from chunkspool.errors import (
     StoreRefused,
 )
 from chunkspool.ids import checked_id, new_generation_id
+from chunkspool.observer import GenerationQueued
+from chunkspool.operations.endings import tell_failed, tell_stopped
 from chunkspool.operations.log_sizes import measure_again
 from chunkspool.operations.schedule import schedule
 from chunkspool.request import (
@@ -111,7 +113,7 @@ def enqueue(
         log_limit=reserved.chat_bytes,
     )
     try:
-        made = yield from _make(keys, on_active, request_id, reserved, settings, call)
+        made = yield from _make(keys, on_active, request_id, priority, reserved, settings, call)
     except (ChatBusy, ChatContended, CorruptLog, LimitExceeded, RequestIdReused, StoreFull, StoreRefused):
         yield from _give_back(keys, settings, generation_id)
         raise
@@ -120,7 +122,7 @@ def enqueue(
         yield from _publish_again(keys, made.generation_id, settings, request_id)
     elif reserved.limit:
         # It was a repeated request a moment ago; now that one has expired.
-        yield from scripts.unpublish(keys, generation_id, request_id, generation_id)
+        yield from _unpublish(keys, generation_id, request_id, generation_id)
         raise _limit_of(reserved)
     elif reserved.at_once:
         try:
@@ -182,6 +184,7 @@ def _make(
     keys: ChatKeys,
     on_active: OnActive,
     request_id: str | None,
+    priority: Priority,
     reserved: Reservation,
     settings: Settings,
     call: Callable[..., ScriptCall[EnqueueReply]],
@@ -205,7 +208,7 @@ def _make(
                 f"more than chat_bytes={reserved.chat_bytes}: begin another chat, or erase this one",
             )
         seen = () if on_active == "allow" else active[:REPLACED_AT_ONCE]
-        made = yield from call(active=seen, max_active=max_active)
+        made = yield from _tell_of(call(active=seen, max_active=max_active), priority)
         is_crowded = made.outcome == "limit" or (made.outcome == "changed" and len(active) > REPLACED_AT_ONCE)
         if is_crowded and not has_made_room:
             has_made_room = True
@@ -228,6 +231,16 @@ def _make(
     return made
 
 
+def _tell_of(call: ScriptCall[EnqueueReply], priority: Priority) -> Operation[EnqueueReply]:
+    """Make the call, and tell what it has made and ended."""
+    reply = yield from call
+    for ages in reply.ended:
+        yield from tell_stopped(ages)
+    if reply.outcome == "created":
+        yield from Tell(GenerationQueued(priority))
+    return reply
+
+
 def _make_room(keys: ChatKeys, on_active: OnActive, active: Sequence[str]) -> Operation[None]:
     """Take out of the active generations what is gone, and stop what one call could not replace.
 
@@ -235,7 +248,9 @@ def _make_room(keys: ChatKeys, on_active: OnActive, active: Sequence[str]) -> Op
     """
     if on_active == "replace":
         for generation_id in active[REPLACED_AT_ONCE:]:
-            yield from scripts.stop(keys, generation_id, by="replace", reason=None)
+            reply = yield from scripts.stop(keys, generation_id, by="replace", reason=None)
+            if reply.outcome == "stopped":
+                yield from tell_stopped(reply.ages)
     else:
         for at in range(0, len(active), REMOVED_AT_ONCE):
             yield from forget_gone(keys, active[at : at + REMOVED_AT_ONCE])
@@ -267,9 +282,16 @@ def _publish(
     except EnqueueFailed as error:
         is_with_worker = False
         try:
-            reply = yield from scripts.unpublish(keys, generation_id, request_id, token)
-            is_with_worker = reply.outcome == "claimed"
+            is_with_worker = (yield from _unpublish(keys, generation_id, request_id, token)) == "claimed"
         except StoreError as unreachable:
             error.add_note(f"The generation could not be ended either and waits for the sweep: {unreachable}")
         if not is_with_worker:
             raise
+
+
+def _unpublish(keys: ChatKeys, generation_id: str, request_id: str | None, token: str) -> Operation[str]:
+    """End a generation whose message the broker did not take; return what became of it."""
+    reply = yield from scripts.unpublish(keys, generation_id, request_id, token)
+    if reply.outcome == "failed":
+        yield from tell_failed("enqueue_failed", reply.ages)
+    return reply.outcome

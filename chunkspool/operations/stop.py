@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from chunkspool.effects import Operation
 from chunkspool.errors import ChatContended, GenerationNotFound
 from chunkspool.ids import checked_id
+from chunkspool.operations.endings import tell_stopped
 from chunkspool.operations.log_sizes import measure_again
 from chunkspool.request import checked_reason
 from chunkspool.results import Stop
@@ -30,6 +31,7 @@ def stop(keys: ChatKeys, generation_id: str | None, by: str, reason: str | None)
     for each_id in wanted:
         reply = yield from scripts.stop(keys, each_id, by=by, reason=reason)
         if reply.outcome == "stopped":
+            yield from tell_stopped(reply.ages)
             # It may have waited: others need not wait for it, nor its owner count it.
             yield from note(("end", keys.member(each_id)))
         if reply.outcome != "gone":

@@ -15,9 +15,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from chunkspool.effects import Operation, Publish, SendAll
+from chunkspool.effects import Operation, Publish, SendAll, Tell
 from chunkspool.errors import ChunkspoolError, EnqueueFailed, StoreError
+from chunkspool.observer import Retried
 from chunkspool.operations.digest_keeping import is_behind, keep_digest
+from chunkspool.operations.endings import tell_failed, tell_stopped
 from chunkspool.operations.log_sizes import drop_expired, measure_all
 from chunkspool.operations.schedule import schedule
 from chunkspool.results import Swept
@@ -169,7 +171,10 @@ def _look_after_all(
 def _look_after(one: Unfinished, settings: Settings, keys: QueueKeys, moment: _Moment) -> Operation[str]:
     """Publish its message again, or end it, if it is lost; return what `lose` replied, or "alive"."""
     if one.has_expired(moment.now):
-        return (yield from scripts.expire(one.member.keys, one.member.generation_id))
+        expired = yield from scripts.expire(one.member.keys, one.member.generation_id)
+        if expired.outcome == "expired":
+            yield from tell_failed("expired", expired.ages)
+        return expired.outcome
     lost_ms = _lost_ms(settings)
     # Until then a message that a dead worker holds comes back by itself.
     republish_ms = min(lost_ms, round((settings.worker.redelivery + settings.log.lease) * 1000))
@@ -178,9 +183,14 @@ def _look_after(one: Unfinished, settings: Settings, keys: QueueKeys, moment: _M
         return "alive"
     if moment.watched and one.is_lost(moment.now, lost_ms):
         reply = yield from scripts.lose(member.keys, member.generation_id, silent_ms=lost_ms)
+        if reply.outcome == "lost":
+            yield from tell_failed("lost", reply.ages)
+        if reply.outcome == "stopped":
+            yield from tell_stopped(reply.ages)
         return reply.outcome
     task = one.task or settings.worker.task
     yield from Publish(member.keys.tenant, member.keys.chat_id, member.generation_id, keys.queue, task)
+    yield from Tell(Retried("broker"))
     yield from note_republished(keys, member, moment.now)
     return "alive"
 

@@ -25,7 +25,9 @@ from chunkspool.errors import (
     StoreUnavailable,
 )
 from chunkspool.events import GenerationFailed, encode
+from chunkspool.observer import NOBODY, Observer, RunningChanged
 from chunkspool.producing.buffer import Batch
+from chunkspool.producing.flush_report import report_flush
 from chunkspool.producing.flush_window import FlushWindow
 from chunkspool.producing.growth import OnGrown
 from chunkspool.producing.outbox import Outbox
@@ -58,8 +60,15 @@ class _Release:
 class Flusher:
     """Writes for all outboxes that are open. Its thread starts with the first one and ends with `close`."""
 
-    def __init__(self, client: redis.Redis, settings: LogSettings, on_grown: OnGrown | None = None) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        settings: LogSettings,
+        on_grown: OnGrown | None = None,
+        observer: Observer = NOBODY,
+    ) -> None:
         """`client` stays its owner's to close. `on_grown` is told of logs that have become worth a digest."""
+        self.observer = observer
         self._client = client
         self._on_grown = on_grown
         self._settings = settings
@@ -92,6 +101,7 @@ class Flusher:
                 self._thread.start()
             self._wake_by(self._next_beat)
             releasing = self._releasing
+        self.observer.observe(RunningChanged(1))
         if releasing is not None:
             outbox.interrupt(releasing.error(outbox))
 
@@ -214,6 +224,9 @@ class Flusher:
         if not work:
             return
         replies = self._send([outbox.call_of(batch) for outbox, batch in work])
+        if self.observer is not NOBODY:
+            for observation in report_flush(work, replies, now, time.monotonic()):
+                self.observer.observe(observation)
         with self._wake:
             for (outbox, batch), reply in zip(work, replies, strict=True):
                 if isinstance(reply, AppendReply):
@@ -261,7 +274,7 @@ class Flusher:
         elif reply.outcome != "ok":
             self._drop(outbox, outbox.loss_by(reply))
         elif batch is not None and batch.ending is not None:
-            self._outboxes.discard(outbox)
+            self._forget(outbox)
             if reply.status == "running":
                 outbox.give_up(outbox.interruption or _Release(counts=False).error(outbox))
             else:
@@ -288,6 +301,7 @@ class Flusher:
     def _fail(self, outbox: Outbox, index: int, now: float, error: ChunkspoolError) -> None:
         """End the generation as failed: what is missing of it cannot be written any more."""
         code, message, retryable = NOT_WRITTEN
+        outbox.pace.lost_as = code
         failed = GenerationFailed(generation_id=outbox.generation_id, code=code, message=message, retryable=retryable)
         if outbox.buffer.restart_at(index, encode(failed)):
             self._schedule(outbox, now)
@@ -309,5 +323,10 @@ class Flusher:
         self._reschedule(outbox, now + self._pauses.pause())
 
     def _drop(self, outbox: Outbox, error: ChunkspoolError) -> None:
-        self._outboxes.discard(outbox)
+        self._forget(outbox)
         outbox.give_up(error)
+
+    def _forget(self, outbox: Outbox) -> None:
+        if outbox in self._outboxes:
+            self._outboxes.remove(outbox)
+            self.observer.observe(RunningChanged(-1))

@@ -10,6 +10,7 @@ from typing import Final
 from chunkspool.errors import ChunkspoolError, Fenced, LimitExceeded, Stopped
 from chunkspool.producing.buffer import Batch, Buffer
 from chunkspool.producing.growth import Growth
+from chunkspool.producing.pace import Pace
 from chunkspool.request import Claim
 from chunkspool.retry import RetryBudget
 from chunkspool.settings import LogSettings
@@ -44,6 +45,7 @@ class Outbox:
         """When Redis last answered for it. This one and those below are the flusher's own."""
         self.flushed = 0.0
         self.growth = Growth()
+        self.pace = Pace(claim)
         self.retry = RetryBudget(settings.write_timeout)
         self.due: float | None = None
         self._room = claim.room

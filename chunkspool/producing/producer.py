@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import astuple, replace
 from types import TracebackType
 from typing import Any, Self, assert_never
 
@@ -38,6 +38,7 @@ from chunkspool.events import (
     UsageEvent,
     encode,
 )
+from chunkspool.observer import TokensUsed
 from chunkspool.producing.buffer import Kind
 from chunkspool.producing.flusher import NOT_WRITTEN, Flusher
 from chunkspool.producing.outbox import Outbox
@@ -91,6 +92,7 @@ class Producer:
         self._flusher = flusher
         self._settings = settings
         self._finish_reason = "stop"
+        self._tokens = TokensUsed()
         self._restarts = claim.restarts
         self._task: asyncio.Task[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -141,6 +143,7 @@ class Producer:
     def usage(self, input_tokens: int, output_tokens: int) -> None:
         """Say how many tokens are to be paid."""
         self._write_event(UsageEvent, input_tokens=input_tokens, output_tokens=output_tokens)
+        self._count_tokens(TokensUsed(input_tokens, output_tokens))
 
     def finish(self, reason: str) -> None:
         """Set the `finish_reason` that `generation.completed` will carry; "stop" unless set."""
@@ -273,6 +276,13 @@ class Producer:
         if self._outbox.buffer.add_event(encoded):
             self._flusher.mark(self._outbox)
 
+    def _count_tokens(self, so_far: TokensUsed) -> None:
+        """Tell by how much a provider's count has grown: each of its counts is the sum so far."""
+        before, self._tokens = self._tokens, so_far
+        self._outbox.pace.output_tokens = so_far.output
+        more = (max(0, new - old) for new, old in zip(astuple(so_far), astuple(before), strict=True))
+        self._flusher.observer.observe(TokensUsed(*more))
+
     def _make_room(self) -> None:
         self._check()
         if not self._outbox.buffer.is_full:
@@ -296,7 +306,9 @@ class Producer:
         if isinstance(error, Released):
             self._outbox.buffer.end_without_ending(counts=error.counts)
         else:
-            self._outbox.buffer.end(*_encode_ending(self.generation_id, error, self._finish_reason))
+            state, code, encoded = _encode_ending(self.generation_id, error, self._finish_reason)
+            self._outbox.pace.code = code
+            self._outbox.buffer.end(state, encoded)
         self._flusher.mark(self._outbox)
 
     def _settle(self, cause: BaseException | None, failure: BaseException | None) -> bool:
@@ -317,11 +329,13 @@ class Producer:
         return absorbed
 
 
-def _encode_ending(generation_id: str, error: BaseException | None, finish_reason: str) -> tuple[EndState, bytes]:
-    """Return the ending, whatever left the block: one that could not be written would leave the generation immortal."""
+def _encode_ending(
+    generation_id: str, error: BaseException | None, finish_reason: str
+) -> tuple[EndState, str | None, bytes]:
+    """Return state, code and event, whatever left the block: without an ending the generation would be immortal."""
     try:
         state, event = _ending(generation_id, error, finish_reason)
-        return state, encode(event)
+        return state, event.code if isinstance(event, GenerationFailed) else None, encode(event)
     except ValueError:  # an exception of somebody else's, with fields that no event can have
         code, message, retryable = _INTERNAL_ERROR
         failed = GenerationFailed(
@@ -330,7 +344,7 @@ def _encode_ending(generation_id: str, error: BaseException | None, finish_reaso
             message=message.format(type(error).__name__),
             retryable=retryable,
         )
-        return "failed", encode(failed)
+        return "failed", code, encode(failed)
 
 
 def _ending(generation_id: str, error: BaseException | None, finish_reason: str) -> tuple[EndState, Ending]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import redis
 
 from chunkspool.errors import SpoolClosed
+from chunkspool.observer import NOBODY, Observer
 from chunkspool.per_process import PerProcess
 from chunkspool.producing.flusher import Flusher
 from chunkspool.producing.growth import OnGrown
@@ -28,9 +29,12 @@ class _Threads:
 class ProducerFactory:
     """Its threads start with the first producer; in a forked child they start again."""
 
-    def __init__(self, client: redis.Redis, settings: Settings, on_grown: OnGrown | None = None) -> None:
+    def __init__(
+        self, client: redis.Redis, settings: Settings, on_grown: OnGrown | None = None, observer: Observer = NOBODY
+    ) -> None:
         """`client` stays its owner's to close. `on_grown` is told of logs that have become worth a digest."""
         self._client = client
+        self._observer = observer
         self._on_grown = on_grown
         self._settings = settings
         self._threads = PerProcess(self._start_threads)
@@ -74,7 +78,7 @@ class ProducerFactory:
         return threads.flusher
 
     def _start_threads(self) -> _Threads:
-        flusher = Flusher(self._client, self._settings.log, self._on_grown)
+        flusher = Flusher(self._client, self._settings.log, self._on_grown, self._observer)
         listener = StopListener(self._client, flusher)
         listener.start()
         return _Threads(flusher, listener)

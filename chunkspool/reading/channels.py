@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from chunkspool.errors import StoreUnavailable
+from chunkspool.observer import NOBODY, Observer, ReaderOverflowed, ReadersChanged
 from chunkspool.reading.reader import Reader
 from chunkspool.store.commands import Command, Transaction
 from chunkspool.store.entries import read_frame
@@ -70,8 +71,9 @@ class Probe:
 class ChannelTable:
     """The channels of one connection. A hub tells it what happens and does what it says."""
 
-    def __init__(self, notify: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, notify: Callable[[], object] = lambda: None, observer: Observer = NOBODY) -> None:
         """Start without readers and without a connection. `notify` is called when a reply brings something to do."""
+        self._observer = observer
         self._notify = notify
         self._channels: dict[bytes, Channel] = {}
         self._readers = 0
@@ -103,6 +105,7 @@ class ChannelTable:
         channel.readers[reader] = None
         reader.joined = True
         self._readers += 1
+        self._observer.observe(ReadersChanged(1))
         if channel.state is _State.ON:
             reader.confirm()
 
@@ -159,7 +162,8 @@ class ChannelTable:
             frame = read_frame(data)
             if frame is not None:
                 for reader in channel.readers:
-                    reader.offer(frame)
+                    if not reader.offer(frame):
+                        self._observer.observe(ReaderOverflowed())
 
     def confirm_subscribe(self, name: bytes) -> None:
         """Take Redis's confirmation. Those who listened on an earlier connection may have missed something: probe."""
@@ -247,6 +251,7 @@ class ChannelTable:
         del channel.readers[reader]
         reader.joined = reader.listening = False
         self._readers -= 1
+        self._observer.observe(ReadersChanged(-1))
         if not channel.readers:
             self._unsettled[channel] = None
 

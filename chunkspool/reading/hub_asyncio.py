@@ -10,6 +10,7 @@ from typing import TypeVar
 import redis.asyncio
 
 from chunkspool.errors import ChunkspoolError, InternalError, SpoolClosed, StoreNotReady, StoreUnavailable
+from chunkspool.observer import NOBODY, HubReconnected, Observer
 from chunkspool.reading.channels import TICKS, ChannelTable
 from chunkspool.reading.pubsub import AsyncPubSubConnection, share_of
 from chunkspool.reading.read_batcher import ReadBatcher
@@ -27,14 +28,18 @@ LINGER = 1.0
 class AsyncHub:
     """The readers' side of one client. Its task runs while there are readers."""
 
-    def __init__(self, client: redis.asyncio.Redis, *, read_timeout: float, recheck: float) -> None:
+    def __init__(
+        self, client: redis.asyncio.Redis, *, read_timeout: float, recheck: float, observer: Observer = NOBODY
+    ) -> None:
         """`client` stays its owner's to close. Both times are in seconds; see `Settings`."""
         self.read_timeout = read_timeout
+        self.observer = observer
+        self._lost = False
         self._client = client
         self._tick = recheck / TICKS
         self._notified = asyncio.Event()
-        self._channels = ChannelTable(self._notified.set)
-        self._store = AsyncStore(client)
+        self._channels = ChannelTable(self._notified.set, observer)
+        self._store = AsyncStore(client, observer=observer)
         self._batcher = ReadBatcher(self._store, share_of(client))
         self._watch = PrimaryWatch()
         self._task: asyncio.Task[None] | None = None
@@ -87,6 +92,7 @@ class AsyncHub:
                 try:
                     await self._follow(retry)
                 except StoreUnavailable as error:
+                    self._lost = True
                     self._channels.disconnect()
                     if isinstance(error, StoreNotReady):
                         await drop_connections_async(self._client)  # those on which pages are read
@@ -104,6 +110,9 @@ class AsyncHub:
     async def _follow(self, retry: RetryBudget) -> None:
         """Serve the readers over one connection; return when the last of them has left."""
         connection = await AsyncPubSubConnection.open(self._client, self._watch)
+        if self._lost:
+            self._lost = False
+            self.observer.observe(HubReconnected())
         hearing = asyncio.create_task(connection.hear(self._channels), name="chunkspool-hub-hears")
         hearing.add_done_callback(lambda _: self._notified.set())
         try:

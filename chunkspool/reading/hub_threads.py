@@ -10,6 +10,7 @@ from typing import TypeVar
 import redis
 
 from chunkspool.errors import ChunkspoolError, InternalError, SpoolClosed, StoreNotReady, StoreUnavailable
+from chunkspool.observer import NOBODY, HubReconnected, Observer
 from chunkspool.per_process import PerProcess
 from chunkspool.reading.channels import TICKS, ChannelTable
 from chunkspool.reading.pubsub import PubSubConnection, share_of
@@ -29,10 +30,15 @@ LISTEN_SECONDS = 0.25
 class ThreadHub:
     """The readers' side of one client. In a process that was forked off it begins again, without readers."""
 
-    def __init__(self, client: redis.Redis, *, read_timeout: float, recheck: float) -> None:
+    def __init__(
+        self, client: redis.Redis, *, read_timeout: float, recheck: float, observer: Observer = NOBODY
+    ) -> None:
         """`client` stays its owner's to close. Both times are in seconds; see `Settings`."""
         self.read_timeout = read_timeout
-        self._process = PerProcess(lambda: _ProcessHub(client, read_timeout=read_timeout, recheck=recheck))
+        self.observer = observer
+        self._process = PerProcess(
+            lambda: _ProcessHub(client, read_timeout=read_timeout, recheck=recheck, observer=observer)
+        )
 
     @property
     def lock(self) -> threading.Lock:
@@ -72,12 +78,14 @@ class _ProcessHub:
     The state of all readers is guarded by `lock`, as is the connection, except for waiting on it.
     """
 
-    def __init__(self, client: redis.Redis, *, read_timeout: float, recheck: float) -> None:
+    def __init__(self, client: redis.Redis, *, read_timeout: float, recheck: float, observer: Observer) -> None:
         self.lock = threading.Lock()
-        self.channels = ChannelTable()
+        self.channels = ChannelTable(observer=observer)
+        self._observer = observer
+        self._lost = False
         self._read_timeout = read_timeout
         self._client = client
-        self._store = Store(client)
+        self._store = Store(client, observer=observer)
         self._watch = PrimaryWatch()
         self._tick = recheck / TICKS
         self._slots = threading.BoundedSemaphore(share_of(client))
@@ -145,6 +153,7 @@ class _ProcessHub:
 
     def _wait_after(self, error: ChunkspoolError, retry: RetryBudget) -> None:
         """Wait before the next try, or give up."""
+        self._lost = True
         if isinstance(error, StoreNotReady):
             drop_connections(self._client)  # those on which pages are read
         try:
@@ -158,6 +167,9 @@ class _ProcessHub:
     def _follow(self, retry: RetryBudget) -> None:
         """Serve the readers over one connection; return when the last of them has left."""
         connection = PubSubConnection.open(self._client, self._watch)
+        if self._lost:
+            self._lost = False
+            self._observer.observe(HubReconnected())
         try:
             with self.lock:
                 self.channels.connect()

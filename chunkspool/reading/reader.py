@@ -91,14 +91,16 @@ class Reader:
         self.ready.clear()
         self.waiter.set()
 
-    def offer(self, frame: Frame) -> None:
-        """Take a frame in, or leave it to the log where there is no room for it."""
-        if self.cursor.behind or not self._has_room(frame):
+    def offer(self, frame: Frame) -> bool:
+        """Take a frame in, or leave it to the log where there is no room for it; then return False."""
+        has_room = self.cursor.behind or self._has_room(frame)
+        if self.cursor.behind or not has_room:
             self.cursor.miss(frame)
         else:
             self.ready.extend(self.cursor.take_frame(frame))
         if self.ready or self.cursor.behind:
             self.waiter.set()
+        return has_room
 
     def confirm(self) -> None:
         """From now on every frame comes; what came before this moment is in the log."""

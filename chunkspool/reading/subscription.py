@@ -14,6 +14,7 @@ from chunkspool.reading.cursor import Cursor
 from chunkspool.reading.hub_asyncio import AsyncHub
 from chunkspool.reading.hub_threads import ThreadHub
 from chunkspool.reading.reader import Listen, Reader, ReaderEffect, Wait
+from chunkspool.reading.replay_report import report_replay
 from chunkspool.store.commands import ScriptCall, Transaction
 from chunkspool.store.entries import entry_of
 
@@ -36,7 +37,8 @@ class Subscription:
 
     def __enter__(self) -> Self:
         """Make sure that the chat exists and the cursor is good: what is wrong is raised here."""
-        drive(self._reader.begin(), self._perform, self._hub.lock)
+        with report_replay(self._hub.observer):
+            drive(self._reader.begin(), self._perform, self._hub.lock)
         return self
 
     def __exit__(self, _type: object, _error: object, _traceback: TracebackType | None) -> None:
@@ -119,7 +121,8 @@ class AsyncSubscription:
 
     async def __aenter__(self) -> Self:
         """Make sure that the chat exists and the cursor is good: what is wrong is raised here."""
-        await drive_async(self._reader.begin(), self._perform)
+        with report_replay(self._hub.observer):
+            await drive_async(self._reader.begin(), self._perform)
         return self
 
     async def __aexit__(self, _type: object, _error: object, _traceback: TracebackType | None) -> None:

@@ -13,9 +13,10 @@ from pydantic import JsonValue
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from chunkspool.effects import Effect, Operation, Pause, Publish, SendAll, drive_async
-from chunkspool.errors import SettingsError
+from chunkspool.effects import Effect, Operation, Pause, Publish, SendAll, Tell, drive_async
+from chunkspool.errors import LimitExceeded, SettingsError
 from chunkspool.events import Entry
+from chunkspool.observer import LimitHit, Observer, guard
 from chunkspool.operations import claim, digests, enqueue, policy, query, stats, stop
 from chunkspool.operations.schedule import schedule
 from chunkspool.operations.sweep import sweep
@@ -62,43 +63,58 @@ class AsyncSpool:
         tenant: str = "default",
         settings: Settings | None = None,
         writer: Redis | None = None,
+        observer: Observer | None = None,
     ) -> None:
         """Use clients and a Celery app of your own; all stay yours to close. See `Spool`.
 
         `writer` is a sync client, which only `produce` needs: the flusher is a thread, for sync and async alike.
         """
         self.settings = settings or Settings.checked({"tenant": tenant})
-        self._store = AsyncStore(redis)
+        self.observer = guard(observer)
+        self._store = AsyncStore(redis, observer=self.observer)
         self._db = database_of(redis)
-        self._dispatcher = Dispatcher(self.settings, celery_app) if celery_app or settings else None
+        self._dispatcher = Dispatcher(self.settings, celery_app, self.observer) if celery_app or settings else None
         self._keeper = None if writer is None else DigestKeeper(writer)
         self._producers = None
         if writer is not None and self._keeper is not None:
-            self._producers = ProducerFactory(writer, self.settings, self._keeper.note)
-        self._scheduler = None if writer is None else Scheduler(writer, self.settings, self._dispatcher)
-        self._hub = AsyncHub(redis, read_timeout=self.settings.log.read_timeout, recheck=self.settings.log.recheck)
+            self._producers = ProducerFactory(writer, self.settings, self._keeper.note, self.observer)
+        self._scheduler = None
+        if writer is not None:
+            self._scheduler = Scheduler(writer, self.settings, self._dispatcher, self.observer)
+        log = self.settings.log
+        self._hub = AsyncHub(redis, read_timeout=log.read_timeout, recheck=log.recheck, observer=self.observer)
         self._closed = threading.Event()
         self._own_clients: tuple[AsyncRedis, Redis] | None = None
         self._enqueuing: set[asyncio.Task[Any]] = set()
 
     @classmethod
-    def from_url(cls, redis_url: str, broker_url: str | None = None, *, tenant: str = "default") -> Self:
+    def from_url(
+        cls, redis_url: str, broker_url: str | None = None, *, tenant: str = "default", observer: Observer | None = None
+    ) -> Self:
         """Connect to `redis_url`; Celery's broker is `broker_url`, or the same Redis. Raises `SettingsError`."""
-        return cls.from_settings(settings_from_urls(redis_url, broker_url, tenant))
+        return cls.from_settings(settings_from_urls(redis_url, broker_url, tenant), observer=observer)
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None, *, celery_app: Celery | None = None) -> Self:
+    def from_env(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        *,
+        celery_app: Celery | None = None,
+        observer: Observer | None = None,
+    ) -> Self:
         """Read all settings from the environment; send through `celery_app`, if given. Raises `SettingsError`."""
-        return cls.from_settings(Settings.from_env(environ), celery_app=celery_app)
+        return cls.from_settings(Settings.from_env(environ), celery_app=celery_app, observer=observer)
 
     @classmethod
-    def from_settings(cls, settings: Settings, *, celery_app: Celery | None = None) -> Self:
+    def from_settings(
+        cls, settings: Settings, *, celery_app: Celery | None = None, observer: Observer | None = None
+    ) -> Self:
         """Connect to `settings.log.redis_url` when first used; send through `celery_app`, if given.
 
         Raises `SettingsError`.
         """
         clients = connect_async(settings.log.redis_url), connect(settings.log.redis_url)
-        spool = cls(clients[0], celery_app, settings=settings, writer=clients[1])
+        spool = cls(clients[0], celery_app, settings=settings, writer=clients[1], observer=observer)
         spool._own_clients = clients
         return spool
 
@@ -295,7 +311,11 @@ class AsyncSpool:
         return ChatKeys(self.settings.log.tenant, chat_id, self._db)
 
     async def _run(self, operation: Operation[T]) -> T:
-        return await drive_async(operation, self._perform)
+        try:
+            return await drive_async(operation, self._perform)
+        except LimitExceeded as error:
+            self.observer.observe(LimitHit(error.limit))
+            raise
 
     async def _perform(self, effect: Effect) -> object:
         need_open(self._closed)
@@ -307,6 +327,8 @@ class AsyncSpool:
             return await self._store.send_all(effect.transactions, at_once=False)
         elif isinstance(effect, Pause):
             await asyncio.sleep(effect.seconds)
+        elif isinstance(effect, Tell):
+            self.observer.observe(effect.observation)
         else:
             return await self._store.send(effect)
         return None

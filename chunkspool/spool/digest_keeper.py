@@ -8,7 +8,7 @@ import time
 
 import redis
 
-from chunkspool.effects import Effect, Pause, Publish, SendAll, drive
+from chunkspool.effects import Effect, Pause, Publish, SendAll, Tell, drive
 from chunkspool.errors import StoreUnavailable
 from chunkspool.operations.digest_keeping import keep_digest
 from chunkspool.per_process import PerProcess
@@ -137,6 +137,6 @@ class _Thread:
         if self._closing.is_set():
             raise _Closing
         self._worked_since = time.thread_time()
-        if isinstance(effect, SendAll | Publish | Pause):
+        if isinstance(effect, SendAll | Publish | Pause | Tell):
             raise TypeError(f"keeping a digest needs no {type(effect).__name__}")
         return self._store.send(effect)

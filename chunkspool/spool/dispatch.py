@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from chunkspool.errors import BrokerRefused, EnqueueFailed, StoreNotReady, without_password
+from chunkspool.observer import NOBODY, Observer, Retried
 from chunkspool.per_process import PerProcess
 from chunkspool.retry import RetryBudget
 from chunkspool.settings import Settings
@@ -52,8 +53,9 @@ class Dispatcher:
     accepted a connection and then says nothing.
     """
 
-    def __init__(self, settings: Settings, app: Celery | None = None) -> None:
+    def __init__(self, settings: Settings, app: Celery | None = None, observer: Observer = NOBODY) -> None:
         """Connect nothing yet."""
+        self._observer = observer
         self._settings = settings
         self._given = app
         self._broker = PerProcess(self._open_broker)
@@ -104,6 +106,7 @@ class Dispatcher:
                 if not _is_not_ready(error):
                     raise
                 pause = min(failover.pause_after(error), LONGEST_PAUSE)
+            self._observer.observe(Retried("broker"))
             time.sleep(pause)
 
     def _send(self, args: tuple[str, str, str], queue: str, task: str) -> None:

@@ -11,8 +11,9 @@ from contextlib import contextmanager, suppress
 
 import redis
 
-from chunkspool.effects import Effect, Pause, Publish, SendAll, drive
+from chunkspool.effects import Effect, Pause, Publish, SendAll, Tell, drive
 from chunkspool.errors import BrokerRefused, GenerationNotFound, NotClaimed, StoreRefused
+from chunkspool.observer import NOBODY, Observer
 from chunkspool.operations.schedule import schedule
 from chunkspool.per_process import PerProcess
 from chunkspool.producing.producer import Producer
@@ -36,11 +37,14 @@ CLOSE_SECONDS = 5.0
 class Scheduler:
     """Its thread starts with the first note; in a forked child it starts again."""
 
-    def __init__(self, client: redis.Redis, settings: Settings, dispatcher: Dispatcher | None) -> None:
+    def __init__(
+        self, client: redis.Redis, settings: Settings, dispatcher: Dispatcher | None, observer: Observer = NOBODY
+    ) -> None:
         """`client` and `dispatcher` stay their owner's to close. Without a dispatcher, it hands nothing over."""
         self._client = client
         self._settings = settings
         self._dispatcher = dispatcher
+        self._observer = observer
         self._thread = PerProcess(self._start)
 
     def note(self, *notes: Note) -> None:
@@ -71,7 +75,7 @@ class Scheduler:
             thread.close()
 
     def _start(self) -> _Thread:
-        thread = _Thread(self._client, self._settings, self._dispatcher)
+        thread = _Thread(self._client, self._settings, self._dispatcher, self._observer)
         thread.start()
         return thread
 
@@ -105,9 +109,12 @@ class Followed:
 class _Thread:
     """The thread of one process."""
 
-    def __init__(self, client: redis.Redis, settings: Settings, dispatcher: Dispatcher | None) -> None:
+    def __init__(
+        self, client: redis.Redis, settings: Settings, dispatcher: Dispatcher | None, observer: Observer
+    ) -> None:
         """Start nothing yet."""
-        self._store = Store(client, patient=False)
+        self._observer = observer
+        self._store = Store(client, patient=False, observer=observer)
         self._settings = settings
         self._dispatcher = dispatcher
         self._notes: deque[Note] = deque(maxlen=KEPT_MAX)
@@ -173,6 +180,9 @@ class _Thread:
         if isinstance(effect, Publish):
             if self._dispatcher is not None:
                 self._dispatcher.publish(effect.tenant, effect.chat_id, effect.generation_id, effect.queue, effect.task)
+            return None
+        if isinstance(effect, Tell):
+            self._observer.observe(effect.observation)
             return None
         if isinstance(effect, SendAll):
             return self._store.send_all(effect.transactions, at_once=False)

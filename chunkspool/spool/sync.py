@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from pydantic import JsonValue
 from redis import Redis
 
-from chunkspool.effects import Effect, Operation, Pause, Publish, SendAll, drive
+from chunkspool.effects import Effect, Operation, Pause, Publish, SendAll, Tell, drive
+from chunkspool.errors import LimitExceeded
 from chunkspool.events import Entry
+from chunkspool.observer import LimitHit, Observer, guard
 from chunkspool.operations import claim, digests, enqueue, policy, query, stats, stop
 from chunkspool.operations.schedule import schedule
 from chunkspool.operations.sweep import sweep
@@ -59,40 +61,54 @@ class Spool:
         *,
         tenant: str = "default",
         settings: Settings | None = None,
+        observer: Observer | None = None,
     ) -> None:
         """Use a client and a Celery app of your own; both stay yours to close.
 
         A spool without a `celery_app` sends to `settings.broker`; one that has neither can do all but enqueue.
-        Without `settings`, the defaults hold; `tenant` is then used, otherwise the settings' own.
+        Without `settings`, the defaults hold; `tenant` is then used, otherwise the settings' own. `observer` is told of
+        what happens here: see `chunkspool.observer`.
         """
         self.settings = settings or Settings.checked({"tenant": tenant})
-        self._store = Store(redis)
+        self.observer = guard(observer)
+        self._store = Store(redis, observer=self.observer)
         self._db = database_of(redis)
-        self._dispatcher = Dispatcher(self.settings, celery_app) if celery_app or settings else None
+        self._dispatcher = Dispatcher(self.settings, celery_app, self.observer) if celery_app or settings else None
         self._keeper = DigestKeeper(redis)
-        self._producers = ProducerFactory(redis, self.settings, self._keeper.note)
-        self._scheduler = Scheduler(redis, self.settings, self._dispatcher)
-        self._hub = ThreadHub(redis, read_timeout=self.settings.log.read_timeout, recheck=self.settings.log.recheck)
+        self._producers = ProducerFactory(redis, self.settings, self._keeper.note, self.observer)
+        self._scheduler = Scheduler(redis, self.settings, self._dispatcher, self.observer)
+        log = self.settings.log
+        self._hub = ThreadHub(redis, read_timeout=log.read_timeout, recheck=log.recheck, observer=self.observer)
         self._closed = threading.Event()
         self._owns_client = False
 
     @classmethod
-    def from_url(cls, redis_url: str, broker_url: str | None = None, *, tenant: str = "default") -> Self:
+    def from_url(
+        cls, redis_url: str, broker_url: str | None = None, *, tenant: str = "default", observer: Observer | None = None
+    ) -> Self:
         """Connect to `redis_url`; Celery's broker is `broker_url`, or the same Redis. Raises `SettingsError`."""
-        return cls.from_settings(settings_from_urls(redis_url, broker_url, tenant))
+        return cls.from_settings(settings_from_urls(redis_url, broker_url, tenant), observer=observer)
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None, *, celery_app: Celery | None = None) -> Self:
+    def from_env(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        *,
+        celery_app: Celery | None = None,
+        observer: Observer | None = None,
+    ) -> Self:
         """Read all settings from the environment; send through `celery_app`, if given. Raises `SettingsError`."""
-        return cls.from_settings(Settings.from_env(environ), celery_app=celery_app)
+        return cls.from_settings(Settings.from_env(environ), celery_app=celery_app, observer=observer)
 
     @classmethod
-    def from_settings(cls, settings: Settings, *, celery_app: Celery | None = None) -> Self:
+    def from_settings(
+        cls, settings: Settings, *, celery_app: Celery | None = None, observer: Observer | None = None
+    ) -> Self:
         """Connect to `settings.log.redis_url` when first used; send through `celery_app`, if given.
 
         Raises `SettingsError`.
         """
-        spool = cls(connect(settings.log.redis_url), celery_app, settings=settings)
+        spool = cls(connect(settings.log.redis_url), celery_app, settings=settings, observer=observer)
         spool._owns_client = True
         return spool
 
@@ -343,7 +359,11 @@ class Spool:
         return ChatKeys(self.settings.log.tenant, chat_id, self._db)
 
     def _run(self, operation: Operation[T]) -> T:
-        return drive(operation, self._perform)
+        try:
+            return drive(operation, self._perform)
+        except LimitExceeded as error:
+            self.observer.observe(LimitHit(error.limit))
+            raise
 
     def _perform(self, effect: Effect) -> object:
         need_open(self._closed)
@@ -354,6 +374,8 @@ class Spool:
             return self._store.send_all(effect.transactions, at_once=False)
         elif isinstance(effect, Pause):
             time.sleep(effect.seconds)
+        elif isinstance(effect, Tell):
+            self.observer.observe(effect.observation)
         else:
             return self._store.send(effect)
         return None

@@ -23,6 +23,7 @@ from chunkspool.errors import (
     StoreError,
     StoreNotReady,
 )
+from chunkspool.observer import NOBODY, Observer, Retried
 from chunkspool.store import scripts
 from chunkspool.store.commands import ScriptCall, Transaction
 from chunkspool.store.failover import CallRetry, drop_connections, drop_connections_async
@@ -43,8 +44,9 @@ SOCKET_TIMEOUT = 5.0
 class Store:
     """Calls through a sync client. Each waits for a connection and for the end of a failover, for a limited time."""
 
-    def __init__(self, client: redis.Redis, *, patient: bool = True) -> None:
+    def __init__(self, client: redis.Redis, *, patient: bool = True, observer: Observer = NOBODY) -> None:
         """`client` stays its owner's to close. A `patient` store's calls wait for the end of a failover."""
+        self._observer = observer
         self.client = client
         self._patient = patient
         self._under_way: set[CallRetry] = set()
@@ -80,6 +82,7 @@ class Store:
                     if isinstance(error, StoreNotReady):
                         drop_connections(self.client)
                     pause = retry.pause_after(error, len(self._under_way))
+                self._observer.observe(Retried("redis"))
                 time.sleep(pause)
         finally:
             self._under_way.discard(retry)
@@ -119,8 +122,9 @@ class Store:
 class AsyncStore:
     """Calls through an asyncio client. See `Store`."""
 
-    def __init__(self, client: redis.asyncio.Redis, *, patient: bool = True) -> None:
+    def __init__(self, client: redis.asyncio.Redis, *, patient: bool = True, observer: Observer = NOBODY) -> None:
         """`client` stays its owner's to close. A `patient` store's calls wait for the end of a failover."""
+        self._observer = observer
         self.client = client
         self._patient = patient
         self._under_way: set[CallRetry] = set()
@@ -154,6 +158,7 @@ class AsyncStore:
                     if isinstance(error, StoreNotReady):
                         await drop_connections_async(self.client)
                     pause = retry.pause_after(error, len(self._under_way))
+                self._observer.observe(Retried("redis"))
                 await asyncio.sleep(pause)
         finally:
             self._under_way.discard(retry)

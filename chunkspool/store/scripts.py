@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final, Literal, TypeVar
@@ -49,23 +49,46 @@ def load(name: str) -> Script:
 
 
 @dataclass(frozen=True, slots=True)
+class Ages:
+    """How long a generation had lived when it ended, and how long its stop had been asked for, in seconds.
+
+    None where that is not known, or was not asked.
+    """
+
+    lived: float | None = None
+    stopping: float | None = None
+
+
+def _ages_of(lived_ms: Any, asked_ms: Any) -> Ages:
+    # Below 0 also where the server's clock was set back.
+    lived, asked = (None if int(ms) < 0 else int(ms) / 1000 for ms in (lived_ms, asked_ms))
+    return Ages(lived, asked)
+
+
+def _all_ages_of(numbers: Sequence[Any]) -> tuple[Ages, ...]:
+    return tuple(_ages_of(*numbers[i : i + 2]) for i in range(0, len(numbers), 2))
+
+
+@dataclass(frozen=True, slots=True)
 class EnqueueReply:
     """What `enqueue` replied. `after` is the cursor before the generation's first event; `active` fills "busy".
 
-    "limit": as many generations are active as may be.
+    "limit": as many generations are active as may be. `ended`: those that it has stopped at once.
     """
 
     outcome: Literal["created", "same", "differs", "busy", "changed", "limit"]
     generation_id: str = ""
     after: int = 0
     active: tuple[str, ...] = ()
+    ended: tuple[Ages, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimReply:
     """What `claim` replied. `held_ms`: how long the other attempt's lease still runs; `status`: how it had ended.
 
-    `room`: by how many bytes the log may still grow; None for a generation that has no such limit.
+    `room`: by how many bytes the log may still grow; None for a generation that has no such limit. `age`: seconds since
+    it was queued; `speaks_first`: no attempt before has said anything. `code` and `ages` are of one that it has ended.
     """
 
     outcome: Literal["claimed", "held", "stopped", "failed", "ended", "gone"]
@@ -75,13 +98,17 @@ class ClaimReply:
     held_ms: int = 0
     status: str = ""
     room: int | None = None
+    age: float = field(default=0.0, compare=False)
+    speaks_first: bool = field(default=True, compare=False)
+    code: str = field(default="", compare=False)
+    ages: Ages = field(default=Ages(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class AppendReply:
     """What `append` replied. `first` and `last` are the batch's seqs (0, 0 for a heartbeat).
 
-    For "gap", `first` is the index that the script expected. `log_size` comes with an ending that was written.
+    For "gap", `first` is the index that the script expected. `log_size` and `ages` come with a written ending.
     """
 
     outcome: Literal["ok", "fenced", "ended", "gone", "gap"]
@@ -90,6 +117,7 @@ class AppendReply:
     stop_asked: bool = False
     status: str = ""
     log_size: LogSize | None = None
+    ages: Ages = field(default=Ages(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +126,7 @@ class StopReply:
 
     outcome: Literal["stopped", "stopping", "ended", "gone"]
     status: str = ""
+    ages: Ages = field(default=Ages(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +134,7 @@ class UnpublishReply:
     """What `unpublish` replied: "failed" has ended the generation now; see lua/unpublish.lua."""
 
     outcome: Literal["failed", "kept", "claimed", "ended", "gone"]
+    ages: Ages = field(default=Ages(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +142,15 @@ class LoseReply:
     """What `lose` replied: "lost" and "stopped" have ended the generation now."""
 
     outcome: Literal["lost", "stopped", "alive", "ended", "gone"]
+    ages: Ages = field(default=Ages(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ExpireReply:
+    """What `expire` replied: "expired" has ended the generation now."""
+
+    outcome: Literal["expired", "alive", "ended", "gone"]
+    ages: Ages = field(default=Ages(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +214,7 @@ def enqueue(  # noqa: PLR0913 - as many as the script has
     def parse(reply: list[Any]) -> EnqueueReply:
         match as_text(reply[0]):
             case "created":
-                return EnqueueReply("created", generation_id, int(reply[1]))
+                return EnqueueReply("created", generation_id, int(reply[1]), ended=_all_ages_of(reply[2:]))
             case "same":
                 return EnqueueReply("same", as_text(reply[1]), int(reply[2]))
             case "differs":
@@ -183,7 +222,7 @@ def enqueue(  # noqa: PLR0913 - as many as the script has
             case "busy":
                 return EnqueueReply("busy", active=tuple(map(as_text, reply[1:])))
             case "limit":
-                return EnqueueReply("limit")
+                return EnqueueReply("limit", ended=_all_ages_of(reply[2:]))
             case _:
                 return EnqueueReply("changed")
 
@@ -219,13 +258,14 @@ def claim(
             case "claimed":
                 room = as_text(reply[4])
                 claimed = ClaimReply("claimed", int(reply[1]), as_bytes(reply[2]), as_text(reply[3]) or None)
+                claimed = replace(claimed, age=max(int(reply[5]), 0) / 1000, speaks_first=not int(reply[6]))
                 return replace(claimed, room=int(room)) if room else claimed
             case "held":
                 return ClaimReply("held", held_ms=int(reply[1]))
             case "stopped":
-                return ClaimReply("stopped", status="stopped")
+                return ClaimReply("stopped", status="stopped", ages=_ages_of(*reply[2:4]))
             case "failed":
-                return ClaimReply("failed", status="failed")
+                return ClaimReply("failed", status="failed", ages=_ages_of(*reply[2:4]), code=as_text(reply[4]))
             case "ended":
                 return ClaimReply("ended", status=as_text(reply[1]))
             case _:
@@ -291,8 +331,10 @@ _WITHOUT_SIZE: Final = 5
 def _parse_append(reply: list[Any]) -> AppendReply:
     match as_text(reply[0]):
         case "ok":
-            size = log_size_of(*map(int, reply[5:])) if len(reply) > _WITHOUT_SIZE else None
-            return AppendReply("ok", int(reply[1]), int(reply[2]), bool(int(reply[3])), as_text(reply[4]), size)
+            written = AppendReply("ok", int(reply[1]), int(reply[2]), bool(int(reply[3])), as_text(reply[4]))
+            if len(reply) == _WITHOUT_SIZE:
+                return written
+            return replace(written, log_size=log_size_of(*map(int, reply[5:8])), ages=_ages_of(*reply[8:10]))
         case "ended":
             return AppendReply("ended", status=as_text(reply[1]))
         case "fenced":
@@ -308,6 +350,8 @@ def stop(keys: ChatKeys, generation_id: str, *, by: str, reason: str | None) -> 
 
     def parse(reply: list[Any]) -> StopReply:
         outcome: Any = as_text(reply[0])
+        if outcome == "stopped":
+            return StopReply(outcome, ages=_ages_of(*reply[2:4]))
         return StopReply(outcome, as_text(reply[1]) if outcome == "ended" else "")
 
     event = encode(GenerationStopped(generation_id=generation_id, by=by, reason=reason))
@@ -325,15 +369,20 @@ def lose(keys: ChatKeys, generation_id: str, *, silent_ms: int) -> ScriptCall[Lo
 
     def parse(reply: list[Any]) -> LoseReply:
         outcome: Any = as_text(reply[0])
-        return LoseReply(outcome)
+        return LoseReply(outcome, _ages_of(*reply[2:4])) if outcome in {"lost", "stopped"} else LoseReply(outcome)
 
     return ScriptCall(load("lose"), keys.writer(generation_id), (generation_id, encode(failed), silent_ms), parse)
 
 
-def expire(keys: ChatKeys, generation_id: str) -> ScriptCall[str]:
-    """End a generation that has waited for longer than it is wanted; returns "expired", or why it was not ended."""
+def expire(keys: ChatKeys, generation_id: str) -> ScriptCall[ExpireReply]:
+    """End a generation that has waited for longer than it is wanted."""
+
+    def parse(reply: list[Any]) -> ExpireReply:
+        outcome: Any = as_text(reply[0])
+        return ExpireReply(outcome, _ages_of(*reply[2:4])) if outcome == "expired" else ExpireReply(outcome)
+
     args = generation_id, _expired_event(generation_id)
-    return ScriptCall(load("expire"), keys.writer(generation_id), args, lambda reply: as_text(reply[0]))
+    return ScriptCall(load("expire"), keys.writer(generation_id), args, parse)
 
 
 def _expired_event(generation_id: str) -> bytes:
@@ -376,7 +425,7 @@ def unpublish(keys: ChatKeys, generation_id: str, request_id: str | None, token:
 
     def parse(reply: list[Any]) -> UnpublishReply:
         outcome: Any = as_text(reply[0])
-        return UnpublishReply(outcome)
+        return UnpublishReply(outcome, _ages_of(*reply[2:4])) if outcome == "failed" else UnpublishReply(outcome)
 
     script_keys = (*keys.writer(generation_id), keys.request_or_gen(request_id, generation_id))
     return ScriptCall(load("unpublish"), script_keys, (generation_id, encode(failed), token), parse)

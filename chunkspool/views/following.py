@@ -9,6 +9,7 @@ from chunkspool.dialects.native import NativeEncoder
 from chunkspool.effects import drive
 from chunkspool.errors import CorruptLog
 from chunkspool.events import Entry
+from chunkspool.reading.replay_report import report_failed_replay
 from chunkspool.results import ChatStatus
 from chunkspool.spool.sync import Spool
 from chunkspool.store.positions import checked_position
@@ -25,7 +26,8 @@ def follow(
     an EventSource does not reconnect. `times`: each event's time stands in a comment before it. Raises `ChatNotFound`,
     `InvalidCursor`, `CursorAhead`, `CursorExpired` or a `StoreError`.
     """
-    return drive(find_stream(chat_id, cursor, waits=waits, times=times), lambda call: call.make(spool))
+    with report_failed_replay(spool.observer):
+        return drive(find_stream(chat_id, cursor, waits=waits, times=times), lambda call: call.make(spool))
 
 
 def find_stream(

@@ -13,6 +13,7 @@ from chunkspool.effects import drive
 from chunkspool.errors import InvalidId, InvalidInput, InvalidRequest, shown
 from chunkspool.ids import checked_id
 from chunkspool.operations.query import MAX_LIMIT
+from chunkspool.reading.replay_report import report_failed_replay
 from chunkspool.request import GenerationRequest
 from chunkspool.results import Generation
 from chunkspool.spool.sync import Spool
@@ -60,7 +61,8 @@ class UseChat:
 
     def resume(self, chat_id: str, *, sdk: int | str = FIRST_SDK) -> EventStream | None:
         """Return the stream of the answer that is being written, from its beginning; None if there is none: 204."""
-        return drive(find_answer(chat_id, checked_sdk(sdk)), lambda call: call.make(self._spool))
+        with report_failed_replay(self._spool.observer):
+            return drive(find_answer(chat_id, checked_sdk(sdk)), lambda call: call.make(self._spool))
 
     def messages(
         self, chat_id: str, *, sdk: int | str = FIRST_SDK, before: str | None = None, limit: int | str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from chunkspool import AsyncSpool
 from chunkspool.admission.defaults import SafeAdmission
 from chunkspool.problems import MEDIA_TYPE
+from chunkspool.settings import variable_of
 from chunkspool.web import page as chat_page
 from chunkspool.web import problems
 from chunkspool.web.access import Authorize
@@ -27,6 +29,8 @@ from chunkspool.web.middleware.root_path import RootPath
 from chunkspool.web.routes import chats, health, usechat
 from chunkspool.web.streaming.open_streams import OpenStreams
 from chunkspool.web.tokens import SignedTokens
+
+_LOG = logging.getLogger(__name__)
 
 
 def create_app(
@@ -80,6 +84,8 @@ def create_app(
     app.include_router(chats.router, tags=["chats"])
     app.include_router(usechat.router, tags=["useChat"])
     app.include_router(health.router, tags=["health"])
+    if settings.metrics.metrics_token is not None:
+        _add_metrics(app, spool)
     if page:
         chat_page.install(app, settings.web)
     app.add_middleware(DeferredStream)
@@ -90,6 +96,19 @@ def create_app(
         app.add_middleware(RootPath, at=mounted_at)
     app.openapi = lambda: _build_openapi(app)  # type: ignore[method-assign]
     return app
+
+
+def _add_metrics(app: FastAPI, spool: AsyncSpool) -> None:
+    # Loaded only where there are metrics.
+    from chunkspool.metrics.exposition import Exposition  # noqa: PLC0415
+    from chunkspool.web.routes import metrics  # noqa: PLC0415
+
+    exposition = Exposition.find(spool.observer, spool.settings)
+    if exposition is None:
+        why = "the spool has no PrometheusObserver: pass observer= where it is made"
+        _LOG.warning("%s is set, but there is no route /metrics: %s", variable_of("metrics_token"), why)
+        return
+    app.include_router(metrics.router_of(exposition))
 
 
 def _build_openapi(app: FastAPI) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from chunkspool import AsyncSpool, Settings
 from chunkspool.errors import SettingsError
+from chunkspool.observer import Observer
 from chunkspool.settings import variable_of
 from chunkspool.web.access import Authorize, allow_all
 from chunkspool.web.app import create_app
@@ -38,7 +39,8 @@ def serve(settings: Settings, host: str, port: int, *, open_access: bool) -> Non
 
 async def _run_server(settings: Settings, host: str, port: int, authorize: Authorize) -> None:
     web = settings.web
-    app: ASGIApp = create_app(AsyncSpool.from_settings(settings), authorize, page=True, closes_spool=True)
+    spool = AsyncSpool.from_settings(settings, observer=_choose_observer(settings))
+    app: ASGIApp = create_app(spool, authorize, page=True, closes_spool=True)
     if authorize is allow_all:
         app = KnownHosts(app, [host, *web.allowed_hosts.split(",")])
     config = uvicorn.Config(
@@ -79,6 +81,14 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _choose_observer(settings: Settings) -> Observer | None:
+    if settings.metrics.metrics_token is None:
+        return None
+    from chunkspool.metrics.instruments import PrometheusObserver  # noqa: PLC0415 - loaded only where there are metrics
+
+    return PrometheusObserver.with_own_registry()
 
 
 def _choose_authorize(settings: Settings, *, open_access: bool) -> Authorize:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from chunkspool.errors import ContinuationRefused
 from chunkspool.tasks.providers.failures import ASKED_AGAIN, Code
+from chunkspool.tasks.providers.retry_report import report_retry
 from chunkspool.tasks.providers.sdk_failures import call_errors, translate_call_error
 
 T = TypeVar("T")
@@ -41,6 +42,7 @@ async def call_with_retries(
             if has_prefix and failure.code == Code.INVALID_REQUEST:
                 raise ContinuationRefused(failure.code, failure.message, retryable=failure.retryable)
             raise failure
+        report_retry()
         await asyncio.sleep(max(retry_after, _pause_after(failures)))
         failures += 1
 

@@ -69,6 +69,8 @@ WRONG = {
     "web_max_tokens": ["0", "10000001", "x"],
     "heartbeat": ["0", "x"],
     "answer_timeout": ["0", "x"],
+    "metrics_token": [SECRET, "x" * 31, f"{SECRET * 5} {SECRET}", f"{SECRET * 5}ü"],
+    "metrics_port": ["0", "65536", "x"],
 }
 TEXTS = {
     "queue",
@@ -85,6 +87,7 @@ TEXTS = {
     "web_models",
     "allowed_hosts",
     "flower_url",
+    "metrics_host",
 }
 
 
@@ -102,7 +105,7 @@ def test_a_wrong_value_names_its_variable(field: str) -> None:
         message = str(refused.value)
         assert message.startswith(variable_of(field))
         assert SECRET not in message
-        assert ("***" if field.endswith(("_url", "_secret")) else repr(value)) in message
+        assert ("***" if field.endswith(("_url", "_secret", "metrics_token")) else repr(value)) in message
 
 
 def test_all_errors_are_reported_at_once() -> None:

@@ -7,9 +7,10 @@
 --       8 model where the request names none, JSON     9 generation.failed JSON (too many attempts)
 --       10 instead of 7 for an attempt that continues an earlier one's text, or '': none does
 --       11 generation.failed JSON (it has waited for too long)
--- Returns {'claimed', attempt, request JSON, request id or '', bytes that the log may still grow by, or ''}
---         {'held', ms until the lease ends} | {'stopped', seq}
---         {'failed', seq}: too many attempts, or no longer wanted | {'ended', status}                 | {'gone'}
+-- Returns {'claimed', attempt, request JSON, request id or '', bytes that the log may still grow by, or '', ms since it
+--         was made, 1 if an earlier attempt has said something, else 0}
+--         {'held', ms until the lease ends} | {'stopped', seq, ages} | {'ended', status} | {'gone'}
+--         {'failed', seq, ages, 'too_many_attempts' | 'expired'}
 -- Maximum: a request of 1 MB.
 -- An attempt that released the generation (append.lua) does not count towards the attempts, because nothing went wrong
 -- with it; but not more than SPARED_MAX of them, or a worker that is restarted for ever would pay for ever.
@@ -19,33 +20,34 @@ local before_attempt, after_attempt, after_model = ARGV[5], ARGV[6], ARGV[7]
 local default_model, failed_event, after_model_continuing = ARGV[8], ARGV[9], ARGV[10]
 local now = now_ms()
 local status, attempt, stop_event, lease, last_lease_ms, ttl, last_token, request, request_id, model, released, spared,
-  expires, log_limit =
+  expires, log_limit, created, index, spoke =
   unpack(redis.call('HMGET', KEYS[6], 'status', 'attempt', 'stop', 'lease', 'lease_ms', 'ttl', 'token', 'request',
-  'request_id', 'model', 'released', 'spared', 'expires', 'log_limit'))
+  'request_id', 'model', 'released', 'spared', 'expires', 'log_limit', 'created', 'index', 'spoke'))
 if not status then return gone(id) end
 if ENDED[status] then return {'ended', status} end
 attempt, ttl, lease = tonumber(attempt), tonumber(ttl), tonumber(lease)
 -- A generation of an older version has no limit.
+local age = now - (tonumber(created) or now)
 local room = log_limit and math.max(0, tonumber(log_limit) - (redis.call('MEMORY', 'USAGE', KEYS[2]) or 0)) or ''
-if last_token == token then return {'claimed', attempt, request, request_id or '', room} end
+if last_token == token then return {'claimed', attempt, request, request_id or '', room, age, spoke or 0} end
 check_before_write()
 if stop_event then
   local last = append(stop_event, ttl, now, id)
-  close(KEYS[6], id, 'stopped', ttl, now)
-  return {'stopped', last}
+  return {'stopped', last, close(KEYS[6], id, 'stopped', ttl, now)}
 end
 if is_alive(lease, tonumber(last_lease_ms), now) then return {'held', lease - now} end
 spared = math.min((tonumber(spared) or 0) + (tonumber(released) == attempt and 1 or 0), SPARED_MAX)
 local is_late = has_expired(expires, attempt, now)
 if is_late or attempt - spared >= max_attempts then
   local last = append(is_late and ARGV[11] or failed_event, ttl, now, id)
-  close(KEYS[6], id, 'failed', ttl, now)
-  return {'failed', last}
+  local lived, asked = close(KEYS[6], id, 'failed', ttl, now)
+  return {'failed', last, lived, asked, is_late and 'expired' or 'too_many_attempts'}
 end
 attempt = attempt + 1
+spoke = (spoke == '1' or (tonumber(index) or 0) > 0) and 1 or 0
 local long = running_ttl(ttl, lease_ms)
 redis.call('HSET', KEYS[6], 'status', 'running', 'attempt', attempt, 'index', 0, 'seq', 0, 'runs', '',
-  'token', token, 'lease', now + lease_ms, 'lease_ms', lease_ms, 'started', now, 'spared', spared)
+  'token', token, 'lease', now + lease_ms, 'lease_ms', lease_ms, 'started', now, 'spared', spared, 'spoke', spoke)
 redis.call('PEXPIRE', KEYS[6], long)
 list_generation(id, long, now)
 set_active(id, true) -- `head` may have been evicted since the enqueue
@@ -54,4 +56,4 @@ if attempt > 1 and after_model_continuing ~= '' then after_model = after_model_c
 local last, log = append(before_attempt .. attempt .. after_attempt .. model .. after_model, long, now, id)
 -- The attempt's first batch usually follows its own start: it then knows what stands before it.
 redis.call('HSET', KEYS[6], 'log', log, 'seq', last, 'at', string.format('%.0f', now))
-return {'claimed', attempt, request, request_id or '', room}
+return {'claimed', attempt, request, request_id or '', room, age, spoke}

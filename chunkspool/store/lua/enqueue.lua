@@ -12,11 +12,12 @@
 --       15 ms after which it is no longer wanted, unless it has begun, or 0
 --       16 most bytes of the log, or '': the generation ends when its chat has more
 --       17… for each active generation: its id, its generation.stopped JSON (used by replace; none for allow)
--- Returns {'created', after}, also when this very call comes again: its reply was lost, and the id is its own
+-- Returns {'created', after, ages…}, also when this very call comes again: its reply was lost, and the id is its own
 --         {'same', id, after} | {'differs', id}: another request had this request id | {'busy', id…}
 --         {'changed'}: the active generations are not those in ARGV; read head again and come back
---         {'limit', how many are active}: as many as may be. Those in ARGV were stopped all the same by replace: some
+--         {'limit', how many are active, ages…}: as many as may be. Those in ARGV were stopped all the same by replace: some
 --         have a worker that is still to hear of it, or there are more than AT_ONCE.
+--         ages…: of each generation that this call has ended
 -- Maximum: AT_ONCE generations to replace; a request and a transcript of together 1 MB. Of larger ones, each further MB
 --         takes one to two ms more: Redis copies it into Lua and out again.
 -- Errors: WRONGTYPE where a key is another program's, NOPERM where the user lacks a right: nothing is left then.
@@ -53,12 +54,16 @@ end
 redis.call('HLEN', held_by)
 check_before_write()
 
-local busy, left = {'busy'}, {}
+local busy, left, ended = {'busy'}, {}, {}
 for i, other in ipairs(expected) do
   local gen, stopped_event = KEYS[FIRST_GEN + i], ARGV[FIRST_OTHER + 2 * i - 1]
   if redis.call('EXISTS', gen) == 1 then
     if on_active == 'reject' then busy[#busy + 1] = other
-    elseif stop(gen, other, stopped_event, stops_channel, now, true)[1] == 'stopping' then left[#left + 1] = other end
+    else
+      local outcome, _, lived, asked = unpack(stop(gen, other, stopped_event, stops_channel, now, true))
+      if outcome == 'stopping' then left[#left + 1] = other end
+      if outcome == 'stopped' then ended[#ended + 1], ended[#ended + 2] = lived, asked end
+    end
   end
 end
 if #busy > 1 then return busy end
@@ -69,11 +74,11 @@ if #left < #expected then
 end
 active = redis.call('HGET', KEYS[3], 'active') or ''
 if on_active == 'reject' and active ~= '' then return {'changed'} end
-if on_active == 'replace' and active ~= still_active then return {'limit', AT_ONCE + 1} end
+if on_active == 'replace' and active ~= still_active then return {'limit', AT_ONCE + 1, unpack(ended)} end
 -- So long a list is not gone through.
-if #active > max_active * (LONGEST_ID + 1) then return {'limit', max_active + 1} end
+if #active > max_active * (LONGEST_ID + 1) then return {'limit', max_active + 1, unpack(ended)} end
 local _, count = string.gsub(active, '%S+', '')
-if count >= max_active then return {'limit', count} end
+if count >= max_active then return {'limit', count, unpack(ended)} end
 
 -- The event comes last: all before it can be taken back.
 local function make()
@@ -100,7 +105,7 @@ local function make()
     if held_by ~= KEYS[6] then redis.call('HDEL', held_by, 'transcript') end
     redis.call('HSET', KEYS[3], 'transcript', id)
   end
-  return {'created', seq - 1}
+  return {'created', seq - 1, unpack(ended)}
 end
 
 local ok, result = pcall(make)

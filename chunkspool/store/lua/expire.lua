@@ -2,7 +2,7 @@
 --
 -- KEYS  1-7 as in prelude.lua
 -- ARGV  1 generation id   2 generation.failed JSON
--- Returns {'expired', seq} | {'alive'}: it has been claimed, or its time has not come | {'ended', status} | {'gone'}
+-- Returns {'expired', seq, ages} | {'alive'}: it has been claimed, or its time has not come | {'ended', status} | {'gone'}
 -- Maximum: one event; nothing in it grows with the chat.
 local id, failed_event, now = ARGV[1], ARGV[2], now_ms()
 local status, expires, attempt, ttl = unpack(redis.call('HMGET', KEYS[6], 'status', 'expires', 'attempt', 'ttl'))
@@ -11,5 +11,4 @@ if ENDED[status] then return {'ended', status} end
 if not has_expired(expires, attempt, now) then return {'alive'} end
 check_before_write()
 local last = append(failed_event, tonumber(ttl), now, id)
-close(KEYS[6], id, 'failed', tonumber(ttl), now)
-return {'expired', last}
+return {'expired', last, close(KEYS[6], id, 'failed', tonumber(ttl), now)}

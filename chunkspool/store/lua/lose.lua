@@ -2,7 +2,7 @@
 --
 -- KEYS  1-7 as in prelude.lua
 -- ARGV  1 generation id   2 generation.failed JSON   3 ms for which it must have been without a sign of life
--- Returns {'lost', seq} | {'stopped', seq}: a stop had been asked | {'alive'} | {'ended', status} | {'gone'}
+-- Returns {'lost', seq, ages} | {'stopped', seq, ages}: a stop had been asked | {'alive'} | {'ended', status} | {'gone'}
 -- Maximum: one event; nothing in it grows with the chat.
 local id, failed_event, silent_ms, now = ARGV[1], ARGV[2], tonumber(ARGV[3]), now_ms()
 local status, created, lease, lease_ms, ttl, stop_event =
@@ -16,7 +16,6 @@ if now - seen < silent_ms then return {'alive'} end
 check_before_write()
 local ending = stop_event and 'stopped' or 'failed'
 local last = append(stop_event or failed_event, ttl, now, id)
-close(KEYS[6], id, ending, ttl, now)
-if ending == 'stopped' then return {'stopped', last} end
+if ending == 'stopped' then return {'stopped', last, close(KEYS[6], id, ending, ttl, now)} end
 redis.call('HSET', KEYS[6], 'lost', 1)
-return {'lost', last}
+return {'lost', last, close(KEYS[6], id, ending, ttl, now)}

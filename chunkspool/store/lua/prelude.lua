@@ -13,7 +13,8 @@
 --       5 live    channel frames: "<first seq> <ms> <log> <ms of the event before>\n<event>\n<event>…", NO_FRAME, or
 --                         LOOK; a KEY because SPUBLISH on Cluster asks for it
 --       6 gen     hash    status, attempt, index, seq, at, runs, stop, lease, lease_ms, ttl, token, request, model,
---                         log, queue, task, times; released = the last attempt that gave it up without counting,
+--                         log, queue, task, times; stop_at = ms at which a stop was first asked; spoke = an attempt
+--                         before this one has said something; released = the last attempt that gave it up without counting,
 --                         spared = how many attempts did; transcript = the conversation as its client shows it
 --       7 readers hash    reader -> the seq up to which it has read; lives as long as seq
 local ENDED = {completed = true, stopped = true, failed = true}
@@ -198,16 +199,26 @@ local function settle_ttl(now)
   for _, key in ipairs({KEYS[1], KEYS[3], KEYS[7]}) do redis.call('PEXPIRE', key, ttl + COUNTER_OUTLIVES) end
 end
 
+-- For how many ms the generation has lived, and for how many a stop has been asked; -1 where that is not known.
+local function ages(gen, now)
+  local created, asked = unpack(redis.call('HMGET', gen, 'created', 'stop_at'))
+  created, asked = tonumber(created), tonumber(asked)
+  return created and now - created or -1, asked and now - asked or -1
+end
+
 -- The generation's last write: after it, nothing of the generation is appended any more. Nobody needs what it was asked.
 -- Of `one_of_many` the caller itself takes it out of the active ones and settles the TTLs, once for all.
+-- Returns its ages.
 local function close(gen, id, status, ttl, now, one_of_many)
   redis.call('HSET', gen, 'status', status, 'ended', now)
   redis.call('HDEL', gen, 'lease', 'request', 'model', 'token')
   redis.call('PEXPIRE', gen, ttl)
   list_generation(id, ttl, now)
-  if one_of_many then return end
-  set_active(id, false)
-  settle_ttl(now)
+  if not one_of_many then
+    set_active(id, false)
+    settle_ttl(now)
+  end
+  return ages(gen, now)
 end
 
 -- Stops one generation with its ready-made generation.stopped: at once where no attempt is alive, else it asks.
@@ -223,14 +234,13 @@ local function stop(gen, id, event, channel, now, one_of_many)
     begin_even_if_full(gen, ttl)
     -- The event of whoever asked first is the one that counts: `by` and `reason` are theirs.
     local last = append(stop_event or event, ttl, now, id)
-    close(gen, id, 'stopped', ttl, now, one_of_many)
-    return {'stopped', last}
+    return {'stopped', last, close(gen, id, 'stopped', ttl, now, one_of_many)}
   end
   -- Whether it may publish there is asked first; the push comes last. A server that refuses writes (a demoted one, one
   -- whose snapshot failed) would publish all the same: the attempt would stop, and nobody would know who wanted that.
   redis.call('PUBLISH', channel, NO_STOP)
   begin_even_if_full(gen, running_ttl(ttl, lease_ms or 0))
-  redis.call('HSETNX', gen, 'stop', event)
+  if redis.call('HSETNX', gen, 'stop', event) == 1 then redis.call('HSET', gen, 'stop_at', now) end
   redis.call('PUBLISH', channel, id)
   return {'stopping'}
 end

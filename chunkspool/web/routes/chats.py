@@ -13,6 +13,7 @@ from chunkspool.admission.asked import AskedGeneration
 from chunkspool.effects import drive_async
 from chunkspool.errors import ChatNotFound
 from chunkspool.ids import ID_PATTERN
+from chunkspool.reading.replay_report import report_failed_replay
 from chunkspool.request import GenerationRequest
 from chunkspool.results import Snapshot
 from chunkspool.views.following import find_stream
@@ -78,7 +79,8 @@ async def follow(
     """Replay the events after the cursor, then follow live, as server-sent events."""
     steps = find_stream(chat_id, cursor_of(after, last_event_id), waits=follow, times=times)
     async with context.gate.enter():
-        stream = await drive_async(steps, lambda call: call.make(spool))
+        with report_failed_replay(spool.observer):
+            stream = await drive_async(steps, lambda call: call.make(spool))
     return Response(status_code=204) if stream is None else context.respond_with_stream(spool, stream)
 
 

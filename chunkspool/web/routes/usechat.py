@@ -10,6 +10,7 @@ from chunkspool import AsyncSpool
 from chunkspool.dialects.usechat_conversation import Conversation
 from chunkspool.dialects.usechat_messages import UseChatRequest
 from chunkspool.effects import drive_async
+from chunkspool.reading.replay_report import report_failed_replay
 from chunkspool.views.history import find_answer, find_messages
 from chunkspool.views.usechat import FIRST_SDK, LAST_SDK, answer_to, asked_of
 from chunkspool.web.dependencies import COMMON_PROBLEMS, ChatId, Context, Limit, problem_responses, require
@@ -56,7 +57,8 @@ async def resume(
     If it continues a message, the replay begins with that message's own parts.
     """
     async with context.gate.enter():
-        stream = await drive_async(find_answer(chat_id, sdk), lambda call: call.make(spool))
+        with report_failed_replay(spool.observer):
+            stream = await drive_async(find_answer(chat_id, sdk), lambda call: call.make(spool))
     return Response(status_code=204) if stream is None else context.respond_with_stream(spool, stream)
 
 

@@ -1,0 +1,53 @@
+"""What a scrape gets: everything that was counted, as text. Loads `prometheus_client`."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Self
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from pydantic import SecretStr
+
+from chunkspool.metrics import process_files
+from chunkspool.metrics.instruments import PrometheusObserver
+from chunkspool.observer import Observer, unguarded
+from chunkspool.settings import Settings
+
+
+class Exposition:
+    """The metrics of an observer, as its process, or all processes of the folder together, have counted them."""
+
+    def __init__(self, observer: PrometheusObserver, settings: Settings) -> None:
+        """Nothing is read yet."""
+        self.token = settings.metrics.metrics_token
+        self.registry = observer.registry
+        path = process_files.folder()
+        if path is not None:
+            self.registry = CollectorRegistry()
+            self.registry.register(process_files.ProcessFiles(path))
+        # Here belong collectors of what is read, not counted: the same in every process, asked for at a scrape.
+
+    @classmethod
+    def find(cls, observer: Observer, settings: Settings) -> Self | None:
+        """Return the exposition of a spool's observer; None if it is not one for Prometheus."""
+        found = unguarded(observer)
+        return cls(found, settings) if isinstance(found, PrometheusObserver) else None
+
+    def render(self, accept: str = "") -> tuple[str, bytes]:
+        """Return content type and text, in a format that the header `Accept` names. It may wait for Redis and files."""
+        encode, content_type = choose_encoder(accept)
+        return content_type, encode(self.registry)
+
+    def admits(self, authorization: str | None) -> bool:
+        """Tell whether the header `Authorization` has the token, if one is needed."""
+        return has_token(authorization, self.token)
+
+
+def has_token(authorization: str | None, token: SecretStr | None) -> bool:
+    """Tell whether a header `Authorization` has this bearer token; no token needs none."""
+    if token is None:
+        return True
+    scheme, _, given = (authorization or "").partition(" ")
+    known = hmac.compare_digest(given.strip().encode(), token.get_secret_value().encode())
+    return scheme.lower() == "bearer" and known

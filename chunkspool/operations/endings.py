@@ -1,0 +1,17 @@
+"""What is told of a generation that a script has ended by itself, without a worker."""
+
+from __future__ import annotations
+
+from chunkspool.effects import Tell
+from chunkspool.observer import GenerationEnded
+from chunkspool.store.scripts import Ages
+
+
+def tell_stopped(ages: Ages) -> Tell:
+    """Tell that it was stopped. Where nobody ran it, the request to stop has ended it at once."""
+    return Tell(GenerationEnded("stopped", seconds=ages.lived, stop_seconds=ages.stopping or 0.0))
+
+
+def tell_failed(code: str, ages: Ages) -> Tell:
+    """Tell that it failed."""
+    return Tell(GenerationEnded("failed", code, ages.lived))

@@ -1,0 +1,72 @@
+"""What a flush is to whoever observes, by its batches and Redis's replies, before anybody else hears of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from chunkspool.errors import ChunkspoolError, Fenced, LimitExceeded, StoreFull, StoreUnavailable
+from chunkspool.observer import (
+    AttemptFenced,
+    FirstChunkWritten,
+    Flushed,
+    GenerationEnded,
+    LimitHit,
+    Observation,
+    Retried,
+)
+from chunkspool.producing.buffer import Batch
+from chunkspool.producing.outbox import Outbox
+from chunkspool.states import ENDED
+from chunkspool.store.scripts import AppendReply
+
+Work = Sequence[tuple[Outbox, Batch | None]]
+Replies = Sequence[AppendReply | ChunkspoolError]
+_NO_CHUNK = (b'{"type":"usage"', b'{"type":"generation.')
+
+
+def report_flush(work: Work, replies: Replies, began: float, now: float) -> Iterator[Observation]:
+    """Yield what happened in one pipeline, which took from `began` to `now`."""
+    sizes: list[int] = []
+    gaps: list[float] = []
+    for (outbox, batch), reply in zip(work, replies, strict=True):
+        if not isinstance(reply, AppendReply):
+            continue
+        if reply.outcome != "ok":
+            if reply.outcome != "gap" and isinstance(outbox.loss_by(reply), Fenced) and reply.outcome != "gone":
+                yield AttemptFenced()
+        elif batch is not None:
+            sizes += map(len, batch.events)
+            yield from _report_chunks(outbox, batch, gaps, now)
+            if batch.ending is not None and reply.status in ENDED:
+                yield from _report_ending(outbox, reply, now)
+    if sizes:
+        yield Flushed(now - began, tuple(sizes), tuple(gaps))
+    if any(isinstance(reply, StoreUnavailable | StoreFull) for reply in replies):
+        yield Retried("redis")
+
+
+def _report_chunks(outbox: Outbox, batch: Batch, gaps: list[float], now: float) -> Iterator[Observation]:
+    pace = outbox.pace
+    if pace.newest is None:
+        if all(event.startswith(_NO_CHUNK) for event in batch.events):
+            return
+        pace.first = now
+        if pace.awaits_first:
+            yield FirstChunkWritten(pace.age_at(now))
+    elif batch.ending is None or len(batch.events) > 1:
+        gaps.append(now - pace.newest)
+    pace.newest = now
+
+
+def _report_ending(outbox: Outbox, reply: AppendReply, now: float) -> Iterator[Observation]:
+    pace = outbox.pace
+    lived = pace.age_at(now) if reply.ages.lived is None else reply.ages.lived
+    match reply.status:
+        case "completed":
+            yield GenerationEnded("completed", None, lived, output_per_second=pace.output_per_second(now))
+        case "stopped":
+            yield GenerationEnded("stopped", None, lived, reply.ages.stopping)
+        case _:
+            yield GenerationEnded("failed", pace.lost_as or pace.code, lived)
+            if isinstance(outbox.interruption, LimitExceeded):
+                yield LimitHit(outbox.interruption.limit)

@@ -1,0 +1,29 @@
+"""The route that Prometheus scrapes. It is there only where metrics are counted and a token guards them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Response
+from starlette.exceptions import HTTPException
+
+from chunkspool.metrics.exposition import Exposition
+
+
+def router_of(exposition: Exposition) -> APIRouter:
+    """Return the route of what `exposition` shows. It is no part of the chats' interface: OpenAPI leaves it out."""
+    router = APIRouter()
+
+    @router.get("/metrics", include_in_schema=False)
+    async def metrics(
+        authorization: Annotated[str | None, Header()] = None, accept: Annotated[str, Header()] = ""
+    ) -> Response:
+        """Return the metrics of this process, or of all processes that count in one folder."""
+        if not exposition.admits(authorization):
+            raise HTTPException(401, "this needs the metrics token", {"WWW-Authenticate": "Bearer"})
+        # In a thread: it reads files, and asks Redis.
+        content_type, body = await asyncio.to_thread(exposition.render, accept)
+        return Response(body, headers={"cache-control": "no-store"}, media_type=content_type)
+
+    return router
