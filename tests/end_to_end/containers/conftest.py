@@ -27,6 +27,7 @@ PATIENCE = 90.0
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """Build the images and start the containers, with a model that needs no key."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     with run_stack(COUNTS, VARIABLES) as running:
         log.info("docker compose up: %s", ", ".join(f"{count} {name}" for name, count in COUNTS.items()))
         yield running
