@@ -106,7 +106,12 @@ def test_the_variables_are_settings() -> None:
     known = {variable_of(field) for field in GROUP_OF} | OTHER_VARIABLES
     plain = BY_NAME["ConfigMap", "chunkspool"]["data"]
     own = {one["name"]: one["value"] for name in DEPLOYMENTS for one in container_of(name).get("env", ())}
-    secret = [name for (kind, of), one in BY_NAME.items() if (kind, of) != ("Secret", "chunkspool-keda") and kind == "Secret" for name in one["stringData"]]
+    secret = [
+        name
+        for (kind, of), one in BY_NAME.items()
+        if (kind, of) != ("Secret", "chunkspool-keda") and kind == "Secret"
+        for name in one["stringData"]
+    ]
     assert {*plain, *own, *secret} <= known
     Settings.from_env({**plain, **own})
 
@@ -147,4 +152,6 @@ def test_compose_and_kubernetes_start_the_same(service: str) -> None:
     assert wanted in " ".join(container["args"])
     ports = {str(port["containerPort"]) for port in container["ports"]}
     published = {port.rpartition(":")[2] for port in compose.get("ports", ())}
-    assert ports == published | {str(compose["environment"][name]) for name in ("CHUNKSPOOL_METRICS_PORT",) if name in compose["environment"]}
+    assert ports == published | {
+        str(compose["environment"][name]) for name in ("CHUNKSPOOL_METRICS_PORT",) if name in compose["environment"]
+    }
