@@ -13,10 +13,10 @@ RABBITMQ := /usr/lib/rabbitmq/bin/rabbitmq-server
 # The same: Debian has it where only root looks.
 NGINX := /usr/sbin/nginx
 # The Debian packages that tests can use, as command:package: a second kind of Redis, with which every promise is tested,
-# too, a browser for the page, Node.js, nginx and curl for other people's clients and proxies, another broker, and a clock
-# that steps.
+# too, a browser for the page, Node.js, nginx and curl for other people's clients and proxies, another broker, a clock
+# that steps, and Prometheus for its rules and the dashboard (Debian starts it as a service; no test uses that one).
 DEBIAN := redis-server:redis-server chromium:chromium node:nodejs npm:npm $(NGINX):nginx curl:curl \
-  $(RABBITMQ):rabbitmq-server faketime:faketime
+  $(RABBITMQ):rabbitmq-server faketime:faketime prometheus:prometheus
 # What the tests in containers need, for `make setup-docker`: an engine, Compose, and Debian as the base of images that no
 # registry is asked for. Debian 12 has the client in docker.io.
 DOCKER = dockerd:docker.io docker:$(shell apt-cache show docker-cli >/dev/null 2>&1 && echo docker-cli || echo docker.io) \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps, concurrency
@@ -10,8 +11,10 @@ from celery.utils.log import get_logger
 from celery.worker.components import Pool
 
 from chunkspool.metrics import process_files
+from chunkspool.results import Stats
 from chunkspool.settings import variable_of
-from chunkspool.tasks.equipment import equipment_of, note_equipment
+from chunkspool.spool import Spool
+from chunkspool.tasks.equipment import equipment_of, note_equipment, served_queues
 
 if TYPE_CHECKING:
     from chunkspool.metrics.http_server import MetricsServer
@@ -54,6 +57,7 @@ class MetricsStep(bootsteps.StartStopStep):
         if exposition is None:
             logger.error("no metrics are served: the observer given to equip() is no PrometheusObserver")
             return
+        exposition.add_stats(_reader_of(worker))
         host, port = settings.metrics_host, settings.metrics_port or 0
         try:
             self._server = MetricsServer(exposition, host, port)
@@ -75,3 +79,10 @@ class MetricsStep(bootsteps.StartStopStep):
 
     def terminate(self, _worker: Any) -> None:
         """Go on until the process ends, with which its threads end, too."""
+
+
+def _reader_of(worker: Any) -> Callable[[], Stats]:
+    """Return the `stats` of a spool of this process alone, about the queue that the worker serves."""
+    spool = Spool.from_settings(equipment_of(worker.app).settings)
+    queue = next(iter(served_queues(worker.app)), None)
+    return lambda: spool.stats(queue=queue)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from typing import Self
 
 from prometheus_client import CollectorRegistry
@@ -11,7 +12,9 @@ from pydantic import SecretStr
 
 from chunkspool.metrics import process_files
 from chunkspool.metrics.instruments import PrometheusObserver
+from chunkspool.metrics.spool_gauges import SpoolGauges
 from chunkspool.observer import Observer, unguarded
+from chunkspool.results import Stats
 from chunkspool.settings import Settings
 
 
@@ -21,18 +24,20 @@ class Exposition:
     def __init__(self, observer: PrometheusObserver, settings: Settings) -> None:
         """Nothing is read yet."""
         self.token = settings.metrics.metrics_token
-        self.registry = observer.registry
         path = process_files.folder()
-        if path is not None:
-            self.registry = CollectorRegistry()
-            self.registry.register(process_files.ProcessFiles(path))
-        # Here belong collectors of what is read, not counted: the same in every process, asked for at a scrape.
+        # Its own: an observer may be shown in several places.
+        self.registry = CollectorRegistry()
+        self.registry.register(observer.registry if path is None else process_files.ProcessFiles(path))
 
     @classmethod
     def find(cls, observer: Observer, settings: Settings) -> Self | None:
         """Return the exposition of a spool's observer; None if it is not one for Prometheus."""
         found = unguarded(observer)
         return cls(found, settings) if isinstance(found, PrometheusObserver) else None
+
+    def add_stats(self, read: Callable[[], Stats]) -> None:
+        """Show also what is read, not counted: what the `stats` of a spool tells, asked for at a scrape."""
+        self.registry.register(SpoolGauges(read))
 
     def render(self, accept: str = "") -> tuple[str, bytes]:
         """Return content type and text, in a format that the header `Accept` names. It may wait for Redis and files."""

@@ -94,6 +94,8 @@ class PrometheusObserver:
             elif definition.labels:
                 for value in definition.labels[0][1]:
                     counter.labels(value)
+        for state in defined.GENERATION.labels[0][1]:
+            self._histograms[defined.GENERATION].labels(state)
         for gauge in self._gauges.values():
             # In a file that a process of the same number has left, there may be another value.
             gauge.set(0)

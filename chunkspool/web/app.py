@@ -102,13 +102,16 @@ def _add_metrics(app: FastAPI, spool: AsyncSpool) -> None:
     # Loaded only where there are metrics.
     from chunkspool.metrics.exposition import Exposition  # noqa: PLC0415
     from chunkspool.web.routes import metrics  # noqa: PLC0415
+    from chunkspool.web.stats_reader import StatsReader  # noqa: PLC0415
 
     exposition = Exposition.find(spool.observer, spool.settings)
     if exposition is None:
         why = "the spool has no PrometheusObserver: pass observer= where it is made"
         _LOG.warning("%s is set, but there is no route /metrics: %s", variable_of("metrics_token"), why)
         return
-    app.include_router(metrics.router_of(exposition))
+    stats = StatsReader(spool)
+    exposition.add_stats(stats.read)
+    app.include_router(metrics.router_of(exposition, stats))
 
 
 def _build_openapi(app: FastAPI) -> dict[str, Any]:

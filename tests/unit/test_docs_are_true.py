@@ -180,7 +180,7 @@ def test_every_key_is_documented() -> None:
     own = {of.seq, of.log, of.head, of.gens, of.readers, of.live, of.digest, of.gen("id"), of.request("id")}
     queue = keys.QueueKeys("queue")
     index = {queue.unfinished, queue.republished, queue.watermark, queue.sweep_lock, queue.dead_letters}
-    index |= {queue.sent, queue.running}
+    index |= {queue.sent, queue.running, queue.queued("batch")}
     tenant = keys.TenantKeys("tenant")
     shared = {
         keys.place_of("id"),
@@ -189,13 +189,15 @@ def test_every_key_is_documented() -> None:
         tenant.active,
         tenant.streams,
         keys.SIZES_DUE,
+        keys.TENANT_BYTES,
+        keys.TENANT_CHATS,
         keys.stops_channel(0),
     }
     documented = set(re.findall(r"^\| `(cs:\S+)` \|", table, re.MULTILINE))
     # What else the scripts build is in their preludes' headers.
     built_by_scripts = {name for name in documented if re.search(r":(line|lines|owners|clock|slots|rate|sizes):", name)}
     documented -= built_by_scripts
-    placeholders = {"<id>": "id", "<tenant>": "tenant", "<queue>": "queue", "<db>": "0"}
+    placeholders = {"<id>": "id", "<tenant>": "tenant", "<queue>": "queue", "<db>": "0", "<priority>": "batch"}
     for placeholder, word in placeholders.items():
         documented = {name.replace(placeholder, word) for name in documented}
     assert documented == own | shared

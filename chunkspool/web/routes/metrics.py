@@ -9,10 +9,11 @@ from fastapi import APIRouter, Header, Response
 from starlette.exceptions import HTTPException
 
 from chunkspool.metrics.exposition import Exposition
+from chunkspool.web.stats_reader import StatsReader
 
 
-def router_of(exposition: Exposition) -> APIRouter:
-    """Return the route of what `exposition` shows. It is no part of the chats' interface: OpenAPI leaves it out."""
+def router_of(exposition: Exposition, stats: StatsReader) -> APIRouter:
+    """Return the route of what `exposition` shows, `stats` among it. It is no chat's, so OpenAPI leaves it out."""
     router = APIRouter()
 
     @router.get("/metrics", include_in_schema=False)
@@ -22,7 +23,8 @@ def router_of(exposition: Exposition) -> APIRouter:
         """Return the metrics of this process, or of all processes that count in one folder."""
         if not exposition.admits(authorization):
             raise HTTPException(401, "this needs the metrics token", {"WWW-Authenticate": "Bearer"})
-        # In a thread: it reads files, and asks Redis.
+        stats.use_running_loop()
+        # In a thread: it reads files, and waits for Redis.
         content_type, body = await asyncio.to_thread(exposition.render, accept)
         return Response(body, headers={"cache-control": "no-store"}, media_type=content_type)
 

@@ -12,11 +12,14 @@ import httpx
 import yaml
 from support.missing import skip_missing
 from support.monitoring.expressions import DEPLOY, RULES
+from support.waiting import eventually
 
 from chunkspool.demo.ports import LOOPBACK, free_port
 from chunkspool.demo.process import Process
 
 _CONFIGURATION = DEPLOY / "prometheus" / "prometheus.yml"
+
+_SCRAPED_AT = 'min(timestamp(up{job=~"chunkspool-.+"}))'
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,11 @@ class Prometheus:
         """Return the addresses that it has scraped without an error."""
         found = self.client.get("/api/v1/targets", params={"state": "active"}).json()["data"]["activeTargets"]
         return [one["labels"]["instance"] for one in found if one["health"] == "up"]
+
+    def wait_for_scrapes(self) -> None:
+        """Return once everything that was counted until now is known: a scrape of each target has begun after that."""
+        (now,) = self.query("vector(time())").values()
+        eventually(lambda: min(self.query(_SCRAPED_AT).values()) > now, 20)
 
     def stop(self) -> None:
         """End it."""
