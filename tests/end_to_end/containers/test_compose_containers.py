@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -91,6 +92,13 @@ def test_prometheus_finds_every_worker(stack: Stack) -> None:
     eventually(
         lambda: ask_prometheus(stack, "sum by (job) (up)") == {"chunkspool-web": 1, "chunkspool-worker": 2}, PATIENCE, 1
     )
+
+
+def test_the_doctor_finds_nothing_but_the_missing_tls(stack: Stack) -> None:
+    """Examined from the web app's container, it is as an operator would have it; the network is the containers' own."""
+    told = json.loads(stack.execute("web", "sh", "-c", "chunkspool doctor --json || true"))
+    assert {finding["subject"] for finding in told if finding["level"] != "ok"} == {"tls"}, told
+    assert {finding["group"] for finding in told} == {"redis", "broker", "workers", "web"}
 
 
 def test_down_leaves_nothing(stack: Stack) -> None:
