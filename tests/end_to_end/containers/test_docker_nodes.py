@@ -9,7 +9,7 @@ from celery import Celery
 from pytest_celery import CeleryTestWorker, CeleryWorkerContainer, RedisContainer
 from pytest_docker_tools import container, fxtr
 from support.chats.spools import spool_for
-from support.containers.docker_engine import REDIS_IMAGE, WORKER_IMAGE, build_worker_image
+from support.containers.docker_engine import IMAGE, REDIS_IMAGE, build_images
 
 from chunkspool import fold
 
@@ -31,8 +31,8 @@ class DockerWorker(CeleryWorkerContainer):
 
 @pytest.fixture(scope="session", autouse=True)
 def engine() -> None:
-    """Build the worker's image. Without an engine, skip before another fixture needs one."""
-    build_worker_image()
+    """Build the image. Without an engine, skip before another fixture needs one."""
+    build_images()
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ broker = container(
 )
 CELERY = ("celery", "-A", "chunkspool.worker")
 worker = container(
-    image=WORKER_IMAGE,
+    image=IMAGE,
     environment=fxtr("worker_environment"),
     network="{default_pytest_celery_network.name}",
     wrapper_class=DockerWorker,

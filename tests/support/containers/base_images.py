@@ -1,14 +1,20 @@
-"""The base images of the Dockerfile and docker-compose.yml: pulled, or made of Debian where no registry is reached."""
+"""The base images of the Dockerfile and docker-compose.yml: pulled, or made of Debian where no registry is reached.
+
+There is none of Grafana's: Debian does not have it.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import ssl
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from support.containers.docker_engine import BASE_IMAGES, HOST_NETWORK, run
@@ -23,11 +29,12 @@ PIP_SETTINGS = {"index-url": "global.index-url", "trusted-host": "global.trusted
 
 def provide_base_images(environment: Mapping[str, str]) -> None:
     """Make all of them available under their own names. Raises `EngineMissing`."""
-    for image in BASE_IMAGES:
-        if not (_has(image, environment) or _pull(image, environment)):
-            if not _has(DEBIAN, environment):
-                _make_debian(environment)
-            _build(image, environment)
+    missing = [image for image in BASE_IMAGES if not (_has(image, environment) or _pull(image, environment))]
+    if missing and not _has(DEBIAN, environment):
+        _make_debian(environment)
+    # Side by side: each of them waits for packages, and then unpacks them.
+    with ThreadPoolExecutor() as builds:
+        list(builds.map(partial(_build, environment=environment), missing))
 
 
 def _has(image: str, environment: Mapping[str, str]) -> bool:
@@ -63,7 +70,7 @@ def _make_debian(environment: Mapping[str, str]) -> None:
 
 
 def _build(image: str, environment: Mapping[str, str]) -> None:
-    recipe = RECIPES / f"{image.replace(':', '_')}.Dockerfile"
+    recipe = RECIPES / f"{re.sub('[:/]', '_', image)}.Dockerfile"
     with tempfile.TemporaryDirectory(prefix="image-") as context:
         _tell_where_packages_come_from(Path(context))
         command = ("build", *HOST_NETWORK, "--tag", image, "--file", str(recipe), context)

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
+import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from support.containers.docker_engine import build_worker_image, find_compose, find_docker, run
+from support.containers.docker_engine import PROJECT, build_images, find_compose, find_docker, run
 
 from chunkspool.demo.ports import LOOPBACK, free_port
 
-PASSWORD = "hunter2"
+EXAMPLE = (PROJECT / ".env.example").read_text()
+SECRETS = {
+    "REDIS_PASSWORD": "hunter2",
+    "CHUNKSPOOL_TOKEN_SECRET": "correct-horse-battery-staple-32-bytes",
+    "FLOWER_BASIC_AUTH": "ann:tr0ub4dor",
+    "CHUNKSPOOL_METRICS_TOKEN": "a-token-for-prometheus-of-32-bytes-or-more",
+}
 LEFTOVERS = (("ps", "--all"), ("volume", "ls"), ("network", "ls"))
 """What lists everything that a project may leave behind."""
 
@@ -24,37 +34,54 @@ class Stack:
     """The containers of one project."""
 
     name: str
-    variables: Mapping[str, str]
-    password: str = field(default=PASSWORD, repr=False)
+    env_file: Path
+    variables: Mapping[str, str] = field(repr=False)
 
     @property
     def redis_url(self) -> str:
         """Redis, as it is reached from outside."""
-        return f"redis://:{self.password}@{LOOPBACK}:{self.variables['REDIS_PORT']}/0"
+        return f"redis://:{self.variables['REDIS_PASSWORD']}@{LOOPBACK}:{self.variables['REDIS_PORT']}/0"
 
-    @property
-    def flower_url(self) -> str:
-        """Flower, as it is reached from outside."""
-        return f"http://{LOOPBACK}:{self.variables['FLOWER_PORT']}"
+    def url(self, service: str) -> str:
+        """Return where a web app is reached from outside."""
+        return f"http://{LOOPBACK}:{self.variables[f'{service.upper()}_PORT']}"
 
     def compose(self, *words: str) -> str:
         """Run a command of Compose for this project; fail with its output if it fails."""
-        environment = {**os.environ, **self.variables, "REDIS_PASSWORD": self.password}
-        return run(*find_compose(), "--project-name", self.name, *words, environment=environment)
+        return run(*self._command(*words), environment=environment_without(EXAMPLE))
 
     def execute(self, service: str, *command: str) -> str:
-        """Run a command in a service's container; return what it prints."""
+        """Run a command in a service's first container; return what it prints."""
         return self.compose("exec", "-T", service, *command)
 
-    def inspect(self, service: str) -> dict[str, Any]:
-        """Return what the engine knows of a service's container, running or not."""
+    def inspect(self, service: str) -> list[dict[str, Any]]:
+        """Return what the engine knows of a service's containers, running or not."""
         labels = {"project": self.name, "service": service}
         filters = [
             word for key, value in labels.items() for word in ("--filter", f"label=com.docker.compose.{key}={value}")
         ]
-        (container,) = run(find_docker(), "ps", "--all", "--quiet", *filters).split()
-        (found,) = json.loads(run(find_docker(), "inspect", container))
-        return dict(found)
+        containers = run(find_docker(), "ps", "--all", "--quiet", *filters).split()
+        found: list[dict[str, Any]] = json.loads(run(find_docker(), "inspect", *containers))
+        return found
+
+    def health(self, service: str) -> set[str]:
+        """Return what the health checks of a service's running containers have found."""
+        states = (container["State"] for container in self.inspect(service))
+        return {state["Health"]["Status"] for state in states if state["Running"]}
+
+    def run_health_check(self, service: str) -> bool:
+        """Run the health check of a service's first container there, now; tell whether it is content."""
+        kind, *words = self.inspect(service)[0]["Config"]["Healthcheck"]["Test"]
+        check = self._command("exec", "-T", service, *(("sh", "-c") if kind == "CMD-SHELL" else ()), *words)
+        done = subprocess.run(check, cwd=PROJECT, env=environment_without(EXAMPLE), capture_output=True, check=False)  # noqa: S603 - our own words
+        return done.returncode == 0
+
+    def kill(self, hostname: str) -> None:
+        """Kill the container of this name, as `docker kill` does: without a word to its processes."""
+        run(find_docker(), "kill", hostname)
+
+    def _command(self, *words: str) -> tuple[str, ...]:
+        return (*find_compose(), "--project-name", self.name, "--env-file", str(self.env_file), *words)
 
     def find_leftovers(self) -> list[str]:
         """Return the ids of all containers, volumes and networks of the project."""
@@ -63,14 +90,38 @@ class Stack:
 
 
 @contextmanager
-def run_stack(**variables: str) -> Iterator[Stack]:
-    """Build the image and start all services; everything is removed in the end."""
-    ports = {"REDIS_PORT": str(free_port()), "FLOWER_PORT": str(free_port())}
-    stack = Stack(f"chunkspool-test-{secrets.token_hex(4)}", {**ports, **variables})
+def run_stack(services: Mapping[str, int], variables: Mapping[str, str]) -> Iterator[Stack]:
+    """Build the images and start so many containers of each service; everything is removed in the end.
+
+    The variables are filled into a copy of `.env.example`.
+    """
+    ports = {f"{name}_PORT": str(free_port()) for name in ("REDIS", "WEB", "FLOWER", "PROMETHEUS")}
+    all_variables = {**SECRETS, **ports, **variables}
     find_compose()
-    build_worker_image()
-    try:
-        stack.compose("up", "--detach", "--no-build")
-        yield stack
-    finally:
-        stack.compose("down", "--volumes")
+    build_images()
+    with tempfile.TemporaryDirectory(prefix="compose-") as folder:
+        env_file = Path(folder, ".env")
+        env_file.write_text(fill_in(EXAMPLE, all_variables))
+        stack = Stack(f"chunkspool-test-{secrets.token_hex(4)}", env_file, all_variables)
+        scales = [word for name, count in services.items() for word in ("--scale", f"{name}={count}")]
+        try:
+            stack.compose("up", "--detach", "--no-build", *scales, *services)
+            yield stack
+        finally:
+            stack.compose("down", "--volumes")
+
+
+def fill_in(example: str, variables: Mapping[str, str]) -> str:
+    """Return the example with these values, as a person would write them. Fails for a variable that is not in it."""
+    text = example
+    for name, value in variables.items():
+        # The last one: the model's server stands there once for each of the three ways.
+        *_, line = re.finditer(rf"^#?{name}=.*$", text, re.MULTILINE)
+        text = f"{text[: line.start()]}{name}={value}{text[line.end() :]}"
+    return text
+
+
+def environment_without(example: str) -> dict[str, str]:
+    """Return this process's environment without the example's variables, which would win over the file."""
+    names = set(re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE))
+    return {name: value for name, value in os.environ.items() if name not in names}

@@ -12,8 +12,10 @@ import pytest
 from support.containers.own_engine import EngineMissing, ask, find_client
 
 PROJECT = Path(__file__).parents[3]
-WORKER_IMAGE, REDIS_IMAGE = "chunkspool-worker", "redis:8"
-BASE_IMAGES = ("python:3.13-slim", REDIS_IMAGE)
+IMAGE, REDIS_IMAGE = "chunkspool", "redis:8"
+STAGES = {IMAGE: "chunkspool", "chunkspool-model": "model"}
+"""The images that the Dockerfile makes, and the stage that each of them is."""
+BASE_IMAGES = ("python:3.13-slim", REDIS_IMAGE, "prom/prometheus:v3")
 HOST_NETWORK = ("--network", "host")
 """For a build: this machine's network is known to reach the package index."""
 
@@ -48,7 +50,9 @@ def find_compose() -> tuple[str, ...]:
     return (program,)
 
 
-def build_worker_image() -> None:
-    """Build the Dockerfile's image."""
+def build_images() -> None:
+    """Build the Dockerfile's images."""
     environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
-    run(find_docker(), "build", *HOST_NETWORK, "--tag", WORKER_IMAGE, ".", environment=environment)
+    for image, stage in STAGES.items():
+        build = ("build", *HOST_NETWORK, "--tag", image, "--target", stage, ".")
+        run(find_docker(), *build, environment=environment)
