@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench.figures import batches, memory, one_call, stops, text_call
+from bench.figures import batches, memory, observer, one_call, stops, text_call
 from bench.harness.run import Measurements, run
 
 MEASUREMENTS: Measurements = {
@@ -13,6 +13,7 @@ MEASUREMENTS: Measurements = {
     "text": text_call.measure,
     "memory": memory.measure,
     "stops": stops.measure,
+    "observer": observer.measure,
 }
 
 if __name__ == "__main__":

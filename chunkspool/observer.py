@@ -63,7 +63,7 @@ class FirstChunkWritten:
 class Flushed:
     """One pipeline has brought what several attempts said to the log: `seconds` for the round trip.
 
-    `sizes`: bytes of each event. `gaps`: for each attempt in it, the seconds since its chunk before.
+    `sizes`: bytes of each event; none in a heartbeat. `gaps`: for each attempt, the seconds since its chunk before.
     """
 
     seconds: float

@@ -23,6 +23,7 @@ class Exposition:
 
     def __init__(self, observer: PrometheusObserver, settings: Settings) -> None:
         """Nothing is read yet."""
+        self._observer = observer
         self.token = settings.metrics.metrics_token
         path = process_files.folder()
         # Its own: an observer may be shown in several places.
@@ -41,6 +42,7 @@ class Exposition:
 
     def render(self, accept: str = "") -> tuple[str, bytes]:
         """Return content type and text, in a format that the header `Accept` names. It may wait for Redis and files."""
+        self._observer.put()
         encode, content_type = choose_encoder(accept)
         return content_type, encode(self.registry)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Collection
 from typing import Any, Final, Self
 
@@ -11,6 +12,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 
 from chunkspool.metrics import definitions as defined
 from chunkspool.metrics.definitions import CODES, DEFINITIONS, NO_CODE, OTHER, Definition
+from chunkspool.metrics.tally import Tally
 from chunkspool.observer import (
     AttemptBegan,
     AttemptFenced,
@@ -31,6 +33,9 @@ from chunkspool.observer import (
 )
 from chunkspool.policy import LIMITS
 
+GATHER: Final = 0.1
+"""Seconds for which what is flushed is gathered."""
+_GATHERED: Final = (defined.FLUSH, defined.FLUSH_EVENTS, defined.EVENT_BYTES, defined.CHUNK_GAP)
 _LAST_NUMBER: Final = 3
 """Attempts from this one on share a label."""
 
@@ -50,6 +55,8 @@ class PrometheusObserver:
         self._histograms: dict[Definition, Histogram] = {k: v for k, v in made.items() if isinstance(v, Histogram)}
         self._gauges: dict[Definition, Gauge] = {k: v for k, v in made.items() if isinstance(v, Gauge)}
         self._begin_at_zero()
+        self._tallies = [Tally(self._histograms[one]) for one in _GATHERED]
+        self._put_at = 0.0
         self._handlers: dict[type, Callable[[Any], None]] = {
             GenerationQueued: self._queued,
             AttemptBegan: self._began,
@@ -71,7 +78,7 @@ class PrometheusObserver:
         # of a fork.
         self._lock = threading.Lock()
         os.register_at_fork(
-            before=self._lock.acquire, after_in_parent=self._lock.release, after_in_child=self._lock.release
+            before=self._lock.acquire, after_in_parent=self._lock.release, after_in_child=self._begin_in_child
         )
 
     @classmethod
@@ -83,6 +90,21 @@ class PrometheusObserver:
         """Count it."""
         with self._lock:
             self._handlers[type(observation)](observation)
+
+    def put(self) -> None:
+        """Put what is gathered into the instruments. Else it is there after `GATHER` seconds, or a heartbeat."""
+        with self._lock:
+            self._put()
+
+    def _put(self) -> None:
+        self._put_at = time.monotonic()
+        for tally in self._tallies:
+            tally.put()
+
+    def _begin_in_child(self) -> None:
+        for tally in self._tallies:
+            tally.forget()
+        self._lock.release()
 
     def _begin_at_zero(self) -> None:
         """Show every series from the start: of one that appears with its first event, Prometheus misses that event."""
@@ -127,13 +149,14 @@ class PrometheusObserver:
         self._histograms[defined.FIRST_CHUNK].observe(it.seconds)
 
     def _flushed(self, it: Flushed) -> None:
-        histograms = self._histograms
-        histograms[defined.FLUSH].observe(it.seconds)
-        histograms[defined.FLUSH_EVENTS].observe(len(it.sizes))
-        for size in it.sizes:
-            histograms[defined.EVENT_BYTES].observe(size)
-        for gap in it.gaps:
-            histograms[defined.CHUNK_GAP].observe(gap)
+        if it.sizes:
+            seconds, events, sizes, gaps = self._tallies
+            seconds.add(it.seconds)
+            events.add(len(it.sizes))
+            sizes.add_all(it.sizes)
+            gaps.add_all(it.gaps)
+        if not it.sizes or time.monotonic() - self._put_at >= GATHER:
+            self._put()
 
     def _tokens(self, it: TokensUsed) -> None:
         tokens = self._counters[defined.TOKENS]
@@ -160,6 +183,7 @@ class PrometheusObserver:
 
     def _running_changed(self, it: RunningChanged) -> None:
         self._gauges[defined.RUNNING_GENERATIONS].inc(it.by)
+        self._put()
 
 
 def bounded(value: str, known: Collection[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from chunkspool.errors import ChunkspoolError, Fenced, LimitExceeded, StoreFull, StoreUnavailable
 from chunkspool.observer import (
@@ -21,41 +22,51 @@ from chunkspool.store.scripts import AppendReply
 
 Work = Sequence[tuple[Outbox, Batch | None]]
 Replies = Sequence[AppendReply | ChunkspoolError]
-_NO_CHUNK = (b'{"type":"usage"', b'{"type":"generation.')
+_NO_LONGER_OURS: Final = frozenset({"fenced", "ended"})
+_NO_CHUNK: Final = (b'{"type":"usage"', b'{"type":"generation.')
 
 
 def report_flush(work: Work, replies: Replies, began: float, now: float) -> Iterator[Observation]:
     """Yield what happened in one pipeline, which took from `began` to `now`."""
     sizes: list[int] = []
     gaps: list[float] = []
+    has_replied = has_failed = False
     for (outbox, batch), reply in zip(work, replies, strict=True):
         if not isinstance(reply, AppendReply):
+            has_failed = has_failed or isinstance(reply, StoreUnavailable | StoreFull)
             continue
+        has_replied = True
         if reply.outcome != "ok":
-            if reply.outcome != "gap" and isinstance(outbox.loss_by(reply), Fenced) and reply.outcome != "gone":
+            if reply.outcome in _NO_LONGER_OURS and isinstance(outbox.loss_by(reply), Fenced):
                 yield AttemptFenced()
         elif batch is not None:
             sizes += map(len, batch.events)
-            yield from _report_chunks(outbox, batch, gaps, now)
-            if batch.ending is not None and reply.status in ENDED:
-                yield from _report_ending(outbox, reply, now)
-    if sizes:
+            pace = outbox.pace
+            if batch.ending is None and pace.newest is not None:  # the usual case, hundreds of times a second
+                gaps.append(now - pace.newest)
+                pace.newest = now
+            else:
+                yield from _report_first_or_last(outbox, batch, reply, gaps, now)
+    if has_replied:
         yield Flushed(now - began, tuple(sizes), tuple(gaps))
-    if any(isinstance(reply, StoreUnavailable | StoreFull) for reply in replies):
+    if has_failed:
         yield Retried("redis")
 
 
-def _report_chunks(outbox: Outbox, batch: Batch, gaps: list[float], now: float) -> Iterator[Observation]:
+def _report_first_or_last(
+    outbox: Outbox, batch: Batch, reply: AppendReply, gaps: list[float], now: float
+) -> Iterator[Observation]:
     pace = outbox.pace
-    if pace.newest is None:
-        if all(event.startswith(_NO_CHUNK) for event in batch.events):
-            return
-        pace.first = now
-        if pace.awaits_first:
-            yield FirstChunkWritten(pace.age_at(now))
-    elif batch.ending is None or len(batch.events) > 1:
-        gaps.append(now - pace.newest)
-    pace.newest = now
+    if not all(event.startswith(_NO_CHUNK) for event in batch.events):
+        if pace.newest is not None:
+            gaps.append(now - pace.newest)
+        else:
+            pace.first = now
+            if pace.awaits_first:
+                yield FirstChunkWritten(pace.age_at(now))
+        pace.newest = now
+    if batch.ending is not None and reply.status in ENDED:
+        yield from _report_ending(outbox, reply, now)
 
 
 def _report_ending(outbox: Outbox, reply: AppendReply, now: float) -> Iterator[Observation]:

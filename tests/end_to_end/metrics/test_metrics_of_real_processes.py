@@ -44,7 +44,7 @@ def running_child(parent: int) -> int:
 
 
 def test_a_prefork_worker_counts_for_its_children(start_worker: StartWorker, spool: Spool, client: Redis) -> None:
-    """One of two is killed in mid-answer: what it counted stays, and it runs nothing any more. All without a folder set."""
+    """One of two is killed in mid-answer: what it counted stays, and it runs nothing any more."""
     port = free_port()
     url = f"http://{LOOPBACK}:{port}"
     worker = start_worker("prefork", 2, CHUNKSPOOL_METRICS_PORT=str(port), **SHORT)

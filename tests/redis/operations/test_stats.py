@@ -119,11 +119,11 @@ def test_what_the_tenants_take_is_about_right(asked: BlockingSpool, spool: Spool
 def test_of_many_tenants_the_largest_are_told(asked: BlockingSpool, spool: Spool, client: Redis) -> None:
     """Twenty by name, the others together; the number of chats that are measured has a bound."""
     for number in range(TENANTS_MAX + 5):
-        fill(spool, f"t{number:02}", 1, size=100 + 2000 * number)
+        fill(spool, f"t{number:02}", 1, size=100 if number < 5 else 20_000)
     eventually(lambda: asked.stats().tenants == TENANTS_MAX + 5)
     stats = asked.stats()
     assert stats.memory is not None
-    assert list(stats.memory.tenants) == [f"t{number:02}" for number in range(TENANTS_MAX + 4, 4, -1)]
+    assert set(stats.memory.tenants) == {f"t{number:02}" for number in range(5, TENANTS_MAX + 5)}
     assert stats.memory.sampled <= SAMPLES
     assert stats.memory.others == pytest.approx(sum(take(client, f"t{n:02}") for n in range(5)), rel=0.3)
 
