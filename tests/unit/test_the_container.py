@@ -164,3 +164,20 @@ def test_what_is_mounted_is_there(services: dict[str, dict[str, Any]]) -> None:
     folders = [PROJECT / one for one in mounted if one.startswith("./")]
     assert len(folders) == 3
     assert all(any(folder.iterdir()) for folder in folders)
+
+
+def test_prometheus_and_grafana_find_each_other(services: dict[str, dict[str, Any]]) -> None:
+    """The files of deploy/ name services, ports and folders as docker-compose.yml has them."""
+    scrape = yaml.safe_load((PROJECT / "deploy" / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    token = re.findall(r"> (\S+) &&", services["prometheus"]["entrypoint"][-1])
+    assert {one["authorization"]["credentials_file"] for one in scrape} == set(token)
+    found = {(name, sd["port"]) for one in scrape for sd in one["dns_sd_configs"] for name in sd["names"]}
+    worker = services["worker"]["environment"]
+    assert found == {("web", 8000), ("worker", worker["CHUNKSPOOL_METRICS_PORT"])}
+    assert services["web"]["command"].endswith("--port 8000")
+    provisioning = PROJECT / "deploy" / "grafana" / "provisioning"
+    (source,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())["datasources"]
+    assert source["url"] == f"http://prometheus:{services['prometheus']['ports'][0].rpartition(':')[2]}"
+    (provider,) = yaml.safe_load((provisioning / "dashboards" / "chunkspool.yml").read_text())["providers"]
+    mounts = [volume.split(":")[1] for volume in services["grafana"]["volumes"]]
+    assert {provider["options"]["path"], "/etc/grafana/provisioning"} <= set(mounts)

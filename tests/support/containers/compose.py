@@ -48,19 +48,16 @@ class Stack:
 
     def compose(self, *words: str) -> str:
         """Run a command of Compose for this project; fail with its output if it fails."""
-        return run(*self._command(*words), environment=environment_without(EXAMPLE))
+        command = (*find_compose(), "--project-name", self.name, "--env-file", str(self.env_file), *words)
+        return run(*command, environment=environment_without(EXAMPLE))
 
     def execute(self, service: str, *command: str) -> str:
-        """Run a command in a service's first container; return what it prints."""
-        return self.compose("exec", "-T", service, *command)
+        """Run a command in a service's first running container; return what it prints."""
+        return run(find_docker(), "exec", self._find_running(service), *command)
 
     def inspect(self, service: str) -> list[dict[str, Any]]:
         """Return what the engine knows of a service's containers, running or not."""
-        labels = {"project": self.name, "service": service}
-        filters = [
-            word for key, value in labels.items() for word in ("--filter", f"label=com.docker.compose.{key}={value}")
-        ]
-        containers = run(find_docker(), "ps", "--all", "--quiet", *filters).split()
+        containers = self._find(service, "--all")
         found: list[dict[str, Any]] = json.loads(run(find_docker(), "inspect", *containers))
         return found
 
@@ -72,21 +69,28 @@ class Stack:
     def run_health_check(self, service: str) -> bool:
         """Run the health check of a service's first container there, now; tell whether it is content."""
         kind, *words = self.inspect(service)[0]["Config"]["Healthcheck"]["Test"]
-        check = self._command("exec", "-T", service, *(("sh", "-c") if kind == "CMD-SHELL" else ()), *words)
-        done = subprocess.run(check, cwd=PROJECT, env=environment_without(EXAMPLE), capture_output=True, check=False)  # noqa: S603 - our own words
-        return done.returncode == 0
+        command = ("sh", "-c", *words) if kind == "CMD-SHELL" else words
+        check = [find_docker(), "exec", self._find_running(service), *command]
+        return subprocess.run(check, capture_output=True, check=False).returncode == 0  # noqa: S603 - the file's own words
 
     def kill(self, hostname: str) -> None:
         """Kill the container of this name, as `docker kill` does: without a word to its processes."""
         run(find_docker(), "kill", hostname)
 
-    def _command(self, *words: str) -> tuple[str, ...]:
-        return (*find_compose(), "--project-name", self.name, "--env-file", str(self.env_file), *words)
-
     def find_leftovers(self) -> list[str]:
         """Return the ids of all containers, volumes and networks of the project."""
         mine = ("--quiet", "--filter", f"label=com.docker.compose.project={self.name}")
         return [found for listing in LEFTOVERS for found in run(find_docker(), *listing, *mine).split()]
+
+    def _find_running(self, service: str) -> str:
+        return self._find(service)[0]
+
+    def _find(self, service: str, *options: str) -> list[str]:
+        labels = {"project": self.name, "service": service}
+        filters = [
+            word for key, value in labels.items() for word in ("--filter", f"label=com.docker.compose.{key}={value}")
+        ]
+        return run(find_docker(), "ps", "--quiet", *options, *filters).split()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ def run(*command: str, environment: Mapping[str, str] = os.environ) -> str:
     return done.stdout
 
 
+@cache
 def find_docker() -> str:
     """Return the client's path; skip the test if no engine answers or a base image is missing."""
     try:
@@ -39,6 +41,7 @@ def find_docker() -> str:
     return client
 
 
+@cache
 def find_compose() -> tuple[str, ...]:
     """Return the Compose command; skip the test if there is none."""
     client = find_docker()
