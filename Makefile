@@ -30,7 +30,10 @@ define INSTALL
 	  $$SUDO apt-get update -q && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(MISSING); fi
 endef
 
-.PHONY: help demo test check wheel site docs sbom release lock fix bench recovery chaos docker setup-system setup-docker clean
+# Some images set it. Every process that a test starts would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help demo test matrix check wheel site docs sbom release lock fix bench recovery chaos docker setup-system setup-docker clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -56,6 +59,9 @@ demo: $(VENV)/ready-demo  ## run everything on this machine: Redis, a real model
 
 test: $(VENV)/ready-test  ## run all tests; those that need a missing Debian package are skipped and name it
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+matrix: $(VENV)/ready-test  ## run the promises' tests on every server and Python that can be had (ARGS="'redis-*' --list")
+	PYTHONPATH=tests:. $(BIN)/python -m support.matrix $(ARGS)
 
 check: $(VENV)/ready-test wheel sbom site  ## run ruff, mypy and import-linter, test the built wheel, list what it brings, and build the site
 	$(BIN)/ruff check .
@@ -109,4 +115,4 @@ setup-docker:  ## install Debian's Docker engine and Compose, and what makes bas
 	$(INSTALL)
 
 clean:  ## remove everything that make created
-	rm -rf $(VENV) .demo dist build
+	rm -rf $(VENV) .demo .matrix dist build

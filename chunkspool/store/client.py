@@ -27,7 +27,7 @@ from chunkspool.observer import NOBODY, Observer, Retried
 from chunkspool.store import scripts
 from chunkspool.store.commands import ScriptCall, Transaction
 from chunkspool.store.failover import CallRetry, drop_connections, drop_connections_async
-from chunkspool.store.rights import is_unnamed, never_executed
+from chunkspool.store.rights import is_unnamed, never_executed, suppress_all_but_refusals
 from chunkspool.store.sentinel import connect_by_sentinel, connect_by_sentinel_async
 from chunkspool.store.slots import AsyncSlots, Slots, calls_at_once
 from chunkspool.store.translate import translate, translate_errors
@@ -92,7 +92,8 @@ class Store:
             return self._evaluate(call)
         except ResponseError as error:
             if is_unnamed(error):
-                _fill(self.client.pipeline(), [never_executed(call)]).execute()  # raises the error that names it
+                with suppress_all_but_refusals():
+                    _fill(self.client.pipeline(), [never_executed(call)]).execute()  # raises the error that names it
             raise
 
     def _evaluate(self, call: ScriptCall[Any]) -> Any:
@@ -168,7 +169,8 @@ class AsyncStore:
             return await self._evaluate(call)
         except ResponseError as error:
             if is_unnamed(error):
-                await _fill(self.client.pipeline(), [never_executed(call)]).execute()
+                with suppress_all_but_refusals():
+                    await _fill(self.client.pipeline(), [never_executed(call)]).execute()
             raise
 
     async def _evaluate(self, call: ScriptCall[Any]) -> Any:

@@ -120,7 +120,7 @@ CORE = (
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("redis_server", ["redis-server"], indirect=True)
 def test_the_core_suite(redis_server: RoleServer, tmp_path: Path) -> None:
-    """It passes with the documented users."""
+    """It passes with the documented users; all of it, not only what this server gets, in `make matrix roles`."""
     assert redis_server.refused() == []
     words = (
         "-q",

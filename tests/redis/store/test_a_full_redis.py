@@ -14,6 +14,8 @@ from support.waiting import eventually
 from chunkspool import Generation, Producer
 from chunkspool.errors import StoreFull
 
+pytestmark = pytest.mark.both_servers
+
 SAID = "Redis is full, so nothing was written; free memory or raise maxmemory"
 
 

@@ -23,6 +23,8 @@ from chunkspool.errors import BrokerRefused, RightMissing, SettingsError, StoreR
 from chunkspool.store import client
 from chunkspool.store.keys import ChatKeys
 
+pytestmark = pytest.mark.both_servers
+
 SECRET, WRONG = "hunter2", "letmein"
 BOUND = 20.0
 """Seconds within which any call must give up; with these tests' settings it takes one or two."""

@@ -15,6 +15,8 @@ from chunkspool import Generation, Producer
 from chunkspool.errors import CorruptLog
 from chunkspool.store.keys import place_of
 
+pytestmark = pytest.mark.both_servers
+
 CALLS: dict[str, Callable[[BlockingSpool, str], object]] = {
     "read": lambda any_spool, _id: any_spool.read(CHAT),
     "subscribe": lambda any_spool, one: any_spool.follow(CHAT, until=one),

@@ -25,6 +25,8 @@ from chunkspool.store.commands import ScriptCall
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.scripts import LastBatch
 
+pytestmark = pytest.mark.both_servers
+
 KEYS = ChatKeys("default", "chat")
 LEASE_MS = TTL_MS = 3_600_000
 WHICH = st.integers(0, 5)

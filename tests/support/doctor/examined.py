@@ -44,8 +44,8 @@ def examine_queue(url: str, queue: str = "chunkspool", *, served: bool | None = 
 
 
 def complaints(findings: Iterable[Finding]) -> dict[str, Level]:
-    """Return the level of each subject that is not ok."""
-    return {one.subject: one.level for one in findings if one.level != "ok"}
+    """Return the level of each subject that is not ok. Redis 6.2 is never: of that it is not to be told each time."""
+    return {one.subject: one.level for one in findings if one.level != "ok" and not one.found.startswith("Redis 6.2")}
 
 
 def finding_of(findings: Iterable[Finding], subject: str, **fields: Any) -> Finding:

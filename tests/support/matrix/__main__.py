@@ -72,6 +72,7 @@ def run(cell: Cell, jobs: str) -> Row:
     kept = {name: value for name, value in os.environ.items() if name not in UNWANTED}
     command = [
         *(str(python), "-m", "pytest", "-n", jobs, "--dist", "worksteal", "-q", "--junitxml", str(report)),
+        *cell.options,
         *cell.tests,
     ]
     began = time.monotonic()

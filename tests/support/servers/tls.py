@@ -20,6 +20,7 @@ from support.servers.binaries import find_installed_binary
 from support.servers.redis_server import PrivateServer, ServerMissing
 
 from chunkspool.demo.ports import LOOPBACK, free_port
+from chunkspool.demo.process import CannotStart
 
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1")
 _BUFFER = 65_536
@@ -127,7 +128,12 @@ def tls_server(
         *("--tls-ca-cert-file", str(authority.ca.certfile)),
     )
     server = TlsServer(binary, folder, options, password, tls_port=port, query=f"ssl_ca_certs={authority.ca.certfile}")
-    server.start()
+    try:
+        server.start()
+    except CannotStart as error:
+        if "directive" in str(error):
+            raise ServerMissing(f"{binary.path} was built without TLS") from None
+        raise
     try:
         yield server
     finally:
