@@ -17,8 +17,8 @@ from pathlib import Path
 from chunkspool.demo.model_server import PACKAGE
 
 PROJECT = Path(__file__).parents[1]
-EXTRAS = ("cli", "web", "worker")
-"""What web, worker and the command line in the container need; and Flower."""
+EXTRAS = ("cli", "web", "worker", "otel")
+"""What web, worker and the command line in the container need, and their traces; and Flower."""
 PROCESSORS = ("x86_64", "aarch64")
 NEWEST_GLIBC, OLDEST_GLIBC = 41, 5
 """Of the wheels that fit, pip takes the one for the newest glibc. That of the base image (Debian 13) is 2.41."""
