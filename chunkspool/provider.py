@@ -45,8 +45,8 @@ class ToolResult:
 class Usage:
     """Tokens paid for, as the provider counts them. A later one replaces an earlier one: it is the sum so far.
 
-    `cached_tokens` are those of the input that cost less, `reasoning_tokens` those of the output that are no answer. Both
-    are for metrics only, and 0 where the provider does not tell.
+    `cached_tokens` are those of the input that cost less, `reasoning_tokens` those of the output that are no answer.
+    Both are for metrics only, and 0 where the provider does not tell.
     """
 
     input_tokens: int
