@@ -135,7 +135,7 @@ def test_processes_of_a_web_app_count_together(redis_url: str, tmp_path: Path) -
         with httpx.stream("GET", f"{url}/v1/chats/chat-0/events") as stream:
             assert stream.status_code == 200
             eventually(lambda: scrape(url).value("live_readers") == 1)
-            for _ in range(10):
+            for _ in range(6):
                 seen = scrape(url)
                 assert seen.value("generations_queued_total", priority="interactive") == 10
                 assert seen.value("live_readers") == 1
