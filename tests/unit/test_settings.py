@@ -25,6 +25,8 @@ WRONG = {
     "redelivery": ["0", "x"],
     "max_attempts": ["0", "1001", "2.5", "x"],
     "recovery": ["retry"],
+    "log": ["xml", "JSON"],
+    "traces": ["yes", "1"],
     "drain_grace": ["-1", "86401", "nan", "x"],
     "deadline": ["0", "x"],
     "first_token_timeout": ["0", "x"],
