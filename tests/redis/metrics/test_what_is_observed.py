@@ -45,6 +45,7 @@ from chunkspool.observer import (
     RunningChanged,
     TokensUsed,
 )
+from chunkspool.provider import Usage
 from chunkspool.reading.reader import BUFFER_EVENTS
 
 
@@ -86,9 +87,9 @@ def test_an_answer_is_told_from_its_claim_to_its_ending(spool: Spool, seen: Reco
         assert sum(one.by for one in seen.all_of(RunningChanged)) == 1
         out.text("first")
         eventually(lambda: seen.all_of(FirstChunkWritten))
-        out.usage(10, 2)
+        out.usage("10", 2)  # type: ignore[arg-type]
         out.text("second")
-        out.usage(10, 6)
+        out.write(Usage(10, 6, cached_tokens=3, reasoning_tokens=1))
     (began,) = seen.all_of(AttemptBegan)
     assert began.number == 1
     assert began.waited is not None
@@ -98,7 +99,7 @@ def test_an_answer_is_told_from_its_claim_to_its_ending(spool: Spool, seen: Reco
     assert ending.output_per_second is not None
     assert ending.output_per_second > 0
     tokens = seen.all_of(TokensUsed)
-    assert [(one.input, one.output) for one in tokens] == [(10, 2), (0, 4)]
+    assert tokens == [TokensUsed(10, 2), TokensUsed(0, 4, reasoning=1, cached=3)]
     flushes = seen.all_of(Flushed)
     written = client.xrange(KEYS.log) or []
     assert written
