@@ -6,7 +6,9 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python3 -m venv --without-pip /venv
 COPY requirements-container.txt ./
 # Wheels only, each by its hash: no package can run code of its own here, or be another one than was tested.
-RUN pip --python /venv/bin/python install --require-hashes --only-binary :all: -r requirements-container.txt
+RUN pip --python /venv/bin/python install --no-compile --require-hashes --only-binary :all: -r requirements-container.txt
+# On all processors, which pip does not. A container cannot write it down, and would compile everything anew at each start.
+RUN /venv/bin/python -m compileall -q -j 0 /venv/lib
 # The command, though nothing of the project is installed: it is found in /app.
 RUN printf '#!/bin/sh\nexec /venv/bin/python -m chunkspool.cli "$@"\n' > /venv/bin/chunkspool && chmod 755 /venv/bin/chunkspool
 COPY celeryconfig.py /app/
@@ -19,7 +21,6 @@ COPY pyproject.toml ./
 RUN version=$(python3 -c 'import tomllib; print(tomllib.load(open("pyproject.toml", "rb"))["project"]["version"])') \
  && mkdir /app/chunkspool-$version.dist-info \
  && printf 'Metadata-Version: 2.4\nName: chunkspool\nVersion: %s\n' "$version" > /app/chunkspool-$version.dist-info/METADATA
-# Here, because a container cannot write them down, and would compile them anew at each start.
 RUN /venv/bin/python -m compileall -q /app
 
 # The demo's model server: xllamacpp and the file of a small language model.

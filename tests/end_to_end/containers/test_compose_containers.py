@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from support.waiting import eventually
 from chunkspool.demo.ports import LOOPBACK
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
+log = logging.getLogger(__name__)
 OURS = ("web", "worker", "flower", "model")
 SERVICES = ("redis", "prometheus", *OURS)
 REQUIRED = ("REDIS_PASSWORD", "CHUNKSPOOL_TOKEN_SECRET", "FLOWER_BASIC_AUTH")
@@ -103,6 +105,9 @@ def test_the_doctor_finds_nothing_but_the_missing_tls(stack: Stack) -> None:
 
 def test_down_leaves_nothing(stack: Stack) -> None:
     """No container, no volume, no network. It is the last test: the others' containers are gone after it."""
-    assert stack.find_leftovers()
+    before = stack.find_leftovers()
     stack.compose("down", "--volumes")
-    assert stack.find_leftovers() == []
+    after = stack.find_leftovers()
+    log.info("docker compose down --volumes: %d containers, volumes and networks, then %d", len(before), len(after))
+    assert before
+    assert after == []
