@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import typer.main
 from celery.bin.worker import worker as celery_worker
+from flower.options import options as flower_options
 from support.documents.blocks import PROJECT
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
@@ -102,13 +103,16 @@ def check_pip(arguments: list[str]) -> None:
 
 
 def check_celery(arguments: list[str]) -> None:
-    """Raise for an option that a worker does not have."""
-    known = {option for one in celery_worker.params for option in one.opts} | {"-A", "--app"}
-    if "worker" not in arguments:
-        raise ValueError("only workers are started here")
-    for option in (one for one in arguments if one.startswith("-")):
+    """Raise for an option that a worker or Flower does not have."""
+    if "flower" in arguments:
+        known = {f"--{name.replace('_', '-')}" for name in flower_options} | {"-A", "--app"}
+    elif "worker" in arguments:
+        known = {option for one in celery_worker.params for option in one.opts} | {"-A", "--app"}
+    else:
+        raise ValueError("only workers and Flower are started here")
+    for option in (one.partition("=")[0] for one in arguments if one.startswith("-")):
         if option not in known:
-            raise ValueError(f"celery worker has no {option}")
+            raise ValueError(f"celery has no {option}")
 
 
 def check_python(arguments: list[str]) -> None:

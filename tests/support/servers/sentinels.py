@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 from support.servers.binaries import find_installed_binary
 from support.servers.redis_server import PrivateServer, ServerMissing
-from support.servers.tls import Authority, Certificate
+from support.servers.tls import Authority, Certificate, start_or_skip
 from support.waiting import eventually
 
 from chunkspool.demo.ports import LOOPBACK, free_port
@@ -219,7 +219,7 @@ def watched_servers(
         raise ServerMissing("redis-server is not on PATH; apt-get install redis-server brings it")
     watched = WatchedServers(binary, folder, password, sentinel_password, authority)
     try:
-        watched.start()
+        start_or_skip(watched.start, binary)
         yield watched
     finally:
         watched.stop()

@@ -21,6 +21,7 @@ from support.servers.redis_server import PrivateServer, ServerMissing
 
 from chunkspool.demo.ports import LOOPBACK, free_port
 from chunkspool.demo.process import CannotStart
+from chunkspool.demo.redis_server import Binary
 
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1")
 _BUFFER = 65_536
@@ -113,6 +114,16 @@ class TlsServer(PrivateServer):
         return Redis(port=self.port, password=self.password, retry=Retry(NoBackoff(), 0))
 
 
+def start_or_skip(start: Callable[[], None], binary: Binary) -> None:
+    """Start what may use TLS. Raises `ServerMissing` if the server was built without."""
+    try:
+        start()
+    except CannotStart as error:
+        if "directive" in str(error) and "tls" in str(error):
+            raise ServerMissing(f"{binary.path} was built without TLS") from None
+        raise
+
+
 @contextmanager
 def tls_server(
     folder: Path, authority: Authority, *, password: str, host: str = LOOPBACK, clients: bool = False
@@ -128,12 +139,7 @@ def tls_server(
         *("--tls-ca-cert-file", str(authority.ca.certfile)),
     )
     server = TlsServer(binary, folder, options, password, tls_port=port, query=f"ssl_ca_certs={authority.ca.certfile}")
-    try:
-        server.start()
-    except CannotStart as error:
-        if "directive" in str(error):
-            raise ServerMissing(f"{binary.path} was built without TLS") from None
-        raise
+    start_or_skip(server.start, binary)
     try:
         yield server
     finally:
