@@ -72,8 +72,6 @@ WRONG = {
     "heartbeat": ["0", "x"],
     "answer_timeout": ["0", "x"],
     "metrics_token": [SECRET, "x" * 31, f"{SECRET * 5} {SECRET}", f"{SECRET * 5}ü"],
-    "log": ["xml", "JSON", "1"],
-    "traces": ["yes", "ON", "1"],
     "metrics_port": ["0", "65536", "x"],
 }
 TEXTS = {
