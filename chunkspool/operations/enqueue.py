@@ -37,6 +37,7 @@ from chunkspool.results import Generation
 from chunkspool.settings import Settings
 from chunkspool.states import OnActive, Priority
 from chunkspool.store import queries, scripts
+from chunkspool.store.chats import Listed, list_key, unlist
 from chunkspool.store.commands import ScriptCall
 from chunkspool.store.index import place_ms_of, waits
 from chunkspool.store.keys import ChatKeys, QueueKeys
@@ -118,9 +119,11 @@ def enqueue(
         made = yield from _make(keys, on_active, request_id, priority, reserved, settings, call)
     except (ChatBusy, ChatContended, CorruptLog, LimitExceeded, RequestIdReused, StoreFull, StoreRefused):
         yield from _give_back(keys, settings, generation_id)
+        yield from _take_back_question(keys, owner, reserved)
         raise
     if made.outcome != "created":
         yield from _give_back(keys, settings, generation_id)
+        yield from _take_back_question(keys, owner, reserved)
         yield from _publish_again(keys, made.generation_id, settings, request_id)
     elif reserved.limit:
         # It was a repeated request a moment ago; now that one has expired.
@@ -180,6 +183,12 @@ def _wait(keys: ChatKeys, settings: Settings, generation_id: str) -> Operation[N
 def _give_back(keys: ChatKeys, settings: Settings, generation_id: str) -> Operation[None]:
     """Take back what was reserved."""
     yield from forget(keys, [(generation_id, settings.worker.queue)])
+
+
+def _take_back_question(keys: ChatKeys, owner: str | None, reserved: Reservation) -> Operation[None]:
+    """Let the chat stand in the lists where it stood: nothing new was asked."""
+    for whose, before in zip((None, owner), reserved.asked_before, strict=False):
+        yield from unlist(list_key(keys.tenant, whose), [Listed(keys.chat_id, reserved.asked)], before)
 
 
 def _make(

@@ -69,9 +69,13 @@ def find_listed(lists: Sequence[str], chat_id: str) -> Transaction[tuple[int | N
     return Transaction(commands, lambda found: tuple(None if one is None else int(float(one)) for one in found))
 
 
-def unlist(key: str, chats: Sequence[Listed]) -> ScriptCall[int]:
-    """Take up to `UNLISTED_AT_ONCE` chats out of a list, unless they were asked something meanwhile."""
-    args: list[Arg] = [word for one in chats for word in (one.chat_id, one.asked)]
+def unlist(key: str, chats: Sequence[Listed], before: int | None = None) -> ScriptCall[int]:
+    """Take up to `UNLISTED_AT_ONCE` chats out of a list, unless they were asked something meanwhile.
+
+    `before`: they stood in the list before, with this ms, and do so again. Returns how many that was true for.
+    """
+    place = "" if before is None else before
+    args: list[Arg] = [word for one in chats for word in (one.chat_id, one.asked, place)]
     return ScriptCall(load("unlist"), (key,), tuple(args), lambda reply: int(reply[0]))
 
 

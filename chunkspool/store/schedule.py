@@ -45,6 +45,7 @@ class Reservation:
     `at_once`: its message may go to the broker now; otherwise it is to wait (`schedule` with a "wait" note).
     `ttl_ms` and `active` are None where the tenant's policy says nothing. `retry_ms`: None where waiting does not help.
     `suspects`: chats that count for a limit of bytes which was met, to be measured again before anybody is refused.
+    `asked`: the Unix ms that the lists of chats have now, of the tenant and of the owner; `asked_before`: that before.
     """
 
     limit: str = ""
@@ -54,6 +55,8 @@ class Reservation:
     chat_bytes: int = 0
     active: int | None = None
     suspects: tuple[str, ...] = ()
+    asked: int = 0
+    asked_before: tuple[int | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,8 @@ def reserve(
             ttl_ms=int(ttl) if ttl else None,
             chat_bytes=int(reply[3]),
             active=int(active) if active else None,
+            asked=int(reply[5]),
+            asked_before=tuple(int(float(one)) if one else None for one in reply[6:]),
         )
 
     args: tuple[Arg, ...] = (place, place_ms, keys.member(generation_id), AHEAD, words_of(limits), size, LOOK_AT)

@@ -3,8 +3,9 @@
 -- KEYS  1 place   2 unfinished
 -- ARGV  1 place, text      2 ms to keep it   3 member   4 ahead   5 default limits "<name> <number> …"
 --       6 bytes of the request               7 how many members of an overfull limit to look at
--- Returns {'reserved', sent 0|1, policy's ttl in ms or '', most bytes of a chat's log, most active of a chat or ''}: sent
---         says that its message may go to the broker at once; otherwise it is to wait in its line (schedule.lua)
+-- Returns {'reserved', sent 0|1, policy's ttl in ms or '', most bytes of a chat's log, most active of a chat or '', now,
+--         when the chat was asked before, or ''; the same by the owner, if there is one}: sent says that its message may go to
+--         the broker at once; otherwise it is to wait in its line (schedule.lua)
 --         {'limited', name of the limit, ms until it is worth another try, or -1, chat…}: of a limit of bytes some of
 --         the chats that count, others each time, to be measured again before anybody is refused
 -- All by Redis's clock: one that is wrong on the caller's machine would hide generations from the sweep, or wipe the
@@ -89,8 +90,10 @@ end
 
 -- Lists the chat. Of a list that is full, those go that were asked longest ago.
 local ttl, active = unpack(redis.call('HMGET', key('policy', tenant), 'ttl', 'active'))
-for _, scope in ipairs(scopes) do
+local asked_before = {}
+for i, scope in ipairs(scopes) do
   local chats = key('chats', scope[2])
+  asked_before[i] = redis.call('ZSCORE', chats, chat) or ''
   redis.call('ZADD', chats, now, chat)
   keep_longer(chats, math.max(place_ms, tonumber(ttl) or 0) + SPARE_MS)
   local over = redis.call('ZCARD', chats) - LISTED_MAX
@@ -107,4 +110,5 @@ local at_once = redis.call('EXISTS', key('lines', queue, PRIORITIES[1]), key('li
   and may_run(scopes[1][1], limits.running)
   and (owner == NOBODY or may_run(scopes[2][1], limits.owner_running))
 if at_once then send(member, place, now) else note_state(member, place, WAITING) end
-return {'reserved', at_once and 1 or 0, tonumber(ttl) or '', limits.chat_bytes, tonumber(active) or ''}
+return {'reserved', at_once and 1 or 0, tonumber(ttl) or '', limits.chat_bytes, tonumber(active) or '', now,
+  unpack(asked_before)}

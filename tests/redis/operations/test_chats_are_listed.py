@@ -181,9 +181,20 @@ def test_what_was_refused_is_not_listed(spool: Spool, chats: List, client: Redis
     ask(spool, client, "first", owner="ada")
     with pytest.raises(Exception, match="owner"):
         ask(spool, client, "second", owner="ada")
+    spool.enqueue("third", "hello")
+    before = chats()
     with pytest.raises(ChatBusy):
-        spool.enqueue("first", "again")
-    assert names(chats()) == ["first"]
+        spool.enqueue("first", "again", owner="bob")
+    assert chats().chats == before.chats
+    assert names(chats("bob")) == []
+
+
+def test_a_repeated_request_asks_nothing_new(spool: Spool, chats: List) -> None:
+    """The chat stays where it is in the list."""
+    for chat in ("first", "second"):
+        spool.enqueue(chat, "hello", request_id="once", owner="ada")
+    spool.enqueue("first", "hello", request_id="once", owner="ada")
+    assert names(chats()) == names(chats("ada")) == ["second", "first"]
 
 
 def test_a_list_is_bounded_and_has_a_ttl(spool: Spool, client: Redis, chats: List) -> None:
