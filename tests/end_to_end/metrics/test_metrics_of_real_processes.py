@@ -100,6 +100,7 @@ def test_an_app_of_your_own_counts(redis_url: str, tmp_path: Path, pool: str) ->
     """Its own tasks, sync ones, on every pool; without a token everybody on this machine may read the metrics."""
     port = free_port()
     own = {"CHUNKSPOOL_METRICS_PORT": str(port), "CHUNKSPOOL_TASK": "yours.answer"}
+    own["TMPDIR"] = str(tmp_path)  # its worker is killed, and leaves its folder
     with ExitStack() as processes:
         environment = {**environment_of(tmp_path, redis_url, redis_url), **own}
         app = OwnApp("support.processes.equipped_app", tmp_path, environment, processes)
