@@ -43,10 +43,16 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens paid for, as the provider counts them. A later one replaces an earlier one: it is the sum so far."""
+    """Tokens paid for, as the provider counts them. A later one replaces an earlier one: it is the sum so far.
+
+    `cached_tokens` are those of the input that cost less, `reasoning_tokens` those of the output that are no answer.
+    Both are for metrics only, and 0 where the provider does not tell.
+    """
 
     input_tokens: int
     output_tokens: int
+    cached_tokens: int = field(default=0, compare=False)
+    reasoning_tokens: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

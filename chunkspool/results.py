@@ -65,6 +65,37 @@ class ChatStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ChatSummary:
+    """A chat of a list. Times are Unix ms by Redis's clock: of the newest question, and of the log's first event.
+
+    `newest` is the generation that was enqueued last, None where all have expired; `active` are those that have not
+    ended. `last` is the newest seq: whoever has read up to less has not read all.
+    """
+
+    chat_id: str
+    title: str | None
+    newest: GenerationStatus | None
+    active: tuple[str, ...]
+    last: int
+    created: int
+    asked: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChatPage:
+    """Some chats at the time `now` (Unix ms, Redis's clock), the one that was asked last first.
+
+    `before` asks for the chats after these; None at the end. `failed` are chats of the page that cannot be read, each
+    with its error: their keys are another program's, say.
+    """
+
+    chats: tuple[ChatSummary, ...]
+    now: int
+    before: str | None = None
+    failed: tuple[tuple[str, ChunkspoolError], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """A generation that waits for its turn: about `ahead` others have theirs before it, and it comes in `wait` seconds.
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import TypeAdapter
 
-from chunkspool.cli import doctor, programs, stats, tenant
+from chunkspool.cli import chats, doctor, programs, stats, tenant
 from chunkspool.cli.dashed_ids import DashedIds
 from chunkspool.cli.execute import explain_missing, run_and_exit, run_with_spool
 from chunkspool.cli.exit_codes import ExitCode
@@ -185,7 +185,7 @@ def serve(
 def token(
     chat: Annotated[str, typer.Argument(metavar="CHAT", show_default=False, help='The chat\'s id, or "*" for any.')],
     *,
-    action: Annotated[list[str] | None, typer.Option(help="ask, read, stop or erase; may be repeated.")] = None,
+    action: Annotated[list[str] | None, typer.Option(help="ask, read, stop, erase or list; may be repeated.")] = None,
     seconds: Annotated[float, typer.Option(help="How many seconds the token is valid.")] = 3600.0,
 ) -> None:
     """Print a token for the web routes, signed with the token secret."""
@@ -238,6 +238,7 @@ def _parse_params(given: list[str] | tuple[()]) -> dict[str, Any]:
     return params
 
 
+chats.add_to(app)
 programs.add_to(app)
 doctor.add_to(app)
 stats.add_to(app)

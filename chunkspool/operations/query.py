@@ -97,7 +97,7 @@ def status(
         chosen = list(dict.fromkeys(generation_ids))
     wanted = set(chosen)
     others = [one for one in found.active if one not in wanted]
-    seen = yield from read_statuses(keys, [*chosen, *others], found.now)
+    seen = yield from read_statuses(keys, [*chosen, *others])
     # Where the log has expired, so have its generations (see `store.pages.chat_state`); one may expire before it.
     known = {generation.generation_id for generation in seen}
     active = tuple(one for one in found.active if one in known) if found.first <= found.last else ()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from chunkspool.effects import Operation
 from chunkspool.errors import ChatContended, GenerationNotFound
 from chunkspool.ids import checked_id
+from chunkspool.operations.chats import find_lists, leave_lists
 from chunkspool.operations.endings import tell_stopped
 from chunkspool.operations.log_sizes import measure_again
 from chunkspool.request import checked_reason
@@ -56,6 +57,7 @@ def revoke(generation_id: str, db: int) -> Operation[Stop | None]:
 def erase(keys: ChatKeys) -> Operation[None]:
     """Erase the chat; no error if there is none. A chat with many generations is erased in steps, its log last."""
     races, listed = 0, 0
+    lists: dict[str, int] = dict((yield from find_lists(keys, ())))
     while races < RACES:
         found = yield from removal.find_removable(keys)
         origins = yield from queries.origins(keys, found.generation_ids)
@@ -64,6 +66,8 @@ def erase(keys: ChatKeys) -> Operation[None]:
             made = [(one, origin.queue) for one, origin in zip(found.generation_ids, origins, strict=True)]
             for start in range(0, len(made), NOTES_MAX):
                 yield from forget(keys, made[start : start + NOTES_MAX])
+            owners = sorted({origin.owner for origin in origins if origin.owner})
+            lists.update((yield from find_lists(keys, owners)))
         ids: dict[str, Sequence[str]] = {
             "active": found.active,
             "generation_ids": found.generation_ids,
@@ -72,6 +76,7 @@ def erase(keys: ChatKeys) -> Operation[None]:
         if found.is_all:
             if (yield from removal.erase(keys, **ids, listed=found.listed)):
                 yield from measure_again(keys, [keys.chat_id])
+                yield from leave_lists(keys, list(lists.items()))
                 return
             races += 1
         else:

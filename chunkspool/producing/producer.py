@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import astuple, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, assert_never
 
@@ -92,7 +92,7 @@ class Producer:
         self._flusher = flusher
         self._settings = settings
         self._finish_reason = "stop"
-        self._tokens = TokensUsed()
+        self._usage = Usage(0, 0)
         self._restarts = claim.restarts
         self._task: asyncio.Task[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -143,7 +143,7 @@ class Producer:
     def usage(self, input_tokens: int, output_tokens: int) -> None:
         """Say how many tokens are to be paid."""
         self._write_event(UsageEvent, input_tokens=input_tokens, output_tokens=output_tokens)
-        self._count_tokens(TokensUsed(input_tokens, output_tokens))
+        self._count_tokens(Usage(input_tokens, output_tokens))
 
     def finish(self, reason: str) -> None:
         """Set the `finish_reason` that `generation.completed` will carry; "stop" unless set."""
@@ -163,7 +163,8 @@ class Producer:
             case ToolResult():
                 self.tool_result(delta.id, delta.output)
             case Usage():
-                self.usage(delta.input_tokens, delta.output_tokens)
+                self._write_event(UsageEvent, input_tokens=delta.input_tokens, output_tokens=delta.output_tokens)
+                self._count_tokens(delta)
             case Finish():
                 self.finish(delta.reason)
             case SignOfLife():
@@ -276,12 +277,19 @@ class Producer:
         if self._outbox.buffer.add_event(encoded):
             self._flusher.mark(self._outbox)
 
-    def _count_tokens(self, so_far: TokensUsed) -> None:
+    def _count_tokens(self, so_far: Usage) -> None:
         """Tell by how much a provider's count has grown: each of its counts is the sum so far."""
-        before, self._tokens = self._tokens, so_far
-        self._outbox.pace.output_tokens = so_far.output
-        more = (max(0, new - old) for new, old in zip(astuple(so_far), astuple(before), strict=True))
-        self._flusher.observer.observe(TokensUsed(*more))
+        # An event takes whatever stands for a number, such as "5".
+        so_far = replace(so_far, input_tokens=int(so_far.input_tokens), output_tokens=int(so_far.output_tokens))
+        before, self._usage = self._usage, so_far
+        self._outbox.pace.output_tokens = so_far.output_tokens
+        more = TokensUsed(
+            input=max(0, so_far.input_tokens - before.input_tokens),
+            output=max(0, so_far.output_tokens - before.output_tokens),
+            reasoning=max(0, so_far.reasoning_tokens - before.reasoning_tokens),
+            cached=max(0, so_far.cached_tokens - before.cached_tokens),
+        )
+        self._flusher.observer.observe(more)
 
     def _make_room(self) -> None:
         self._check()

@@ -17,7 +17,7 @@ from chunkspool.effects import Effect, Operation, Pause, Publish, SendAll, Tell,
 from chunkspool.errors import LimitExceeded, SettingsError
 from chunkspool.events import Entry
 from chunkspool.observer import LimitHit, Observer, guard
-from chunkspool.operations import claim, digests, enqueue, policy, query, stats, stop
+from chunkspool.operations import chats, claim, digests, enqueue, policy, query, stats, stop
 from chunkspool.operations.schedule import schedule
 from chunkspool.operations.sweep import sweep
 from chunkspool.policy import Policy
@@ -25,7 +25,7 @@ from chunkspool.producing.producer import Producer
 from chunkspool.producing.producer_factory import ProducerFactory
 from chunkspool.reading.hub_asyncio import AsyncHub
 from chunkspool.reading.subscription import AsyncSubscription
-from chunkspool.results import ChatStatus, Generation, Snapshot, Stats, Stop, Swept, Transcript
+from chunkspool.results import ChatPage, ChatStatus, Generation, Snapshot, Stats, Stop, Swept, Transcript
 from chunkspool.settings import Settings
 from chunkspool.spool.arguments import (
     Messages,
@@ -191,6 +191,15 @@ class AsyncSpool:
     async def revoke(self, generation_id: str) -> Stop | None:
         """Stop a generation by its id alone. See `Spool.revoke`."""
         return await self._run(stop.revoke(generation_id, self._db))
+
+    async def chats(self, owner: str | None = None, *, before: str | None = None, limit: int = 50) -> ChatPage:
+        """Return some chats, the one that was asked last first. See `Spool.chats`."""
+        tenant = self.settings.log.tenant
+        return await self._run(chats.show_chats(tenant, self._db, owner, before, limit))
+
+    async def set_title(self, chat_id: str, title: str | None) -> None:
+        """Give the chat a title; None takes it away. See `Spool.set_title`."""
+        await self._run(chats.set_title(self._keys(chat_id), title))
 
     async def status(
         self,

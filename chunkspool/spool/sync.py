@@ -16,7 +16,7 @@ from chunkspool.effects import Effect, Operation, Pause, Publish, SendAll, Tell,
 from chunkspool.errors import LimitExceeded
 from chunkspool.events import Entry
 from chunkspool.observer import LimitHit, Observer, guard
-from chunkspool.operations import claim, digests, enqueue, policy, query, stats, stop
+from chunkspool.operations import chats, claim, digests, enqueue, policy, query, stats, stop
 from chunkspool.operations.schedule import schedule
 from chunkspool.operations.sweep import sweep
 from chunkspool.policy import Policy
@@ -24,7 +24,7 @@ from chunkspool.producing.producer import Producer
 from chunkspool.producing.producer_factory import ProducerFactory
 from chunkspool.reading.hub_threads import ThreadHub
 from chunkspool.reading.subscription import Subscription
-from chunkspool.results import ChatStatus, Generation, Snapshot, Stats, Stop, Swept, Transcript
+from chunkspool.results import ChatPage, ChatStatus, Generation, Snapshot, Stats, Stop, Swept, Transcript
 from chunkspool.settings import Settings
 from chunkspool.spool.arguments import (
     Messages,
@@ -205,6 +205,22 @@ class Spool:
         a worker that comes up later skips the task. Raises `InvalidId` or `StoreError`.
         """
         return self._run(stop.revoke(generation_id, self._db))
+
+    def chats(self, owner: str | None = None, *, before: str | None = None, limit: int = 50) -> ChatPage:
+        """Return some chats, the one that was asked last first: of the tenant, or those that `owner` has asked in.
+
+        `before`: a page's `before`, for the chats after those of that page. `limit`: up to 500. A chat is listed from
+        its first question until its log expires or it is erased; of more than 100,000 those go first that were asked
+        longest ago. Raises `InvalidInput`, `InvalidId` or `StoreError`.
+        """
+        return self._run(chats.show_chats(self.settings.log.tenant, self._db, owner, before, limit))
+
+    def set_title(self, chat_id: str, title: str | None) -> None:
+        """Give the chat a title, one line of up to 200 characters; None takes it away.
+
+        Raises `InvalidInput`, `ChatNotFound` or `StoreError`.
+        """
+        self._run(chats.set_title(self._keys(chat_id), title))
 
     def status(
         self,

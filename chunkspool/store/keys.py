@@ -125,6 +125,10 @@ class TenantKeys:
         """Return the key of what counts for a limit: `streams`, or the same of one owner or chat, by its hash."""
         return self.streams if limit == "streams" else f"cs:{{index}}:{limit}:{self.tenant}:{name_hash}"
 
+    def chats(self, owner_hash: str | None) -> str:
+        """Return the key of a sorted set: chat -> ms of its newest question; with a hash, of that owner's questions."""
+        return f"cs:{{index}}:chats:{self.tenant}{f'/{owner_hash}' if owner_hash else ''}"
+
     @property
     def sizes_until(self) -> str:
         """Sorted set: the tenant's chats by the ms at which their logs expire; lua/sizes_prelude.lua's."""

@@ -31,11 +31,9 @@ def list_ids(keys: ChatKeys, active: Sequence[str] = ()) -> Generator[Any, Any, 
         score, at_score = last, same + (at_score if last == score else 0)
 
 
-def read_statuses(
-    keys: ChatKeys, generation_ids: Sequence[str], now: int
-) -> Generator[Any, Any, list[GenerationStatus]]:
+def read_statuses(keys: ChatKeys, generation_ids: Sequence[str]) -> Generator[Any, Any, list[GenerationStatus]]:
     """Return how these generations stand; one that has expired is left out."""
-    return (yield from _in_steps(generation_ids, lambda some: queries.statuses(keys, some, now)))
+    return (yield from _in_steps(generation_ids, lambda some: queries.statuses(keys, some)))
 
 
 def read_transcripts(keys: ChatKeys, generation_ids: Sequence[str]) -> Generator[Any, Any, list[Transcript]]:

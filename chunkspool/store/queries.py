@@ -55,21 +55,26 @@ def active_in_existing(keys: ChatKeys) -> Transaction[tuple[str, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """How a generation was enqueued: with which request id, and for which queue and task. "" where it is not known."""
+    """How a generation was enqueued: with which request id, for which queue, task and owner. "" where not known."""
 
     request_id: str
     queue: str
     task: str
     is_queued: bool
+    owner: str
 
 
 def origins(keys: ChatKeys, generation_ids: Sequence[str]) -> Transaction[list[Origin]]:
     """Read how these generations were enqueued; of one that has expired, nothing is known."""
-    commands = tuple(("HMGET", keys.gen(one), "request_id", "queue", "task", "status") for one in generation_ids)
+    commands = tuple(
+        ("HMGET", keys.gen(one), "request_id", "queue", "task", "status", "owner") for one in generation_ids
+    )
 
     def parse(replies: Sequence[Any]) -> list[Origin]:
         found = ([as_text(field or "") for field in reply] for reply in replies)
-        return [Origin(request_id, queue, task, status == "queued") for request_id, queue, task, status in found]
+        return [
+            Origin(request, queue, task, status == "queued", owner) for request, queue, task, status, owner in found
+        ]
 
     return Transaction(commands, parse)
 
@@ -143,15 +148,17 @@ def outline(keys: ChatKeys) -> Transaction[ChatOutline]:
 _FIELDS = ("status", "attempt", "after", "created", "started", "ended", "lease", "lease_ms", "stop", "owner", "lost")
 
 
-def statuses(keys: ChatKeys, generation_ids: Sequence[str], now: int) -> Transaction[list[GenerationStatus]]:
+def statuses(keys: ChatKeys, generation_ids: Sequence[str]) -> Transaction[list[GenerationStatus]]:
     """Read how these generations stand; one that has expired is left out."""
     commands = tuple(("HMGET", keys.gen(one), *_FIELDS) for one in generation_ids)
 
     def parse(replies: Sequence[Any]) -> list[GenerationStatus]:
-        found = zip(generation_ids, replies, strict=True)
-        return [_status(one, fields, now) for one, fields in found if fields[0] is not None]
+        now, *found = replies
+        pairs = zip(generation_ids, found, strict=True)
+        return [_status(one, fields, as_ms(now)) for one, fields in pairs if fields[0] is not None]
 
-    return Transaction(commands, parse)
+    # By the time of this very moment: by an earlier one, a lease that was renewed since lies too far ahead.
+    return Transaction((("TIME",), *commands), parse)
 
 
 def _status(generation_id: str, fields: Sequence[Any], now: int) -> GenerationStatus:

@@ -19,7 +19,7 @@ def restore_head(keys: ChatKeys) -> Generator[ScriptCall[Any] | Transaction[Any]
     """
     found = yield from queries.outline(keys)
     generation_ids = yield from list_ids(keys, found.active)
-    generations = yield from read_statuses(keys, generation_ids, found.now)
+    generations = yield from read_statuses(keys, generation_ids)
     generations.sort(key=lambda generation: generation.after)
     active = [one.generation_id for one in generations if one.state not in {*ENDED, "lost"}]
     yield from scripts.restore_head(keys, active)

@@ -34,7 +34,9 @@ _WITH_SIZES: Final = ("schedule_prelude", "sizes_prelude")
 _PRELUDES: Final = {
     **dict.fromkeys(("forget", "position", "hold_streams"), _WITH_SCHEDULE),
     **dict.fromkeys(("reserve", "schedule", "count_sizes"), _WITH_SIZES),
-    **dict.fromkeys(("add_block", "erase", "mark_read", "publish_again", "restore_head", "transaction"), ()),
+    **dict.fromkeys(
+        ("add_block", "erase", "mark_read", "publish_again", "restore_head", "set_title", "transaction", "unlist"), ()
+    ),
 }
 """What is put in front of a script, where it is not `prelude`."""
 

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -15,8 +15,10 @@ from starlette.types import Scope
 
 from chunkspool.ids import checked_id
 
-Action = Literal["ask", "read", "stop", "erase"]
-"""What somebody wants to do in a chat. None of them implies another."""
+Action = Literal["ask", "read", "stop", "erase", "list"]
+"""What somebody wants to do in a chat, or, "list", to see which chats there are. None of them implies another."""
+ANY_CHAT: Final = "*"
+"""Stands for every chat of a tenant; no chat has this id."""
 
 
 class AccessDenied(Exception):
@@ -28,11 +30,13 @@ class GrantedUntil:
     """The sender may, until `expires` (Unix seconds): an event stream that is still open then ends with a 401.
 
     `owner` says who they are, for the limits of an owner: what they follow, and what they ask for unless `admit=` names
-    another owner. Raises `InvalidId` for one that is no id.
+    another owner; and whose chats they may list. `lists_all`: those of the whole tenant instead. Raises `InvalidId` for
+    an owner that is no id.
     """
 
     expires: float = math.inf
     owner: str | None = None
+    lists_all: bool = False
 
     def __post_init__(self) -> None:
         """Check the owner."""
@@ -49,9 +53,11 @@ class Authorize(Protocol):
 
     Return True or, if the permission ends some day or you know whose it is, `GrantedUntil`.
 
-    "ask" starts a generation, "read" follows the chat, "stop" stops a generation, "erase" removes the chat. None of
-    them implies another: a route that does two things asks twice. Raise `AccessDenied` for an unknown caller (401), or
-    Starlette's `HTTPException` for another status.
+    "ask" starts a generation or sets a title, "read" follows the chat, "stop" stops a generation, "erase" removes the
+    chat. None of them implies another: a route that does two things asks twice. "list" is asked for the chat "*":
+    return `GrantedUntil(owner=…)`, and the chats of that owner are listed; True alone lists nothing.
+
+    Raise `AccessDenied` for an unknown caller (401), or Starlette's `HTTPException` for another status.
 
     It is asked again while an event stream is open (`CHUNKSPOOL_REAUTHORIZE`), with the same request, but without a
     body: let it decide, and not count.
@@ -62,9 +68,9 @@ class Authorize(Protocol):
         ...
 
 
-def allow_all(request: Request, tenant: str, chat_id: str, action: Action) -> bool:  # noqa: ARG001 - a hook's signature
+def allow_all(request: Request, tenant: str, chat_id: str, action: Action) -> Verdict:  # noqa: ARG001 - a hook's signature
     """Allow everything to everybody: for a demo, or behind an access check of your own."""
-    return True
+    return GrantedUntil(lists_all=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,8 @@ class AccessCheck:
         verdict = self.authorize(request, self.tenant, self.chat_id, self.action)
         granted = await verdict if inspect.isawaitable(verdict) else verdict
         if not granted:
-            raise HTTPException(403, f"not allowed: {self.action} in chat {self.chat_id!r}")
+            what = "list chats" if self.action == "list" else f"{self.action} in chat {self.chat_id!r}"
+            raise HTTPException(403, f"not allowed: {what}")
         until = granted if isinstance(granted, GrantedUntil) else GrantedUntil()
         if not until.expires > time.time():  # in this way NaN grants nothing
             raise AccessDenied("the access has expired")

@@ -26,7 +26,7 @@ from chunkspool.web.middleware.body_check import BodyCheck
 from chunkspool.web.middleware.deferred_stream import DeferredStream
 from chunkspool.web.middleware.origin_check import OriginCheck
 from chunkspool.web.middleware.root_path import RootPath
-from chunkspool.web.routes import chats, health, usechat
+from chunkspool.web.routes import chat_list, chats, health, usechat
 from chunkspool.web.streaming.open_streams import OpenStreams
 from chunkspool.web.tokens import SignedTokens
 
@@ -81,6 +81,7 @@ def create_app(
     admit = admit or SafeAdmission.from_settings(settings)
     app.state.context = WebContext(spool, authorize, tenant_of, gate, streams, admit)
     problems.install(app)
+    app.include_router(chat_list.router, tags=["chats"])
     app.include_router(chats.router, tags=["chats"])
     app.include_router(usechat.router, tags=["useChat"])
     app.include_router(health.router, tags=["health"])

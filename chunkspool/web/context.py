@@ -9,13 +9,24 @@ from functools import partial
 
 from fastapi import Request
 from pydantic import JsonValue
+from starlette.exceptions import HTTPException
 
 from chunkspool import AsyncSpool, Generation
 from chunkspool.admission.asked import AskedGeneration
 from chunkspool.errors import ChatBusy
 from chunkspool.ids import checked_id
 from chunkspool.views.event_stream import EventStream
-from chunkspool.web.access import AccessCheck, Action, Authorize, Grant, asker_of, note_asker, note_grant
+from chunkspool.web.access import (
+    ANY_CHAT,
+    AccessCheck,
+    Action,
+    Authorize,
+    Grant,
+    GrantedUntil,
+    asker_of,
+    note_asker,
+    note_grant,
+)
 from chunkspool.web.admit import Admit
 from chunkspool.web.gate import RequestGate
 from chunkspool.web.streaming.event_stream import EventStreamResponse
@@ -35,15 +46,29 @@ class WebContext:
 
     async def spool_for(self, request: Request, chat_id: str, action: Action) -> AsyncSpool:
         """Return the spool of the request's tenant. Raises `AccessDenied`, `InvalidId`, or an HTTP 403."""
-        own = self.spool.settings.log.tenant
-        tenant = own if self.tenant_of is None else checked_id("tenant", self.tenant_of(request))
+        tenant = self._tenant_of(request)
         check = AccessCheck(self.authorize, tenant, checked_id("chat_id", chat_id), action)
         until = await check.ask(request)
         if action == "read":  # that is what a stream goes on doing
             note_grant(request.scope, Grant(check, until))
         if action == "ask":
             note_asker(request.scope, until.owner)
-        return self.spool if tenant == own else self.spool.for_tenant(tenant)
+        return self._spool_of(tenant)
+
+    async def lister_for(self, request: Request) -> tuple[AsyncSpool, GrantedUntil]:
+        """Return the spool of the request's tenant, and whose chats the sender may list. Raises as `spool_for` does."""
+        tenant = self._tenant_of(request)
+        granted = await AccessCheck(self.authorize, tenant, ANY_CHAT, "list").ask(request)
+        if granted.owner is None and not granted.lists_all:
+            raise HTTPException(403, "not allowed: list chats, because nobody has said whose")
+        return self._spool_of(tenant), granted
+
+    def _tenant_of(self, request: Request) -> str:
+        own = self.spool.settings.log.tenant
+        return own if self.tenant_of is None else checked_id("tenant", self.tenant_of(request))
+
+    def _spool_of(self, tenant: str) -> AsyncSpool:
+        return self.spool if tenant == self.spool.settings.log.tenant else self.spool.for_tenant(tenant)
 
     async def enqueue(
         self, request: Request, spool: AsyncSpool, chat_id: str, asked: AskedGeneration, transcript: JsonValue = None

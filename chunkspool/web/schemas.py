@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.json_schema import SkipJsonSchema
 
 from chunkspool.dialects.usechat_messages import UiMessage
 from chunkspool.ids import ID_PATTERN, MAX_ID_LENGTH, GenerationId
+from chunkspool.operations.chats import MAX_TITLE
 from chunkspool.request import MAX_REASON, Message
-from chunkspool.results import Stop
-from chunkspool.states import OnActive
+from chunkspool.results import ChatSummary, Stop
+from chunkspool.states import OnActive, SeenState
 
 Absent = SkipJsonSchema[None]
 """Marks an optional field. An explicit null is accepted, too, but the OpenAPI document does not offer it."""
 Id = Annotated[str, Field(pattern=f"^{ID_PATTERN}$", max_length=MAX_ID_LENGTH)]
+"""Text that can be an id."""
 
 
 class _Body(BaseModel):
@@ -73,6 +75,51 @@ class StopResponse(BaseModel):
     """The outcome for each generation."""
 
     stops: tuple[Stop, ...]
+
+
+class TitleBody(_Body):
+    """A title for the chat, one line; null takes it away."""
+
+    title: Annotated[str, Field(min_length=1, max_length=MAX_TITLE)] | None
+
+
+class ListedChat(BaseModel):
+    """A chat of the list: see `ChatSummary`. `state` is that of its newest `generation`."""
+
+    chat_id: str
+    title: str | None
+    state: SeenState | None
+    generation: str | None
+    active: tuple[str, ...]
+    last: int
+    created: int
+    asked: int
+
+    @classmethod
+    def of(cls, summary: ChatSummary) -> Self:
+        """Return what a client sees of a chat."""
+        newest = summary.newest
+        return cls(
+            chat_id=summary.chat_id,
+            title=summary.title,
+            state=None if newest is None else newest.state,
+            generation=None if newest is None else newest.generation_id,
+            active=summary.active,
+            last=summary.last,
+            created=summary.created,
+            asked=summary.asked,
+        )
+
+
+class ChatsResponse(BaseModel):
+    """Some chats, the one that was asked last first. `before` asks for those after these; null at the end.
+
+    `failed` are chats that cannot be read.
+    """
+
+    chats: list[ListedChat]
+    before: str | None = None
+    failed: list[str] = Field(default_factory=list)
 
 
 class MessagesResponse(BaseModel):

@@ -16,9 +16,8 @@ from starlette.requests import Request
 from chunkspool.errors import InvalidInput, SettingsError
 from chunkspool.ids import checked_id
 from chunkspool.settings import Settings, split_secrets, variable_of
-from chunkspool.web.access import AccessDenied, Action, GrantedUntil, Verdict
+from chunkspool.web.access import ANY_CHAT, AccessDenied, Action, GrantedUntil, Verdict
 
-ANY_CHAT = "*"
 _VERSION = "v1"
 
 
@@ -81,7 +80,8 @@ class SignedTokens:
         """Return a token for these actions in this chat ("*": any chat of the tenant). Raises `InvalidInput`.
 
         It is valid for `seconds`, and for the own tenant unless `tenant` names one of several. `owner` says whose it
-        is, for the limits of an owner.
+        is, for the limits of an owner. "list", which needs the chat "*", lists the chats of the owner; without one, the
+        tenant's.
         """
         if chat_id != ANY_CHAT:
             checked_id("chat_id", chat_id)
@@ -89,6 +89,8 @@ class SignedTokens:
         unknown = set(actions) - set(get_args(Action))
         if unknown or isinstance(actions, str):
             raise InvalidInput(f"actions={actions!r}: pass some of {', '.join(get_args(Action))}")
+        if "list" in actions and chat_id != ANY_CHAT:
+            raise InvalidInput(f'"list" is for the chat "*", not for {chat_id!r}: issue two tokens')
         if not 0 < seconds < math.inf:
             raise InvalidInput(f"seconds={seconds!r}: pass for how many seconds the token is valid")
         expires = math.ceil(self._clock() + seconds)
@@ -105,7 +107,10 @@ class SignedTokens:
         """
         grant = self._verify(_token_of(request))
         is_granted = grant.tenant == tenant and grant.chat in {chat_id, ANY_CHAT} and action in grant.actions
-        return GrantedUntil(grant.expires, grant.owner) if is_granted else False
+        if not is_granted:
+            return False
+        # Whoever signed "list" for nobody in particular means the tenant's.
+        return GrantedUntil(grant.expires, grant.owner, lists_all=action == "list" and grant.owner is None)
 
     def _verify(self, token: str) -> _Grant:
         signed_text, _, signature = token.rpartition(".")

@@ -169,7 +169,7 @@ def test_every_route_is_documented() -> None:
         for path, methods in app.openapi()["paths"].items()
         for method in methods
     }
-    documented = {f"{method} {path}" for method, path in re.findall(r"`(GET|POST|DELETE) ([^`?\s]+)", table)}
+    documented = {f"{method} {path}" for method, path in re.findall(r"`(GET|POST|PUT|DELETE) ([^`?\s]+)", table)}
     assert documented == routes | {"GET /openapi.json", "GET /metrics"}
 
 
@@ -187,6 +187,7 @@ def test_every_key_is_documented() -> None:
         *index,
         tenant.policy,
         tenant.active,
+        tenant.chats(None),
         tenant.streams,
         keys.SIZES_DUE,
         keys.TENANT_BYTES,

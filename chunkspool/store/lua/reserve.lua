@@ -11,7 +11,7 @@
 -- index.
 -- Maximum: 25 members of a full limit are looked at from either end, for tenant and owner, and as many chats are named;
 -- 100 of the index and 100 logs of either are forgotten; 1,000 workers.
-local MINUTE, EXPIRED_MAX = 60 * 1000, 100
+local MINUTE, EXPIRED_MAX, LISTED_MAX = 60 * 1000, 100, 100000
 local place_text, place_ms, member, ahead = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local defaults, size, look_at, now = parse_limits(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), now_ms()
 local tenant, chat, owner, priority, queue, task = string.match(place_text, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
@@ -87,6 +87,16 @@ for i, rate in ipairs(rates) do
   redis.call('SET', key('rate', rate[1]), string.format('%.3f', dues[i]), 'PX', math.ceil(dues[i] - now) + 1000)
 end
 
+-- Lists the chat. Of a list that is full, those go that were asked longest ago.
+local ttl, active = unpack(redis.call('HMGET', key('policy', tenant), 'ttl', 'active'))
+for _, scope in ipairs(scopes) do
+  local chats = key('chats', scope[2])
+  redis.call('ZADD', chats, now, chat)
+  keep_longer(chats, math.max(place_ms, tonumber(ttl) or 0) + SPARE_MS)
+  local over = redis.call('ZCARD', chats) - LISTED_MAX
+  if over > 0 then redis.call('ZREM', chats, unpack(redis.call('ZRANGE', chats, 0, math.min(over, EXPIRED_MAX) - 1))) end
+end
+
 redis.call('SET', KEYS[1], place_text, 'PX', place_ms)
 put(KEYS[2], now, member)
 local expired = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now - INDEX_MS, 'LIMIT', 0, EXPIRED_MAX)
@@ -97,5 +107,4 @@ local at_once = redis.call('EXISTS', key('lines', queue, PRIORITIES[1]), key('li
   and may_run(scopes[1][1], limits.running)
   and (owner == NOBODY or may_run(scopes[2][1], limits.owner_running))
 if at_once then send(member, place, now) else note_state(member, place, WAITING) end
-local ttl, active = unpack(redis.call('HMGET', key('policy', tenant), 'ttl', 'active'))
 return {'reserved', at_once and 1 or 0, tonumber(ttl) or '', limits.chat_bytes, tonumber(active) or ''}

@@ -23,7 +23,7 @@ def install(app: FastAPI, settings: WebSettings) -> None:
         CORSMiddleware,
         allow_origins=origins,
         allow_credentials=settings.cors_credentials,
-        allow_methods=["GET", "POST", "DELETE"],
+        allow_methods=["GET", "POST", "PUT", "DELETE"],
         # All: clients add their own (user-agent, cache-control, traceparent, …), and none of them grants anything.
         allow_headers=["*"],
         expose_headers=["Retry-After", "x-vercel-ai-ui-message-stream"],

@@ -35,7 +35,12 @@ export function addressOfNewChat() {
 
 /** Return the absolute URL of a route of the chat, wherever the app is mounted. */
 export function routeUrl(chat, path = "") {
-  return new URL(`v1/chats/${encodeURIComponent(chat)}${path}`, document.baseURI);
+  return urlOfChats(`/${encodeURIComponent(chat)}${path}`);
+}
+
+/** Return the absolute URL of the list of chats, or of what is below it. */
+export function urlOfChats(path = "") {
+  return new URL(`v1/chats${path}`, document.baseURI);
 }
 
 /** Return `more` headers together with the authorization, if the address holds a token. */

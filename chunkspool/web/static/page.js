@@ -3,6 +3,7 @@
 import { addressOfNewChat, ensureChat, randomId } from "./address.js";
 import { answerOfSnapshot, applyEvent, emptyAnswer, isActive } from "./answers.js";
 import { ChatFeed } from "./chat_feed.js";
+import { ChatList } from "./chat_list.js";
 import { Earlier, PAGE } from "./earlier.js";
 import { Questions } from "./questions.js";
 import { Refused, Unreachable, send as sendRequest } from "./requests.js";
@@ -14,6 +15,7 @@ const [form, prompt, send, stop] = ["ask", "prompt", "send", "stop"].map(find);
 const chat = ensureChat();
 const questions = new Questions(chat);
 let answers = new Map();
+const chatList = new ChatList(chat);
 const earlier = new Earlier(chat, { onPage: showEarlier, onEvent: showEvent, onChange: showControls });
 const EMPTY_CHAT_RETRY_MS = 3000;
 const LOAD_RETRY_MS = 1000;
@@ -77,7 +79,10 @@ function showEvent(seq, event) {
   if (effect === "restarted") announce(`Another worker took over: attempt ${answer.attempt}.`);
   if (effect === "ended") announce(ENDING_TEXTS[answer.state]);
   if (isNew) showQuestions();
-  if (isNew || effect === "ended") showControls();
+  if (isNew || effect === "ended") {
+    showControls();
+    chatList.refresh();
+  }
 }
 
 /** Handle an end that reconnecting would not cure. */
@@ -230,6 +235,7 @@ function ask(question) {
 }
 
 async function sendQuestion(question, key, body) {
+  const isFirst = answers.size === 0;
   const turn = ensureTurn(key);
   turn.showQuestion(question);
   turn.showAnswer(emptyAnswer(key));
@@ -241,6 +247,7 @@ async function sendQuestion(question, key, body) {
     renameTurn(key, generation);
     showQuestions();
     announce("The question was sent.");
+    if (isFirst) chatList.name(question);
     load();
   } catch (error) {
     // If no reply came, the server may have the question: only the very same request is not answered twice.
@@ -295,6 +302,7 @@ addEventListener("hashchange", () => location.reload());
 crowd.addEventListener("message", () => feed?.reconnect());
 addEventListener("online", load);
 document.addEventListener("visibilitychange", load);
+document.addEventListener("visibilitychange", () => chatList.refresh());
 questions.watch(() => (feed ? showQuestions() : load()));
 
 find("chat").textContent = chat;
@@ -304,3 +312,4 @@ const { flower } = document.body.dataset;
 if (flower) Object.assign(find("flower"), { href: `${flower.replace(/\/$/, "")}/tasks`, hidden: false });
 prompt.focus();
 load();
+chatList.refresh();

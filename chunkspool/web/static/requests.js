@@ -1,6 +1,6 @@
 // Send requests to the routes of a chat: with a time limit, and with errors that a person understands.
 
-import { requestHeaders, routeUrl } from "./address.js";
+import { requestHeaders, routeUrl, urlOfChats } from "./address.js";
 
 // A little more than the server takes by default before it answers 503 itself.
 const MAX_WAIT_MS = 15_000;
@@ -55,11 +55,20 @@ export async function refusalOf(reply) {
   return new Refused({ ...(document instanceof Object ? document : {}), status: reply.status });
 }
 
-/** Send a request and return the body of its reply, null if it has none. Throws `Refused` or `Unreachable`. */
-export async function send(chat, path, { method = "GET", body } = {}) {
+/** Send a request about a chat: see `sendTo`. */
+export function send(chat, path, options) {
+  return sendTo(routeUrl(chat, path), options);
+}
+
+/**
+ * Send a request and return the body of its reply, null if it has none. Throws `Refused` or `Unreachable`.
+ *
+ * `target` is a URL, or what follows that of all chats.
+ */
+export async function sendTo(target, { method = "GET", body } = {}) {
   let reply, found;
   try {
-    reply = await fetch(routeUrl(chat, path), {
+    reply = await fetch(target instanceof URL ? target : urlOfChats(target), {
       method,
       headers: requestHeaders(body === undefined ? {} : { "content-type": "application/json" }),
       body: body === undefined ? undefined : JSON.stringify(body),

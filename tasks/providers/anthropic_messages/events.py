@@ -103,7 +103,8 @@ class MessageAssembler:
         usage, self._usage = self._usage, {}
         if not usage:
             return []
-        return [Usage(sum(usage.get(name, 0) for name in _INPUT_FIELDS), usage.get("output_tokens", 0))]
+        sum_of_input, output = sum(usage.get(name, 0) for name in _INPUT_FIELDS), usage.get("output_tokens", 0)
+        return [Usage(sum_of_input, output, cached_tokens=usage.get("cache_read_input_tokens", 0))]
 
     def _start_block(self, index: object, block: Mapping[str, Any]) -> Iterator[Delta | SignOfLife]:
         match block.get("type"):

@@ -118,4 +118,9 @@ def _is_known(chunk: Mapping[str, Any]) -> bool:
 
 def _usage_of(usage: object) -> Usage:
     fields = object_in(usage)
-    return Usage(count_in(fields.get("prompt_tokens")), count_in(fields.get("completion_tokens")))
+    return Usage(
+        count_in(fields.get("prompt_tokens")),
+        count_in(fields.get("completion_tokens")),
+        cached_tokens=count_in(object_in(fields.get("prompt_tokens_details")).get("cached_tokens")),
+        reasoning_tokens=count_in(object_in(fields.get("completion_tokens_details")).get("reasoning_tokens")),
+    )

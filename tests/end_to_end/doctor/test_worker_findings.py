@@ -96,6 +96,23 @@ def test_a_solo_worker(doctor: Doctor, start_worker: StartWorker) -> None:
     assert "-P threads -c 100" in told(found, "pool")
 
 
+def test_a_worker_on_a_pool_that_is_not_tested(doctor: Doctor, start_worker: StartWorker) -> None:
+    """It is named, with the pool that is."""
+    start_worker("gevent", 4)
+    code, found = doctor()
+    assert (code, complaints(found)) == (1, {"pool": "warning"})
+    assert told(found, "pool").startswith("worker-0@localhost: gevent, 4 slots | use -P threads")
+
+
+def test_a_worker_that_does_not_tell_what_it_is(doctor: Doctor, redis_url: str, tmp_path: Path) -> None:
+    """It has an older version: that is said, and what follows from it."""
+    equipped = {"EQUIPPED": "1", "APP_BROKER": redis_url, "QUEUES": "chunkspool", "OPENAI_API_KEY": "sk-x"}
+    with worker_of("mute_app", "chunkspool", tmp_path, redis_url, **equipped):
+        code, found = doctor()
+    assert (code, complaints(found)) == (1, {"versions": "warning", "pool": "warning"})  # it is solo, too
+    assert "other@localhost did not tell its version | restart them" in told(found, "versions")
+
+
 def test_more_slots_than_a_tenant_may_use(doctor: Doctor, start_worker: StartWorker) -> None:
     """Slots would stay free while generations wait."""
     start_worker("threads", 9, CHUNKSPOOL_MAX_RUNNING="8")

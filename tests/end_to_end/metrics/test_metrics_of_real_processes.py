@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -16,6 +17,7 @@ from end_to_end.workers.test_main_job import follow, scripted
 from redis import Redis
 from support.metrics.scrape import TOKEN, scrape
 from support.processes.nodes import PROJECT
+from support.processes.own_app import OwnApp, environment_of, spool_of
 from support.waiting import eventually
 
 from chunkspool import Spool
@@ -86,23 +88,30 @@ def test_a_worker_whose_port_is_taken_runs_generations(start_worker: StartWorker
     """It says what to do about it."""
     with socket.create_server((LOOPBACK, 0)) as taken:
         port = taken.getsockname()[1]
-        worker = start_worker("threads", 2, CHUNKSPOOL_METRICS_PORT=str(port), **SHORT)
+        worker = start_worker("solo", 1, CHUNKSPOOL_METRICS_PORT=str(port), **SHORT)
         spool.enqueue("chat", "x", params=scripted({"text": "word"}))
         assert follow(spool, "chat")[-1].type == "generation.completed"
         assert f"cannot listen on {LOOPBACK} port {port}" in worker.logs()
         assert "CHUNKSPOOL_METRICS_PORT" in worker.logs()
 
 
-@pytest.mark.parametrize("pool", ["solo", "threads"])
-def test_a_worker_of_one_process_needs_no_files(start_worker: StartWorker, spool: Spool, pool: str) -> None:
-    """Its metrics are those of the process; without a token everybody on this machine may read them."""
+@pytest.mark.parametrize("pool", ["solo", "threads", "prefork"])
+def test_an_app_of_your_own_counts(redis_url: str, tmp_path: Path, pool: str) -> None:
+    """Its own tasks, sync ones, on every pool; without a token everybody on this machine may read the metrics."""
     port = free_port()
-    start_worker(pool, 1, CHUNKSPOOL_METRICS_PORT=str(port))
-    spool.enqueue("chat", "x", params=scripted({"text": "word"}))
-    follow(spool, "chat")
-    url = f"http://{LOOPBACK}:{port}"
-    eventually(lambda: scrape(url, None).value("generations_ended_total", state="completed", code="none") == 1)
-    assert scrape(url, None).value("attempts_total", number="1") == 1
+    own = {"CHUNKSPOOL_METRICS_PORT": str(port), "CHUNKSPOOL_TASK": "yours.answer"}
+    own["TMPDIR"] = str(tmp_path)  # its worker is killed, and leaves its folder
+    with ExitStack() as processes:
+        environment = {**environment_of(tmp_path, redis_url, redis_url), **own}
+        app = OwnApp("support.processes.equipped_app", tmp_path, environment, processes)
+        app.start(pool, "celery,chunkspool", slots=1)
+        with spool_of(app) as spool:
+            spool.enqueue("chat", "one two")
+            assert follow(spool, "chat")[-1].type == "generation.completed"
+        url = f"http://{LOOPBACK}:{port}"
+        eventually(lambda: scrape(url, None).value("generations_ended_total", state="completed", code="none") == 1)
+        assert scrape(url, None).value("attempts_total", number="1") == 1
+        assert scrape(url, None).value("redeliveries_total") == 0
 
 
 def test_processes_of_a_web_app_count_together(redis_url: str, tmp_path: Path) -> None:
@@ -127,7 +136,7 @@ def test_processes_of_a_web_app_count_together(redis_url: str, tmp_path: Path) -
         with httpx.stream("GET", f"{url}/v1/chats/chat-0/events") as stream:
             assert stream.status_code == 200
             eventually(lambda: scrape(url).value("live_readers") == 1)
-            for _ in range(10):
+            for _ in range(6):
                 seen = scrape(url)
                 assert seen.value("generations_queued_total", priority="interactive") == 10
                 assert seen.value("live_readers") == 1

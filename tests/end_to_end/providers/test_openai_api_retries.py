@@ -6,15 +6,18 @@ from typing import Any
 
 import pytest
 from end_to_end.providers.test_openai_api_failures import cut_refusal, refused
+from support.metrics.recorder import Recorder
 from support.models.chunks import chunk, events
 from support.models.model_servers import LlmockServer
 from support.models.provider_client import collect_deltas, collect_failure, model_request, provider_for, text_of
 from support.models.raw_model import AnswerFunction, RawModel, answer_with_error, answer_with_stream, close_connection
 
 from chunkspool.demo.ports import LOOPBACK, free_port
+from chunkspool.observer import Retried
 from chunkspool.provider import Text
 from chunkspool.tasks.providers import call_retries
 from chunkspool.tasks.providers.failures import Code
+from chunkspool.tasks.providers.retry_report import observed_by
 
 FINE = answer_with_stream(events(chunk("stop", content="fine")))
 
@@ -33,6 +36,17 @@ async def test_a_busy_provider_is_asked_until_it_answers(answer: AnswerFunction)
             assert text_of(await collect_deltas(provider, model_request())) == "fine"
         assert len(model.requests) == 3
         assert len({str(request.body) for request in model.requests}) == 1
+
+
+async def test_each_further_call_is_told_to_who_observes_the_attempt() -> None:
+    """Two failures, two retries; nothing of a provider that is asked outside an attempt."""
+    seen = Recorder()
+    with RawModel(refused(429), refused(503), FINE, refused(429), FINE) as model:
+        async with provider_for(model.base_url) as provider:
+            with observed_by(seen):
+                await collect_deltas(provider, model_request())
+            await collect_deltas(provider, model_request())
+    assert seen.all_of(Retried) == [Retried("model")] * 2
 
 
 async def test_an_unreachable_server_has_its_own_code() -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from redis import Redis
 from support.chats.logs import CHAT, KEYS
+from support.chats.spools import append_by_hand, claim_and_die
 from support.readers.blocking_spool import SPOOL_KINDS, BlockingSpool, open_spool
 
 from chunkspool import Spool
+from chunkspool.effects import drive
 from chunkspool.errors import ChatNotFound, InvalidId, InvalidInput
 from chunkspool.ids import new_generation_id
+from chunkspool.operations import query
 from chunkspool.store import listing
 from chunkspool.store.client import Store
 
@@ -135,3 +139,18 @@ def calls(client: Redis, command: str) -> int:
     """Return how often a command was called since the last reset."""
     stats: Any = client.info("commandstats")
     return int(stats.get(f"cmdstat_{command}", {}).get("calls", 0))
+
+
+def test_a_lease_that_is_renewed_meanwhile_is_no_silence(spool: Spool, client: Redis) -> None:
+    """While a status is read step by step, the attempt's heartbeat comes: it runs all the same."""
+    made, store = spool.enqueue(CHAT, "hello"), Store(client)
+    claim_and_die(client, made.generation_id, lease=60)
+
+    def perform(effect: Any) -> Any:
+        reply = store.send(effect)
+        time.sleep(0.002)
+        append_by_hand(client, made.generation_id, 0)
+        return reply
+
+    (found,) = drive(query.status(KEYS), perform).generations
+    assert found.state == "running"

@@ -15,7 +15,7 @@ from redis import Redis
 from support.chats.handwritten_chat import HandwrittenChat
 from support.chats.spools import async_spool_for, spool_for
 from support.readers.reader_group import ReaderGroups, count_subscribed_connections, count_subscriptions
-from support.waiting import eventually
+from support.waiting import after, eventually
 
 from chunkspool import AsyncSpool, Spool
 from chunkspool.errors import SpoolClosed
@@ -70,9 +70,8 @@ def test_leaving_frees_subscription_connection_and_thread(spool: Spool, chat: Ha
     """A `with` block is left in the middle of a chat."""
     with spool.subscribe(chat.chat_id) as entries:
         assert [next(entries).seq, next(entries).seq] == [1, 2]
-        later = threading.Timer(0.1, chat.append, ["live"])
-        later.start()
-        assert next(entries).seq == 3
+        with after(0.1, lambda: chat.append("live")):
+            assert next(entries).seq == 3
         assert count_subscribed_connections(client) == 1
         assert hub_threads() == [HUB]
     assert next(entries, None) is None
@@ -142,9 +141,8 @@ def test_a_dropped_iterator_frees_what_it_held(spool: Spool, chat: HandwrittenCh
     """Also one that was never entered or closed, as soon as nothing refers to it."""
     entries = spool.subscribe(chat.chat_id)
     assert [next(entries).seq, next(entries).seq] == [1, 2]
-    later = threading.Timer(0.1, chat.append, ["live"])
-    later.start()
-    assert next(entries).seq == 3
+    with after(0.1, lambda: chat.append("live")):
+        assert next(entries).seq == 3
     assert count_subscriptions(client) == {chat.keys.live: 1}
     del entries
     gc.collect()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import pytest
 from support.chats.logs import CHAT
 from support.chats.spools import async_spool_for, spool_for
 from support.readers.running_loop import running_loop
+from support.waiting import after
 
 from chunkspool import AsyncSpool, Entry, Spool
 from chunkspool.errors import ChatNotFound, SpoolClosed
@@ -97,8 +97,8 @@ def test_it_ends_with_an_entry_or_with_the_time(spool: Spool, face: Face) -> Non
             assert SOON <= time.monotonic() - begun < LATE
             assert not entries.wait(0)
             assert not entries.wait(-1)
-            threading.Timer(SOON, out.text, (word,)).start()
-            assert entries.wait(LATE)
+            with after(SOON, lambda word=word: out.text(word)):
+                assert entries.wait(LATE)
             assert entries.wait(0)  # nothing is taken by waiting
         seqs += [next(entries).seq]
     assert seqs == [1, 2, 3, 4, 5]
@@ -109,8 +109,8 @@ def test_after_a_wait_next_waits_as_long_as_it_takes(spool: Spool, face: Face) -
     asked = spool.enqueue(CHAT, "x")
     with spool.produce(CHAT, asked.generation_id) as out, face.subscribe(CHAT, 2) as entries:
         assert not entries.wait(SOON)
-        threading.Timer(10 * SOON, out.text, ("late",)).start()
-        assert next(entries).seq == 3
+        with after(10 * SOON, lambda: out.text("late")):
+            assert next(entries).seq == 3
 
 
 def test_it_is_true_at_the_end(spool: Spool, face: Face) -> None:
@@ -134,6 +134,6 @@ def test_what_is_wrong_is_raised_as_next_raises_it(spool: Spool, face: Face, clo
     spool.enqueue(CHAT, "x")
     with face.subscribe(CHAT, 1) as entries:
         assert not entries.wait(SOON)
-        threading.Timer(SOON, face.close if closes else lambda: spool.erase(CHAT)).start()
-        with pytest.raises(SpoolClosed if closes else ChatNotFound):
+        act = face.close if closes else lambda: spool.erase(CHAT)
+        with after(SOON, act), pytest.raises(SpoolClosed if closes else ChatNotFound):
             entries.wait(LATE)

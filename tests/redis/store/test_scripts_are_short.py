@@ -14,11 +14,12 @@ from support.servers.redis_server import PrivateServer, run_second_server
 
 from chunkspool.events import GenerationCompleted, TextDelta, encode
 from chunkspool.ids import new_generation_id
+from chunkspool.operations.chats import MAX_TITLE
 from chunkspool.policy import Policy
 from chunkspool.producing.buffer import BATCH_BYTES, BATCH_EVENTS
 from chunkspool.settings import LogSettings
 from chunkspool.states import OnActive, Priority
-from chunkspool.store import removal, schedule, scripts, totals
+from chunkspool.store import chats, removal, schedule, scripts, totals
 from chunkspool.store.blocks import BLOCK_BYTES
 from chunkspool.store.client import Store
 from chunkspool.store.commands import ScriptCall
@@ -35,6 +36,7 @@ MAX_MICROSECONDS = 5000
 ENOUGH, PATIENCE = 3, 40
 """The slow log measures by the clock, and a busy machine takes the server's CPU away in the middle of a script. So the
 quickest run counts: of the first few, or of more where these were all disturbed."""
+LISTED_MAX = 100_000
 TTL_MS = LEASE_MS = 600_000
 MANY = 50_000
 LEFT_BY_OLDER_VERSIONS = 6000
@@ -205,8 +207,8 @@ def count_logs(chat: Chat, number: int, *, owners: int, ends: int = 2**53, tenan
         scopes[tenant].append(f"chat-{n} /" if n >= owners else f"chat-{n} {n:016x}")
         if n < owners:
             scopes[f"{tenant}/{n:016x}"] = [f"chat-{n} {n:016x}"]
-    for scope, chats in scopes.items():
-        pairs = [line.split() for line in chats]
+    for scope, lines in scopes.items():
+        pairs = [line.split() for line in lines]
         sizes = {name: f"1000 1 {owner}" for name, owner in pairs}
         chat.client.hset(f"cs:{{index}}:sizes:{scope}", mapping={**sizes, "/": str(1000 * len(sizes))})
         chat.client.zadd(f"cs:{{index}}:sizes_until:{scope}", dict.fromkeys(sizes, ends))
@@ -288,6 +290,8 @@ def reserve(chat: Chat) -> ScriptCall[Any]:
     ids = [place(chat, owner="owner") for _ in range(4 * schedule.LOOK_AT)]
     chat.client.delete(QUEUE.unfinished)
     chat.client.zadd(QUEUE.unfinished, {f"default chat {new_generation_id()}": 1 for _ in range(MANY)})
+    for owner in (None, "owner"):
+        chat.client.zadd(chats.list_key("default", owner), {f"chat-{n}": n for n in range(LISTED_MAX + 200)})
     offer_slots_of_many(chat)
     return reserve_call(chat, new_generation_id(), owner="owner", queued=len(ids))
 
@@ -421,6 +425,20 @@ def forget_members(chat: Chat) -> ScriptCall[Any]:
     return scripts.transaction(forget(QUEUE, [member.name for member in page]))
 
 
+def set_title(chat: Chat) -> ScriptCall[Any]:
+    """Give a chat that many are active in the longest title."""
+    chat.enqueue()
+    chat.join_crowd()
+    return chats.set_title(chat.keys, "🦉" * MAX_TITLE)
+
+
+def unlist(chat: Chat) -> ScriptCall[Any]:
+    """Take as many out of a long list as one call may."""
+    key = chats.list_key("default", None)
+    chat.client.zadd(key, {f"chat-{n}": n for n in range(MANY)})
+    return chats.unlist(key, [chats.Listed(f"chat-{n}", n) for n in range(chats.UNLISTED_AT_ONCE)])
+
+
 CASES: dict[str, Sequence[Callable[[Chat], ScriptCall[Any]]]] = {
     "add_block": [add_block],
     "append": [append(last=900), append(last=43_000)],
@@ -440,8 +458,10 @@ CASES: dict[str, Sequence[Callable[[Chat], ScriptCall[Any]]]] = {
     "reserve": [reserve, meet_bytes],
     "restore_head": [restore_head],
     "schedule": [put_into_lines, look_at_full_tenants, end_many],
+    "set_title": [set_title],
     "stop": [stop],
     "transaction": [keep_places, forget_members],
+    "unlist": [unlist],
     "unpublish": [unpublish],
 }
 

@@ -12,6 +12,7 @@ CHANGES = [
     ("POST", f"/v1/chats/{CHAT}/generations"),
     ("POST", f"/api/chat/{CHAT}/stop"),
     ("POST", "/api/chat"),
+    ("PUT", f"/v1/chats/{CHAT}/title"),
     ("DELETE", f"/v1/chats/{CHAT}"),
 ]
 FOREIGN = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -27,9 +28,15 @@ class Scraped:
 
 def scrape(url: str, token: str | None = TOKEN) -> Scraped:
     """Return what is served there. Each scrape has a connection of its own, so any of several processes may answer."""
-    reply = httpx.get(f"{url}/metrics", headers={"authorization": f"Bearer {token}"} if token else {})
+    reply = _client().get(f"{url}/metrics", headers={"authorization": f"Bearer {token}"} if token else {})
     assert reply.status_code == 200, reply.text
     return read(reply.text)
+
+
+@cache
+def _client() -> httpx.Client:
+    # One for all: to make a client takes longer than to scrape.
+    return httpx.Client(timeout=20, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 def read(text: str) -> Scraped:

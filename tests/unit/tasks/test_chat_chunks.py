@@ -30,6 +30,17 @@ def fail_to_assemble(*chunks: bytes) -> ProviderError:
     return caught.value
 
 
+def test_what_usage_consists_of_is_read() -> None:
+    """Cached and reasoning tokens are for metrics; of a server that writes nonsense there, nothing is read."""
+    usage = {"prompt_tokens": 10, "completion_tokens": 7}
+    details = {"prompt_tokens_details": {"cached_tokens": 4}, "completion_tokens_details": {"reasoning_tokens": 5}}
+    for more, expected in ((details, (4, 5)), (dict.fromkeys(details, "many"), (0, 0)), ({}, (0, 0))):
+        deltas = assemble(chunk("stop", content="x"), whole(choices=[], usage=usage | more))
+        (read,) = (delta for delta in deltas if isinstance(delta, Usage))
+        assert (read.input_tokens, read.output_tokens) == (10, 7)
+        assert (read.cached_tokens, read.reasoning_tokens) == expected
+
+
 def test_text_comes_piece_by_piece_without_empty_pieces() -> None:
     """The first delta has content null or empty; the last one has the finish reason."""
     chunks = [chunk(role="assistant", content=None), chunk(content=""), chunk(content="Hel"), chunk(content="lo")]
