@@ -1,4 +1,4 @@
-"""Whatever stands in a fenced block of the documentation is what it says: commands, JSON, TOML, JavaScript, nginx."""
+"""Whatever stands in a fenced block of the documentation is what it says: commands, JSON, TOML, JavaScript, nginx, Prometheus."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.documents.commands import EVERYDAY, PROGRAMS, check
 from support.missing import skip_missing
 from support.web.npm import NODE
 
-CHECKED = {"console", "html", "js", "json", "nginx", "python", "toml", "ts"}
+CHECKED = {"console", "html", "js", "json", "nginx", "python", "toml", "ts", "yaml"}
 TEXTS = {
     "README.md": {"the drawing of the flow", "the map of the folders"},
     "docs/concepts/README.md": {"the drawing of the flow"},
@@ -88,6 +88,19 @@ def test_json_is_valid(block: Block) -> None:
 def test_toml_is_valid(block: Block) -> None:
     """A parser takes it."""
     tomllib.loads(block.text)
+
+
+@pytest.mark.parametrize("block", all_blocks("yaml"), ids=named)
+def test_prometheus_takes_its_configuration(block: Block, tmp_path: Path) -> None:
+    """`promtool check config` says so; all YAML of the documentation is Prometheus's."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        skip_missing("promtool: make setup-system")
+    file = tmp_path / "prometheus.yml"
+    file.write_text(block.text)
+    command = [promtool, "check", "config", "--syntax-only", file]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603 - Debian's
+    assert done.returncode == 0, done.stderr
 
 
 def test_javascript_and_typescript_are_valid() -> None:
