@@ -114,12 +114,16 @@ class TlsServer(PrivateServer):
         return Redis(port=self.port, password=self.password, retry=Retry(NoBackoff(), 0))
 
 
+WITHOUT_TLS = ("'tls-port", "Failed finding TLS support")
+"""What a server says that was built without: older ones do not know the option, newer ones lack the module."""
+
+
 def start_or_skip(start: Callable[[], None], binary: Binary) -> None:
     """Start what may use TLS. Raises `ServerMissing` if the server was built without."""
     try:
         start()
     except CannotStart as error:
-        if "directive" in str(error) and "tls" in str(error):
+        if any(told in str(error) for told in WITHOUT_TLS):
             raise ServerMissing(f"{binary.path} was built without TLS") from None
         raise
 
