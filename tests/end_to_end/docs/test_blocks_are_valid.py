@@ -1,4 +1,4 @@
-"""Whatever stands in a fenced block of the documentation is what it says: commands, JSON, TOML, JavaScript, nginx, Prometheus."""
+"""Whatever stands in a fenced block of the documentation is what it says: commands, JSON, TOML, YAML, JavaScript."""
 
 from __future__ import annotations
 
