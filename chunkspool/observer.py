@@ -6,6 +6,7 @@ Each observation is made where the thing happens, by the process that did it, on
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
@@ -63,11 +64,12 @@ class FirstChunkWritten:
 class Flushed:
     """One pipeline has brought what several attempts said to the log: `seconds` for the round trip.
 
-    `sizes`: bytes of each event; none in a heartbeat. `gaps`: for each attempt, the seconds since its chunk before.
+    `sizes`: for each number of bytes, how many events have it; none in a heartbeat. `gaps`: for each attempt, the
+    seconds since its chunk before.
     """
 
     seconds: float
-    sizes: tuple[int, ...]
+    sizes: Mapping[int, int]
     gaps: tuple[float, ...]
 
 

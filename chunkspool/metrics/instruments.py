@@ -152,9 +152,9 @@ class PrometheusObserver:
         if it.sizes:
             seconds, events, sizes, gaps = self._tallies
             seconds.add(it.seconds)
-            events.add(len(it.sizes))
+            events.add(sum(it.sizes.values()))
             sizes.add_all(it.sizes)
-            gaps.add_all(it.gaps)
+            gaps.add_each(it.gaps)
         if not it.sizes or time.monotonic() - self._put_at >= GATHER:
             self._put()
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import Histogram
-
-_FEW: Final = 8
 
 
 class Tally:
@@ -29,12 +26,15 @@ class Tally:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
-    def add_all(self, values: Collection[float]) -> None:
-        """Take some values. Where there are many, they are mostly the same ones: sizes of events."""
-        bounds, counts = self._bounds, self._counts
-        for value, count in Counter(values).items() if len(values) > _FEW else ((value, 1) for value in values):
-            counts[bisect_left(bounds, value)] += count
-        self._sum += sum(values)
+    def add_all(self, values: Mapping[int, int] | Mapping[float, int]) -> None:
+        """Take each value as often as it says."""
+        for value, count in values.items():
+            self._counts[bisect_left(self._bounds, value)] += count
+            self._sum += value * count
+
+    def add_each(self, values: Sequence[float]) -> None:
+        """Take values. Attempts that were written together before have the same gaps."""
+        self.add_all(Counter(values))
 
     def put(self) -> None:
         """Put them into the histogram, and begin again."""

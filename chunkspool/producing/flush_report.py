@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 from chunkspool.errors import ChunkspoolError, Fenced, LimitExceeded, StoreFull, StoreUnavailable
@@ -28,7 +30,7 @@ _NO_CHUNK: Final = (b'{"type":"usage"', b'{"type":"generation.')
 
 def report_flush(work: Work, replies: Replies, began: float, now: float) -> Iterator[Observation]:
     """Yield what happened in one pipeline, which took from `began` to `now`."""
-    sizes: list[int] = []
+    written: list[tuple[bytes, ...]] = []
     gaps: list[float] = []
     has_replied = has_failed = False
     for (outbox, batch), reply in zip(work, replies, strict=True):
@@ -40,7 +42,7 @@ def report_flush(work: Work, replies: Replies, began: float, now: float) -> Iter
             if reply.outcome in _NO_LONGER_OURS and isinstance(outbox.loss_by(reply), Fenced):
                 yield AttemptFenced()
         elif batch is not None:
-            sizes += map(len, batch.events)
+            written.append(batch.events)
             pace = outbox.pace
             if batch.ending is None and pace.newest is not None:  # the usual case, hundreds of times a second
                 gaps.append(now - pace.newest)
@@ -48,7 +50,8 @@ def report_flush(work: Work, replies: Replies, began: float, now: float) -> Iter
             else:
                 yield from _report_first_or_last(outbox, batch, reply, gaps, now)
     if has_replied:
-        yield Flushed(now - began, tuple(sizes), tuple(gaps))
+        # In one go, because there may be thousands.
+        yield Flushed(now - began, Counter(map(len, chain.from_iterable(written))), tuple(gaps))
     if has_failed:
         yield Retried("redis")
 

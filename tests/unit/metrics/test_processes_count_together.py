@@ -21,7 +21,7 @@ observer = PrometheusObserver.with_own_registry()
 observer.observe(RunningChanged(1))
 for _ in range(3):
     observer.observe(MessageRedelivered())
-observer.observe(Flushed(0.1, (10, 300), ()))
+observer.observe(Flushed(0.1, {10: 1, 300: 1}, ()))
 observer.put()
 """
 FORKING = """

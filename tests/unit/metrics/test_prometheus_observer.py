@@ -68,7 +68,7 @@ MOVES: list[tuple[Observation, dict[str, float]]] = [
     (GenerationEnded("failed", "none"), {'generations_ended_total{state="failed",code="none"}': 1}),
     (FirstChunkWritten(0.2), {"first_chunk_seconds_sum": 0.2}),
     (
-        Flushed(0.01, (100, 200, 100), (0.1, 0.2)),
+        Flushed(0.01, {100: 2, 200: 1}, (0.1, 0.2)),
         {
             "flush_seconds_count": 1,
             "flush_events_sum": 3,
@@ -79,8 +79,8 @@ MOVES: list[tuple[Observation, dict[str, float]]] = [
             "chunk_gap_seconds_count": 2,
         },
     ),
-    (Flushed(0.01, tuple([70] * 500), ()), {"event_bytes_count": 500, "event_bytes_sum": 35000}),
-    (Flushed(0.01, (), ()), {"flush_seconds_count": 0}),
+    (Flushed(0.01, {70: 500}, ()), {"event_bytes_count": 500, "event_bytes_sum": 35000}),
+    (Flushed(0.01, {}, ()), {"flush_seconds_count": 0}),
     (
         TokensUsed(5, 7, 2, 1),
         {
@@ -167,7 +167,7 @@ def test_threads_lose_no_count() -> None:
 
     def count() -> None:
         for _ in range(500):
-            observer.observe(Flushed(0.1, (10,), (0.1,)))
+            observer.observe(Flushed(0.1, {10: 1}, (0.1,)))
             observer.observe(MessageRedelivered())
 
     threads = [threading.Thread(target=count) for _ in range(4)]
