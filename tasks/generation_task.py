@@ -71,6 +71,8 @@ TASK_OPTIONS: Final[dict[str, Any]] = {
     "track_started": True,
     # Readers see it as generation.failed, so Celery need not log it with a traceback.
     "throws": (ProviderError,),
+    # Monitors are told of a failure without what the exception says.
+    "Request": "chunkspool.tasks.quiet_request:QuietRequest",
     "release_generations": staticmethod(release),
 }
 """What every task that writes generations has, whatever the app's configuration says for others."""

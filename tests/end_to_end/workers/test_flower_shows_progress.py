@@ -206,7 +206,7 @@ def test_a_broker_that_is_frozen_delays_no_answer(
 
 @pytest.mark.parametrize(("task", "pool"), [("yours.answer", "prefork"), ("yours.answer_async", "threads")])
 def test_tasks_of_your_own_in_an_app_of_your_own(task: str, pool: str, redis_url: str, tmp_path: Path) -> None:
-    """An equipped app's `generation_task`, sync or async, is shown by its own name."""
+    """An equipped app's `generation_task`, sync or async, is shown by its own name; if it fails, without its words."""
     with ExitStack() as processes:
         environment = {**environment_of(tmp_path, redis_url, redis_url), "CHUNKSPOOL_TASK": task}
         app = OwnApp("support.processes.equipped_app", tmp_path, environment, processes)
@@ -214,6 +214,11 @@ def test_tasks_of_your_own_in_an_app_of_your_own(task: str, pool: str, redis_url
         with spool_of(app) as spool, recorded(redis_url) as seen:
             asked = spool.enqueue("chat", f"slow {WORDS}")
             assert follow(spool, "chat")[-1].type == "generation.completed"
+            broken = spool.enqueue("broken", f"break {MARKER}")
+            (failed,) = eventually(lambda: [one for one in seen if one["type"] == "task-failed"], 20)
+    assert (failed["uuid"], failed["exception"]) == (broken.generation_id, "ValueError")
+    assert "own_generations.py" in failed["traceback"]
+    assert [one for one in seen if "broke it" in json.dumps(one, default=str)] == []
     events = progress_of(seen, asked.generation_id)
     assert len(events) >= 2
     assert {one["name"] for one in events} == {task}
