@@ -174,10 +174,12 @@ class Stats:
     """How much there is to do in a queue, and what all tenants keep, at one moment: `at` (Unix ms by Redis's clock).
 
     `queued`: generations that no worker has claimed, by priority; the oldest has waited for `oldest_queued` seconds,
-    None where there is none. `generations` counts what has not ended by how the index has it: "waits" for its turn,
-    "sent" to the broker, "runs"; `running` is the last of these. `chats` are those with a log, of `tenants` tenants.
-    `used_memory` and `max_memory` are the Redis server's bytes; a `max_memory` of 0 is no limit. `limits` are those of
-    the spool's tenant. What could not be read is None, and `unknown` says why, by the field's name.
+    None where there is none, and `oldest_by_priority` has that of each priority that has one.
+
+    `generations` counts what has not ended by how the index has it: "waits" for its turn, "sent" to the broker, "runs";
+    `running` is the last of these. `chats` are those with a log, of `tenants` tenants. `used_memory` and `max_memory`
+    are the Redis server's bytes; a `max_memory` of 0 is no limit. `limits` are those of the spool's tenant. What could
+    not be read is None, and `unknown` says why, by the field's name.
     """
 
     at: int
@@ -193,3 +195,4 @@ class Stats:
     used_memory: int | None = None
     max_memory: int | None = None
     unknown: Mapping[str, str] = field(default_factory=dict)
+    oldest_by_priority: Mapping[Priority, float] = field(default_factory=dict)

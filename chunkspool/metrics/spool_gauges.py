@@ -90,7 +90,11 @@ def _families() -> tuple[GaugeMetricFamily, ...]:
     return (
         GaugeMetricFamily("chunkspool_queued", "Generations that no worker has claimed.", labels=["priority"]),
         GaugeMetricFamily("chunkspool_running", "Generations of the queue that a worker has claimed."),
-        GaugeMetricFamily("chunkspool_oldest_queued_seconds", "For how long the oldest that is queued has been; or 0."),
+        GaugeMetricFamily(
+            "chunkspool_oldest_queued_seconds",
+            "For how long the oldest that is queued has been; or 0.",
+            labels=["priority"],
+        ),
         GaugeMetricFamily("chunkspool_chats", "Chats that have a log."),
         GaugeMetricFamily(
             "chunkspool_redis_memory_bytes", "About what the chats of a tenant take in Redis.", labels=["tenant"]
@@ -105,8 +109,8 @@ def gauges_of(stats: Stats) -> Iterator[GaugeMetricFamily]:
     queued, running, oldest, chats, memory, used, most = _families()
     for priority, number in stats.queued.items():
         queued.add_metric([priority], number)
+        oldest.add_metric([priority], stats.oldest_by_priority.get(priority, 0.0))
     running.add_metric([], stats.running)
-    oldest.add_metric([], stats.oldest_queued or 0.0)
     chats.add_metric([], stats.chats)
     yield from (queued, running, oldest, chats)
     if stats.memory is not None:

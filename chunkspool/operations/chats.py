@@ -19,13 +19,14 @@ from chunkspool.store.chats import (
     find_listed,
     list_chats,
     list_key,
+    owners_of,
     read_head,
     unlist,
 )
 from chunkspool.store.chats import set_title as write_title
 from chunkspool.store.commands import Transaction
 from chunkspool.store.index import YOUNG_MS
-from chunkspool.store.keys import ChatKeys
+from chunkspool.store.keys import ChatKeys, TenantKeys
 
 T = TypeVar("T")
 MAX_CHATS: Final = 500
@@ -54,6 +55,8 @@ def show_chats(tenant: str, db: int, owner: str | None, before: str | None, limi
         listed, now = yield from _list_after(key, at, room + 1)
         some = listed[:room]
         heads = yield from _read_all({one: read_head(ChatKeys(tenant, one.chat_id, db)) for one in some}, failed)
+        # Of an earlier chat of this id nothing is left, either: the owner has not asked in the one that is there.
+        heads = {one: head if head and head.created - one.asked < YOUNG_MS else None for one, head in heads.items()}
         gone = [one for one, head in heads.items() if head is None and now - one.asked >= YOUNG_MS]
         for start in range(0, len(gone), UNLISTED_AT_ONCE):
             yield from unlist(key, gone[start : start + UNLISTED_AT_ONCE])
@@ -73,15 +76,12 @@ def set_title(keys: ChatKeys, title: str | None) -> Operation[None]:
         raise ChatNotFound(keys.chat_id)
 
 
-def find_lists(keys: ChatKeys, owners: Sequence[str]) -> Operation[list[tuple[str, int]]]:
-    """Return the lists, the tenant's and those of owners, that name the chat, each with when it was asked last."""
-    lists = [list_key(keys.tenant, owner) for owner in (None, *owners)]
-    found: list[tuple[str, int]] = []
-    for start in range(0, len(lists), UNLISTED_AT_ONCE):
-        some = lists[start : start + UNLISTED_AT_ONCE]
-        asked = yield from find_listed(some, keys.chat_id)
-        found += [(key, at) for key, at in zip(some, asked, strict=True) if at is not None]
-    return found
+def find_lists(keys: ChatKeys) -> Operation[list[tuple[str, int]]]:
+    """Return the lists, the tenant's and its owners', that name the chat, each with when it was asked last."""
+    hashes = yield from owners_of(keys)
+    lists = list(map(TenantKeys(keys.tenant).chats, (None, *hashes)))
+    asked = yield from find_listed(lists, keys.chat_id)
+    return [(key, at) for key, at in zip(lists, asked, strict=True) if at is not None]
 
 
 def leave_lists(keys: ChatKeys, lists: Sequence[tuple[str, int]]) -> Operation[None]:

@@ -43,7 +43,7 @@ from chunkspool.store.index import place_ms_of, waits
 from chunkspool.store.keys import ChatKeys, QueueKeys
 from chunkspool.store.recovery import restore_head
 from chunkspool.store.removal import REMOVED_AT_ONCE, forget_gone
-from chunkspool.store.schedule import Reservation, forget, reserve
+from chunkspool.store.schedule import Reservation, forget, hash_of, reserve
 from chunkspool.store.scripts import REPLACED_AT_ONCE, EnqueueReply, NewTranscript
 
 RACES = 100
@@ -110,6 +110,7 @@ def enqueue(
         task=task,
         request_id=request_id,
         owner=owner,
+        owner_hash=hash_of(keys.tenant, owner) if owner else "",
         transcript=new_transcript,
         expires_ms=expires_ms,
         log_limit=reserved.chat_bytes,

@@ -43,12 +43,13 @@ def stats(settings: Settings, queue: str | None, db: int) -> Operation[Stats]:
     unknown: dict[str, str] = {}
     server = yield from _ask_server(unknown)
     memory = yield from _memory(seen, db, unknown)
+    oldest = {priority: max(seen.now - ms, 0) / 1000 for priority, ms in seen.oldest.items()}
     return Stats(
         at=seen.now,
         queue=keys.queue,
         queued=seen.queued,
         running=seen.running,
-        oldest_queued=None if seen.oldest is None else max(seen.now - seen.oldest, 0) / 1000,
+        oldest_queued=max(oldest.values(), default=None),
         generations={
             "waits": max(sum(seen.queued.values()) - seen.sent, 0),
             "sent": seen.sent,
@@ -61,6 +62,7 @@ def stats(settings: Settings, queue: str | None, db: int) -> Operation[Stats]:
         used_memory=server.used if server else None,
         max_memory=server.maximum if server else None,
         unknown=unknown,
+        oldest_by_priority=oldest,
     )
 
 

@@ -57,7 +57,7 @@ def revoke(generation_id: str, db: int) -> Operation[Stop | None]:
 def erase(keys: ChatKeys) -> Operation[None]:
     """Erase the chat; no error if there is none. A chat with many generations is erased in steps, its log last."""
     races, listed = 0, 0
-    lists: dict[str, int] = dict((yield from find_lists(keys, ())))
+    lists = yield from find_lists(keys)
     while races < RACES:
         found = yield from removal.find_removable(keys)
         origins = yield from queries.origins(keys, found.generation_ids)
@@ -66,8 +66,6 @@ def erase(keys: ChatKeys) -> Operation[None]:
             made = [(one, origin.queue) for one, origin in zip(found.generation_ids, origins, strict=True)]
             for start in range(0, len(made), NOTES_MAX):
                 yield from forget(keys, made[start : start + NOTES_MAX])
-            owners = sorted({origin.owner for origin in origins if origin.owner})
-            lists.update((yield from find_lists(keys, owners)))
         ids: dict[str, Sequence[str]] = {
             "active": found.active,
             "generation_ids": found.generation_ids,
@@ -76,7 +74,7 @@ def erase(keys: ChatKeys) -> Operation[None]:
         if found.is_all:
             if (yield from removal.erase(keys, **ids, listed=found.listed)):
                 yield from measure_again(keys, [keys.chat_id])
-                yield from leave_lists(keys, list(lists.items()))
+                yield from leave_lists(keys, lists)
                 return
             races += 1
         else:

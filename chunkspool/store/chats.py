@@ -63,6 +63,12 @@ def list_chats(key: str, before: int | None, offset: int, most: int) -> Transact
     return Transaction((page, ("TIME",)), parse)
 
 
+def owners_of(keys: ChatKeys) -> Transaction[tuple[str, ...]]:
+    """Read the hashes of those who have asked in the chat."""
+    command = ("HGET", keys.head, "owners")
+    return Transaction((command,), lambda replies: tuple(as_text(replies[0] or "").split()))
+
+
 def find_listed(lists: Sequence[str], chat_id: str) -> Transaction[tuple[int | None, ...]]:
     """Read where a chat stands in some lists: the ms of its newest question, None where it is not listed."""
     commands = tuple(("ZSCORE", key, chat_id) for key in lists)
@@ -83,7 +89,7 @@ def read_head(keys: ChatKeys) -> Transaction[ChatHead | None]:
     """Read what is kept of a chat; None where there is none, or nothing of its log any more."""
 
     def parse(replies: Sequence[Any]) -> ChatHead | None:
-        seq, (active, title, born), size, newest, latest = replies
+        seq, (active, born), title, size, newest, latest = replies
         last = last_seq(seq, latest)
         if last is None or not size:
             return None
@@ -93,7 +99,8 @@ def read_head(keys: ChatKeys) -> Transaction[ChatHead | None]:
 
     commands = (
         ("GET", keys.seq),
-        ("HMGET", keys.head, "active", "title", "born"),
+        ("HMGET", keys.head, "active", "born"),
+        ("GET", keys.title),
         ("XLEN", keys.log),
         ("ZREVRANGE", keys.gens, 0, 0),
         newest_entry(keys),
@@ -103,4 +110,6 @@ def read_head(keys: ChatKeys) -> Transaction[ChatHead | None]:
 
 def set_title(keys: ChatKeys, title: str | None) -> ScriptCall[bool]:
     """Set a chat's title; returns False where there is no chat."""
-    return ScriptCall(load("set_title"), (keys.log, keys.head), (title or "",), lambda reply: as_text(reply[0]) == "ok")
+    return ScriptCall(
+        load("set_title"), (keys.log, keys.title), (title or "",), lambda reply: as_text(reply[0]) == "ok"
+    )

@@ -190,6 +190,11 @@ class ChatKeys:
         return self._key("digest")
 
     @property
+    def title(self) -> str:
+        """String: the chat's title; kept as long as the log."""
+        return self._key("title")
+
+    @property
     def live(self) -> str:
         """Channel: frames."""
         return self._key(f"live:{self.db}")

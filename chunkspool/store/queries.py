@@ -55,26 +55,21 @@ def active_in_existing(keys: ChatKeys) -> Transaction[tuple[str, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """How a generation was enqueued: with which request id, for which queue, task and owner. "" where not known."""
+    """How a generation was enqueued: with which request id, and for which queue and task. "" where it is not known."""
 
     request_id: str
     queue: str
     task: str
     is_queued: bool
-    owner: str
 
 
 def origins(keys: ChatKeys, generation_ids: Sequence[str]) -> Transaction[list[Origin]]:
     """Read how these generations were enqueued; of one that has expired, nothing is known."""
-    commands = tuple(
-        ("HMGET", keys.gen(one), "request_id", "queue", "task", "status", "owner") for one in generation_ids
-    )
+    commands = tuple(("HMGET", keys.gen(one), "request_id", "queue", "task", "status") for one in generation_ids)
 
     def parse(replies: Sequence[Any]) -> list[Origin]:
         found = ([as_text(field or "") for field in reply] for reply in replies)
-        return [
-            Origin(request, queue, task, status == "queued", owner) for request, queue, task, status, owner in found
-        ]
+        return [Origin(request_id, queue, task, status == "queued") for request_id, queue, task, status in found]
 
     return Transaction(commands, parse)
 

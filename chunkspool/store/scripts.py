@@ -189,11 +189,13 @@ def enqueue(  # noqa: PLR0913 - as many as the script has
     expires_ms: int = 0,
     log_limit: int | None = None,
     trace: str = "",
+    owner_hash: str = "",
 ) -> ScriptCall[EnqueueReply]:
     """Make a generation. `request` is encoded and names `model`; `active` is what the caller saw as active.
 
     Of more than `REPLACED_AT_ONCE`, it is the oldest of them. `queue` and `task` say how its message gets to a worker,
-    `log_limit` how many bytes the log may have before the generation ends. `trace`: the trace it is of.
+    `log_limit` how many bytes the log may have before the generation ends. `trace`: the trace it is of. `owner_hash`
+    stands for the owner in keys that may outlive the chat.
     """
     made = keys.request_or_gen(request_id, generation_id)
     queued = encode(GenerationQueued(generation_id=generation_id))
@@ -211,6 +213,7 @@ def enqueue(  # noqa: PLR0913 - as many as the script has
         expires_ms,
         "" if log_limit is None else log_limit,
         trace,
+        owner_hash,
     ]
     for other in active:
         args += [other, encode(GenerationStopped(generation_id=other, by="replace"))]

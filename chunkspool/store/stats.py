@@ -21,14 +21,14 @@ GENERATIONS_MEASURED: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What the index says at one moment, `now` in Unix ms; `oldest` is when the first that is queued was enqueued.
+    """What the index says at one moment, `now` in Unix ms; `oldest`: when the first that is queued was enqueued.
 
     `log_bytes`: what the logs of the tenants take that keep the most; `all_bytes`: what all logs take.
     """
 
     now: int
     queued: Mapping[Priority, int]
-    oldest: int | None
+    oldest: Mapping[Priority, int]
     sent: int
     running: int
     log_bytes: Mapping[str, int]
@@ -54,11 +54,11 @@ def count(queue: QueueKeys) -> Transaction[Counts]:
     def parse(replies: Sequence[Any]) -> Counts:
         time, sent, running, bytes_, chats, tenants, *of_lines = replies
         log_bytes = dict(scored(bytes_))
-        oldest = [ms for first in of_lines[len(lines) :] for _, ms in scored(first)]
+        firsts = zip(PRIORITIES, of_lines[len(lines) :], strict=True)
         return Counts(
             now=as_ms(time),
             queued={priority: int(number) for priority, number in zip(PRIORITIES, of_lines, strict=False)},
-            oldest=min(oldest, default=None),
+            oldest={priority: ms for priority, first in firsts for _, ms in scored(first)},
             sent=int(sent),
             running=int(running),
             all_bytes=log_bytes.pop(ALL_TENANTS, 0),
@@ -113,7 +113,7 @@ class ChatMemory:
 
 def measure_chat(keys: ChatKeys) -> Transaction[ChatMemory]:
     """Ask Redis."""
-    parts = (keys.log, keys.seq, keys.head, keys.gens, keys.readers, keys.digest)
+    parts = (keys.log, keys.seq, keys.head, keys.gens, keys.readers, keys.digest, keys.title)
     commands = (
         ("ZCARD", keys.gens),
         ("ZREVRANGE", keys.gens, 0, GENERATIONS_MEASURED - 1),

@@ -177,7 +177,7 @@ def test_every_key_is_documented() -> None:
     """The table of docs/reference/redis-keys.md has each key and channel that is built, and no other."""
     table = (REFERENCE / "redis-keys.md").read_text().partition("## Keys")[2].partition("## Scripts")[0]
     of = keys.ChatKeys("tenant", "chat")
-    own = {of.seq, of.log, of.head, of.gens, of.readers, of.live, of.digest, of.gen("id"), of.request("id")}
+    own = {of.seq, of.log, of.head, of.gens, of.readers, of.live, of.digest, of.title, of.gen("id"), of.request("id")}
     queue = keys.QueueKeys("queue")
     index = {queue.unfinished, queue.republished, queue.watermark, queue.sweep_lock, queue.dead_letters}
     index |= {queue.sent, queue.running, queue.queued("batch")}

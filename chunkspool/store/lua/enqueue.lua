@@ -12,7 +12,8 @@
 --       15 ms after which it is no longer wanted, unless it has begun, or 0
 --       16 most bytes of the log, or '': the generation ends when its chat has more
 --       17 trace context, or ''
---       18… for each active generation: its id, its generation.stopped JSON (used by replace; none for allow)
+--       18 hash of the owner, or ''
+--       19… for each active generation: its id, its generation.stopped JSON (used by replace; none for allow)
 -- Returns {'created', after, ages…}, also when this very call comes again: its reply was lost, and the id is its own
 --         {'same', id, after} | {'differs', id}: another request had this request id | {'busy', id…}
 --         {'changed'}: the active generations are not those in ARGV; read head again and come back
@@ -22,8 +23,8 @@
 -- Maximum: AT_ONCE generations to replace; a request and a transcript of together 1 MB. Of larger ones, each further MB
 --         takes one to two ms more: Redis copies it into Lua and out again.
 -- Errors: WRONGTYPE where a key is another program's, NOPERM where the user lacks a right: nothing is left then.
-local FIRST_OTHER, FIRST_GEN = 18, 9
-local AT_ONCE, LONGEST_ID, EXPIRED_AT_ONCE = 32, 128, 64
+local FIRST_OTHER, FIRST_GEN = 19, 9
+local AT_ONCE, LONGEST_ID, EXPIRED_AT_ONCE, OWNERS_MAX = 32, 128, 64, 64
 local id, request_id, on_active, ttl = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local owner, request, model, queued_event, stops_channel = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local queue, task, transcript, max_active, request_sha1 = ARGV[10], ARGV[11], ARGV[12], tonumber(ARGV[13]), ARGV[14]
@@ -81,6 +82,16 @@ if #active > max_active * (LONGEST_ID + 1) then return {'limit', max_active + 1,
 local _, count = string.gsub(active, '%S+', '')
 if count >= max_active then return {'limit', count, unpack(ended)} end
 
+-- An erase takes the chat out of the lists of those who have asked in it.
+local function note_owner(hash)
+  local owners = redis.call('HGET', KEYS[3], 'owners') or ''
+  if hash == '' or find_active(owners, hash) then return end
+  owners = owners == '' and hash or owners .. ' ' .. hash
+  local _, others = string.gsub(owners, ' ', '')
+  if others >= OWNERS_MAX then owners = string.match(owners, ' (.+)') end
+  redis.call('HSET', KEYS[3], 'owners', owners)
+end
+
 -- The event comes last: all before it can be taken back.
 local function make()
   redis.call('HSET', KEYS[6], 'status', 'queued', 'attempt', 0, 'index', 0, 'seq', 0, 'runs', '', 'ttl', ttl,
@@ -95,6 +106,7 @@ local function make()
   if #expired > 0 then redis.call('ZREM', KEYS[4], unpack(expired)) end
   list_generation(id, ttl, now)
   set_active(id, true)
+  note_owner(ARGV[18])
   keep(KEYS[3], ttl + COUNTER_OUTLIVES)
   local seq = append(queued_event, ttl, now, id)
   redis.call('HSET', KEYS[6], 'after', seq - 1)

@@ -8,7 +8,8 @@
 --       3 head    hash    active = ids of the generations that have not ended, oldest first, separated by spaces;
 --                         log = the log's identity, random, made with seq 1: another one means another log;
 --                         born = ms at which seq 1 was written; lives as long as seq;
---                         transcript = id of the generation that holds the chat's transcript
+--                         transcript = id of the generation that holds the chat's transcript;
+--                         owners = hashes of those who have asked in it, in whose lists it is; the last OWNERS_MAX
 --       4 gens    zset    generation id -> ms at which its hash expires
 --       5 live    channel frames: "<first seq> <ms> <log> <ms of the event before>\n<event>\n<event>…", NO_FRAME, or
 --                         LOOK; a KEY because SPUBLISH on Cluster asks for it
@@ -33,7 +34,11 @@ local function keep(key, ttl)
   if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, ttl) end
 end
 
+-- The chat's title stands beside its head. Few scripts have to do with it.
+local function title_key() return string.sub(KEYS[3], 1, -5) .. 'title' end
+
 local function keep_chat(ttl)
+  keep(title_key(), ttl)
   keep(KEYS[1], ttl + COUNTER_OUTLIVES)
   keep(KEYS[2], ttl)
   keep(KEYS[3], ttl + COUNTER_OUTLIVES)
@@ -196,7 +201,7 @@ local function settle_ttl(now)
   local newest = redis.call('ZREVRANGE', KEYS[4], 0, 0, 'WITHSCORES')
   local ttl = newest[2] and tonumber(newest[2]) - now or 0
   if ttl <= 0 then return end
-  for _, key in ipairs({KEYS[2], KEYS[4]}) do redis.call('PEXPIRE', key, ttl) end
+  for _, key in ipairs({KEYS[2], KEYS[4], title_key()}) do redis.call('PEXPIRE', key, ttl) end
   for _, key in ipairs({KEYS[1], KEYS[3], KEYS[7]}) do redis.call('PEXPIRE', key, ttl + COUNTER_OUTLIVES) end
 end
 

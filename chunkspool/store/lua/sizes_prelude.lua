@@ -58,6 +58,18 @@ local function note_due(scope)
   note_tenant(scope)
 end
 
+-- Takes chats that are gone out of a scope's list, but not those in which somebody has asked since they were measured:
+-- they have begun anew.
+local function unlist_gone(scope, chats)
+  local listed = key('chats', scope)
+  if #chats == 0 then return end
+  for i, text in ipairs(redis.call('HMGET', key('sizes', scope), unpack(chats))) do
+    local _, at = size_in(text or '')
+    local asked = redis.call('ZSCORE', listed, chats[i])
+    if asked and tonumber(asked) <= at then redis.call('ZREM', listed, chats[i]) end
+  end
+end
+
 -- Takes chats of a scope out, and what they count for.
 local function drop_sizes(scope, chats)
   local sizes, freed = key('sizes', scope), 0
@@ -73,6 +85,7 @@ end
 -- Takes out up to `most` whose logs have expired; returns how many.
 local function drop_expired(scope, now, most)
   local expired = redis.call('ZRANGEBYSCORE', key('sizes_until', scope), '-inf', now, 'LIMIT', 0, most)
+  unlist_gone(scope, expired)
   drop_sizes(scope, expired)
   return #expired
 end

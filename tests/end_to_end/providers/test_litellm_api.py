@@ -20,7 +20,7 @@ from support.models.raw_model import (
 )
 from support.waiting import eventually
 
-from chunkspool.provider import Finish, Provider, Text, ToolCall, Usage
+from chunkspool.provider import Finish, Provider, SignOfLife, Text, ToolCall, Usage
 from chunkspool.settings import Settings
 from chunkspool.tasks.providers import call_retries, load_provider
 from chunkspool.tasks.providers.failures import RETRYABLE, Code
@@ -142,7 +142,7 @@ async def test_a_reader_that_leaves_closes_the_connection(monkeypatch: pytest.Mo
     with RawModel(speak) as server:
         async with provider_of(server, monkeypatch) as provider:
             async with aclosing(provider.stream(model_request())) as stream:
-                assert await anext(stream) == Text("one")
+                assert [await anext(stream), await anext(stream)] == [SignOfLife(model="some-model"), Text("one")]
             await asyncio.to_thread(eventually, lambda: server.disconnected, 20)
 
 

@@ -19,8 +19,9 @@ from chunkspool.operations.chats import MAX_CHATS, MAX_TITLE
 from chunkspool.results import ChatPage
 from chunkspool.store.chats import Listed, list_key, unlist
 from chunkspool.store.client import Store
-from chunkspool.store.index import YOUNG_MS
-from chunkspool.store.keys import ChatKeys
+from chunkspool.store.index import YOUNG_MS, as_ms
+from chunkspool.store.keys import SIZES_DUE, ChatKeys
+from chunkspool.store.schedule import hash_of
 
 List = Callable[..., ChatPage]
 
@@ -46,12 +47,18 @@ def names(page: ChatPage) -> list[str]:
     return [one.chat_id for one in page.chats]
 
 
+def moment(client: Redis, at: int) -> int:
+    """Return a ms of this test's time, which begins half a minute before its first question."""
+    client.set("test:begin", as_ms(client.time()) - 30_000, nx=True, ex=600)
+    return int(client.get("test:begin")) + at
+
+
 def ask(spool: Spool, client: Redis, chat_id: str, at: int | None = None, **options: Any) -> str:
-    """Ask in a chat; let the lists say that it was at a certain ms."""
+    """Ask in a chat; let the lists say that it was at a certain moment."""
     made = spool.enqueue(chat_id, "hello", on_active="allow", **options)
     for key in (list_key("default", None), list_key("default", options.get("owner"))):
         if at is not None:
-            client.zadd(key, {chat_id: at})
+            client.zadd(key, {chat_id: moment(client, at)})
     return made.generation_id
 
 
@@ -139,14 +146,17 @@ def test_what_is_asked_meanwhile_moves_no_page(spool: Spool, client: Redis, chat
 
 def test_an_erased_chat_is_in_no_list(spool: Spool, client: Redis, chats: List) -> None:
     """Neither the tenant's nor that of anybody who has asked in it; nothing names it any more, nor its title."""
-    for owner in ("ada", "bob"):
-        ask(spool, client, "gone", owner=owner)
+    made = ask(spool, client, "gone", owner="ada", ttl=1)
+    with spool.produce("gone", made) as out:
+        out.text("hi")
+    eventually(lambda: not client.keys("cs:{default/gone}:gen:*"))  # nobody's generation tells of her any more
+    ask(spool, client, "gone", owner="bob")
     ask(spool, client, "kept", owner="ada")
     spool.set_title("gone", "Unmistakable")
     spool.erase("gone")
     assert names(chats()) == names(chats("ada")) == ["kept"]
     assert names(chats("bob")) == []
-    assert find_keys_containing(client, "gone") == ["chunkspool"]  # the messages in the broker's queue
+    assert [key for key in find_keys_containing(client, "gone") if ":chats:" in key or "title" in key] == []
     assert find_keys_containing(client, "Unmistakable") == []
 
 
@@ -155,7 +165,10 @@ def test_an_expired_chat_is_not_listed(spool: Spool, client: Redis, chats: List)
     ask(spool, client, "kept", 1)
     for chat in ("old", "young"):
         ask(spool, client, chat, ttl=1)
-    client.zadd(list_key("default", None), {"old": 2})
+    client.zadd(
+        list_key("default", None), {"old": moment(client, 2) - 2 * YOUNG_MS, "kept": moment(client, 1) - 3 * YOUNG_MS}
+    )
+    client.hincrby(ChatKeys("default", "kept").head, "born", -3 * YOUNG_MS)
     eventually(lambda: not client.exists(ChatKeys("default", "old").log, ChatKeys("default", "young").log))
     assert names(chats(limit=1)) == ["kept"]
     assert client.zrange(list_key("default", None), 0, -1) == [b"kept", b"young"]
@@ -164,14 +177,69 @@ def test_an_expired_chat_is_not_listed(spool: Spool, client: Redis, chats: List)
     assert client.zrange(list_key("default", None), 0, -1) == [b"kept"]
 
 
+def test_a_title_goes_with_the_log(spool: Spool, client: Redis, chats: List) -> None:
+    """When the log has expired, nothing of the title is left; the next chat of this id has none."""
+    made = ask(spool, client, "chat", ttl=1, owner="ada")
+    spool.set_title("chat", "Unmistakable")
+    with spool.produce("chat", made) as out:
+        out.text("hi")
+    keys = ChatKeys("default", "chat")
+    assert 0 < client.pttl(keys.title) <= client.pttl(keys.log) <= 1000
+    eventually(lambda: not client.exists(keys.log))
+    eventually(lambda: not find_keys_containing(client, "Unmistakable"), 1)
+    assert client.exists(keys.head)
+    ask(spool, client, "chat", owner="bob")
+    assert [one.title for one in chats("bob").chats] == [None]
+
+
+def test_a_title_lives_on_with_its_chat(spool: Spool, client: Redis) -> None:
+    """Whatever keeps the log for longer keeps the title, too."""
+    ask(spool, client, "chat", ttl=60)
+    spool.set_title("chat", "Title")
+    ask(spool, client, "chat", ttl=600)
+    keys = ChatKeys("default", "chat")
+    assert client.pttl(keys.title) == pytest.approx(client.pttl(keys.log), abs=1000)
+    assert client.ttl(keys.title) > 500
+
+
+def test_a_chat_that_begins_anew_is_another_one(spool: Spool, client: Redis, chats: List) -> None:
+    """Whoever has asked in the old one does not see the new one in their list."""
+    ask(spool, client, "chat", ttl=1, owner="ada")
+    client.zincrby(list_key("default", "ada"), -2 * YOUNG_MS, "chat")
+    eventually(lambda: not client.exists(ChatKeys("default", "chat").log))
+    ask(spool, client, "chat", owner="bob")
+    assert names(chats("bob")) == ["chat"]
+    assert names(chats("ada")) == []
+    assert client.zscore(list_key("default", "ada"), "chat") is None
+
+
+def test_a_sweep_takes_out_what_has_expired(spool: Spool, client: Redis) -> None:
+    """Nobody has to leaf through the list for it; what was asked again stays, and so do other owners' chats."""
+    for chat in ("old", "anew", "shared"):
+        for owner in ("bob", "ada"):
+            made = ask(spool, client, chat, ttl=600, owner=owner)
+            with spool.produce(chat, made) as out:
+                out.text("hi")
+    eventually(lambda: client.zcard("cs:{index}:sizes_until:default") == 3)
+    lists = [list_key("default", owner) for owner in (None, "ada")]
+    for key in lists:
+        client.zincrby(key, 60_000, "anew")
+    for scope in ("default", f"default/{hash_of('default', 'ada')}"):
+        client.zadd(f"cs:{{index}}:sizes_until:{scope}", {"old": 1, "anew": 1})
+        client.zadd(SIZES_DUE, {scope: 1})
+    spool.sweep(queue_is_empty=False)
+    assert [client.zrange(key, 0, -1) for key in lists] == [[b"shared", b"anew"]] * 2
+    assert client.zscore(list_key("default", "bob"), "shared") is not None
+
+
 def test_what_is_asked_again_stays_listed(spool: Spool, client: Redis, chats: List) -> None:
     """Somebody has seen that it is gone, and somebody else asks in it: it is not taken out."""
     ask(spool, client, "chat", 1)
     ask(spool, client, "chat", 2)
     key = list_key("default", None)
-    assert Store(client).send(unlist(key, [Listed("chat", 1)])) == 0
+    assert Store(client).send(unlist(key, [Listed("chat", moment(client, 1))])) == 0
     assert names(chats()) == ["chat"]
-    assert Store(client).send(unlist(key, [Listed("chat", 2)])) == 1
+    assert Store(client).send(unlist(key, [Listed("chat", moment(client, 2))])) == 1
     assert names(chats()) == []
 
 
@@ -213,7 +281,9 @@ def test_a_list_is_bounded_and_has_a_ttl(spool: Spool, client: Redis, chats: Lis
 def test_many_that_are_gone_hide_nothing(spool: Spool, client: Redis, chats: List) -> None:
     """They are taken out, and the page has what is there."""
     ask(spool, client, "kept", 1)
-    client.zadd(list_key("default", None), {f"gone{n}": 10 + n for n in range(700)})
+    client.zincrby(list_key("default", None), -3 * YOUNG_MS, "kept")
+    client.hincrby(ChatKeys("default", "kept").head, "born", -3 * YOUNG_MS)
+    client.zadd(list_key("default", None), {f"gone{n}": moment(client, 10 + n) - 2 * YOUNG_MS for n in range(700)})
     page, rounds = chats(limit=50), 1
     while not page.chats:
         page, rounds = chats(limit=50, before=page.before), rounds + 1
@@ -265,12 +335,12 @@ def test_an_owner_is_an_id(chats: List) -> None:
 
 
 def test_it_works_where_lists_were_evicted(spool: Spool, client: Redis, chats: List) -> None:
-    """Without its head, a chat is listed without a title; without its generations, without the newest."""
+    """Without its head, a chat says nothing of what is active; without its generations, nothing of the newest."""
     made = ask(spool, client, "chat")
     spool.set_title("chat", "Title")
     keys = ChatKeys("default", "chat")
     client.delete(keys.head)
-    assert [(one.title, one.active) for one in chats().chats] == [(None, ())]
+    assert [(one.title, one.active) for one in chats().chats] == [("Title", ())]
     client.delete(keys.gens, keys.gen(made))
     assert [one.newest for one in chats().chats] == [None]
     assert read_log(client, keys)

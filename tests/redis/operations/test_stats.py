@@ -82,7 +82,10 @@ def test_the_oldest_that_is_queued_is_told(asked: BlockingSpool, spool: Spool, c
     long_ago = client.time()[0] * 1000 - 90_000
     client.zadd(QUEUE.queued("batch"), {member: long_ago})
     spool.enqueue("new", "x")
-    assert 90 <= (asked.stats().oldest_queued or 0) < 120
+    found = asked.stats()
+    assert found.oldest_queued == found.oldest_by_priority["batch"]
+    assert 90 <= (found.oldest_queued or 0) < 120
+    assert found.oldest_by_priority["interactive"] < 60
     with spool.produce("old", old.generation_id):
         eventually(lambda: (asked.stats().oldest_queued or 0) < 60)
 
