@@ -189,6 +189,7 @@ def token(
     *,
     action: Annotated[list[str] | None, typer.Option(help="ask, read, stop, erase or list; may be repeated.")] = None,
     seconds: Annotated[float, typer.Option(help="How many seconds the token is valid.")] = 3600.0,
+    owner: Annotated[str | None, typer.Option(help="Whose it is, for limits, and for the list of chats.")] = None,
 ) -> None:
     """Print a token for the web routes, signed with the token secret."""
 
@@ -197,7 +198,7 @@ def token(
 
         settings = Settings.from_env()
         actions: Any = action or ("ask", "read", "stop")  # `issue` checks them
-        _print_lines(SignedTokens.from_settings(settings).issue(chat, actions, seconds=seconds))
+        _print_lines(SignedTokens.from_settings(settings).issue(chat, actions, seconds=seconds, owner=owner))
         return ExitCode.DONE
 
     run_and_exit(explain_missing("web", work))

@@ -69,7 +69,10 @@ class Authorize(Protocol):
 
 
 def allow_all(request: Request, tenant: str, chat_id: str, action: Action) -> Verdict:  # noqa: ARG001 - a hook's signature
-    """Allow everything to everybody: for a demo, or behind an access check of your own."""
+    """Allow everything to everybody: for a demo, or behind an access check of your own.
+
+    That check has to cover `GET /v1/chats`, too, which lists the ids and titles of all the tenant's chats.
+    """
     return GrantedUntil(lists_all=True)
 
 

@@ -14,15 +14,36 @@ const aside = document.getElementById("chats");
 const list = document.getElementById("chat-list");
 const toggle = document.getElementById("show-chats");
 
+/** Return what was sent, null where that is not possible now; tell of one that is refused for good. */
+async function attempt(act, onRefused = () => {}) {
+  try {
+    return await act();
+  } catch (error) {
+    if (!(error instanceof Refused || error instanceof Unreachable)) throw error;
+    if (error.status === 401 || error.status === 403) onRefused();
+    return null;
+  }
+}
+
 export class ChatList {
   #chat;
   #timer;
   #isRefused = false;
+  #shown = "";
 
   constructor(chat) {
     this.#chat = chat;
     toggle.addEventListener("click", () => this.#open(aside.dataset.open !== "true"));
-    addEventListener("keydown", (event) => event.key === "Escape" && this.#open(false));
+    // Escape closes the list, and stops an answer only when no list is open.
+    addEventListener("keydown", (event) => {
+      if (event.key !== "Escape" || aside.dataset.open !== "true") return;
+      event.stopImmediatePropagation();
+      this.#open(false);
+      toggle.focus();
+    });
+    addEventListener("pointerdown", (event) => {
+      if (!aside.contains(event.target) && event.target !== toggle) this.#open(false);
+    });
     setInterval(() => this.refresh(), REFRESH_MS);
   }
 
@@ -33,34 +54,29 @@ export class ChatList {
     this.#timer = setTimeout(() => this.#load(), SETTLE_MS);
   }
 
-  /** Name the chat after its first question. */
+  /** Name the chat after its first question. Whoever may ask may do that, also if they see no list. */
   async name(question) {
-    if (this.#isRefused) return;
     const words = question.replace(/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\s]+/gu, " ").trim();
     const title = words.length > MAX_TITLE ? `${[...words].slice(0, MAX_TITLE - 1).join("")}…` : words;
-    await this.#try(() => sendTo(`/${encodeURIComponent(this.#chat)}/title`, { method: "PUT", body: { title } }));
+    await attempt(() => sendTo(`/${encodeURIComponent(this.#chat)}/title`, { method: "PUT", body: { title } }));
     this.refresh();
   }
 
   async #load() {
-    const page = await this.#try(() => sendTo(`?limit=${SHOWN}`));
-    if (!page) return;
-    list.replaceChildren(...page.chats.map((one) => this.#item(one)));
-    toggle.hidden = aside.hidden = page.chats.length === 0;
-  }
-
-  /** Return what was sent, null where that is not possible now. Who may see no list sees none. */
-  async #try(act) {
-    try {
-      return await act();
-    } catch (error) {
-      if (!(error instanceof Refused || error instanceof Unreachable)) throw error;
-      if (error.status === 401 || error.status === 403) {
+    const page = await attempt(
+      () => sendTo(`?limit=${SHOWN}`),
+      () => {
         this.#isRefused = true;
         toggle.hidden = aside.hidden = true;
-      }
-      return null;
-    }
+      },
+    );
+    if (!page || JSON.stringify(page.chats) === this.#shown) return;
+    this.#shown = JSON.stringify(page.chats);
+    const focused = list.contains(document.activeElement) ? document.activeElement.href : undefined;
+    list.replaceChildren(...page.chats.map((one) => this.#item(one)));
+    // Whoever stands on a link of the old list stands on the same one of the new.
+    [...list.querySelectorAll("a")].find((link) => link.href === focused)?.focus();
+    toggle.hidden = aside.hidden = page.chats.length === 0;
   }
 
   #item({ chat_id: chat, title, state, active }) {

@@ -33,6 +33,8 @@ const ENDING_TEXTS = {
 const crowd = new BroadcastChannel("chunkspool-crowd");
 let feed = null;
 let isLoading = false;
+// Whether the server has said that there is no such chat yet.
+let isNewChat = false;
 let loadAgain = false;
 let retry;
 
@@ -162,6 +164,7 @@ async function load() {
 
 /** The first question creates the chat, and may be asked here, in another tab or elsewhere. */
 function showEmptyChat(known) {
+  isNewChat = true;
   // What is left of a chat that was erased or has expired. A question that was answered meanwhile stays.
   questions.forget(known);
   showConnection("live");
@@ -171,6 +174,7 @@ function showEmptyChat(known) {
 }
 
 function showSnapshot(snapshot) {
+  isNewChat = false;
   const told = new Map(snapshot.waiting.map((one) => [one.generation, one]));
   for (const stored of snapshot.answers) {
     showStored(stored, snapshot, told.get(stored.generation)).moveToEnd();
@@ -235,7 +239,7 @@ function ask(question) {
 }
 
 async function sendQuestion(question, key, body) {
-  const isFirst = answers.size === 0;
+  const isFirst = isNewChat;
   const turn = ensureTurn(key);
   turn.showQuestion(question);
   turn.showAnswer(emptyAnswer(key));
@@ -248,6 +252,7 @@ async function sendQuestion(question, key, body) {
     showQuestions();
     announce("The question was sent.");
     if (isFirst) chatList.name(question);
+    isNewChat = false;
     load();
   } catch (error) {
     // If no reply came, the server may have the question: only the very same request is not answered twice.

