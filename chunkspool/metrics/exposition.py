@@ -6,16 +6,21 @@ import hmac
 from collections.abc import Callable
 from typing import Self
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 from pydantic import SecretStr
 
+from chunkspool.errors import ExtraMissing
 from chunkspool.metrics import process_files
 from chunkspool.metrics.instruments import PrometheusObserver
 from chunkspool.metrics.spool_gauges import SpoolGauges
 from chunkspool.observer import Observer, unguarded
 from chunkspool.results import Stats
 from chunkspool.settings import Settings
+
+try:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.exposition import choose_encoder
+except ModuleNotFoundError as missing:
+    raise ExtraMissing("metrics", "prometheus-client") from missing
 
 
 class Exposition:

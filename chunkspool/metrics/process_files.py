@@ -16,10 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from chunkspool.errors import SettingsError
+
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
 VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+_SET_FOLDER: Final = f"set {VARIABLE} to one that exists, is empty and may be written"
 _DEAD: Final = "dead"
 _SUMS: Final = ("counter", "histogram", "summary")
 _LIVE: Final = "gauge_live"
@@ -36,13 +39,24 @@ def count_in_files() -> None:
     What was registered before stays as it is: prometheus_client decides for each metric when that is made.
     """
     if folder() is None:
-        made = tempfile.mkdtemp(prefix="chunkspool-metrics-")
+        try:
+            made = tempfile.mkdtemp(prefix="chunkspool-metrics-")
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise SettingsError(f"no temporary folder can be made ({reason}): {_SET_FOLDER}") from error
         os.environ[VARIABLE] = made
         atexit.register(_remove, made, os.getpid())
     values: Any = sys.modules.get("prometheus_client.values")
     if values is not None and not values.ValueClass._multiprocess:  # noqa: SLF001 - it has no other name
         # It was loaded without the variable: with Flower installed, Celery's command line loads it.
         values.ValueClass = values.get_value_class()
+
+
+def check_folder() -> None:
+    """Raise `SettingsError` if processes are to count in a folder in which they cannot."""
+    path = folder()
+    if path is not None and not (path.is_dir() and os.access(path, os.R_OK | os.W_OK | os.X_OK)):
+        raise SettingsError(f"{path} is no folder in which this process may write: {_SET_FOLDER}")
 
 
 def _remove(made: str, owner: int) -> None:
