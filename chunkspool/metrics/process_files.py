@@ -11,10 +11,11 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from chunkspool.errors import SettingsError
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
 VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+LOCK_SECONDS: Final = 3.0
+"""How long a scrape waits for another one that reads the same files."""
+_LOCK_POLL: Final = 0.02
 _SET_FOLDER: Final = f"set {VARIABLE} to one that exists, is empty and may be written"
 _DEAD: Final = "dead"
 _SUMS: Final = ("counter", "histogram", "summary")
@@ -76,7 +80,7 @@ class ProcessFiles:
         self._path = path
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics of all files."""
+        """Return the metrics of all files. Raises `TimeoutError` if another process keeps them for itself."""
         from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415 - see the module
 
         with self._locked():
@@ -89,8 +93,12 @@ class ProcessFiles:
     def _locked(self) -> Iterator[None]:
         """Be the only process that reads or merges files: while they are merged, something is there twice."""
         with (self._path / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+            _take(lock)
+            try:
+                yield
+            finally:
+                # Closing it is not enough: a child that was forked off meanwhile has it, too.
+                fcntl.flock(lock, fcntl.LOCK_UN)
 
     def _keep_what_the_dead_counted(self) -> None:
         dead = [file for file in self._path.glob("*.db") if not _is_alive(file)]
@@ -118,6 +126,20 @@ class ProcessFiles:
             merged.write_value(key, value, 0.0)  # type: ignore[no-untyped-call]
         merged.close()  # type: ignore[no-untyped-call]
         written.replace(kept)
+
+
+def _take(lock: IO[str]) -> None:
+    """Lock the file. Raises `TimeoutError` if another process keeps it for long, such as one that hangs."""
+    until = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise TimeoutError("another process reads the files of the metrics, and does not end") from None
+            time.sleep(_LOCK_POLL)
+        else:
+            return
 
 
 def _is_alive(file: Path) -> bool:
