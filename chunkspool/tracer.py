@@ -140,8 +140,9 @@ def error_type_of(error: BaseException) -> str | None:
     """
     if isinstance(error, Interrupted | GeneratorExit | asyncio.CancelledError):
         return None
-    if isinstance(error, ProviderError) and _PLAIN.fullmatch(error.code):
-        return error.code
+    code: object = error.code if isinstance(error, ProviderError) else None
+    if isinstance(code, str) and _PLAIN.fullmatch(code):
+        return code
     kind = type(error)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
