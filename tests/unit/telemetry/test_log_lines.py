@@ -181,6 +181,17 @@ def test_libraries_that_carry_prompts_say_little(name: str) -> None:
     assert request["message"] == 'HTTP Request: POST http://a:***@c/v1 "200 OK"'
 
 
+@pytest.mark.parametrize("rest", [f"?key={SECRET}", f"?alt=sse&key={SECRET}#x", f"#{SECRET}", f"?a=?{SECRET}"])
+def test_a_request_s_url_has_no_key(rest: str) -> None:
+    """Some models take it in the query, which is left out."""
+    for formatter in (JsonLines(), TextLines(logging.Formatter("%(message)s"))):
+        said = lines_of(
+            formatter, lambda log: log.info("HTTP Request: %s %s", "POST", f"https://a/v1:x{rest}"), "httpx"
+        )
+        assert "HTTP Request: POST https://a/v1:x?…" in said
+        assert SECRET not in said
+
+
 def test_asyncio_shows_no_task() -> None:
     """It shows futures with their exceptions."""
     message = f"Task exception was never retrieved\nfuture: <Task exception=ValueError('{SECRET}')>"
