@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, Self
 
-from chunkspool.errors import Interrupted, ProviderError
+from chunkspool.errors import Interrupted, NotClaimed, ProviderError
 
 MAX_STATE: Final = 512
 """Characters of a `tracestate`: as many as the specification asks everybody to pass on."""
@@ -136,12 +136,14 @@ NO_TRACER: Final = NoTracer()
 def error_type_of(error: BaseException) -> str | None:
     """Return what a span may say of an error: a code, or its class. Its message may quote a prompt. None: it is none.
 
-    That a generation was stopped or released is no failure, nor that a block was left before its end.
+    That a generation was stopped or released is no failure, nor that somebody else has it or has ended it, nor that a
+    block was left before its end.
     """
-    if isinstance(error, Interrupted | GeneratorExit | asyncio.CancelledError):
+    if isinstance(error, Interrupted | NotClaimed | GeneratorExit | asyncio.CancelledError):
         return None
-    if isinstance(error, ProviderError) and _PLAIN.fullmatch(error.code):
-        return error.code
+    code: object = error.code if isinstance(error, ProviderError) else None
+    if isinstance(code, str) and _PLAIN.fullmatch(code):
+        return code
     kind = type(error)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 

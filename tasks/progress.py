@@ -52,6 +52,7 @@ class _Followed:
     tokens: int = 0
     since: float = field(default_factory=time.monotonic)
     rate: float = 0.0
+    has_failed: bool = False
 
     def note(self, out: Producer) -> None:
         """Take note that it was claimed."""
@@ -109,8 +110,10 @@ class ProgressReporter:
                 elif now - idle_since >= IDLE:
                     self._thread = None
                     break
-                told = {} if now < quiet_until else self._advance(now)
+                told, failures = ({}, []) if now < quiet_until else self._advance(now)
                 self._sending = frozenset(told)
+            for failure in failures:
+                logger.error("no progress of a generation is shown any more", exc_info=failure)
             if told and not self._send(list(told.values())):
                 quiet_until = time.monotonic() + PAUSE
             with self._changed:
@@ -118,8 +121,22 @@ class ProgressReporter:
                 self._changed.notify_all()
         self._sender.close()
 
-    def _advance(self, now: float) -> dict[_Followed, Progress]:
-        return {one: progress for one in self._followed if (progress := one.advance(now)) is not None}
+    def _advance(self, now: float) -> tuple[dict[_Followed, Progress], list[Exception]]:
+        """Return what is new, and what went wrong: a generation that fails here is left out from then on."""
+        told: dict[_Followed, Progress] = {}
+        failures: list[Exception] = []
+        for one in self._followed:
+            if one.has_failed:
+                continue
+            try:
+                progress = one.advance(now)
+            except Exception as error:  # noqa: BLE001 - it is for show only, and other generations are shown, too
+                one.has_failed = True
+                failures.append(error)
+            else:
+                if progress is not None:
+                    told[one] = progress
+        return told, failures
 
     def _send(self, told: list[Progress]) -> bool:
         try:

@@ -9,7 +9,8 @@ from typing import Any, Final, TypeVar
 from celery import Celery, signals
 from celery.utils.log import get_logger
 
-from chunkspool.errors import SettingsError
+from chunkspool.errors import ExtraMissing, SettingsError
+from chunkspool.logs.exceptions import stack_of
 from chunkspool.observer import Observer
 from chunkspool.settings import Settings
 from chunkspool.tasks import celery_tasks
@@ -77,29 +78,36 @@ def equip(
 def prepare_worker(sender: Any, **_: object) -> None:
     """Prepare a worker of an equipped app, before its pool and its consumer are made.
 
-    Ends the process if it serves a queue of generations and none could run in it: because of the settings, of Redis
-    rights, or of what the app's configuration accepts.
+    Ends the process if it serves a queue of generations and cannot be prepared for them: because of the settings, of
+    Redis rights, of what the app's configuration accepts, or of anything else.
     """
     app = sender.app
     if not is_equipped(app):
         return
-    equipment = equipment_of(app)
-    queues = served_queues(app)
-    if not queues:
-        _warn_of_settings(equipment)
-        return
+    # Celery logs an error of a signal's receiver and starts all the same: without sweeper and shutdown, for instance.
     try:
-        _check(app, equipment)
-        rights.check_worker(equipment)
-    except SettingsError as error:
-        # Celery logs any other error of a signal's receiver and starts all the same.
+        equipment = equipment_of(app)
+        queues = served_queues(app)
+        if queues:
+            _prepare(sender, equipment, queues)
+        else:
+            _warn_of_settings(equipment)
+    except (SettingsError, ExtraMissing) as error:
         sys.exit(f"chunkspool: {error}")
-    metrics.prepare(sender)
+    except Exception as error:  # noqa: BLE001 - see above
+        sys.exit(f"chunkspool: the worker cannot be prepared for generations\n{stack_of(error)}")
+
+
+def _prepare(worker: Any, equipment: Equipment, queues: tuple[str, ...]) -> None:
+    app = worker.app
+    _check(app, equipment)
+    rights.check_worker(equipment)
+    metrics.prepare(worker)
     keep_options(app.tasks.values(), equipment.settings)
-    _replace(sender)
+    _replace(worker)
     app.steps["consumer"].update({VisibilityRenewal, Sweeper, SlotOffer, SoloCommands, ChildMonitor, TaskEvents})
     app.steps["worker"].update({GracefulShutdown, MetricsStep})
-    _configure(sender, equipment, queues)
+    _configure(worker, equipment, queues)
 
 
 def _warn_of_settings(equipment: Equipment) -> None:

@@ -27,7 +27,7 @@ def prepare(worker: Any) -> None:
     equipment = equipment_of(worker.app)
     if equipment.settings.metrics.metrics_port is None or equipment.observer is not None:
         return
-    if issubclass(concurrency.get_implementation(worker.pool_cls), prefork.TaskPool):
+    if _has_children(worker):
         process_files.count_in_files()
     # Loaded only where there are metrics.
     from chunkspool.metrics.instruments import PrometheusObserver  # noqa: PLC0415
@@ -57,6 +57,12 @@ class MetricsStep(bootsteps.StartStopStep):
         if exposition is None:
             logger.error("no metrics are served: the observer given to equip() is no PrometheusObserver")
             return
+        if _has_children(worker) and process_files.folder() is None:
+            logger.error(
+                "what the children of this worker do is not counted in its metrics: set %s to an empty folder before"
+                " the worker starts, or leave observer= out of equip()",
+                process_files.VARIABLE,
+            )
         exposition.add_stats(_reader_of(worker))
         host, port = settings.metrics_host, settings.metrics_port or 0
         try:
@@ -79,6 +85,10 @@ class MetricsStep(bootsteps.StartStopStep):
 
     def terminate(self, _worker: Any) -> None:
         """Go on until the process ends, with which its threads end, too."""
+
+
+def _has_children(worker: Any) -> bool:
+    return issubclass(concurrency.get_implementation(worker.pool_cls), prefork.TaskPool)
 
 
 def _reader_of(worker: Any) -> Callable[[], Stats]:

@@ -32,7 +32,8 @@ def describe(error: BaseException) -> str:
     """Return an exception's type, with what it says if that is known to quote nobody."""
     name = type(error).__name__
     if isinstance(error, ProviderError):
-        return f"{name}[{error.code}]" if error.code.isidentifier() else name
+        code: object = error.code  # a provider of somebody's own may give anything
+        return f"{name}[{code}]" if isinstance(code, str) and code.isidentifier() else name
     if is_safe(error):
         return f"{name}: {error}"
     reason = getattr(error, "reason", None)  # Celery's Reject has one

@@ -30,8 +30,11 @@ class TextLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        line = self._formatter.format(without_words(record) if self._applies(record) else record)
-        return without_password(line) if "://" in line else line
+        try:
+            line = self._formatter.format(without_words(record) if self._applies(record) else record)
+            return without_password(line) if "://" in line else line
+        except Exception as error:  # noqa: BLE001 - else logging would print the record, with all that it quotes
+            return f"{record.levelname}: {_instead_of(record, error)}"
 
 
 class JsonLines(logging.Formatter):
@@ -51,6 +54,13 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
+        try:
+            return self._line_of(record)
+        except Exception as error:  # noqa: BLE001 - as above
+            fields = {"time": _time_of(record), "level": record.levelname, "logger": record.name}
+            return _to_json(fields, _instead_of(record, error), "")
+
+    def _line_of(self, record: logging.LogRecord) -> str:
         said = without_words(record) if self._applies(record) else in_full(record)
         fields = self._fields(record)
         message, stack = said.getMessage(), said.exc_text or ""
@@ -62,11 +72,10 @@ class JsonLines(logging.Formatter):
         return line
 
     def _fields(self, record: logging.LogRecord) -> dict[str, object]:
-        at = datetime.fromtimestamp(record.created, UTC)
         about, span = self._context_of(record), self._current_span()
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
         return {
-            "time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "time": _time_of(record),
             "level": record.levelname,
             "logger": record.name,
             "message": "",
@@ -80,6 +89,15 @@ class JsonLines(logging.Formatter):
             "process": record.process,
             "thread": record.threadName,
         }
+
+
+def _time_of(record: logging.LogRecord) -> str:
+    at = datetime.fromtimestamp(record.created, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _instead_of(record: logging.LogRecord, error: Exception) -> str:
+    return f"a record that cannot be written ({record.filename}:{record.lineno}, {type(error).__name__})"
 
 
 def _to_json(fields: dict[str, Any], message: str, stack: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -26,6 +27,8 @@ _OF_MODELS: Final = frozenset(
 """Libraries through which prompts and answers go. What they log, they do not log for us, and it may change."""
 _REQUEST_LINE: Final = "HTTP Request: %s %s"
 """httpx's record of a request: method, URL, status."""
+_QUERY: Final = re.compile(r"(://[^\s?#]*)[?#]\S*")
+"""What follows a URL's path: with some models it has the key."""
 
 _PLAIN: Final = logging.Formatter()
 
@@ -87,7 +90,8 @@ def _message_of(record: logging.LogRecord) -> str:
     elif record.args:
         cut.args = tuple(map(_cut, record.args))
     try:
-        return cut.getMessage()
+        message = cut.getMessage()
+        return _QUERY.sub(r"\1?…", message) if _is_of_models(record) else message
     except Exception:  # noqa: BLE001 - values that do not fit the text; logging itself would print them all
         return f"a message that cannot be formatted ({record.filename}:{record.lineno})"
 

@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 import hmac
+import logging
 from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Self
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 from pydantic import SecretStr
 
+from chunkspool.errors import ExtraMissing
 from chunkspool.metrics import process_files
 from chunkspool.metrics.instruments import PrometheusObserver
 from chunkspool.metrics.spool_gauges import SpoolGauges
 from chunkspool.observer import Observer, unguarded
 from chunkspool.results import Stats
 from chunkspool.settings import Settings
+
+try:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.exposition import choose_encoder
+except ModuleNotFoundError as missing:
+    raise ExtraMissing("metrics", "prometheus-client") from missing
+
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a scrape is answered."""
+
+    status: HTTPStatus
+    content_type: str
+    body: bytes
 
 
 class Exposition:
@@ -25,6 +45,7 @@ class Exposition:
         """Nothing is read yet."""
         self._observer = observer
         self.token = settings.metrics.metrics_token
+        self._told: set[type] = set()
         path = process_files.folder()
         # Its own: an observer may be shown in several places.
         self.registry = CollectorRegistry()
@@ -39,6 +60,22 @@ class Exposition:
     def add_stats(self, read: Callable[[], Stats]) -> None:
         """Show also what is read, not counted: what the `stats` of a spool tells, asked for at a scrape."""
         self.registry.register(SpoolGauges(read))
+
+    def answer(self, accept: str = "") -> Answer:
+        """Return what a scrape gets: the metrics, or a failure. 503: another process had the files for too long."""
+        try:
+            return Answer(HTTPStatus.OK, *self.render(accept))
+        except Exception as error:  # noqa: BLE001 - a scrape needs an answer, whatever it is
+            self.tell_once(error)
+            is_busy = isinstance(error, TimeoutError)
+            status = HTTPStatus.SERVICE_UNAVAILABLE if is_busy else HTTPStatus.INTERNAL_SERVER_ERROR
+            return Answer(status, "text/plain", b"the metrics cannot be read; the log says why\n")
+
+    def tell_once(self, error: BaseException) -> None:
+        """Log an error; another one of its kind is not logged: there is one with each scrape."""
+        if type(error) not in self._told:
+            self._told.add(type(error))
+            _LOG.error("a scrape of the metrics has failed; more failures of this kind are not logged", exc_info=error)
 
     def render(self, accept: str = "") -> tuple[str, bytes]:
         """Return content type and text, in a format that the header `Accept` names. It may wait for Redis and files."""

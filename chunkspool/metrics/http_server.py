@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
+from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
@@ -21,7 +23,7 @@ class MetricsServer:
 
     def __init__(self, exposition: Exposition, host: str, port: int) -> None:
         """Listen. Raises `OSError` if the port is taken, or the host is no address of this machine."""
-        self._server = _Server((host, port), _handler_of(exposition))
+        self._server = _Server((host, port), _handler_of(exposition), exposition.tell_once)
         # A child of the pool that outlives this process would keep the port from the next worker.
         os.register_at_fork(after_in_child=self._server.socket.close)
         self._thread = threading.Thread(target=self._server.serve_forever, name="chunkspool-metrics", daemon=True)
@@ -44,7 +46,10 @@ class MetricsServer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+    def __init__(
+        self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], tell: Callable[[BaseException], None]
+    ) -> None:
+        self._tell = tell
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, handler)
 
@@ -54,8 +59,11 @@ class _Server(ThreadingHTTPServer):
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: a scraper that hangs up is no news."""
+    def handle_error(self, *_: object) -> None:
+        """Tell of an error, unless it is the connection's: a scraper that hangs up is no news."""
+        error = sys.exc_info()[1]
+        if error is not None and not isinstance(error, OSError):
+            self._tell(error)
 
 
 def _handler_of(exposition: Exposition) -> type[BaseHTTPRequestHandler]:
@@ -69,7 +77,8 @@ def _handler_of(exposition: Exposition) -> type[BaseHTTPRequestHandler]:
             elif not exposition.admits(self.headers.get("Authorization")):
                 self._reply(HTTPStatus.UNAUTHORIZED, "text/plain", b"Authorization: Bearer, with the token\n")
             else:
-                self._reply(HTTPStatus.OK, *exposition.render(self.headers.get("Accept", "")))
+                answer = exposition.answer(self.headers.get("Accept", ""))
+                self._reply(answer.status, answer.content_type, answer.body)
 
         def _reply(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
             self.send_response(status)

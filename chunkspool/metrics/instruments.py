@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any, Final, Self
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
-
+from chunkspool.errors import ExtraMissing
 from chunkspool.metrics import definitions as defined
+from chunkspool.metrics import process_files
 from chunkspool.metrics.definitions import CODES, DEFINITIONS, NO_CODE, OTHER, Definition
 from chunkspool.metrics.tally import Tally
 from chunkspool.observer import (
@@ -33,6 +33,11 @@ from chunkspool.observer import (
 )
 from chunkspool.policy import LIMITS
 
+try:
+    from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+except ModuleNotFoundError as missing:
+    raise ExtraMissing("metrics", "prometheus-client") from missing
+
 GATHER: Final = 0.1
 """Seconds for which what is flushed is gathered."""
 _GATHERED: Final = (defined.FLUSH, defined.FLUSH_EVENTS, defined.EVENT_BYTES, defined.CHUNK_GAP)
@@ -48,7 +53,11 @@ class PrometheusObserver:
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        """Register the metrics; a second time in the same registry is an error of prometheus_client's."""
+        """Register the metrics; a second time in the same registry is an error of prometheus_client's.
+
+        Raises `SettingsError` if they are to be counted in files, in a folder that cannot be written.
+        """
+        process_files.check_folder()
         self.registry = registry
         made = {one: _make(one, registry) for one in DEFINITIONS}
         self._counters: dict[Definition, Counter] = {k: v for k, v in made.items() if isinstance(v, Counter)}

@@ -11,15 +11,22 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from chunkspool.errors import SettingsError
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
 VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+LOCK_SECONDS: Final = 3.0
+"""How long a scrape waits for another one that reads the same files."""
+_LOCK_POLL: Final = 0.02
+_SET_FOLDER: Final = f"set {VARIABLE} to one that exists, is empty and may be written"
 _DEAD: Final = "dead"
 _SUMS: Final = ("counter", "histogram", "summary")
 _LIVE: Final = "gauge_live"
@@ -36,13 +43,24 @@ def count_in_files() -> None:
     What was registered before stays as it is: prometheus_client decides for each metric when that is made.
     """
     if folder() is None:
-        made = tempfile.mkdtemp(prefix="chunkspool-metrics-")
+        try:
+            made = tempfile.mkdtemp(prefix="chunkspool-metrics-")
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise SettingsError(f"no temporary folder can be made ({reason}): {_SET_FOLDER}") from error
         os.environ[VARIABLE] = made
         atexit.register(_remove, made, os.getpid())
     values: Any = sys.modules.get("prometheus_client.values")
     if values is not None and not values.ValueClass._multiprocess:  # noqa: SLF001 - it has no other name
         # It was loaded without the variable: with Flower installed, Celery's command line loads it.
         values.ValueClass = values.get_value_class()
+
+
+def check_folder() -> None:
+    """Raise `SettingsError` if processes are to count in a folder in which they cannot."""
+    path = folder()
+    if path is not None and not (path.is_dir() and os.access(path, os.R_OK | os.W_OK | os.X_OK)):
+        raise SettingsError(f"{path} is no folder in which this process may write: {_SET_FOLDER}")
 
 
 def _remove(made: str, owner: int) -> None:
@@ -62,7 +80,7 @@ class ProcessFiles:
         self._path = path
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics of all files."""
+        """Return the metrics of all files. Raises `TimeoutError` if another process keeps them for itself."""
         from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415 - see the module
 
         with self._locked():
@@ -75,8 +93,12 @@ class ProcessFiles:
     def _locked(self) -> Iterator[None]:
         """Be the only process that reads or merges files: while they are merged, something is there twice."""
         with (self._path / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+            _take(lock)
+            try:
+                yield
+            finally:
+                # Closing it is not enough: a child that was forked off meanwhile has it, too.
+                fcntl.flock(lock, fcntl.LOCK_UN)
 
     def _keep_what_the_dead_counted(self) -> None:
         dead = [file for file in self._path.glob("*.db") if not _is_alive(file)]
@@ -104,6 +126,20 @@ class ProcessFiles:
             merged.write_value(key, value, 0.0)  # type: ignore[no-untyped-call]
         merged.close()  # type: ignore[no-untyped-call]
         written.replace(kept)
+
+
+def _take(lock: IO[str]) -> None:
+    """Lock the file. Raises `TimeoutError` if another process keeps it for long, such as one that hangs."""
+    until = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise TimeoutError("another process reads the files of the metrics, and does not end") from None
+            time.sleep(_LOCK_POLL)
+        else:
+            return
 
 
 def _is_alive(file: Path) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from prometheus_client import Histogram
+if TYPE_CHECKING:
+    from prometheus_client import Histogram
 
 
 class Tally:

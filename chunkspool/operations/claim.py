@@ -10,7 +10,7 @@ from chunkspool.errors import CorruptLog, CursorExpired, GenerationNotFound, Not
 from chunkspool.fold import Folding
 from chunkspool.ids import checked_id
 from chunkspool.observer import AttemptBegan
-from chunkspool.operations.endings import tell_failed, tell_stopped
+from chunkspool.operations.endings import tell_failed, tell_found_stopped
 from chunkspool.request import Claim, checked_wait, stored_request
 from chunkspool.settings import Settings
 from chunkspool.store import queries, scripts
@@ -60,7 +60,7 @@ def claim(
         if reply.outcome == "gone":
             raise GenerationNotFound(keys.chat_id, generation_id)
         if reply.outcome == "stopped":
-            yield from tell_stopped(reply.ages)
+            yield from tell_found_stopped(reply.ages)
         if reply.outcome == "failed":
             yield from tell_failed(reply.code, reply.ages)
         pause = min(reply.held_ms / 1000, HELD_POLL)

@@ -8,8 +8,13 @@ from chunkspool.store.scripts import Ages
 
 
 def tell_stopped(ages: Ages) -> Tell:
-    """Tell that it was stopped. Where nobody ran it, the request to stop has ended it at once."""
+    """Tell that the request to stop itself has ended it, as nobody ran it: in no time, unless it was asked before."""
     return Tell(GenerationEnded("stopped", seconds=ages.lived, stop_seconds=ages.stopping or 0.0))
+
+
+def tell_found_stopped(ages: Ages) -> Tell:
+    """Tell that it was stopped by whoever came across it, some time after the request to stop."""
+    return Tell(GenerationEnded("stopped", seconds=ages.lived, stop_seconds=ages.stopping))
 
 
 def tell_failed(code: str, ages: Ages) -> Tell:

@@ -19,7 +19,7 @@ from chunkspool.effects import Operation, Publish, SendAll, Tell
 from chunkspool.errors import ChunkspoolError, EnqueueFailed, StoreError
 from chunkspool.observer import Retried
 from chunkspool.operations.digest_keeping import is_behind, keep_digest
-from chunkspool.operations.endings import tell_failed, tell_stopped
+from chunkspool.operations.endings import tell_failed, tell_found_stopped
 from chunkspool.operations.log_sizes import drop_expired, measure_all
 from chunkspool.operations.schedule import schedule
 from chunkspool.results import Swept
@@ -186,7 +186,7 @@ def _look_after(one: Unfinished, settings: Settings, keys: QueueKeys, moment: _M
         if reply.outcome == "lost":
             yield from tell_failed("lost", reply.ages)
         if reply.outcome == "stopped":
-            yield from tell_stopped(reply.ages)
+            yield from tell_found_stopped(reply.ages)
         return reply.outcome
     task = one.task or settings.worker.task
     yield from Publish(member.keys.tenant, member.keys.chat_id, member.generation_id, keys.queue, task)

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self, assert_never
+from typing import Any, Self, TypeVar, assert_never
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -58,6 +58,8 @@ from chunkspool.request import Claim
 from chunkspool.settings import Settings
 from chunkspool.states import EndState
 from chunkspool.store.log_size import LogSize
+
+_Event = TypeVar("_Event", bound=Known)
 
 MAX_FINISH_REASON = 200
 """Characters of a finish reason: it is an event that every reader gets."""
@@ -145,9 +147,7 @@ class Producer:
 
     def usage(self, input_tokens: int, output_tokens: int) -> None:
         """Say how many tokens are to be paid."""
-        self._write_event(UsageEvent, input_tokens=input_tokens, output_tokens=output_tokens)
-        self.tally.output_tokens = output_tokens
-        self._count_tokens(Usage(input_tokens, output_tokens))
+        self._write_usage(Usage(input_tokens, output_tokens))
 
     def finish(self, reason: str) -> None:
         """Set the `finish_reason` that `generation.completed` will carry; "stop" unless set."""
@@ -167,8 +167,7 @@ class Producer:
             case ToolResult():
                 self.tool_result(delta.id, delta.output)
             case Usage():
-                self._write_event(UsageEvent, input_tokens=delta.input_tokens, output_tokens=delta.output_tokens)
-                self._count_tokens(delta)
+                self._write_usage(delta)
             case Finish():
                 self.finish(delta.reason)
             case SignOfLife():
@@ -263,9 +262,11 @@ class Producer:
             if self._outbox.buffer.add_text(kind, text):
                 self._flusher.mark(self._outbox)
 
-    def _write_event(self, kind: type[Known], **fields: Any) -> None:
+    def _write_event(self, kind: type[_Event], **fields: Any) -> _Event:
+        """Write an event, and return it with its fields as they were understood."""
         try:
-            encoded = encode(kind(generation_id=self.generation_id, **fields))
+            event = kind(generation_id=self.generation_id, **fields)
+            encoded = encode(event)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or kind.__name__
@@ -281,13 +282,18 @@ class Producer:
         self._make_room()
         if self._outbox.buffer.add_event(encoded):
             self._flusher.mark(self._outbox)
+        return event
+
+    def _write_usage(self, said: Usage) -> None:
+        # An event takes whatever stands for a number, such as "5"; from here on it is one.
+        event = self._write_event(UsageEvent, input_tokens=said.input_tokens, output_tokens=said.output_tokens)
+        cached, reasoning = _count_or_zero(said.cached_tokens), _count_or_zero(said.reasoning_tokens)
+        self._count_tokens(Usage(event.input_tokens, event.output_tokens, cached, reasoning))
 
     def _count_tokens(self, so_far: Usage) -> None:
         """Tell by how much a provider's count has grown: each of its counts is the sum so far."""
-        # An event takes whatever stands for a number, such as "5".
-        so_far = replace(so_far, input_tokens=int(so_far.input_tokens), output_tokens=int(so_far.output_tokens))
         before, self._usage = self._usage, so_far
-        self._outbox.pace.output_tokens = so_far.output_tokens
+        self.tally.output_tokens = self._outbox.pace.output_tokens = so_far.output_tokens
         more = TokensUsed(
             input=max(0, so_far.input_tokens - before.input_tokens),
             output=max(0, so_far.output_tokens - before.output_tokens),
@@ -340,6 +346,11 @@ class Producer:
         elif cause is not failure:
             cause.add_note(f"The ending was not written: {failure}")
         return absorbed
+
+
+def _count_or_zero(count: object) -> int:
+    """Return a count that is for metrics only: a provider of somebody's own may give anything."""
+    return count if isinstance(count, int) and not isinstance(count, bool) and count >= 0 else 0
 
 
 def _encode_ending(

@@ -53,10 +53,11 @@ def trace_enqueue(tracer: Tracer, tenant: str, chat_id: str, queue: str) -> Iter
 class TracedAttempt:
     """An attempt, from the moment a worker has its message to that in which its ending is written."""
 
-    def __init__(self, tracer: Tracer, span: Span) -> None:
-        """Begin before the claim."""
+    def __init__(self, tracer: Tracer, span: Span, stored: StoredTrace | None = None) -> None:
+        """Begin before the claim. `stored` is what was kept of the generation's trace until then."""
         self._tracer = tracer
         self._span = span
+        self._before = stored
         self._ending: Span | None = None
         self._block = ExitStack()
 
@@ -73,9 +74,17 @@ class TracedAttempt:
         return self._tracer.span("claim")
 
     def note_claimed(self, attempt: int) -> None:
-        """Note which attempt it is."""
+        """Note which attempt it is. With the first one, the generation's wait in the queue is over."""
+        if attempt == 1 and self._before is not None:
+            self._note_wait(self._before)
         self._span.set("chunkspool.attempt", attempt)
         self._span.rename(f"attempt {attempt}")
+
+    def _note_wait(self, before: StoredTrace) -> None:
+        enqueue = TraceContext.stored(before.enqueue)
+        # One that was released before it had begun counts no attempt: its wait has been noted.
+        if enqueue and before.created and not TraceContext.stored(before.attempt):
+            self._tracer.note("wait in queue", enqueue, before.created, before.now - before.created)
 
     @contextmanager
     def answer(self) -> Iterator[None]:
@@ -106,8 +115,6 @@ def trace_attempt(
             yield TracedAttempt(tracer, nothing)
         return
     parent, before = TraceContext.stored(stored.enqueue), TraceContext.stored(stored.attempt)
-    if not before and parent and stored.created:
-        tracer.note("wait in queue", parent, stored.created, stored.now - stored.created)
     about = {
         **_of_chat(tenant, chat_id),
         **_of_queue(stored.queue, "process"),
@@ -116,7 +123,7 @@ def trace_attempt(
     }
     links = (before, tracer.current())
     with tracer.span("attempt", "consumer", about, parent=parent, links=links) as span:
-        attempt = TracedAttempt(tracer, span)
+        attempt = TracedAttempt(tracer, span, stored)
         try:
             yield attempt
         finally:

@@ -25,7 +25,8 @@ def router_of(exposition: Exposition, stats: StatsReader) -> APIRouter:
             raise HTTPException(401, "this needs the metrics token", {"WWW-Authenticate": "Bearer"})
         stats.use_running_loop()
         # In a thread: it reads files, and waits for Redis.
-        content_type, body = await asyncio.to_thread(exposition.render, accept)
-        return Response(body, headers={"cache-control": "no-store"}, media_type=content_type)
+        answer = await asyncio.to_thread(exposition.answer, accept)
+        headers = {"cache-control": "no-store"}
+        return Response(answer.body, answer.status, headers, media_type=answer.content_type)
 
     return router

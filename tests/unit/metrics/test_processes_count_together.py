@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from support.metrics.scrape import Scraped, read
 
+from chunkspool.metrics import process_files
 from chunkspool.metrics.process_files import VARIABLE, ProcessFiles
 
 PROJECT = Path(__file__).parents[3]
@@ -38,6 +41,26 @@ from chunkspool.metrics.exposition import Exposition
 from chunkspool.settings import Settings
 print(Exposition(observer, Settings.checked({{}})).render()[1].decode())
 print("# folder", process_files.folder())
+"""
+
+FORKED_WHILE_LOCKED = """
+import os, sys
+from pathlib import Path
+from chunkspool.metrics.process_files import ProcessFiles
+files = ProcessFiles(Path(sys.argv[1]))
+read, write = os.pipe()
+with files._locked():
+    child = os.fork()
+    if not child:
+        os.close(write)
+        os.read(read, 1)
+        os._exit(0)
+try:
+    files.collect()
+    print("scraped")
+finally:
+    os.close(write)
+    os.waitpid(child, 0)
 """
 
 
@@ -97,6 +120,28 @@ def test_a_forked_child_counts_although_prometheus_client_was_loaded_before() ->
     folder = printed.rpartition("# folder ")[2].strip()
     assert "chunkspool-metrics-" in folder
     assert not Path(folder).exists()
+
+
+def test_a_child_forked_during_a_scrape_does_not_keep_the_next_one_out(tmp_path: Path) -> None:
+    """It has the files' lock from its parent, and lives on."""
+    locked = subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, "-c", FORKED_WHILE_LOCKED, str(tmp_path)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert locked.stdout == "scraped\n"
+
+
+def test_a_scrape_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process has the lock, and stands still."""
+    monkeypatch.setattr(process_files, "LOCK_SECONDS", 0.1)
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(TimeoutError):
+            scrape(tmp_path)
+    scrape(tmp_path)
 
 
 def test_the_living_keep_their_files(tmp_path: Path) -> None:

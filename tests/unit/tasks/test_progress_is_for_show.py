@@ -174,6 +174,20 @@ def test_its_thread_ends_and_begins_again(broker: Broker) -> None:
         eventually(lambda: not any(one.name == "chunkspool-progress" for one in threading.enumerate()))
 
 
+def test_one_that_cannot_be_shown_hides_no_other(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    """Nor is it silent: it is logged once."""
+    reporter, bad, good = ProgressReporter(broker), Tally(), Tally()
+    bad.output_tokens = cast("int", "7")
+    good.add("word")
+    with reporter.follow("a", "task", lambda: True) as note, reporter.follow("b", "task", lambda: True) as other:
+        note(saying(bad))
+        eventually(lambda: caplog.records)
+        other(saying(good))
+        eventually(lambda: broker.taken)
+    assert {one.task_id for _, one in broker.taken} == {"b"}
+    assert len(caplog.records) == 1
+
+
 def test_nothing_is_told_of_what_was_not_claimed(broker: Broker) -> None:
     """A task that waits for another attempt, or for which nobody wants events."""
     reporter, tally = ProgressReporter(broker), Tally()

@@ -20,7 +20,7 @@ from chunkspool.logs.context import logged_as, note_request
 from chunkspool.logs.exceptions import describe, stack_of
 from chunkspool.logs.formatters import MAX_LINE, JsonLines, TextLines
 from chunkspool.logs.records import is_written, may_quote
-from chunkspool.tracer import TraceContext
+from chunkspool.tracer import TraceContext, error_type_of
 
 SECRET = "secret"
 PROJECT = Path(__file__).parents[3]
@@ -181,6 +181,17 @@ def test_libraries_that_carry_prompts_say_little(name: str) -> None:
     assert request["message"] == 'HTTP Request: POST http://a:***@c/v1 "200 OK"'
 
 
+@pytest.mark.parametrize("rest", [f"?key={SECRET}", f"?alt=sse&key={SECRET}#x", f"#{SECRET}", f"?a=?{SECRET}"])
+def test_a_request_s_url_has_no_key(rest: str) -> None:
+    """Some models take it in the query, which is left out."""
+    for formatter in (JsonLines(), TextLines(logging.Formatter("%(message)s"))):
+        said = lines_of(
+            formatter, lambda log: log.info("HTTP Request: %s %s", "POST", f"https://a/v1:x{rest}"), "httpx"
+        )
+        assert "HTTP Request: POST https://a/v1:x?…" in said
+        assert SECRET not in said
+
+
 def test_asyncio_shows_no_task() -> None:
     """It shows futures with their exceptions."""
     message = f"Task exception was never retrieved\nfuture: <Task exception=ValueError('{SECRET}')>"
@@ -236,3 +247,34 @@ def test_a_process_of_ours_writes_nothing_past_its_log(form: str) -> None:
     else:
         assert "INFO it starts\n" in done.stderr
         assert done.stderr.endswith("\nValueError\n")
+
+
+class Unprintable(StoreUnavailable):
+    """Whose text cannot be had."""
+
+    def __str__(self) -> str:
+        """Fail."""
+        raise ValueError(SECRET)
+
+
+@pytest.mark.parametrize("formatter", [JsonLines(), TextLines(logging.Formatter("%(message)s"))])
+def test_a_record_that_cannot_be_written_is_one_line(
+    formatter: logging.Formatter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It quotes nobody: logging itself would print all values, and the stack."""
+    written = lines_of(
+        formatter, lambda log: log.error("%s: %s", SECRET, Unprintable(SECRET), exc_info=Unprintable(""))
+    )
+    (line,) = written.splitlines()
+    assert "a record that cannot be written (test_log_lines.py:" in line
+    assert "ValueError)" in line
+    assert SECRET not in line
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("code", [429, None, ["rate"]])
+def test_a_code_that_is_no_text_is_left_out(code: Any) -> None:
+    """A provider of somebody's own gives the number of its reply, for instance."""
+    error = ProviderError(code, SECRET, retryable=True)
+    assert describe(error) == "ProviderError"
+    assert error_type_of(error) == "chunkspool.errors.ProviderError"
