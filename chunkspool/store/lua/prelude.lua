@@ -145,9 +145,16 @@ local function append(event, ttl, now, id)
   return last, log
 end
 
--- Where the id stands among the active ones, the space before it included; nil where it does not.
+-- Where the id, or a stretch of ids, stands among the active ones; nil where it does not. Not by a search with spaces around
+-- both: of a crowd of thousands, each copy takes Redis a quarter of a millisecond.
+local SPACE = 32
 local function find_active(ids, id)
-  return string.find(' ' .. ids .. ' ', ' ' .. id .. ' ', 1, true)
+  local from, to = string.find(ids, id, 1, true)
+  while from and id ~= '' do
+    local before, after = string.byte(ids, from - 1), string.byte(ids, to + 1)
+    if (before or SPACE) == SPACE and (after or SPACE) == SPACE then return from, to end
+    from, to = string.find(ids, id, from + 1, true)
+  end
 end
 
 local function write_active(ids)
@@ -160,11 +167,11 @@ local function replace_active(stretch, left)
   local ids = redis.call('HGET', KEYS[3], 'active') or ''
   local from, to = find_active(ids, stretch)
   if not from then return false end
-  local parts = {}
-  for _, part in ipairs({string.sub(ids, 1, math.max(from - 2, 0)), left, string.sub(ids, to)}) do
-    if part ~= '' then parts[#parts + 1] = part end
+  local rest = string.sub(ids, 1, math.max(from - 2, 0))
+  for _, part in ipairs({left, string.sub(ids, to + 2)}) do
+    if rest == '' then rest = part elseif part ~= '' then rest = rest .. ' ' .. part end
   end
-  write_active(table.concat(parts, ' '))
+  write_active(rest)
   return true
 end
 
