@@ -25,8 +25,8 @@ _OF_MODELS: Final = frozenset(
     )
 )
 """Libraries through which prompts and answers go. What they log, they do not log for us, and it may change."""
-_REQUEST_LINE: Final = "HTTP Request: %s %s"
-"""httpx's record of a request: method, URL, status."""
+_REQUEST_LINE: Final = re.compile(r'HTTP Request: [A-Z]+ \S+( "[^"\s]*( [^"\s]*){0,5}")?')
+"""httpx's line on a request: method, URL, status. By its text, as a library's filter may have put it together."""
 _QUERY: Final = re.compile(r"(://[^\s?#]*)[?#]\S*")
 """What follows a URL's path: with some models it has the key."""
 
@@ -78,8 +78,11 @@ def in_full(record: logging.LogRecord) -> logging.LogRecord:
 
 
 def _message_of(record: logging.LogRecord) -> str:
-    if _is_of_models(record) and not (isinstance(record.msg, str) and record.msg.startswith(_REQUEST_LINE)):
-        return f"a message of {record.name} ({record.filename}:{record.lineno}), left out because it may quote a prompt"
+    if _is_of_models(record):
+        left_out = (
+            f"a message of {record.name} ({record.filename}:{record.lineno}), left out because it may quote a prompt"
+        )
+        return _request_line(record) or left_out
     if record.name == "asyncio":
         # Its further lines show tasks and futures, with their exceptions.
         return str(record.msg).partition("\n")[0].partition("<")[0].strip()
@@ -90,10 +93,18 @@ def _message_of(record: logging.LogRecord) -> str:
     elif record.args:
         cut.args = tuple(map(_cut, record.args))
     try:
-        message = cut.getMessage()
-        return _QUERY.sub(r"\1?…", message) if _is_of_models(record) else message
+        return cut.getMessage()
     except Exception:  # noqa: BLE001 - values that do not fit the text; logging itself would print them all
         return f"a message that cannot be formatted ({record.filename}:{record.lineno})"
+
+
+def _request_line(record: logging.LogRecord) -> str | None:
+    """Return the line, without what follows the URL's path, if the record is one of a request."""
+    try:
+        message = record.getMessage()
+    except Exception:  # noqa: BLE001 - values that do not fit the text
+        return None
+    return _QUERY.sub(r"\1?…", message) if _REQUEST_LINE.fullmatch(message) else None
 
 
 def _cut(value: Any) -> Any:

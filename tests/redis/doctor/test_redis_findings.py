@@ -19,7 +19,7 @@ from support.servers.redis_server import PrivateServer, ServerMissing, run_secon
 from support.servers.sentinels import watched_servers
 from support.waiting import eventually
 
-from chunkspool.demo.ports import LOOPBACK
+from chunkspool.demo.ports import LOOPBACK, free_port
 from chunkspool.doctor.asking import Unanswered
 from chunkspool.doctor.finding import Finding, Level
 from chunkspool.doctor.redis_checks import check_redis, check_version
@@ -272,7 +272,9 @@ def started_with(server: PrivateServer, folder: Path, *options: str) -> Iterator
 
 def test_a_node_of_a_cluster(server: PrivateServer, tmp_path: Path) -> None:
     """The index of a queue must be on one server with everything else."""
-    with started_with(server, tmp_path, "--cluster-enabled", "yes") as node:
+    # A port of its own, as the usual one is ten thousand above, where the kernel gives ports to others.
+    own = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    with started_with(server, tmp_path, *own) as node:
         found = examine_redis(node.url)
     assert complaints(found)["cluster"] == "error"
 

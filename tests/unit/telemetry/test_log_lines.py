@@ -192,6 +192,16 @@ def test_a_request_s_url_has_no_key(rest: str) -> None:
         assert SECRET not in said
 
 
+def test_a_request_s_line_may_come_put_together() -> None:
+    """As by a library's filter; but nothing else may hide behind its first words."""
+    line = f'HTTP Request: GET https://a/v1?key={SECRET} "HTTP/1.1 200 OK"'
+    assert (
+        line_of(lambda log: log.info(line), "httpx")["message"] == 'HTTP Request: GET https://a/v1?… "HTTP/1.1 200 OK"'
+    )
+    for other in (f"HTTP Request: POST https://a {SECRET}", f"HTTP Request: {SECRET}", f"{line} {SECRET}"):
+        assert SECRET not in line_of(lambda log, other=other: log.info(other), "httpx")["message"]
+
+
 def test_asyncio_shows_no_task() -> None:
     """It shows futures with their exceptions."""
     message = f"Task exception was never retrieved\nfuture: <Task exception=ValueError('{SECRET}')>"
