@@ -246,12 +246,13 @@ async function sendQuestion(question, key, body) {
   showControls();
   scrollToEnd();
   try {
-    const { generation } = await post("/generations", body);
+    const { generation, after } = await post("/generations", body);
     questions.remember(generation, question);
     renameTurn(key, generation);
     showQuestions();
     announce("The question was sent.");
-    if (isFirst) chatList.name(question);
+    // The first question may be asked before the page has heard that there is no such chat.
+    if (isFirst || after === 0) chatList.name(question);
     isNewChat = false;
     load();
   } catch (error) {

@@ -38,7 +38,8 @@ class BrowserTab:
         return self
 
     def ask(self, question: str) -> None:
-        """Type a question and press Enter."""
+        """Type a question and press Enter, once the page has heard of the end of the answer before."""
+        expect(self.page.locator("#stop")).to_be_hidden()
         self.page.get_by_label("Your question").fill(question)
         self.page.keyboard.press("Enter")
 
