@@ -34,6 +34,11 @@ class Message(BaseModel):
     id: str | None = Field(None, min_length=1, max_length=1000)
     ui: dict[str, JsonValue] | None = None
 
+    @property
+    def is_only_shown(self) -> bool:
+        """Whether it says nothing to a model: it is in the log for what a client shows."""
+        return self.role == "assistant" and self.content is None and self.ui is not None and not self.model_extra
+
     @model_validator(mode="after")
     def _says_something(self) -> Self:
         text = self.content.strip() if isinstance(self.content, str) else self.content
@@ -96,8 +101,9 @@ class GenerationRequest(BaseModel):
 
     def encode(self, limit: int) -> bytes:
         """Return the bytes to store. Raises `RequestTooLarge`, or `InvalidRequest` when they are no JSON."""
+        for_models = self.model_copy(update={"messages": [one for one in self.messages if not one.is_only_shown]})
         try:
-            raw = self.model_dump_json(exclude_unset=True, exclude=_NOT_FOR_MODELS).encode()
+            raw = for_models.model_dump_json(exclude_unset=True, exclude=_NOT_FOR_MODELS).encode()
         except ValueError as error:
             raise InvalidRequest(f"the request is not text that UTF-8 can hold: {error}") from None
         return _checked_json(raw, limit)
