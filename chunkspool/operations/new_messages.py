@@ -151,11 +151,19 @@ def _split(spoken: Sequence[Message]) -> tuple[tuple[Message, ...], tuple[Messag
 
 
 def _edited(new: Sequence[Message], replaced: Replaced) -> tuple[Message, ...]:
-    """Return what is not what the replaced generation was asked: nothing, where its question is the same."""
-    size = max(1, len(replaced.asked))
-    tail = tuple(new[-size:])
-    is_same = [_key_of_message(message) for message in tail] == [_key_of_event(event) for event in replaced.asked]
-    return () if is_same else tail
+    """Return what is not what the replaced generation was asked: nothing, where its question is the same.
+
+    If the log began with a conversation from elsewhere, that stands with the question, and so it does with a new one.
+    """
+    if not new:
+        return ()
+    asked = replaced.asked
+    begin = max((at for at, event in enumerate(asked, 1) if event.role == "assistant" and at < len(asked)), default=0)
+    tail = tuple(new[-max(1, len(asked) - begin) :])
+    if [_key_of_message(message) for message in tail] == [_key_of_event(event) for event in asked[begin:]]:
+        return ()
+    same = (at for at, event in enumerate(asked) if event.id == tail[0].id)
+    return (*map(_message_of, asked[: next(same, begin)]), *tail)
 
 
 def _known(new: Sequence[Message], recent: Sequence[str]) -> int:
