@@ -132,12 +132,16 @@ def stored_transcript(raw: bytes) -> JsonValue:
 def _checked_json(raw: bytes, limit: int) -> bytes:
     if len(raw) > limit:
         raise RequestTooLarge(len(raw), limit)
+    check_json(raw)
+    return raw
+
+
+def check_json(raw: bytes) -> None:
+    """Raise `InvalidRequest` for what can be written as JSON, but not read: better now than later."""
     try:
         from_json(raw)
     except ValueError as error:
-        # Better now than later: writing JSON takes depths and numbers that reading it does not.
         raise InvalidRequest(f"the request is nested too deep, or has too large a number: {error}") from None
-    return raw
 
 
 def stored_request(raw: bytes, prefix: str = "") -> ModelRequest:

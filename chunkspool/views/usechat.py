@@ -18,7 +18,7 @@ from chunkspool.errors import InvalidId, InvalidInput, InvalidRequest, shown
 from chunkspool.ids import checked_id
 from chunkspool.operations.query import MAX_LIMIT
 from chunkspool.reading.replay_report import report_failed_replay
-from chunkspool.request import GenerationRequest, encode_transcript
+from chunkspool.request import GenerationRequest
 from chunkspool.results import Generation
 from chunkspool.settings import LogSettings
 from chunkspool.spool.sync import Spool
@@ -91,7 +91,7 @@ class UseChat:
 def asked_of(body: UseChatRequest, log: LogSettings, replaces: str | None) -> AskedGeneration:
     """Return the generation that a front end asks for; `replaces`: that which it wants once more.
 
-    Raises `InvalidRequest`, or `RequestTooLarge` if what only the log needs of the messages is too large.
+    Raises `InvalidRequest`.
     """
     has_history = log.history if body.wants_history is None else body.wants_history
     messages = to_logged_messages(body, only_new=has_history)
@@ -99,8 +99,6 @@ def asked_of(body: UseChatRequest, log: LogSettings, replaces: str | None) -> As
         raise InvalidRequest("the messages have no text, no file and no tool output")
     if not messages and replaces is None:
         raise InvalidRequest("there are no messages, and the log has no answer to be given once more")
-    if log.keep_messages:
-        encode_transcript([message["ui"] for message in messages if "ui" in message], log.max_request_bytes)
     request = GenerationRequest.checked(
         prompt=None, messages=messages, model=body.model, params=body.params, replaces=replaces
     )
