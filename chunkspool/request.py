@@ -152,9 +152,10 @@ def stored_request(raw: bytes, prefix: str = "") -> ModelRequest:
     try:
         fields = from_json(raw)
         messages, model, params = fields["messages"], fields.get("model"), fields.get("params", {})
+        has_some = bool(messages) or fields.get("history") is True
     except (ValueError, TypeError, KeyError, AttributeError):
-        messages, model, params = [], None, {}
-    are_messages = isinstance(messages, list) and messages and all(map(_is_message, messages))
+        messages, model, params, has_some = [], None, {}, False
+    are_messages = isinstance(messages, list) and has_some and all(map(_is_message, messages))
     if not are_messages or not isinstance(model, str | None) or not isinstance(params, dict):
         raise CorruptLog(None, "the stored request is not one that chunkspool wrote")
     return ModelRequest(tuple(messages), model, params, prefix)
