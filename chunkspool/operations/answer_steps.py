@@ -51,7 +51,7 @@ class _Step:
 
 
 class AnswerSteps:
-    """Collects the events of one generation. What its earlier attempts have said is void, unless a later one goes on."""
+    """Collects the events of one generation. What earlier attempts have said is void, unless a later one goes on."""
 
     __slots__ = ("_mark", "_steps")
 

@@ -89,7 +89,9 @@ def _new_of(rest: Sequence[ModelMessage], new: int) -> Sequence[ModelMessage]:
     return rest[len(rest) - new :] if new else ()
 
 
-def _write(turns: Sequence[Turn], steps: Mapping[GenerationId, AnswerSteps], own: Sequence[ModelMessage]) -> list[_Said]:
+def _write(
+    turns: Sequence[Turn], steps: Mapping[GenerationId, AnswerSteps], own: Sequence[ModelMessage]
+) -> list[_Said]:
     """Return all turns one after the other, and the request's own messages as one more of them."""
     asked = [[_for_model(event) for event in turn.messages] for turn in turns] + [list(own)]
     said: list[_Said] = []

@@ -76,9 +76,7 @@ class Log:
 
     def call(self, call_id: str, arguments: str = "{}") -> None:
         """Call a tool."""
-        self.events.append(
-            ToolCallEvent(generation_id=self._generation, id=call_id, name="look", arguments=arguments)
-        )
+        self.events.append(ToolCallEvent(generation_id=self._generation, id=call_id, name="look", arguments=arguments))
 
     def give(self, call_id: str, output: Any) -> None:
         """Say what the tool gave back."""
@@ -103,9 +101,7 @@ class Log:
         self.complete()
         return generation
 
-    def build(
-        self, *request: Message, budget: Budget = NO_LIMIT, asked: Sequence[Message] | None = None
-    ) -> History:
+    def build(self, *request: Message, budget: Budget = NO_LIMIT, asked: Sequence[Message] | None = None) -> History:
         """Return what the model gets that is asked `request`."""
         steps: dict[str, AnswerSteps] = {}
         for event in self.events:
@@ -132,7 +128,13 @@ def test_the_app_speaks_first_then_the_log_then_the_question(log: Log) -> None:
     developer = {"role": "developer", "content": "be brief"}
     system = {"role": "system", "content": "you are kind"}
     assert log.messages(system, user("c"), developer, asked=[user("c")]) == [
-        system, developer, user("a"), said("A"), user("b"), said("B"), user("c")
+        system,
+        developer,
+        user("a"),
+        said("A"),
+        user("b"),
+        said("B"),
+        user("c"),
     ]
 
 

@@ -18,6 +18,7 @@
 --                         log, queue, task, times; stop_at = ms at which a stop was first asked; spoke = an attempt
 --                         before this one has said something; released = the last attempt that gave it up without counting,
 --                         spared = how many attempts did; transcript = the conversation as its client shows it;
+--                         began = seq of its first generation.started;
 --                         trace, span = contexts of the enqueue and of the newest attempt in a trace
 --       7 readers hash    reader -> the seq up to which it has read; lives as long as seq
 local ENDED = {completed = true, stopped = true, failed = true}
