@@ -1,7 +1,7 @@
 """What an answer has said and called, step by step, as messages for a model. Pure.
 
-A step is one answer of the model: what it says behind the outputs of its tools, it says with these in mind. `fold` shows
-people the same answer as one text.
+A step is one answer of the model: what it says behind the outputs of its tools, it says with these in mind. `fold`
+shows people the same answer as one text.
 """
 
 from __future__ import annotations
