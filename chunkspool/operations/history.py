@@ -28,9 +28,9 @@ MOST_SECONDS: Final = 10.0
 """How long all of a chat may be read; usually nearly all of it is read already, and stored as a digest."""
 RECENT: Final = 50_000
 """Events at the end of a log that are read where there was no time for all: a second's work, or less."""
-FIRST_ANSWERS: Final = 64
+FIRST_ANSWERS: Final = 128
 GROWTH: Final = 4
-"""Answers that are folded at first, and how many times as many after them, while the budget is not used up."""
+"""Answers that are read at first, at most, and how many times as many after them, while the budget is not used up."""
 
 
 def read_history(
@@ -49,7 +49,7 @@ def read_history(
             return messages
         earlier = _generations_before(digest, generation_id, until)
         found = _Found()
-        start, size = len(earlier), FIRST_ANSWERS
+        start, size = len(earlier), min(settings.history_messages // 2 + 1, FIRST_ANSWERS)
         while start or not found.answers:
             end, start = start, max(0, start - size)
             own = () if found.answers else (generation_id,)
