@@ -18,6 +18,7 @@ from chunkspool import Settings, Spool, conversation, fold
 from chunkspool.effects import Effect, drive
 from chunkspool.events import GenerationQueued, MessageEvent, ToolCallEvent, ToolResultEvent, encode
 from chunkspool.ids import new_generation_id
+from chunkspool.operations.answer_steps import ModelMessage
 from chunkspool.operations.history import read_history
 from chunkspool.settings import LogSettings
 from chunkspool.spool.digest_keeper import DigestKeeper
@@ -88,7 +89,7 @@ def _time(do: Callable[[], object]) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def _read_history(environment: Environment, chat: ReadyChat, settings: LogSettings) -> tuple[object, ...]:
+def _read_history(environment: Environment, chat: ReadyChat, settings: LogSettings) -> tuple[ModelMessage, ...]:
     store = environment.store
 
     def perform(effect: Effect) -> object:

@@ -22,7 +22,7 @@ _OF_THE_LOG: Final = frozenset({"type", "generation", "id", "ui"})
 """Fields of a message in the log that are not for a model."""
 _PLAIN: Final = frozenset({"role", "content"})
 
-Content = str | list[Any]
+Content = str | list[Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def build_history(
     if not said:
         return History((*app, *rest), is_full=False)
     begin, is_full = _find_begin(said, len(known), budget)
-    return History((*app, *_join_unanswered(said[begin:])), is_full)
+    return History((*app, *_join_neighbours(said[begin:])), is_full)
 
 
 def _new_of(rest: Sequence[ModelMessage], new: int) -> Sequence[ModelMessage]:
@@ -174,28 +174,35 @@ def _measure(message: ModelMessage) -> tuple[int, int]:
     return sent - sum(len(to_json(file).decode()) for file in files) + FILE_CHARACTERS * len(files), sent
 
 
-def _join_unanswered(said: Iterable[_Said]) -> list[ModelMessage]:
-    """Make one of two questions with no answer between them: some models take turns strictly."""
+def _join_neighbours(said: Iterable[_Said]) -> list[ModelMessage]:
+    """Make one of what one side has said twice in a row: some models take turns strictly.
+
+    Questions that were asked together stay as they were.
+    """
     joined: list[_Said] = []
     for one in said:
         before = joined[-1] if joined else None
-        if before and before.turn != one.turn and _is_plain_question(before) and _is_plain_question(one):
+        were_together = before is not None and before.turn == one.turn and one.role == "user"
+        if before and not were_together and _can_join(before.message, one.message):
             content = _join(before.message["content"], one.message["content"])
-            joined[-1] = replace(one, message={"role": "user", "content": content})
+            joined[-1] = replace(one, message={**one.message, "content": content})
         else:
             joined.append(one)
     return [one.message for one in joined]
 
 
-def _is_plain_question(one: _Said) -> bool:
-    return one.role == "user" and one.message.keys() == _PLAIN
+def _can_join(first: ModelMessage, second: ModelMessage) -> bool:
+    are_plain = first.keys() == _PLAIN and second.keys() - {"tool_calls"} == _PLAIN
+    return first["role"] == second["role"] and are_plain
 
 
 def _join(first: Content, second: Content) -> Content:
     if isinstance(first, str) and isinstance(second, str):
         return f"{first}\n\n{second}"
+    if not first or not second:
+        return first or second
     return [*_parts_of(first), *_parts_of(second)]
 
 
 def _parts_of(content: Content) -> list[Any]:
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return content if isinstance(content, list) else [{"type": "text", "text": content}]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from random import Random
 from typing import Any
 
 import pytest
+from support.chats.random_chats import seeded_random
 
 from chunkspool import fold
 from chunkspool.conversation import conversation
@@ -383,3 +386,52 @@ def test_a_request_that_goes_on_keeps_its_question(log: Log) -> None:
     log.complete()
     kept = log.messages(tool("1", "one"), budget=Budget(1, 1))
     assert kept == [user("b"), said(None, call_of("1")), tool("1", "one")]
+
+
+def write_at_random(log: Log, random: Random) -> None:
+    """Write a conversation of a few turns, in which much goes wrong."""
+    generations: list[str] = []
+    for _ in range(random.randrange(1, 9)):
+        replaces = random.choice(generations) if generations and random.random() < 0.2 else None
+        questions = [
+            user("q"),
+            tool("1", "x"),
+            tool("2", "y"),
+            said("changed", call_of("1")),
+            {**user("n"), "name": "ann"},
+        ]
+        generations.append(
+            log.ask(*random.choices(questions, k=random.randrange(0 if replaces else 1, 4)), replaces=replaces)
+        )
+        for _ in range(random.randrange(7)):
+            step = random.choice(("say", "call", "give", "again"))
+            if step == "say":
+                log.say(random.choice(("t", " ")))
+            elif step == "call":
+                log.call(random.choice("123"))
+            elif step == "give":
+                log.give(random.choice("123"), "out")
+            else:
+                log.start(2, continues=random.random() < 0.5)
+        random.choice((log.complete, log.stop, log.fail, lambda: None))()
+
+
+@pytest.mark.parametrize("seed", [1, 1001, 2001])
+def test_whatever_is_in_the_log_an_api_takes_it(seed: int) -> None:
+    """It begins with a question, calls and outputs come in pairs, and the model says something, but never twice."""
+    for each in range(seed, seed + 300):
+        log, random = Log(), seeded_random(each)
+        write_at_random(log, random)
+        question = user([{"type": "text", "text": "new"}] if each % 2 else "new")
+        messages = log.messages(question, budget=Budget(random.randrange(1, 20), random.randrange(1, 5000)))
+        assert messages[0]["role"] == "user"
+        assert "new" in str(messages[-1]["content"])
+        open_calls: list[str] = []
+        for before, message in pairwise([{"role": "none"}, *messages]):
+            if message["role"] == "tool":
+                assert message["tool_call_id"] == open_calls.pop(0)
+                continue
+            assert open_calls == []
+            open_calls = [call["id"] for call in message.get("tool_calls", ())]
+            assert message["content"] or open_calls
+            assert before["role"] != "assistant" or message["role"] != "assistant"
