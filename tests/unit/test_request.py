@@ -88,10 +88,9 @@ NO_REQUESTS = [
         ({"params": {"history": False}, "history": True}, True),
     ],
 )
-def test_a_stored_request_tells_whether_it_wants_history(fields: dict[str, Any], wanted: bool) -> None:
+def test_a_stored_request_tells_whether_it_wants_history(fields: dict[str, object], wanted: bool) -> None:
     """It is the request that says so, not something in it."""
-    given = {"prompt": "x", "messages": None, "model": None, "params": None, **fields}
-    assert wants_history(GenerationRequest.checked(**given).encode(LIMIT)) is wanted
+    assert wants_history(request_of(**{"prompt": "x", **fields}).encode(LIMIT)) is wanted
 
 
 @pytest.mark.parametrize("raw", [*NO_REQUESTS, b'{"messages":[{"role":"user"}],"params":7}'])
