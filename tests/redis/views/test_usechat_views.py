@@ -71,7 +71,7 @@ def test_a_message_that_is_sent_twice_is_one_generation(spool: Spool, client: Re
 
 
 def test_the_conversation_is_in_the_log(redis_url: str) -> None:
-    """As over HTTP: an answer that is regenerated, or whose question is edited. A hook may say that the app keeps it."""
+    """As over HTTP: an answer that is regenerated, or whose question is edited. A hook may keep it from the log."""
     with spool_for(redis_url, keep_messages=True) as spool:
         first = ask(spool)
         answer(spool, first, "because")
