@@ -203,7 +203,8 @@ class Spool:
 
         Raises `ChatNotFound`, `GenerationNotFound`, `InvalidRequest` (a reason over 500 characters) or `StoreError`.
         """
-        return self._run(stop.stop(self._keys(chat_id), generation_id, "user", reason))
+        keys, publishes = self._keys(chat_id), self._dispatcher is not None
+        return self._run(stop.stop(keys, self.settings, generation_id, "user", reason, publishes=publishes))
 
     def revoke(self, generation_id: str) -> Stop | None:
         """Stop a generation by its id alone, which is its Celery task's, too; None for a task that is no generation.
@@ -211,7 +212,8 @@ class Spool:
         Celery's own revoke is a message to the workers that are up, and lost without them. This one is kept in Redis:
         a worker that comes up later skips the task. Raises `InvalidId` or `StoreError`.
         """
-        return self._run(stop.revoke(generation_id, self._db))
+        publishes = self._dispatcher is not None
+        return self._run(stop.revoke(generation_id, self.settings, self._db, publishes=publishes))
 
     def chats(self, owner: str | None = None, *, before: str | None = None, limit: int = 50) -> ChatPage:
         """Return some chats, the one that was asked last first: of the tenant, or those that `owner` has asked in.

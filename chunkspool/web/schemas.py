@@ -40,7 +40,9 @@ class AskBody(_Body):
         default=None, description="a repeated request with the same id returns the same generation"
     )
     on_active: OnActive = Field(
-        "reject", description="what to do while another generation is active; `allow` only where the app lets a user"
+        "reject",
+        description="what to do while another generation is active: refuse, stop it (`replace`), begin when it has ended "
+        "(`queue`), or run beside it (`allow`: only where the app lets a user)",
     )
     params: dict[str, JsonValue] | Absent = Field(
         default=None, description="those that the app lets a user set, for the model's provider"

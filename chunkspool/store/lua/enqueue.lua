@@ -4,7 +4,7 @@
 --       8 request (string, "<id> <after> <SHA-1 of the request>"; the gen key again when there is no request id)
 --       9 gen of the generation that holds the chat's transcript so far (this one's again when there is none)
 --       10… gen of each active generation, in the order of ARGV; of more than AT_ONCE, only of the oldest AT_ONCE
--- ARGV  1 generation id   2 request id or ''   3 on_active: reject | replace | allow   4 ttl ms
+-- ARGV  1 generation id   2 request id or ''   3 on_active: reject | replace | allow | queue   4 ttl ms
 --       5 owner or ''     6 request JSON       7 its model, JSON or ''    8 generation.queued JSON
 --       9 stops channel   10 queue             11 task
 --       12 transcript, JSON or ''
@@ -13,8 +13,9 @@
 --       16 most bytes of the log, or '': the generation ends when its chat has more
 --       17 trace context, or ''
 --       18 hash of the owner, or ''
---       19… for each active generation: its id, its generation.stopped JSON (used by replace; none for allow)
+--       19… for each active generation: its id, its generation.stopped JSON (used by replace; none for allow and queue)
 -- Returns {'created', after, ages…}, also when this very call comes again: its reply was lost, and the id is its own
+--         {'behind', after}: the same, but it is to wait until those before it in the chat have ended (queue; free_next.lua)
 --         {'same', id, after} | {'differs', id}: another request had this request id | {'busy', id…}
 --         {'changed'}: the active generations are not those in ARGV; read head again and come back
 --         {'limit', how many are active, ages…}: as many as may be. Those in ARGV were stopped all the same by replace: some
@@ -31,7 +32,7 @@ local queue, task, transcript, max_active, request_sha1 = ARGV[10], ARGV[11], AR
 local request_key, held_by, now = KEYS[8], KEYS[9], now_ms()
 
 local after = redis.call('HGET', KEYS[6], 'after')
-if after then return {'created', tonumber(after)} end
+if after then return {redis.call('HGET', KEYS[6], 'behind') and 'behind' or 'created', tonumber(after)} end
 
 if request_id ~= '' then
   local made = redis.call('GET', request_key)
@@ -49,7 +50,7 @@ for i = FIRST_OTHER, #ARGV, 2 do
   redis.call('HLEN', KEYS[FIRST_GEN + #expected]) -- fails where it is another program's, before the first write
 end
 local active, seen = redis.call('HGET', KEYS[3], 'active') or '', table.concat(expected, ' ')
-if on_active ~= 'allow' and active ~= seen then
+if on_active ~= 'allow' and on_active ~= 'queue' and active ~= seen then
   local are_the_oldest = #expected == AT_ONCE and string.sub(active, 1, #seen + 1) == seen .. ' '
   if not are_the_oldest then return {'changed'} end
 end
@@ -106,6 +107,8 @@ local function make()
   if #expired > 0 then redis.call('ZREM', KEYS[4], unpack(expired)) end
   list_generation(id, ttl, now)
   set_active(id, true)
+  local is_behind = on_active == 'queue' and not is_first(id)
+  if is_behind then redis.call('HSET', KEYS[6], 'behind', 1) end
   note_owner(ARGV[18])
   keep(KEYS[3], ttl + COUNTER_OUTLIVES)
   local seq = append(queued_event, ttl, now, id)
@@ -119,7 +122,7 @@ local function make()
     if held_by ~= KEYS[6] then redis.call('HDEL', held_by, 'transcript') end
     redis.call('HSET', KEYS[3], 'transcript', id)
   end
-  return {'created', seq - 1, unpack(ended)}
+  return {is_behind and 'behind' or 'created', seq - 1, unpack(ended)}
 end
 
 local ok, result = pcall(make)
