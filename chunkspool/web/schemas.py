@@ -41,8 +41,8 @@ class AskBody(_Body):
     )
     on_active: OnActive = Field(
         "reject",
-        description="what to do while another generation is active: refuse, stop it (`replace`), begin when it has ended "
-        "(`queue`), or run beside it (`allow`: only where the app lets a user)",
+        description="what to do while another generation is active: refuse, stop it (`replace`), begin after it (`queue`), "
+        "or run beside it (`allow`: only where the app lets a user)",
     )
     params: dict[str, JsonValue] | Absent = Field(
         default=None, description="those that the app lets a user set, for the model's provider"

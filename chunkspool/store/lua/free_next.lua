@@ -6,12 +6,13 @@
 -- Returns {its id}, or {} where none waits, or the oldest is no longer to wait
 -- Maximum: 32 ids, and ACTIVE_LOOKED_AT active generations whose hash is gone; the next call goes on.
 local now, gone, freed = now_ms(), {}, nil
+local ids = redis.call('HGET', KEYS[3], 'active') or ''
 for _, id in ipairs(ARGV) do
   local status, ttl = unpack(redis.call('HMGET', gen_key(id), 'status', 'ttl'))
   if status == 'queued' then
     redis.call('PEXPIRE', gen_key(id), ttl)
     list_generation(id, tonumber(ttl), now)
-    set_active(id, true)
+    if not find_active(ids, id) then set_active(id, true) end
   end
 end
 for id in string.gmatch(redis.call('HGET', KEYS[3], 'active') or '', '%S+') do
