@@ -52,6 +52,7 @@ local long = running_ttl(ttl, lease_ms)
 redis.call('HSET', KEYS[6], 'status', 'running', 'attempt', attempt, 'index', 0, 'seq', 0, 'runs', '',
   'token', token, 'lease', now + lease_ms, 'lease_ms', lease_ms, 'started', now, 'spared', spared, 'spoke', spoke)
 if ARGV[12] ~= '' then redis.call('HSET', KEYS[6], 'span', ARGV[12]) end
+if behind then redis.call('HDEL', KEYS[6], 'behind') end
 redis.call('PEXPIRE', KEYS[6], long)
 list_generation(id, long, now)
 set_active(id, true) -- `head` may have been evicted since the enqueue

@@ -1,21 +1,26 @@
 -- free_next.lua: the oldest generation of a chat that has not ended may begin, if it waited behind others until now.
 --
 -- KEYS  1-5 as in prelude.lua
--- ARGV  1… ids of generations that wait behind others, oldest first, which are kept while they do. `head` lists them again
+-- ARGV  1… ids of generations that wait behind others, oldest first. They are kept while they do, and listed in `head` again
 --       where it was evicted
 -- Returns {its id}, or {} where none waits, or the oldest is no longer to wait
 -- Maximum: 32 ids, and ACTIVE_LOOKED_AT active generations whose hash is gone; the next call goes on.
-local now, gone, freed = now_ms(), {}, nil
+local SHORT = 32 * 129 -- ids: a longer list was not evicted a moment ago, and is not searched
+local now, gone, unlisted, freed = now_ms(), {}, {}, nil
 local ids = redis.call('HGET', KEYS[3], 'active') or ''
 for _, id in ipairs(ARGV) do
   local status, ttl = unpack(redis.call('HMGET', gen_key(id), 'status', 'ttl'))
   if status == 'queued' then
     redis.call('PEXPIRE', gen_key(id), ttl)
     list_generation(id, tonumber(ttl), now)
-    if not find_active(ids, id) then set_active(id, true) end
+    if #ids <= SHORT and not find_active(ids, id) then unlisted[#unlisted + 1] = id end
   end
 end
-for id in string.gmatch(redis.call('HGET', KEYS[3], 'active') or '', '%S+') do
+if #unlisted > 0 then
+  ids = (ids == '' and ids or ids .. ' ') .. table.concat(unlisted, ' ')
+  write_active(ids)
+end
+for id in string.gmatch(ids, '%S+') do
   local status, behind = unpack(redis.call('HMGET', gen_key(id), 'status', 'behind'))
   if status and not ENDED[status] then
     if status == 'queued' and behind then freed = id end

@@ -243,7 +243,7 @@ end
 -- Returns its ages.
 local function close(gen, id, status, ttl, now, one_of_many)
   redis.call('HSET', gen, 'status', status, 'ended', now)
-  redis.call('HDEL', gen, 'lease', 'request', 'model', 'token', 'trace', 'span')
+  redis.call('HDEL', gen, 'lease', 'request', 'model', 'token', 'trace', 'span', 'behind')
   redis.call('PEXPIRE', gen, ttl)
   list_generation(id, ttl, now)
   if not one_of_many then
