@@ -145,11 +145,12 @@ class Spool:
         """Hand a generation to a worker and return at once.
 
         Pass either a `prompt` (one user message) or `messages` (chat-completions shape). `params` go to the provider as
-        they are. The same `request_id` again returns the same generation. `ttl`: seconds that the chat is kept after its last
-        event; of its generations the one with the longest counts. `owner`: whose it is. `priority`: "interactive", or
-        "batch" for what may wait until nobody else does. `expires`: seconds after which it is no longer wanted if no
-        worker has begun it: it fails with the code "expired". `transcript`: the conversation as your client shows it,
-        any JSON; it is kept as long as the generation, for `transcript` to return, until the chat's next one comes.
+        they are. The same `request_id` again returns the same generation. `ttl`: seconds that the chat is kept after
+        its last event; of its generations the one with the longest counts. `owner`: whose it is. `priority`:
+        "interactive", or "batch" for what may wait until nobody else does. `expires`: seconds after which it is no
+        longer wanted if no worker has begun it: it fails with the code "expired". `transcript`: the conversation as
+        your client shows it, any JSON; it is kept as long as the generation, for `transcript` to return, until the
+        chat's next one comes.
 
         `on_active` says what happens while another generation is active in the chat: "reject" raises `ChatBusy`,
         "queue" lets this one wait until those before it have ended, "replace" stops them, "allow" runs beside them.
