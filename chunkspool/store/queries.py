@@ -45,7 +45,7 @@ def load(keys: ChatKeys) -> Transaction[ChatLoad]:
 
 def is_busy(keys: ChatKeys) -> Transaction[bool]:
     """Tell whether something is active in the chat."""
-    return Transaction((("HEXISTS", keys.head, "active"),), lambda replies: bool(replies[0]))
+    return Transaction((("HGET", keys.head, "active"),), lambda replies: bool(replies[0]))
 
 
 def behind(keys: ChatKeys, generation_ids: Sequence[str]) -> Transaction[tuple[str, ...]]:
