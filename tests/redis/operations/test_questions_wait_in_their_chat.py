@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from redis import Redis
 from support.chats.logs import CHAT, KEYS
 from support.chats.spools import claim_and_die, spool_for
+from support.servers.contents import list_keys
 from support.servers.redis_server import PrivateServer
 from support.servers.slots import offer_many_slots, offer_no_slots
 from support.waiting import eventually
@@ -16,10 +18,11 @@ from support.waiting import eventually
 from chunkspool import Generation, Spool
 from chunkspool.errors import ChatBusy, EnqueueFailed, LimitExceeded, NotClaimed
 from chunkspool.events import GenerationFailed
+from chunkspool.operations import enqueue
 from chunkspool.spool.dispatch import Dispatcher
 from chunkspool.spool.scheduler import Scheduler
 from chunkspool.store.client import Store
-from chunkspool.store.keys import QueueKeys
+from chunkspool.store.keys import QueueKeys, TenantKeys
 
 QUEUE = "chunkspool"
 INDEX = QueueKeys(QUEUE)
@@ -54,12 +57,14 @@ def state_of(spool: Spool, made: Generation) -> str:
     return spool.status(CHAT, generation_ids=[made.generation_id]).generations[0].state
 
 
-def do_after(monkeypatch: pytest.MonkeyPatch, script: str, act: Callable[[], object], *, before: bool = False) -> None:
-    """Do something directly after the next call of a script, or `before` it, in the midst of an operation."""
+def do_after(
+    monkeypatch: pytest.MonkeyPatch, script: str, act: Callable[[], object], *, before: bool = False, of: str = ""
+) -> None:
+    """Do something directly after the next call of a script (`of` a generation), or `before` it, in an operation."""
     send, pending = Store.send, [act]
 
     def sends(store: Store, call: Any) -> Any:
-        is_it = getattr(getattr(call, "script", None), "name", "") == script and pending
+        is_it = getattr(getattr(call, "script", None), "name", "") == script and pending and of in (call.args[0], "")
         now = pending.pop() if is_it else None
         if now and before:
             now()
@@ -110,6 +115,8 @@ def test_other_chats_do_not_wait(spool: Spool, client: Redis) -> None:
     other = spool.enqueue("other", "x")
     assert other.generation_id in handed_over(client)
     assert sum(spool.stats().queued.values()) == 2
+    spool.stop(CHAT, spool.status(CHAT).active[0])
+    assert sum(spool.stats().queued.values()) == 2
     assert not list(client.scan_iter("cs:{index}:line*"))
 
 
@@ -159,6 +166,25 @@ def test_a_stop_of_the_chat_lets_none_begin(spool: Spool, client: Redis) -> None
     assert out.state == "stopped"
     eventually(lambda: not client.exists(INDEX.running))
     sweep(spool, client)
+    assert client.llen(QUEUE) == 0
+    assert spool.status(CHAT).active == ()
+
+
+def test_a_stop_of_the_chat_is_quicker_than_the_next(
+    spool: Spool, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if the one that runs ends as soon as it is asked to, and its worker tells of that at once."""
+    first, *_ = ask(spool, 3)
+    client.delete(QUEUE)
+    with spool_for(spool.settings.log.redis_url) as worker, ExitStack() as block:
+        block.enter_context(worker.produce(CHAT, first.generation_id))
+
+        def end() -> None:
+            block.close()
+            eventually(lambda: not client.exists(INDEX.running))
+
+        do_after(monkeypatch, "stop", end, of=first.generation_id)
+        spool.stop(CHAT)
     assert client.llen(QUEUE) == 0
     assert spool.status(CHAT).active == ()
 
@@ -222,6 +248,22 @@ def test_a_kill_between_the_end_and_its_note_is_made_good(
         assert sweep(impatient, client, queue_is_empty=False) == ()
         assert client.llen(QUEUE) == 1
         assert state_of(impatient, third) == "queued"
+
+
+def test_a_kill_before_it_is_noted_that_it_waits_is_made_good(
+    spool: Spool, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asked died between two steps: a sweep takes the slot back that was kept for a message."""
+    first, *_ = ask(spool)
+    with monkeypatch.context() as patch:
+        patch.setattr(enqueue, "note", lambda *_: iter(()))
+        (waits,) = ask(spool)
+    assert waits.generation_id in handed_over(client)
+    sweep(spool, client, queue_is_empty=False)
+    assert handed_over(client) == [first.generation_id]
+    assert client.llen(QUEUE) == 1
+    answer(spool, first)
+    eventually(lambda: handed_over(client) == [waits.generation_id])
 
 
 def test_a_kill_before_the_next_is_put_into_its_line_is_made_good(spool: Spool, client: Redis) -> None:
@@ -369,6 +411,16 @@ def test_one_that_an_older_worker_has_begun_goes_on(spool: Spool, client: Redis)
     assert handed_over(client) == [first.generation_id]
     answer(spool, first)
     eventually(lambda: handed_over(client) == [third.generation_id])
+
+
+def test_an_erase_forgets_what_waits(spool: Spool, client: Redis) -> None:
+    """Nothing of the chat stays, and the next question of a chat of that name waits for nobody."""
+    ask(spool, 3)
+    spool.erase(CHAT)
+    assert not [key for key in list_keys(client) if f"/{CHAT}}}" in key]
+    assert not client.exists(INDEX.unfinished, INDEX.sent, INDEX.queued("interactive"), TenantKeys("default").active)
+    (anew,) = ask(spool)
+    assert handed_over(client) == [anew.generation_id]
 
 
 def test_a_restart_of_redis_loses_none(durable_server: PrivateServer) -> None:
