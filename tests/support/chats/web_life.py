@@ -39,6 +39,12 @@ def _steps(web: BlockingSpool, worker: BlockingSpool) -> Iterator[tuple[str, Cal
 
     def replace() -> None:
         ask("queued", on_active="replace")
+        made["replaced"] = made["queued"]
+
+    def wait() -> None:
+        for _ in range(2):
+            ask("queued", on_active="queue", request_id="waits")
+        web.stop("queued", made["replaced"])
 
     def sweep() -> None:
         for _, error in web.sweep(queue_is_empty=True).failed:
@@ -50,6 +56,8 @@ def _steps(web: BlockingSpool, worker: BlockingSpool) -> Iterator[tuple[str, Cal
         yield "answer", lambda: answer("asked")
     yield "subscribe", lambda: web.follow("asked")
     yield "replace", replace
+    if "replaced" in made:
+        yield "wait", wait
     yield "status", lambda: (web.status("asked"), web.status("queued"))
     yield "stats", web.stats
     yield "read", lambda: web.read("asked")
