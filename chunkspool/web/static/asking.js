@@ -16,8 +16,9 @@ export class Asking {
   #turns;
   #listener;
   #line = Promise.resolve();
-  // The keys of turns: of questions that have no generation yet, and generations that were not seen in the log yet.
-  #unsent = new Set();
+  // Questions by the keys of their turns: those of which no reply has come.
+  #open = new Map();
+  // Generations that were asked for and were not seen in the log yet.
   #unseen = new Set();
 
   /** `listener` has onChange(), onAsked(question, after) and onCrowded(), which makes room for a request. */
@@ -34,7 +35,16 @@ export class Asking {
 
   /** The keys of the turns that stand behind all that the log has. */
   get pending() {
-    return [...this.#unseen, ...this.#unsent];
+    return [...this.#unseen, ...this.#open.keys()];
+  }
+
+  /** Take a new answer of the log for that of a question which asks the same and of which no reply has come. */
+  recognize({ generation, asked, replaces }) {
+    const isMine = ([, one]) => one.isSent && !replaces && one.question === asked.at(-1)?.content;
+    const [key] = [...this.#open].find(isMine) ?? [];
+    if (key === undefined) return;
+    this.#open.delete(key);
+    this.#turns.rename(key, generation);
   }
 
   /** Note that these generations were seen in the log, or that it has them no more. */
@@ -46,7 +56,7 @@ export class Asking {
   ask(question) {
     const key = randomId();
     this.#turns.ensure(key).showQuestion(question);
-    this.#unsent.add(key);
+    this.#open.set(key, { question, isSent: false });
     this.#enqueue(question, key);
   }
 
@@ -86,20 +96,25 @@ export class Asking {
   }
 
   async #send(question, key) {
+    this.#open.set(key, { question, isSent: true });
     let asked;
     const trouble = await this.#attempt(async () => {
       asked = await this.#post("/generations", { prompt: question, ...WAY, request_id: key });
     });
-    if (trouble) {
-      // If no reply came, the server may have the question: the very same request is not answered twice.
-      this.#turns.ensure(key).showFailure(trouble, () => this.#enqueue(question, key));
-      return announce(trouble);
+    // Though no reply came, the log may have shown that it was asked.
+    if (trouble && this.#open.has(key)) return this.#showFailure(question, key, trouble);
+    if (this.#open.delete(key)) {
+      this.#turns.rename(key, asked.generation);
+      this.#unseen.add(asked.generation);
     }
-    this.#turns.rename(key, asked.generation);
-    this.#unsent.delete(key);
-    this.#unseen.add(asked.generation);
     announce("The question was sent.");
-    this.#listener.onAsked(question, asked.after);
+    this.#listener.onAsked(question, asked?.after);
+  }
+
+  #showFailure(question, key, trouble) {
+    // If no reply came, the server may have the question: the very same request is not answered twice.
+    this.#turns.ensure(key).showFailure(trouble, () => this.#enqueue(question, key));
+    announce(trouble);
   }
 
   /** Run `act`; return in words what went wrong, or "". */

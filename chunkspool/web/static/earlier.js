@@ -29,9 +29,9 @@ export class Earlier {
     button.addEventListener("click", () => this.#load());
   }
 
-  /** Whether an answer is being written that is not shown. */
-  get isActive() {
-    return this.#active.size > 0;
+  /** How many answers are active that are not shown. */
+  get active() {
+    return this.#active.size;
   }
 
   /** Begin with what a snapshot has; null: with nothing. */

@@ -103,15 +103,15 @@ function showPending() {
 /** Show what depends on which answers are active. */
 function showControls() {
   const active = [...answers.values()].filter(isActive);
+  const count = earlier.active + active.length;
   for (const [at, answer] of active.entries()) {
-    const isBehind = at > 0 || earlier.isActive;
-    const isOneOfMany = active.length > 1 || earlier.isActive;
-    if (answer.isBehind === isBehind && answer.isOneOfMany === isOneOfMany) continue;
-    Object.assign(answer, { isBehind, isOneOfMany });
+    const place = { behind: earlier.active + at, isOneOfMany: count > 1 };
+    if (answer.behind === place.behind && answer.isOneOfMany === place.isOneOfMany) continue;
+    Object.assign(answer, place);
     turns.ensure(answer.generation).showAnswer(answer);
   }
   const hadFocus = document.activeElement === stop;
-  stop.hidden = !(active.length || earlier.isActive);
+  stop.hidden = count === 0;
   send.disabled = !prompt.value.trim();
   if (hadFocus && stop.hidden) prompt.focus();
   find("welcome").hidden = answers.size > 0 || asking.pending.length > 0;
@@ -134,7 +134,7 @@ function showEvent(seq, event) {
   const effect = applyEvent(answer, event);
   // Where it stands is told by the event after what was asked, which was written together with it.
   if (effect === "asked") return;
-  if (isNew || effect === "queued") showNew();
+  if (isNew || effect === "queued") showNew(answer);
   else showChange(answer, effect, event);
   if (isNew || effect === "queued" || effect === "ended") {
     showControls();
@@ -143,7 +143,8 @@ function showEvent(seq, event) {
 }
 
 /** Show the conversation with a new answer in it. Whoever edits a question keeps it before their eyes. */
-function showNew() {
+function showNew(answer) {
+  asking.recognize(answer);
   viewed = turns.edited;
   keepEndInView(arrange);
 }

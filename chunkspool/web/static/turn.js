@@ -13,6 +13,7 @@ export class Turn {
   #listener;
   #generation;
   #messages = [];
+  #isKept = false;
   #form = null;
   // The same click is sent with the same key: if no reply came, the other version may have been asked for.
   #key;
@@ -55,7 +56,9 @@ export class Turn {
   /** Show where the answer stands in the conversation. `counted` is the version that counts, if any of them does. */
   showPlace({ answer: generation, messages, versions }, counted) {
     this.#generation = generation;
-    this.#showMessages(messages);
+    // Where the log keeps no messages, what was asked here stands until the page is left.
+    this.#isKept = messages.length > 0;
+    if (this.#isKept) this.#showMessages(messages);
     this.questionActions.hidden = this.isEdited || messages.at(-1)?.role !== "user";
     this.versions.show(versions, generation, counted);
   }
@@ -70,8 +73,8 @@ export class Turn {
     this.note.textContent = `Another worker took over: attempt ${answer.attempt}.`;
     // While it is busy, a screen reader waits for the whole answer and is not interrupted by every word.
     this.answer.ariaBusy = String(isActive(answer));
-    // Nobody knows what an answer of an older log was asked.
-    this.regenerate.hidden = isActive(answer) || !this.#messages.length;
+    // What the log does not have cannot be asked again.
+    this.regenerate.hidden = isActive(answer) || !this.#isKept;
     this.cancel.hidden = !answer.isOneOfMany || answer.state !== "queued";
     this.#showFacts(answer);
   }
@@ -161,9 +164,10 @@ function describeStop({ stopped_by: by, attempt }) {
   return attempt ? "stopped" : "cancelled before it began";
 }
 
-/** Say how long a question waits, as far as the server knows. */
-function describeWaiting({ waiting, isBehind }) {
-  if (!waiting) return isBehind ? "waiting for the answer before it" : "waiting for a worker";
+/** Say for what a question waits, and how long as far as the server knows. */
+function describeWaiting({ waiting, behind }) {
+  if (behind) return `waiting for the ${behind === 1 ? "answer" : `${behind} answers`} before it`;
+  if (!waiting) return "waiting for a worker";
   const others = { 0: "next in line", 1: "one is before it" }[waiting.ahead] ?? `${waiting.ahead} are before it`;
   const seconds = waiting.wait === null ? "" : `, about ${Math.max(1, Math.round(waiting.wait))} s`;
   return `waiting for a worker: ${others}${seconds}`;

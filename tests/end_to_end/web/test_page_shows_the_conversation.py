@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import struct
+import threading
 import zlib
 
 import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Browser, Locator, expect
 from support.chats.logs import CHAT
-from support.chats.spools import spool_for
+from support.chats.spools import async_spool_for, spool_for
 from support.web.chat_page import BrowserTab, PageEnvironment
+from support.web.web_server import BlackHole, serve_app
+
+from chunkspool.web import allow_all, create_app
 
 # One server is enough here: the tests of the routes run on both.
 pytestmark = pytest.mark.parametrize("redis_server", ["redis-server"], indirect=True)
@@ -180,6 +184,22 @@ def test_an_older_log_shows_its_answers(env: PageEnvironment, redis_url: str) ->
     expect(tab.page.locator(".answer .text")).to_have_text(["1", "2", "3"])
     for name in ("Edit the question", "Regenerate the answer"):
         expect(button(tab, name)).to_have_count(1)
+
+
+def test_an_app_that_keeps_its_messages_itself(redis_url: str, browser: Browser) -> None:
+    """The log has answers only: what was asked here is shown until the page is left, and there is nothing to edit."""
+    app = create_app(async_spool_for(redis_url, keep_messages=False), allow_all, page=True, closes_spool=True)
+    with serve_app(app) as site, spool_for(redis_url) as spool:
+        env = PageEnvironment(site, spool, browser, threading.Event(), BlackHole(app))
+        tab = env.open_device()
+        converse(env, tab, ("Why?", "Because."))
+        expect_turns(tab, ("Why?", "Because."))
+        expect(button(tab, "Edit the question")).to_have_count(0)
+        expect(button(tab, "Regenerate the answer")).to_have_count(0)
+        tab.page.reload()
+        tab.expect_answer("Because.")
+        expect(tab.page.locator(".question")).to_have_count(0)
+        env.contexts[0].close()
 
 
 def test_what_an_unseen_version_replaces_is_shown_once_it_is_loaded(env: PageEnvironment) -> None:
