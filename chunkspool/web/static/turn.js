@@ -73,6 +73,7 @@ export class Turn {
     this.note.textContent = `Another worker took over: attempt ${answer.attempt}.`;
     // While it is busy, a screen reader waits for the whole answer and is not interrupted by every word.
     this.answer.ariaBusy = String(isActive(answer));
+    this.answer.toggleAttribute("data-behind", answer.state === "queued" && answer.behind > 0);
     // What the log does not have cannot be asked again.
     this.regenerate.hidden = isActive(answer) || !this.#isKept;
     this.cancel.hidden = !answer.isOneOfMany || answer.state !== "queued";
