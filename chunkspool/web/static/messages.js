@@ -29,7 +29,9 @@ export function contentWith(message, text) {
 /** Append a message to `parent`. */
 export function appendMessage(message, parent) {
   if (message.role === "user") return appendQuestion(message, parent);
-  if (message.role === "tool") return appendElement("p", "tools", parent, { textContent: `tool output: ${textOf(message)}` });
+  if (message.role === "tool") {
+    return appendElement("p", "tools", parent, { textContent: `tool output: ${textOf(message)}` });
+  }
   const element = appendElement("div", "text given", parent);
   new MarkdownView(element, (change) => change()).show(textOf(message));
   return element;

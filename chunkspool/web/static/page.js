@@ -66,11 +66,17 @@ function arrange() {
   turns.arrange([...path.map((place) => place.answer), ...asking.pending]);
 }
 
+/** The same with all texts at their full heights: what is in view must not move. */
+function arrangeAtOnce() {
+  arrange();
+  turns.flush();
+}
+
 /** Look at another version of an answer, and at what was asked after it; `left` is the switch of the one before. */
 function showVersion(generation, from, left) {
   const { versions } = turns.ensure(generation);
   viewed = generation;
-  keepInPlace(left, arrange, () => versions.element);
+  keepInPlace(left, arrangeAtOnce, () => versions.element);
   versions.focus(from);
   announce(versions.text);
 }
@@ -265,9 +271,7 @@ function showEarlier(page) {
   answers = new Map();
   for (const stored of page.answers) keepStored(stored, page);
   for (const [generation, answer] of later) answers.set(generation, answer);
-  arrange();
-  // At their full heights: what is in view must not move.
-  turns.flush();
+  arrangeAtOnce();
   showControls();
 }
 
