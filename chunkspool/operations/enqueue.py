@@ -86,8 +86,7 @@ def enqueue(
             checked_id(kind, given)
     generation_id = new_generation_id()
     keeps = settings.log.keep_messages if keep_messages is None else keep_messages
-    asked = Asked.of(request.messages if keeps else (), replaced)
-    asked.check_size(settings.log.max_request_bytes)
+    asked = Asked.of(request.messages if keeps else (), replaced).fitting(settings.log.max_request_bytes)
     new_transcript = yield from _replace_transcript(keys, encoded_transcript)
     queue, task = settings.worker.queue, settings.worker.task
     # Before the generation itself: from its first moment on, a revoke and the sweep can find it.
@@ -226,7 +225,7 @@ def _make(
     reserved: Reservation,
     settings: Settings,
     call: Callable[..., ScriptCall[EnqueueReply]],
-    events: Callable[[Sequence[str]], NewEvents],
+    events: Callable[..., NewEvents],
 ) -> Operation[EnqueueReply]:
     """Make `call` with the active generations, again whenever these have changed meanwhile.
 
@@ -247,7 +246,8 @@ def _make(
                 f"more than chat_bytes={reserved.chat_bytes}: begin another chat, or erase this one",
             )
         seen = active[:REPLACED_AT_ONCE] if on_active in {"reject", "replace"} else ()
-        made = yield from _tell_of(call(active=seen, max_active=max_active, events=events(load.recent)), priority)
+        new = events(load.recent, log_is_empty=not load.log_bytes)
+        made = yield from _tell_of(call(active=seen, max_active=max_active, events=new), priority)
         is_crowded = made.outcome == "limit" or (made.outcome == "changed" and len(active) > REPLACED_AT_ONCE)
         if is_crowded and not has_made_room:
             has_made_room = True

@@ -148,8 +148,8 @@ def transcript(keys: ChatKeys) -> Operation[Transcript | None]:
         raise ChatNotFound(keys.chat_id)
     holder = yield from queries.transcript_holder(keys)
     held = (yield from queries.transcripts(keys, [holder])) if holder else []
-    if not held:
-        # `head` may have been evicted, or what it names.
+    if not held and (holder or not (yield from queries.has_identity(keys))):
+        # `head` was evicted, or what it names.
         held = yield from read_transcripts(keys, (yield from list_ids(keys, found.active)))
     return max(held, key=lambda one: one.after, default=None)
 

@@ -148,6 +148,11 @@ def transcript_holder(keys: ChatKeys) -> Transaction[str | None]:
     return Transaction((command,), lambda replies: None if replies[0] is None else as_text(replies[0]))
 
 
+def has_identity(keys: ChatKeys) -> Transaction[bool]:
+    """Tell whether the chat's `head` knows of which log it is; else it was evicted."""
+    return Transaction((("HEXISTS", keys.head, "log"),), lambda replies: bool(replies[0]))
+
+
 def transcripts(keys: ChatKeys, generation_ids: Sequence[str]) -> Transaction[list[Transcript]]:
     """Read the transcripts that these generations hold: of a chat's generations, the newest of its client has one."""
     commands = tuple(("HMGET", keys.gen(one), "after", "transcript") for one in generation_ids)
