@@ -7,6 +7,7 @@ from typing import Self, assert_never
 
 from chunkspool.errors import (
     ChatBusy,
+    ChatExists,
     ChatNotFound,
     ChunkspoolError,
     CursorAhead,
@@ -47,7 +48,7 @@ def code_of_error(error: ChunkspoolError) -> ExitCode:
     match error:
         case CursorExpired():
             return ExitCode.EXPIRED
-        case InvalidInput() | ChatNotFound() | GenerationNotFound() | CursorAhead() | ChatBusy():
+        case InvalidInput() | ChatNotFound() | GenerationNotFound() | CursorAhead() | ChatBusy() | ChatExists():
             return ExitCode.USAGE
         case _:
             return ExitCode.UNAVAILABLE
