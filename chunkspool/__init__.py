@@ -1,5 +1,6 @@
 """Durable, resumable LLM streams for Celery: a per-chat log in Redis that any reader replays and follows."""
 
+from chunkspool.conversation import Turn, conversation
 from chunkspool.errors import ChunkspoolError
 from chunkspool.events import Entry, Event
 from chunkspool.fold import Answer, fold
@@ -18,5 +19,7 @@ __all__ = [
     "Producer",
     "Settings",
     "Spool",
+    "Turn",
+    "conversation",
     "fold",
 ]

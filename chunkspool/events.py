@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+)
 from pydantic_core import PydanticSerializationError, from_json
 
 from chunkspool.errors import CorruptLog
 from chunkspool.json_text import to_valid_json
+
+
+def _without_none(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 class _Event(BaseModel):
@@ -20,10 +33,37 @@ class _Event(BaseModel):
     generation_id: str = Field(validation_alias="generation", serialization_alias="generation")
 
 
+class MessageEvent(_Event):
+    """What was said to the model, as it was given: it stands before the `generation.queued` that answers it.
+
+    `id` is the client's, or made of the generation's. `content` is a text or parts in the chat-completions shape.
+    Further fields (name, tool_calls, tool_call_id, …) are kept; `ui` is the message as an AI SDK client shows it.
+    """
+
+    type: Literal["message"] = "message"
+    id: str
+    role: str
+    content: str | list[JsonValue] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_none(write(self))
+
+
 class GenerationQueued(_Event):
-    """The generation is in the log and its message is on the way to a worker."""
+    """The generation is in the log and its message is on the way to a worker.
+
+    It answers the message `answers`, and is another version of the generation `replaces`; None where that was not said.
+    """
 
     type: Literal["generation.queued"] = "generation.queued"
+    answers: str | None = None
+    replaces: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # What was not said takes no bytes of the log.
+        return _without_none(write(self))
 
 
 class GenerationStarted(_Event):
@@ -113,7 +153,8 @@ class UnknownEvent(_Event):
 
 
 Known = (
-    GenerationQueued
+    MessageEvent
+    | GenerationQueued
     | GenerationStarted
     | TextDelta
     | ReasoningDelta

@@ -15,6 +15,7 @@ from chunkspool.events import (
     GenerationStarted,
     GenerationStopped,
     Known,
+    MessageEvent,
     ReasoningDelta,
     TextDelta,
     ToolCallEvent,
@@ -38,7 +39,11 @@ class ToolUse:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One generation as a person sees it. `error` is the message of a failed one, `reason` that of a stop."""
+    """One generation as a person sees it. `error` is the message of a failed one, `reason` that of a stop.
+
+    `asked` is what was new of the conversation when it was enqueued; `answers` is the id of the message that it
+    answers, and `replaces` the generation of which it is another version. `conversation` puts them in order.
+    """
 
     generation_id: GenerationId
     state: State = "queued"
@@ -54,6 +59,9 @@ class Answer:
     reason: str | None = None
     error_code: str | None = None
     error: str | None = None
+    answers: str | None = None
+    replaces: str | None = None
+    asked: tuple[MessageEvent, ...] = ()
 
 
 def fold(events: Iterable[Event], onto: Iterable[Answer] = ()) -> tuple[Answer, ...]:
@@ -107,14 +115,16 @@ class _Draft:
         # The newest result for each call id, and how many calls there were: it is for all of that id before it.
         self._outputs: dict[str, tuple[Any, int]] = {}
 
-    def add(self, event: Known) -> None:  # noqa: C901 - one case per type is what a match is for
+    def add(self, event: Known) -> None:  # noqa: C901, PLR0912 - one case per type is what a match is for
         match event:
             case TextDelta():
                 self._text.append(event.text)
             case ReasoningDelta():
                 self._reasoning.append(event.text)
+            case MessageEvent():
+                self._base = replace(self._base, asked=(*self._base.asked, event))
             case GenerationQueued():
-                pass
+                self._base = replace(self._base, answers=event.answers, replaces=event.replaces)
             case GenerationStarted():
                 self._start(event)
             case ToolCallEvent():
@@ -147,7 +157,8 @@ class _Draft:
         """Drop what earlier attempts wrote, unless this one goes on from it."""
         if not event.continues:
             self._clear()
-            self._base = Answer(self._base.generation_id)
+            base = self._base
+            self._base = Answer(base.generation_id, answers=base.answers, replaces=base.replaces, asked=base.asked)
         self._base = replace(self._base, state="running", attempt=event.attempt, model=event.model)
 
     def _tool_calls(self) -> tuple[ToolUse, ...]:

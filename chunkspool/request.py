@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic_core import from_json, to_json
@@ -21,13 +21,18 @@ _SHOWN_NAME = 60
 
 
 class Message(BaseModel):
-    """One message in the chat-completions shape; further fields (name, tool_calls, …) go to the model as they are."""
+    """One message in the chat-completions shape; further fields (name, tool_calls, …) go to the model as they are.
+
+    `id` is the client's own, and `ui` how an AI SDK client shows it: both are for the log, not for the model.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
     __pydantic_extra__: dict[str, JsonValue]
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[dict[str, JsonValue]] | None = None
+    id: str | None = Field(None, min_length=1, max_length=1000)
+    ui: dict[str, JsonValue] | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -37,14 +42,21 @@ class Message(BaseModel):
         return self
 
 
+_NOT_FOR_MODELS: Final = {"messages": {"__all__": {"id", "ui"}}}
+
+
 class GenerationRequest(BaseModel):
-    """The request as it is kept in the generation's hash."""
+    """The request as it is kept in the generation's hash.
+
+    With `history`, the model gets what the log has of the conversation in front of the messages.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    messages: list[Message] = Field(min_length=1)
+    messages: list[Message]
     model: str | None = Field(None, min_length=1, max_length=200)
     params: dict[str, JsonValue] = Field(default_factory=dict)
+    history: bool = False
 
     @classmethod
     def checked(
@@ -54,15 +66,29 @@ class GenerationRequest(BaseModel):
         messages: Sequence[Mapping[str, Any] | Message] | None,
         model: str | None,
         params: Mapping[str, Any] | None,
+        history: bool = False,
+        replaces: str | None = None,
     ) -> Self:
-        """Make a request of what `enqueue` was given. Raises `InvalidRequest`."""
-        if (prompt is None) == (messages is None):
+        """Make a request of what `enqueue` was given. Raises `InvalidRequest`.
+
+        Without a prompt and messages, it is what the generation `replaces` was asked: `messages` is empty then.
+        """
+        is_again = prompt is None and not messages and replaces is not None
+        if is_again:
+            messages = []
+        elif (prompt is None) == (messages is None):
             raise InvalidRequest("pass either prompt= (one user message) or messages= (the whole conversation)")
-        if messages is None:
+        elif messages is None:
             messages = [{"role": "user", "content": _checked_prompt(prompt)}]
         if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence):
             raise InvalidRequest(f"messages must be a list of {{role, content}}, not {type(messages).__name__}")
-        fields = {"messages": list(messages), "model": model, "params": {} if params is None else params}
+        if not messages and replaces is None:
+            raise InvalidRequest("messages is empty: pass the whole conversation")
+        fields: dict[str, Any] = {"messages": list(messages), "model": model}
+        fields["params"] = {} if params is None else params
+        if history or is_again:
+            # Only then: without it, the request has the same bytes as one of an older version.
+            fields["history"] = history or is_again
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
@@ -71,7 +97,7 @@ class GenerationRequest(BaseModel):
     def encode(self, limit: int) -> bytes:
         """Return the bytes to store. Raises `RequestTooLarge`, or `InvalidRequest` when they are no JSON."""
         try:
-            raw = self.model_dump_json(exclude_unset=True).encode()
+            raw = self.model_dump_json(exclude_unset=True, exclude=_NOT_FOR_MODELS).encode()
         except ValueError as error:
             raise InvalidRequest(f"the request is not text that UTF-8 can hold: {error}") from None
         return _checked_json(raw, limit)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
+from chunkspool.conversation import Turn, conversation
 from chunkspool.errors import ChunkspoolError
 from chunkspool.fold import Answer
 from chunkspool.ids import GenerationId
@@ -123,6 +124,11 @@ class Snapshot:
     cursor: str
     before: int | None = None
     waiting: tuple[Waiting, ...] = ()
+
+    @property
+    def conversation(self) -> tuple[Turn, ...]:
+        """The turns that count, of these answers: see `chunkspool.conversation.conversation`."""
+        return conversation(self.answers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,10 @@ class LogSettings(_Group):
     buffer_bytes: Bytes = Field(default=4 * 1024 * 1024, description="unwritten bytes that one generation may hold")
     max_request_bytes: Bytes = Field(default=1024 * 1024, description="largest request (prompt or messages), encoded")
     max_event_bytes: Bytes = Field(default=256 * 1024, description="largest event, encoded")
+    keep_messages: bool = Field(default=True, description="whether the log has the questions, too")
+    history: bool = Field(
+        default=False, description="whether the model gets the conversation as it stands in the log before the messages"
+    )
 
 
 class WorkerSettings(_Group):

@@ -16,7 +16,8 @@ from chunkspool.states import OnActive, Priority
 class AskedGeneration:
     """A generation as a web user asks for it, or as a hook lets it pass. The fields are those of `AsyncSpool.enqueue`.
 
-    `owner`, `ttl`, `priority` and `expires` are never the user's; a hook may set them.
+    `owner`, `ttl`, `priority`, `expires` and `keep_messages` are never the user's; a hook may set them. Where a user
+    asks for another version of an answer (`replaces`), there may be no messages: they are those of the first.
     """
 
     messages: tuple[Message, ...]
@@ -28,11 +29,23 @@ class AskedGeneration:
     ttl: float | None = None
     priority: Priority = "interactive"
     expires: float | None = None
+    replaces: str | None = None
+    history: bool | None = None
+    keep_messages: bool | None = None
 
     @classmethod
-    def of(cls, request: GenerationRequest, *, on_active: OnActive, request_id: str | None) -> Self:
-        """Return what a checked request asks for."""
-        return cls(tuple(request.messages), request.model, request.params, on_active, request_id)
+    def of(
+        cls,
+        request: GenerationRequest,
+        *,
+        on_active: OnActive,
+        request_id: str | None,
+        replaces: str | None = None,
+        history: bool | None = None,
+    ) -> Self:
+        """Return what a checked request asks for. None for `history`: as the settings say."""
+        asked = cls(tuple(request.messages), request.model, request.params, on_active, request_id)
+        return replace(asked, replaces=replaces, history=history)
 
     def with_system(self, text: str) -> Self:
         """Return a copy that begins with this system message."""

@@ -13,6 +13,7 @@ from chunkspool.events import (
     GenerationQueued,
     GenerationStarted,
     GenerationStopped,
+    MessageEvent,
     ToolCallEvent,
     ToolResultEvent,
     UnknownEvent,
@@ -22,7 +23,8 @@ from chunkspool.json_text import to_valid_json
 from chunkspool.results import ChatStatus, GenerationStatus
 
 Remark = (
-    GenerationQueued
+    MessageEvent
+    | GenerationQueued
     | GenerationStarted
     | ToolCallEvent
     | ToolResultEvent
@@ -80,6 +82,8 @@ def json_line(entry: Entry) -> bytes:
 def describe_event(entry: Entry, event: Remark) -> str:  # noqa: PLR0911 - one return a type is what a match is for
     """Return one line about an `event` that is no text; `entry` is the entry that holds it."""
     match event:
+        case MessageEvent():
+            return f"{event.role}: {text_of(event)}"
         case GenerationQueued():
             return f"generation {event.generation_id} is queued"
         case GenerationStarted():
@@ -98,6 +102,19 @@ def describe_event(entry: Entry, event: Remark) -> str:  # noqa: PLR0911 - one r
             return f"event {entry.seq} has an unknown type: {entry.raw.decode(errors='replace')}"
         case _:
             assert_never(event)
+
+
+def text_of(message: MessageEvent) -> str:
+    """Return the message as a text: of its parts, those that are none are named."""
+    if not isinstance(message.content, list):
+        return message.content or ""
+    return "\n".join(_text_of_part(part) for part in message.content)
+
+
+def _text_of_part(part: object) -> str:
+    fields = part if isinstance(part, dict) else {}
+    text = fields.get("text")
+    return text if isinstance(text, str) else f"[{fields.get('type', 'part')}]"
 
 
 def describe_emptiness(event: GenerationCompleted) -> str:

@@ -19,6 +19,7 @@ from chunkspool.events import (
     GenerationQueued,
     GenerationStarted,
     GenerationStopped,
+    MessageEvent,
     ReasoningDelta,
     TextDelta,
     ToolCallEvent,
@@ -151,7 +152,7 @@ class UseChatEncoder:
 
     def _encode(self, event: Event) -> None:  # noqa: C901 - one case per type is what a match is for
         match event:
-            case GenerationQueued() | UnknownEvent():
+            case MessageEvent() | GenerationQueued() | UnknownEvent():
                 return
             case GenerationStarted():
                 self._start_attempt(event)

@@ -25,6 +25,7 @@ from chunkspool.observer import GenerationQueued
 from chunkspool.operations.endings import tell_failed, tell_stopped
 from chunkspool.operations.limits import limit_error
 from chunkspool.operations.log_sizes import measure_again
+from chunkspool.operations.new_messages import Asked, ask_again, find_replaced
 from chunkspool.operations.schedule import schedule
 from chunkspool.request import (
     GenerationRequest,
@@ -45,7 +46,7 @@ from chunkspool.store.keys import ChatKeys, QueueKeys
 from chunkspool.store.recovery import restore_head
 from chunkspool.store.removal import REMOVED_AT_ONCE, forget_gone
 from chunkspool.store.schedule import Reservation, forget, hash_of, reserve
-from chunkspool.store.scripts import REPLACED_AT_ONCE, EnqueueReply, NewTranscript
+from chunkspool.store.scripts import REPLACED_AT_ONCE, EnqueueReply, NewEvents, NewTranscript
 
 RACES = 100
 """How often it tries again because the chat changed under it. Each time, somebody else made progress."""
@@ -66,8 +67,14 @@ def enqueue(
     expires: float | None,
     transcript: object,
     trace: str = "",
+    replaces: str | None = None,
+    keep_messages: bool | None = None,
 ) -> Operation[Generation]:
     """Make a generation and hand it to a worker, or let it wait in its line; leave no ghost without a broker."""
+    replaced = None
+    if replaces is not None:
+        replaced = yield from find_replaced(keys, replaces)
+        request = ask_again(request, replaced)
     encoded = request.encode(settings.log.max_request_bytes)
     encoded_transcript = encode_transcript(transcript, settings.log.max_request_bytes)
     ttl_ms = round(checked_ttl(settings.log.ttl if ttl is None else ttl) * 1000)
@@ -78,9 +85,9 @@ def enqueue(
         if given is not None:
             checked_id(kind, given)
     generation_id = new_generation_id()
-    new_transcript = None
-    if encoded_transcript:
-        new_transcript = NewTranscript(encoded_transcript, (yield from queries.transcript_holder(keys)))
+    keeps = settings.log.keep_messages if keep_messages is None else keep_messages
+    asked = Asked.of(request.messages if keeps else (), replaced)
+    new_transcript = yield from _replace_transcript(keys, encoded_transcript)
     queue, task = settings.worker.queue, settings.worker.task
     # Before the generation itself: from its first moment on, a revoke and the sweep can find it.
     reserved = yield from _reserve(
@@ -117,8 +124,9 @@ def enqueue(
         log_limit=reserved.chat_bytes,
         trace=trace,
     )
+    events = partial(asked.events, generation_id)
     try:
-        made = yield from _make(keys, on_active, request_id, priority, reserved, settings, call)
+        made = yield from _make(keys, on_active, request_id, priority, reserved, settings, call, events)
     except (ChatBusy, ChatContended, CorruptLog, LimitExceeded, RequestIdReused, StoreFull, StoreRefused):
         yield from _give_back(keys, settings, generation_id)
         yield from _take_back_question(keys, owner, reserved)
@@ -141,6 +149,10 @@ def enqueue(
     else:
         yield from _wait(keys, settings, generation_id)
     return Generation(made.generation_id, keys.chat_id, made.after)
+
+
+def _replace_transcript(keys: ChatKeys, encoded: bytes) -> Operation[NewTranscript | None]:
+    return NewTranscript(encoded, (yield from queries.transcript_holder(keys))) if encoded else None
 
 
 def _reserve(keys: ChatKeys, call: ScriptCall[Reservation]) -> Operation[Reservation]:
@@ -178,6 +190,7 @@ def _make(
     reserved: Reservation,
     settings: Settings,
     call: Callable[..., ScriptCall[EnqueueReply]],
+    events: Callable[[Sequence[str]], NewEvents],
 ) -> Operation[EnqueueReply]:
     """Make `call` with the active generations, again whenever these have changed meanwhile.
 
@@ -198,7 +211,7 @@ def _make(
                 f"more than chat_bytes={reserved.chat_bytes}: begin another chat, or erase this one",
             )
         seen = () if on_active == "allow" else active[:REPLACED_AT_ONCE]
-        made = yield from _tell_of(call(active=seen, max_active=max_active), priority)
+        made = yield from _tell_of(call(active=seen, max_active=max_active, events=events(load.recent)), priority)
         is_crowded = made.outcome == "limit" or (made.outcome == "changed" and len(active) > REPLACED_AT_ONCE)
         if is_crowded and not has_made_room:
             has_made_room = True

@@ -7,6 +7,7 @@ dies before that, nothing stays. From then on, the two chats have nothing to do 
 from __future__ import annotations
 
 import secrets
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Final
@@ -26,10 +27,11 @@ from chunkspool.errors import (
     StoreUnavailable,
     shown,
 )
-from chunkspool.events import KNOWN_TYPES, Entry, GenerationStopped, encode
+from chunkspool.events import KNOWN_TYPES, Entry, GenerationStopped, MessageEvent, encode
 from chunkspool.ids import checked_id
 from chunkspool.operations.limits import limit_error
 from chunkspool.operations.log_sizes import measure_again
+from chunkspool.operations.new_messages import RECENT_MAX, recent_keys
 from chunkspool.request import checked_ttl
 from chunkspool.results import Fork
 from chunkspool.settings import Settings
@@ -98,6 +100,7 @@ class _Making:
         self._now = 0
         self._open: dict[str, None] = {}
         self._ended: set[str] = set()
+        self._messages: deque[MessageEvent] = deque(maxlen=RECENT_MAX)
 
     def check_vacancy(self, ttl_ms: int) -> Operation[LogSize]:
         """Return what the copy takes so far. Raises `ChatExists` where the chat has anything."""
@@ -137,6 +140,7 @@ class _Making:
             ttl_ms=ttl_ms,
             owner=self._owner,
             title=head.title if head else None,
+            recent=recent_keys(tuple(self._messages)),
         )
         if outcome == "exists":
             raise ChatExists(self._target.chat_id)
@@ -166,6 +170,8 @@ class _Making:
         self._end = Position(entries[-1].seq, self.token, entries[-1].at)
         self._count += len(entries)
         for entry in entries:
+            if entry.type == "message" and isinstance(entry.event, MessageEvent):
+                self._messages.append(entry.event)
             if entry.type in ENDING_TYPES:
                 self._ended.add(entry.generation_id)
                 self._open.pop(entry.generation_id, None)
@@ -209,7 +215,7 @@ def _reserve(target: ChatKeys, owner: str | None, size: LogSize, settings: Setti
 
 
 def _count(target: ChatKeys, owner: str | None) -> Operation[None]:
-    """Measure it once more, now that it is there: the newest note says whose it is, whoever else has tried meanwhile."""
+    """Measure it once more, now that it is there: the newest note says whose it is, whoever else has tried."""
     size = yield from measure(target)
     yield from count_sizes(target.tenant, [(target.chat_id, size)], owner_hash=hash_of(target.tenant, owner))
 

@@ -8,12 +8,11 @@ from dataclasses import replace
 from chunkspool.effects import Operation
 from chunkspool.errors import ChatContended, ChatNotFound, CorruptLog, CursorAhead, CursorExpired, InvalidInput, shown
 from chunkspool.events import Entry
-from chunkspool.fold import Answer, Folding
 from chunkspool.ids import checked_id
-from chunkspool.operations.digests import load_part, make_digest
+from chunkspool.operations.digests import make_digest
+from chunkspool.operations.folding import fold_digest
 from chunkspool.results import ChatStatus, GenerationStatus, Snapshot, Transcript, Waiting
 from chunkspool.store import queries, scripts
-from chunkspool.store.digests import Digest
 from chunkspool.store.entries import entry_of
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.listing import list_ids, read_statuses, read_transcripts
@@ -58,23 +57,15 @@ def snapshot(
         older = [one for one in all_of_them if bound is None or one[1] < bound]
         chosen = older if limit is None else older[-limit:]
         try:
-            answers = yield from _fold(digest, None if len(chosen) == len(all_of_them) else {one for one, _ in chosen})
+            answers = yield from fold_digest(
+                digest, None if len(chosen) == len(all_of_them) else {one for one, _ in chosen}
+            )
         except (CursorAhead, CursorExpired):
             continue  # the chat was erased, or has expired, in the middle
         rest = chosen[0][1] if len(chosen) < len(older) else None
         waiting = yield from _waiting(keys, digest.active[:TOLD_OF_WAITING])
         return Snapshot(keys.chat_id, answers, digest.seq, digest.active, digest.cursor, rest, waiting)
     raise ChatContended(keys.chat_id, "be folded")
-
-
-def _fold(digest: Digest, generation_ids: Collection[str] | None) -> Operation[tuple[Answer, ...]]:
-    folding, at = Folding(), 0 if digest.blocks else None
-    while at is not None:
-        part = yield from load_part(digest, generation_ids, at)
-        for entry in part.entries:
-            folding.add(entry.event)
-        at = part.next
-    return folding.answers()
 
 
 def status(

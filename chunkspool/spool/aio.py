@@ -144,13 +144,24 @@ class AsyncSpool:
         priority: Priority = "interactive",
         expires: float | None = None,
         transcript: JsonValue = None,
+        replaces: str | None = None,
+        history: bool | None = None,
+        keep_messages: bool | None = None,
     ) -> Generation:
         """Hand a generation to a worker, as `Spool.enqueue` does.
 
         A caller that is cancelled meanwhile (a web client that hung up) leaves no half of it: it is finished behind
         its back.
         """
-        request = request_for(self._dispatcher, prompt=prompt, messages=messages, model=model, params=params)
+        request = request_for(
+            self._dispatcher,
+            prompt=prompt,
+            messages=messages,
+            model=model,
+            params=params,
+            history=self.settings.log.history if history is None else history,
+            replaces=replaces,
+        )
         keys = self._keys(chat_id)
 
         async def run() -> Generation:
@@ -167,6 +178,8 @@ class AsyncSpool:
                     expires=expires,
                     transcript=transcript,
                     trace=traced.stored,
+                    replaces=replaces,
+                    keep_messages=keep_messages,
                 )
                 return traced.note(await self._run(operation))
 

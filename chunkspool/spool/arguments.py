@@ -41,10 +41,14 @@ def request_for(
     messages: Messages | None,
     model: str | None,
     params: Mapping[str, Any] | None,
+    history: bool,
+    replaces: str | None,
 ) -> GenerationRequest:
     """Return the checked request. Raises `InvalidRequest`, or `SettingsError` where the spool cannot enqueue."""
     need_dispatcher(dispatcher)
-    return GenerationRequest.checked(prompt=prompt, messages=messages, model=model, params=params)
+    return GenerationRequest.checked(
+        prompt=prompt, messages=messages, model=model, params=params, history=history, replaces=replaces
+    )
 
 
 def need_open(closed: threading.Event) -> None:

@@ -138,6 +138,9 @@ class Spool:
         priority: Priority = "interactive",
         expires: float | None = None,
         transcript: JsonValue = None,
+        replaces: str | None = None,
+        history: bool | None = None,
+        keep_messages: bool | None = None,
     ) -> Generation:
         """Hand a generation to a worker and return at once.
 
@@ -149,9 +152,23 @@ class Spool:
         fails with the code "expired". `transcript`: the conversation as your client shows it, any JSON; it is kept as
         long as the generation, for `transcript` to return, until the chat's next one comes.
 
-        Raises `InvalidRequest`, `InvalidId`, `ChatBusy`, `LimitExceeded`, `EnqueueFailed` or `StoreError`.
+        What is new of the conversation is written into the log before it, unless `keep_messages` is False: of
+        `messages`, those after the last one of the assistant. `replaces`: a generation of which this is another
+        version; without a prompt and messages it is asked the same. `history`: the model gets what the log has of the
+        conversation, in front of these messages.
+
+        Raises `InvalidRequest`, `InvalidId`, `GenerationNotFound` for `replaces`, `ChatBusy`, `LimitExceeded`,
+        `EnqueueFailed` or `StoreError`.
         """
-        request = request_for(self._dispatcher, prompt=prompt, messages=messages, model=model, params=params)
+        request = request_for(
+            self._dispatcher,
+            prompt=prompt,
+            messages=messages,
+            model=model,
+            params=params,
+            history=self.settings.log.history if history is None else history,
+            replaces=replaces,
+        )
         keys = self._keys(chat_id)
         with trace_enqueue(self.tracer, keys.tenant, keys.chat_id, self.settings.worker.queue) as traced:
             operation = enqueue.enqueue(
@@ -166,6 +183,8 @@ class Spool:
                 expires=expires,
                 transcript=transcript,
                 trace=traced.stored,
+                replaces=replaces,
+                keep_messages=keep_messages,
             )
             return traced.note(self._run(operation))
 
@@ -280,7 +299,7 @@ class Spool:
     def fork(
         self, chat_id: str, at: int | str | None = None, *, to: str, ttl: float | None = None, owner: str | None = None
     ) -> Fork:
-        """Make the chat `to` of what this one holds up to and including `at`: a seq, or an entry's or snapshot's cursor.
+        """Make the chat `to` of what this one holds up to and including `at`: a seq, or the cursor of an entry.
 
         Without `at`, of all that it holds. The events keep their seqs; what has not ended there is ended in the fork,
         by "fork". From then on, the two have nothing to do with each other: each is asked, kept and erased for itself.

@@ -88,7 +88,7 @@ def make(
     ttl_ms: int,
     owner: str | None,
     title: str | None,
-    recent: str = "",
+    recent: Sequence[str] = (),
 ) -> ScriptCall[Literal["made", "exists", "gone"]]:
     """Let the copy become the chat's log, whose identity is `token`: up to the seq `last`, with `count` events."""
 
@@ -98,5 +98,5 @@ def make(
 
     keys = (*target.writer(token), target.copy(token), target.title, target.digest)
     whose = "" if owner is None else hash_of(target.tenant, owner)
-    args: tuple[Arg, ...] = (token, last, count, ttl_ms, whose, title or "", recent)
+    args: tuple[Arg, ...] = (token, last, count, ttl_ms, whose, title or "", " ".join(recent))
     return ScriptCall(load("make_fork"), keys, args, parse)

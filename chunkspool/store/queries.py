@@ -20,21 +20,27 @@ from chunkspool.store.pages import active_ids, last_seq, newest_entry
 
 @dataclass(frozen=True, slots=True)
 class ChatLoad:
-    """The ids of the active generations, None where `head` was evicted; the bytes that the log takes in Redis."""
+    """The ids of the active generations, None where `head` was evicted; the bytes that the log takes in Redis.
+
+    `recent`: keys of the messages that the log got last.
+    """
 
     active: tuple[str, ...] | None
     log_bytes: int
+    recent: tuple[str, ...] = ()
 
 
 def load(keys: ChatKeys) -> Transaction[ChatLoad]:
     """Read how much a chat has to do and to keep; nothing where there is no chat."""
 
     def parse(replies: Sequence[Any]) -> ChatLoad:
-        (found, log, born), size = replies
+        (found, log, born, recent), size = replies
         is_evicted = size is not None and found is None and log is None and born is None
-        return ChatLoad(None if is_evicted else active_ids(found), int(size or 0))
+        # What the log had that has expired, the next one does not have.
+        known = () if size is None else tuple(as_text(recent or "").split())
+        return ChatLoad(None if is_evicted else active_ids(found), int(size or 0), known)
 
-    return Transaction((("HMGET", keys.head, "active", "log", "born"), ("MEMORY", "USAGE", keys.log)), parse)
+    return Transaction((("HMGET", keys.head, "active", "log", "born", "recent"), ("MEMORY", "USAGE", keys.log)), parse)
 
 
 def has_request(keys: ChatKeys, request_id: str) -> Transaction[bool]:

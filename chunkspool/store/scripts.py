@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 
 from pydantic_core import to_json
 
@@ -184,6 +184,28 @@ class NewTranscript:
     holder: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class NewEvents:
+    """What an enqueue writes, encoded: `messages`, of which the first `earlier` only into an empty log, and `queued`.
+
+    `seen`: the keys of the messages that the caller found to be in the log; `recent`: those that are, afterwards.
+    `replaces`: the generation of which the new one is another version, or "".
+    """
+
+    messages: tuple[bytes, ...]
+    earlier: int
+    queued: bytes
+    seen: tuple[str, ...] = ()
+    recent: tuple[str, ...] = ()
+    replaces: str = ""
+
+    @classmethod
+    def only_queued(cls, generation_id: str, replaces: str = "") -> Self:
+        """Return what is written where the log is to have no messages."""
+        queued = encode(GenerationQueued(generation_id=generation_id, replaces=replaces or None))
+        return cls((), 0, queued, replaces=replaces)
+
+
 def enqueue(  # noqa: PLR0913 - as many as the script has
     keys: ChatKeys,
     generation_id: str,
@@ -203,30 +225,36 @@ def enqueue(  # noqa: PLR0913 - as many as the script has
     log_limit: int | None = None,
     trace: str = "",
     owner_hash: str = "",
+    events: NewEvents | None = None,
 ) -> ScriptCall[EnqueueReply]:
     """Make a generation. `request` is encoded and names `model`; `active` is what the caller saw as active.
 
     Of more than `REPLACED_AT_ONCE`, it is the oldest of them. `queue` and `task` say how its message gets to a worker,
     `log_limit` how many bytes the log may have before the generation ends. `trace`: the trace it is of. `owner_hash`
-    stands for the owner in keys that may outlive the chat.
+    stands for the owner in keys that may outlive the chat. `events` is what it writes: generation.queued at least.
     """
+    events = events or NewEvents.only_queued(generation_id)
     made = keys.request_or_gen(request_id, generation_id)
-    queued = encode(GenerationQueued(generation_id=generation_id))
     args: list[Arg] = [generation_id, request_id or "", on_active, ttl_ms, owner or "", request]
     args += [
         "" if model is None else to_json(model),
-        queued,
+        events.queued,
         keys.stops,
         queue,
         task,
         transcript.raw if transcript else b"",
         max_active,
         # Not in the script: a request may be large.
-        hashlib.sha1(request, usedforsecurity=False).hexdigest(),
+        hashlib.sha1(request + events.replaces.encode(), usedforsecurity=False).hexdigest(),
         expires_ms,
         "" if log_limit is None else log_limit,
         trace,
         owner_hash,
+        " ".join(events.seen),
+        " ".join(events.recent),
+        len(events.messages),
+        events.earlier,
+        *events.messages,
     ]
     for other in active:
         args += [other, encode(GenerationStopped(generation_id=other, by="replace"))]

@@ -55,6 +55,9 @@ class UseChat:
             owner=owner if admitted.owner is None else admitted.owner,
             priority=admitted.priority,
             expires=admitted.expires,
+            replaces=admitted.replaces,
+            history=admitted.history,
+            keep_messages=admitted.keep_messages,
             transcript=Conversation.of_request(body).to_transcript(),
         )
         return answer_to(body, generation, version)

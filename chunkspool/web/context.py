@@ -94,6 +94,9 @@ class WebContext:
             owner=asker_of(request.scope) if admitted.owner is None else admitted.owner,
             priority=admitted.priority,
             expires=admitted.expires,
+            replaces=admitted.replaces,
+            history=admitted.history,
+            keep_messages=admitted.keep_messages,
             transcript=transcript,
         )
 

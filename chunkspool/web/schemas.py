@@ -27,9 +27,14 @@ class _Body(BaseModel):
 
 
 class AskBody(_Body):
-    """Either a `prompt` (one user message) or `messages` (the whole conversation, chat-completions shape)."""
+    """Either a `prompt` (one user message) or `messages` (the whole conversation, chat-completions shape).
 
-    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}]})
+    With `replaces` alone, it is another version of that answer.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["prompt"]}, {"required": ["messages"]}, {"required": ["replaces"]}]}
+    )
 
     prompt: Annotated[str, Field(pattern=r"\S", examples=["Why is the sky blue?"])] | Absent = None
     messages: Annotated[list[Message], Field(min_length=1)] | Absent = None
@@ -41,6 +46,12 @@ class AskBody(_Body):
     )
     on_active: OnActive = Field(
         "reject", description="what to do while another generation is active; `allow` only where the app lets a user"
+    )
+    replaces: Id | Absent = Field(
+        default=None, description="a generation of which this is another version, of the same question or an edited one"
+    )
+    history: bool | Absent = Field(
+        default=None, description="whether the model gets what the log has of the conversation before these messages"
     )
     params: dict[str, JsonValue] | Absent = Field(
         default=None, description="those that the app lets a user set, for the model's provider"

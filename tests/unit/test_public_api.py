@@ -28,6 +28,8 @@ PUBLIC = {
     "Producer",
     "Settings",
     "Spool",
+    "Turn",
+    "conversation",
     "fold",
 }
 CLASSES = [value for value in vars(chunkspool).values() if inspect.isclass(value)]

@@ -42,6 +42,8 @@ WRONG = {
     "buffer_bytes": ["0", "1023", "1e3", "x"],
     "max_request_bytes": ["0", "536870913", "x"],
     "max_event_bytes": ["0", "x"],
+    "keep_messages": ["2", "x"],
+    "history": ["2", "x"],
     "max_active": ["0", "1001", "2.5", "x"],
     **{
         f"max_{name}": ["-1", "1000000001", "2.5", "x"]

@@ -13,22 +13,28 @@
 --       16 most bytes of the log, or '': the generation ends when its chat has more
 --       17 trace context, or ''
 --       18 hash of the owner, or ''
---       19… for each active generation: its id, its generation.stopped JSON (used by replace; none for allow)
+--       19 recent as the caller saw it   20 recent with these messages   21 n messages   22 of which the first so many
+--          are written only where the log is empty
+--       23… the n messages, JSON; then for each active generation: its id, its generation.stopped JSON (used by replace;
+--          none for allow)
 -- Returns {'created', after, ages…}, also when this very call comes again: its reply was lost, and the id is its own
 --         {'same', id, after} | {'differs', id}: another request had this request id | {'busy', id…}
---         {'changed'}: the active generations are not those in ARGV; read head again and come back
+--         {'changed'}: the active generations, or recent where messages depend on it, are not those in ARGV; read head
+--         again and come back
 --         {'limit', how many are active, ages…}: as many as may be. Those in ARGV were stopped all the same by replace: some
 --         have a worker that is still to hear of it, or there are more than AT_ONCE.
 --         ages…: of each generation that this call has ended
--- Maximum: AT_ONCE generations to replace; a request and a transcript of together 1 MB. Of larger ones, each further MB
---         takes one to two ms more: Redis copies it into Lua and out again.
+-- Maximum: AT_ONCE generations to replace, 256 messages; a request, a transcript and messages of together 1 MB. Of larger
+--         ones, each further MB takes one to two ms more: Redis copies it into Lua and out again.
 -- Errors: WRONGTYPE where a key is another program's, NOPERM where the user lacks a right: nothing is left then.
-local FIRST_OTHER, FIRST_GEN = 19, 9
+local FIRST_MESSAGE, FIRST_GEN = 23, 9
 local AT_ONCE, LONGEST_ID, EXPIRED_AT_ONCE, OWNERS_MAX = 32, 128, 64, 64
 local id, request_id, on_active, ttl = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local owner, request, model, queued_event, stops_channel = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local queue, task, transcript, max_active, request_sha1 = ARGV[10], ARGV[11], ARGV[12], tonumber(ARGV[13]), ARGV[14]
 local request_key, held_by, now = KEYS[8], KEYS[9], now_ms()
+local n_messages, n_earlier = tonumber(ARGV[21]), tonumber(ARGV[22])
+local FIRST_OTHER = FIRST_MESSAGE + n_messages
 
 local after = redis.call('HGET', KEYS[6], 'after')
 if after then return {'created', tonumber(after)} end
@@ -53,6 +59,10 @@ if on_active ~= 'allow' and active ~= seen then
   local are_the_oldest = #expected == AT_ONCE and string.sub(active, 1, #seen + 1) == seen .. ' '
   if not are_the_oldest then return {'changed'} end
 end
+local log_is_empty = redis.call('EXISTS', KEYS[2]) == 0
+local recent = not log_is_empty and redis.call('HGET', KEYS[3], 'recent') or ''
+-- Of several messages, the first may be in the log by now.
+if n_messages > 0 and recent ~= ARGV[19] then return {'changed'} end
 redis.call('HLEN', held_by)
 check_before_write()
 
@@ -108,8 +118,14 @@ local function make()
   set_active(id, true)
   note_owner(ARGV[18])
   keep(KEYS[3], ttl + COUNTER_OUTLIVES)
-  local seq = append(queued_event, ttl, now, id)
+  local events = {}
+  for i = log_is_empty and 1 or 1 + n_earlier, n_messages do events[#events + 1] = ARGV[FIRST_MESSAGE + i - 1] end
+  events[#events + 1] = queued_event
+  local seq = write(events, 1, now, id, {})
+  keep_chat(ttl)
   redis.call('HSET', KEYS[6], 'after', seq - 1)
+  if n_messages > 0 then redis.call('HSET', KEYS[3], 'recent', ARGV[20])
+  elseif log_is_empty then redis.call('HDEL', KEYS[3], 'recent') end
   if request_id ~= '' then
     local made = string.format('%s %.0f %s', id, seq - 1, request_sha1)
     redis.call('SET', request_key, made, 'PX', ttl)

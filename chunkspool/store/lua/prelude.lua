@@ -9,6 +9,7 @@
 --                         log = the log's identity, random, made with seq 1: another one means another log;
 --                         born = ms at which seq 1 was written; lives as long as seq;
 --                         transcript = id of the generation that holds the chat's transcript;
+--                         recent = keys of the messages that the log got last, at most 64 of 10 digits;
 --                         owners = hashes of those who have asked in it, in whose lists it is; the last OWNERS_MAX;
 --                         kept = ms until which a fork is kept, whatever is asked in it
 --       4 gens    zset    generation id -> ms at which its hash expires

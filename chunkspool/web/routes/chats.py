@@ -43,7 +43,7 @@ STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("/generations", status_code=202, responses=problem_responses(409, 429, *COMMON_PROBLEMS))
+@router.post("/generations", status_code=202, responses=problem_responses(404, 409, 429, *COMMON_PROBLEMS))
 async def ask(
     request: Request,
     chat_id: ChatId,
@@ -54,9 +54,13 @@ async def ask(
 ) -> AskResponse:
     """Enqueue a generation, as far as the app lets a user choose."""
     asked = AskedGeneration.of(
-        GenerationRequest.checked(prompt=body.prompt, messages=body.messages, model=body.model, params=body.params),
+        GenerationRequest.checked(
+            prompt=body.prompt, messages=body.messages, model=body.model, params=body.params, replaces=body.replaces
+        ),
         on_active=body.on_active,
         request_id=_choose_request_id(body.request_id, idempotency_key),
+        replaces=body.replaces,
+        history=body.history,
     )
     generation = await context.enqueue(request, spool, chat_id, asked)
     chat = f"{request.scope.get('root_path', '')}/v1/chats/{chat_id}"

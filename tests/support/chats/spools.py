@@ -17,8 +17,9 @@ from chunkspool.store.scripts import AppendReply
 
 
 def settings_for(url: str, **values: object) -> Settings:
-    """Return a test's settings; `values` override its defaults."""
-    return Settings.checked({"redis_url": url, "ttl": 600, "write_timeout": 10, "flush_interval": 0.002, **values})
+    """Return a test's settings; `values` override its defaults. Most tests count seqs, and do so without questions."""
+    usual = {"ttl": 600, "write_timeout": 10, "flush_interval": 0.002, "keep_messages": False}
+    return Settings.checked({"redis_url": url, **usual, **values})
 
 
 def spool_for(url: str, **values: object) -> Spool:
