@@ -37,13 +37,13 @@ from chunkspool.results import Fork
 from chunkspool.settings import Settings
 from chunkspool.states import ENDING_TYPES
 from chunkspool.store import digests, forks
-from chunkspool.store.chats import Listed, list_key, read_head, unlist
+from chunkspool.store.chats import Listed, list_key, owners_of, read_head, unlist
 from chunkspool.store.entries import entry_of
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.log_size import LogSize, measure
 from chunkspool.store.pages import entries_that_fit, page_after
 from chunkspool.store.positions import Position, checked_position
-from chunkspool.store.schedule import Reservation, hash_of
+from chunkspool.store.schedule import NOBODY, Reservation, hash_of
 from chunkspool.store.totals import count_sizes
 
 FIRST_PAGE: Final = 100
@@ -79,8 +79,8 @@ def fork(
         with suppress(StoreError):
             yield from forks.drop(target, making.token)
         raise
-    with suppress(StoreError):
-        yield from _count(target, owner)
+    with suppress(StoreError):  # it was noted before, if not as exactly
+        yield from _count(target, hash_of(target.tenant, owner))
     return making.result()
 
 
@@ -214,17 +214,18 @@ def _reserve(target: ChatKeys, owner: str | None, size: LogSize, settings: Setti
     return reserved
 
 
-def _count(target: ChatKeys, owner: str | None) -> Operation[None]:
-    """Measure it once more, now that it is there: the newest note says whose it is, whoever else has tried."""
+def _count(target: ChatKeys, owner_hash: str) -> Operation[None]:
+    """Note what the chat takes, and whose it is; that there is none, if so."""
     size = yield from measure(target)
-    yield from count_sizes(target.tenant, [(target.chat_id, size)], owner_hash=hash_of(target.tenant, owner))
+    yield from count_sizes(target.tenant, [(target.chat_id, size)], owner_hash=owner_hash)
 
 
 def _give_back(target: ChatKeys, owner: str | None, reserved: Reservation) -> Operation[None]:
-    """Take back what was noted: there is no such chat, or it is somebody else's."""
-    yield from measure_again(target, [target.chat_id])
+    """Take back what was noted: there is no such chat, or somebody else has made it."""
     for whose, before in zip((None, owner), reserved.asked_before, strict=False):
         yield from unlist(list_key(target.tenant, whose), [Listed(target.chat_id, reserved.asked)], before)
+    owners = yield from owners_of(target)
+    yield from _count(target, owners[-1] if owners else NOBODY)
 
 
 def _lost_copy() -> StoreUnavailable:
