@@ -18,6 +18,7 @@ from chunkspool.errors import (
     CursorExpired,
     GenerationNotFound,
     InvalidRequest,
+    RequestTooLarge,
     shown,
 )
 from chunkspool.events import GenerationQueued, MessageEvent, encode
@@ -29,7 +30,7 @@ from chunkspool.request import GenerationRequest, Message
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.scripts import NewEvents
 
-MESSAGES_MAX: Final = 256
+MESSAGES_MAX: Final = 64
 """Messages that one enqueue writes: a script must be short."""
 RECENT_MAX: Final = 64
 """Messages of which is remembered that they are in the log."""
@@ -37,6 +38,8 @@ _OF_THE_APP: Final = frozenset({"system", "developer"})
 """Roles whose messages are the app's own: readers do not see them."""
 _KEY_DIGITS: Final = 10
 _VERSIONS_MAX: Final = 1000
+_FIELDS_BYTES: Final = 200
+"""What an event has besides its message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,12 @@ class Asked:
             new = _edited(new, replaced)
         room = MESSAGES_MAX - len(new)
         return cls(earlier[max(0, len(earlier) - room) :], new, replaced)
+
+    def check_size(self, limit: int) -> None:
+        """Raise `RequestTooLarge` if the events have more bytes than a request may have: a message may have a `ui`."""
+        size = sum(map(len, self.events("", ()).messages))
+        if size > limit + MESSAGES_MAX * _FIELDS_BYTES:
+            raise RequestTooLarge(size, limit)
 
     def events(self, generation_id: str, recent: Sequence[str]) -> NewEvents:
         """Return what is written. `recent` are the keys of the messages that the log got last."""

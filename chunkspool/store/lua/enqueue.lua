@@ -24,11 +24,11 @@
 --         {'limit', how many are active, ages…}: as many as may be. Those in ARGV were stopped all the same by replace: some
 --         have a worker that is still to hear of it, or there are more than AT_ONCE.
 --         ages…: of each generation that this call has ended
--- Maximum: AT_ONCE generations to replace, 256 messages; a request, a transcript and messages of together 1 MB. Of larger
+-- Maximum: AT_ONCE generations to replace, 64 messages; a request, a transcript and messages of together 1 MB. Of larger
 --         ones, each further MB takes one to two ms more: Redis copies it into Lua and out again.
 -- Errors: WRONGTYPE where a key is another program's, NOPERM where the user lacks a right: nothing is left then.
 local FIRST_MESSAGE, FIRST_GEN = 23, 9
-local AT_ONCE, LONGEST_ID, EXPIRED_AT_ONCE, OWNERS_MAX = 32, 128, 64, 64
+local AT_ONCE, LONGEST_ID, EXPIRED_AT_ONCE, OWNERS_MAX, FRAME_BYTES = 32, 128, 64, 64, 65536
 local id, request_id, on_active, ttl = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local owner, request, model, queued_event, stops_channel = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local queue, task, transcript, max_active, request_sha1 = ARGV[10], ARGV[11], ARGV[12], tonumber(ARGV[13]), ARGV[14]
@@ -118,10 +118,13 @@ local function make()
   set_active(id, true)
   note_owner(ARGV[18])
   keep(KEYS[3], ttl + COUNTER_OUTLIVES)
-  local events = {}
-  for i = log_is_empty and 1 or 1 + n_earlier, n_messages do events[#events + 1] = ARGV[FIRST_MESSAGE + i - 1] end
+  local events, bytes = {}, 0
+  for i = log_is_empty and 1 or 1 + n_earlier, n_messages do
+    events[#events + 1] = ARGV[FIRST_MESSAGE + i - 1]
+    bytes = bytes + #ARGV[FIRST_MESSAGE + i - 1]
+  end
   events[#events + 1] = queued_event
-  local seq = write(events, 1, now, id, {})
+  local seq = write(events, 1, now, id, {looks = bytes > FRAME_BYTES})
   keep_chat(ttl)
   redis.call('HSET', KEYS[6], 'after', seq - 1)
   if n_messages > 0 then redis.call('HSET', KEYS[3], 'recent', ARGV[20])

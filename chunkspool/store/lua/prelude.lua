@@ -106,7 +106,8 @@ end
 
 -- Numbers the events (those of the list from `from` on), stores them and publishes their frame; returns the first and
 -- the last seq, the log's identity, and whether a key was made that needs a TTL. `known` is what the generation's hash
--- knows: its log, and seq and at of its own newest event, which usually is the log's newest.
+-- knows: its log, and seq and at of its own newest event, which usually is the log's newest; `known.looks`: readers are to
+-- read the events from the log, because these are too large to be copied for a frame.
 -- Written for speed: with XADD it is nearly all that a batch costs.
 local function write(events, from, now, id, known)
   local call, stream, n, ms = redis.call, KEYS[2], #events - from + 1, string.format('%.0f', now)
@@ -135,8 +136,11 @@ local function write(events, from, now, id, known)
   local log = known.log
   if before == 0 then log = new_log(id, ms)
   elseif not log then log = call('HGET', KEYS[3], 'log') or new_log(id, ms) end
-  local header = string.format('%.0f %s %s %s\n', before + 1, ms, log, previous)
-  call('PUBLISH', KEYS[5], header .. table.concat(events, '\n', from))
+  local frame = LOOK
+  if not known.looks then
+    frame = string.format('%.0f %s %s %s\n', before + 1, ms, log, previous) .. table.concat(events, '\n', from)
+  end
+  call('PUBLISH', KEYS[5], frame)
   return before + 1, last, log, made
 end
 

@@ -13,7 +13,15 @@ from support.chats.logs import CHAT, KEYS, read_log
 from support.chats.spools import spool_for
 
 from chunkspool import Spool
-from chunkspool.errors import ChatBusy, CorruptLog, GenerationNotFound, InvalidId, InvalidRequest, RequestIdReused
+from chunkspool.errors import (
+    ChatBusy,
+    CorruptLog,
+    GenerationNotFound,
+    InvalidId,
+    InvalidRequest,
+    RequestIdReused,
+    RequestTooLarge,
+)
 from chunkspool.operations.new_messages import MESSAGES_MAX, RECENT_MAX
 
 HELLO = {"role": "user", "content": "Hello?"}
@@ -152,6 +160,29 @@ def test_too_many_new_messages_are_refused(talk: Spool, client: Redis) -> None:
     assert logged(client) == [*map(str, range(3, MESSAGES_MAX + 1)), "Hi.", "Hello?"]
     remembered = client.hget(KEYS.head, "recent").split()
     assert len(remembered) <= RECENT_MAX
+
+
+def test_what_only_the_log_gets_is_bounded_too(talk: Spool, client: Redis) -> None:
+    """How a client shows a message does not go to the model, but stands in the log."""
+    with pytest.raises(RequestTooLarge):
+        talk.enqueue(CHAT, messages=[{**HELLO, "ui": {"parts": ["x" * 2_000_000]}}])
+    assert not client.exists(KEYS.log)
+    largest = "x" * (talk.settings.log.max_request_bytes - 100)
+    talk.enqueue(CHAT, largest)
+
+
+def test_a_large_question_reaches_a_reader_that_follows(talk: Spool) -> None:
+    """It is too large for a frame: the reader is told to look into the log."""
+    answer(talk, talk.enqueue(CHAT, "Hello?").generation_id)
+    with talk.subscribe(CHAT, until="forever") as entries:
+        while next(entries).type != "generation.completed":
+            pass
+        made = talk.enqueue(CHAT, "x" * 500_000)
+        question, queued = next(entries), next(entries)
+        assert (len(question.event.content), question.seq) == (500_000, made.after + 1)
+        assert queued.type == "generation.queued"
+        answer(talk, made.generation_id)
+        assert next(entries).type == "generation.started"
 
 
 def test_the_snapshot_has_the_conversation(talk: Spool) -> None:

@@ -70,13 +70,13 @@ def full_key(key: str, made: Generation) -> str:
 
 
 def overwrite(client: Redis, name: str, value: str | None = None) -> None:
-    """Replace a key's value with a string or a list."""
-    client.delete(name)
+    """Replace a key's value with a string or a list, in one step: a writer must not find it gone."""
+    pipe = client.pipeline(transaction=True).delete(name)
     if value is None:
-        client.rpush(name, "not", "ours")
+        pipe.rpush(name, "not", "ours")
     else:
-        client.set(name, value)
-    client.expire(name, 60)
+        pipe.set(name, value)
+    pipe.expire(name, 60).execute()
 
 
 def assert_corrupt(any_spool: BlockingSpool, client: Redis, made: Generation, calls: tuple[str, ...]) -> None:

@@ -12,9 +12,10 @@ import pytest
 from redis import Redis
 from support.servers.redis_server import PrivateServer, run_second_server
 
-from chunkspool.events import Entry, GenerationCompleted, TextDelta, encode
+from chunkspool.events import Entry, GenerationCompleted, MessageEvent, TextDelta, encode
 from chunkspool.ids import new_generation_id
 from chunkspool.operations.chats import MAX_TITLE
+from chunkspool.operations.new_messages import MESSAGES_MAX, RECENT_MAX
 from chunkspool.policy import Policy
 from chunkspool.producing.buffer import BATCH_BYTES, BATCH_EVENTS
 from chunkspool.settings import LogSettings
@@ -119,6 +120,32 @@ def enqueue(on_active: OnActive) -> Callable[[Chat], ScriptCall[Any]]:
             ttl_ms=TTL_MS,
             request_id="request",
             transcript=scripts.NewTranscript(HALF, None),
+        )
+
+    return make
+
+
+def converse(on_active: OnActive) -> Callable[[Chat], ScriptCall[Any]]:
+    """Return what enqueues with as many new messages as may be, half as large as a request may be."""
+
+    def make(chat: Chat) -> ScriptCall[Any]:
+        active = chat.fill(REPLACED_AT_ONCE - (on_active == "allow"))
+        chat.join_crowd(in_front=False)
+        own_id = new_generation_id()
+        message = MessageEvent(
+            generation_id=own_id, id="m", role="user", content="x" * (len(HALF) // MESSAGES_MAX - 150)
+        )
+        events = scripts.NewEvents((encode(message),) * MESSAGES_MAX, 0, b"{}", (), ("0123456789",) * RECENT_MAX)
+        return scripts.enqueue(
+            chat.keys,
+            own_id,
+            HALF,
+            model=None,
+            active=() if on_active == "allow" else active,
+            on_active=on_active,
+            ttl_ms=TTL_MS,
+            request_id="request",
+            events=events,
         )
 
     return make
@@ -487,7 +514,7 @@ CASES: dict[str, Sequence[Callable[[Chat], ScriptCall[Any]]]] = {
     "append": [append(last=900), append(last=43_000)],
     "claim": [claim],
     "count_sizes": [count_sizes],
-    "enqueue": [enqueue("replace"), enqueue("reject"), enqueue("allow")],
+    "enqueue": [enqueue("replace"), enqueue("reject"), enqueue("allow"), converse("replace"), converse("allow")],
     "erase": [erase],
     "erase_some": [erase_some],
     "expire": [expire],

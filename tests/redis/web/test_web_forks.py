@@ -10,6 +10,7 @@ from support.web.web_server import Site, problem, serve_web_app
 
 from chunkspool import Spool
 from chunkspool.errors import ChatExists, CursorAhead, CursorExpired, InvalidCursor
+from chunkspool.problems import problem_of
 from chunkspool.web import Action, GrantedUntil
 
 ROUTE = "/v1/chats/source/fork"
@@ -54,9 +55,8 @@ def test_what_cannot_be_forked_is_told(source: Spool, site: Site) -> None:
         ({"to": "taken"}, ChatExists("taken")),
         ({"to": "fork", "at": "2.000000000000-1"}, CursorExpired(2, 1, 5)),
     ):
-        reply = site.client.post(ROUTE, json=body)
-        assert reply.json() == problem(error)
-        assert reply.status_code == reply.json()["status"]
+        told = problem(site.client.post(ROUTE, json=body))
+        assert told == problem_of(error).document()
     for wrong in ({}, {"to": ""}, {"to": "a b"}, {"to": "fork", "at": 0}, {"to": "fork", "more": 1}, {"to": "source"}):
         assert site.client.post(ROUTE, json=wrong).status_code == 422
     assert site.client.post("/v1/chats/none/fork", json={"to": "fork"}).status_code == 404
