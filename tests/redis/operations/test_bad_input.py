@@ -93,7 +93,7 @@ PROMPTS = {
     "half a character": ({"prompt": "smile \ud83d"}, "surrogate"),
 }
 MESSAGES = {
-    "none of them": ([], "messages: List should have at least 1 item"),
+    "none of them": ([], "messages is empty"),
     "a text": ("hello", "messages must be a list of {role, content}, not str"),
     "one without its list": ({"role": "user", "content": "x"}, "messages must be a list of {role, content}, not dict"),
     "an iterator": (iter(()), "messages must be a list"),

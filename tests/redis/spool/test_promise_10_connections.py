@@ -275,7 +275,7 @@ def test_a_clean_program_ends_without_warnings(redis_url: str) -> None:
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["generation.queued"] * 2
+    assert done.stdout.split() == ["message"] * 2
     ours = [line for line in done.stderr.splitlines() if "Warning" in line or "never" in line or "destroyed" in line]
     assert [line for line in ours if "DeprecationWarning" not in line] == []
 

@@ -40,11 +40,11 @@ def test_mounted_below_a_path(name: str, redis_url: str, monkeypatch: pytest.Mon
         assert made["links"]["chat"] == f"/chat/v1/chats/{CHAT}"
         with spool.produce(CHAT, made["generation"]) as out, site.open_stream(made["links"]["events"]) as stream:
             out.text("hello")
-            stream.read_until(lambda s: s.seqs == [1, 2, 3])
+            stream.read_until(lambda s: s.seqs == [1, 2, 3, 4])
             out.__exit__(None, None, None)
-            assert stream.read_to_end().seqs == [1, 2, 3, 4]
+            assert stream.read_to_end().seqs == [1, 2, 3, 4, 5]
         with site.open_stream(made["links"]["events"], headers={"Last-Event-ID": "2"}) as resumed:
-            assert resumed.read_to_end().seqs == [3, 4]
+            assert resumed.read_to_end().seqs == [3, 4, 5]
         assert site.client.post(made["links"]["stop"]).json() == {"stops": []}
         with site.open_stream("/chat/api/chat", "POST", json={"id": CHAT, "messages": HISTORY}) as stream:
             stream.read_until(lambda s: bool(s.events))
