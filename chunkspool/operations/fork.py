@@ -85,7 +85,7 @@ def fork(
 
 
 class _Making:
-    """One copy: how far it goes, how many events it has, and which generations have not ended in it."""
+    """One copy: how far it goes, and which generations have not ended in it."""
 
     def __init__(self, source: ChatKeys, target: ChatKeys, owner: str | None) -> None:
         self.token = secrets.token_hex(6)
@@ -96,7 +96,6 @@ class _Making:
         """Where it stands in the source."""
         self._end = Position(0, self.token)
         """Where the copy ends."""
-        self._count = 0
         self._now = 0
         self._open: dict[str, None] = {}
         self._ended: set[str] = set()
@@ -130,13 +129,12 @@ class _Making:
 
     def make(self, ttl_ms: int) -> Operation[None]:
         """Let the copy become the chat's log, if its source was not erased meanwhile."""
-        yield from page_after(self._source, self._position, 1)
         head = yield from read_head(self._source)
+        yield from page_after(self._source, self._position, 1)
         outcome = yield from forks.make(
             self._target,
             self.token,
             last=self._end.seq,
-            count=self._count,
             ttl_ms=ttl_ms,
             owner=self._owner,
             title=head.title if head else None,
@@ -168,7 +166,6 @@ class _Making:
         if not (yield from forks.stage(self._target, self.token, self._end.seq, entries)):
             raise _lost_copy()
         self._end = Position(entries[-1].seq, self.token, entries[-1].at)
-        self._count += len(entries)
         for entry in entries:
             if entry.type == "message" and isinstance(entry.event, MessageEvent):
                 self._messages.append(entry.event)

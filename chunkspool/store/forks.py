@@ -84,13 +84,12 @@ def make(
     token: str,
     *,
     last: int,
-    count: int,
     ttl_ms: int,
     owner: str | None,
     title: str | None,
     recent: Sequence[str] = (),
 ) -> ScriptCall[Literal["made", "exists", "gone"]]:
-    """Let the copy become the chat's log, whose identity is `token`: up to the seq `last`, with `count` events."""
+    """Let the copy become the chat's log, whose identity is `token`. It ends with the seq `last`."""
 
     def parse(reply: list[Any]) -> Literal["made", "exists", "gone"]:
         outcome: Any = as_text(reply[0])
@@ -98,5 +97,5 @@ def make(
 
     keys = (*target.writer(token), target.copy(token), target.title, target.digest)
     whose = "" if owner is None else hash_of(target.tenant, owner)
-    args: tuple[Arg, ...] = (token, last, count, ttl_ms, whose, title or "", " ".join(recent))
+    args: tuple[Arg, ...] = (token, last, ttl_ms, whose, title or "", " ".join(recent))
     return ScriptCall(load("make_fork"), keys, args, parse)

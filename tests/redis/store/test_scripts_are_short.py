@@ -492,9 +492,7 @@ def make_fork(chat: Chat) -> ScriptCall[Any]:
     fill_copy(chat, 10_000)
     recent = [f"{n:010}" for n in range(64)]
     title = "🦉" * MAX_TITLE
-    return forks.make(
-        chat.keys, "token", last=10_000, count=10_000, ttl_ms=TTL_MS, owner="owner", title=title, recent=recent
-    )
+    return forks.make(chat.keys, "token", last=10_000, ttl_ms=TTL_MS, owner="owner", title=title, recent=recent)
 
 
 def reserve_fork(chat: Chat) -> ScriptCall[Any]:
