@@ -28,6 +28,7 @@ from chunkspool.errors import (
     InvalidInput,
     InvalidRequest,
     LimitExceeded,
+    StoreFull,
     StoreUnavailable,
 )
 from chunkspool.operations.fork import fork
@@ -369,8 +370,13 @@ def test_every_kind_of_event_is_forked(talk: BlockingSpool, client: Redis, seed:
         assert len(endings) == len(set(endings))
 
 
-def steps(client: Redis, spool: Spool, at_step: int, act: Callable[[], object] = lambda: None) -> bool:
-    """Fork, and do something before a step; return whether there was such a step. Raises what the fork does."""
+def steps(
+    client: Redis, spool: Spool, at_step: int, act: Callable[[], object] = lambda: None, *, times: int = 1
+) -> bool:
+    """Fork, and do something before a step; return whether there was such a step. Raises what the fork does.
+
+    `times`: how often each call is sent, as if the replies to the first ones had been lost.
+    """
     operation = fork(SOURCE, COPY, spool.settings, at=None, ttl=600, owner="bob")
     store = Store(client)
 
@@ -388,7 +394,7 @@ def steps(client: Redis, spool: Spool, at_step: int, act: Callable[[], object] =
                     operation.close()
                     return True
             try:
-                result = perform(effect)
+                result = [perform(effect) for _ in range(times)][-1]
             except ChunkspoolError as error:
                 effect = operation.throw(error)
             else:
@@ -543,6 +549,27 @@ def test_limits_of_bytes_hold(source: Spool, client: Redis, limit: str) -> None:
     client.delete(ChatKeys("default", "one").log)  # evicted, or it has expired early
     source.fork("source", to="three", owner="ada")
     assert set(counted(client)) == {"two", "three"}
+
+
+def test_a_call_whose_reply_was_lost_is_repeated(source: Spool, client: Redis) -> None:
+    """Each of them: the fork is the same, is counted once and is in the lists."""
+    steps(client, source, 0, times=3)
+    assert len(stored(client, COPY)) == 2 * STEP_EVENTS + 1
+    assert counted(client) == {"fork": client.memory_usage(COPY.log)}
+    assert [one.chat_id for one in source.chats("bob").chats] == ["fork"]
+    assert client.keys("*copy*") == []
+
+
+def test_a_full_redis_makes_no_fork(source: Spool, client: Redis) -> None:
+    """Nothing of it is left, and what was there is untouched."""
+    before = read_contents(client)
+    client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(StoreFull):
+            source.fork("source", to="fork", owner="ada")
+    finally:
+        client.config_set("maxmemory", 0)
+    assert read_contents(client) == before
 
 
 def test_a_try_that_failed_takes_no_room(source: Spool, client: Redis) -> None:
