@@ -10,6 +10,7 @@ ChunkspoolError
 │   ├── InvalidCursor
 │   └── SettingsError
 ├── ChatNotFound
+├── ChatExists             a fork needs an id that nothing has yet
 ├── GenerationNotFound
 ├── ChatBusy
 ├── LimitExceeded          of a tenant, an owner or a chat
@@ -132,6 +133,15 @@ class ChatNotFound(ChunkspoolError):
         """`chat_id` is the chat that was asked for."""
         self.chat_id = chat_id
         super().__init__(f"chat {chat_id!r} does not exist: nothing was enqueued in it, it was erased, or it expired")
+
+
+class ChatExists(ChunkspoolError):
+    """There is a chat of this id already, or one whose log has expired is remembered. A fork needs a new id."""
+
+    def __init__(self, chat_id: str) -> None:
+        """`chat_id` is the one that was to be made."""
+        self.chat_id = chat_id
+        super().__init__(f"chat {chat_id!r} exists already: choose another id, or erase it first")
 
 
 class GenerationNotFound(ChunkspoolError):

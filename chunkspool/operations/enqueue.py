@@ -23,6 +23,7 @@ from chunkspool.errors import (
 from chunkspool.ids import checked_id, new_generation_id
 from chunkspool.observer import GenerationQueued
 from chunkspool.operations.endings import tell_failed, tell_stopped
+from chunkspool.operations.limits import limit_error
 from chunkspool.operations.log_sizes import measure_again
 from chunkspool.operations.new_messages import Asked, ask_again, find_replaced
 from chunkspool.operations.next_in_chat import free_next
@@ -105,7 +106,7 @@ def enqueue(
         ),
     )
     if reserved.limit and not (request_id and (yield from queries.has_request(keys, request_id))):
-        raise _limit_of(reserved)
+        raise limit_error(reserved)
     call = partial(
         scripts.enqueue,
         keys,
@@ -148,7 +149,7 @@ def _hand_over(
     if reserved.limit:
         # It was a repeated request a moment ago; now that one has expired.
         yield from _unpublish(keys, generation_id, request_id, generation_id)
-        raise _limit_of(reserved)
+        raise limit_error(reserved)
     if made.is_behind:
         with suppress(StoreError):  # then the sweep notes it
             yield from note(("behind", keys.member(generation_id)))
@@ -174,29 +175,6 @@ def _reserve(keys: ChatKeys, call: ScriptCall[Reservation]) -> Operation[Reserva
         yield from measure_again(keys, reserved.suspects)
         reserved = yield from call
     return reserved
-
-
-_WHY = {
-    "queued": "as many generations of the tenant wait for a worker as may",
-    "owner_queued": "as many generations of the owner wait for a worker as may",
-    "per_minute": "the tenant has made as many requests in a minute as it may",
-    "owner_per_minute": "the owner has made as many requests in a minute as they may",
-    "chat_per_minute": "as many requests were made in the chat in a minute as may be",
-    "bytes": "the logs of the tenant's chats are as large together as they may be",
-    "owner_bytes": "the logs of the owner's chats are as large together as they may be",
-    "request_bytes": "the request has more bytes than the tenant's may have",
-}
-
-
-def _limit_of(reserved: Reservation) -> LimitExceeded:
-    is_of_logs = reserved.limit in {"bytes", "owner_bytes"}
-    if reserved.retry_ms is None:
-        return LimitExceeded(reserved.limit, f"{_WHY[reserved.limit]}: {'erase some' if is_of_logs else 'shorten it'}")
-    seconds = reserved.retry_ms / 1000
-    when = f"in {math.ceil(seconds)} seconds"
-    advice = f"erase some, or wait; the next expires {when}" if is_of_logs else f"try again {when}"
-    why = f"{_WHY[reserved.limit]}: {advice}"
-    return LimitExceeded(reserved.limit, why, retry_after=seconds)
 
 
 def _wait(settings: Settings, notes: Sequence[Note]) -> Operation[None]:

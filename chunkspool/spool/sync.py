@@ -17,7 +17,7 @@ from chunkspool.errors import LimitExceeded
 from chunkspool.events import Entry
 from chunkspool.logs.context import logged_as
 from chunkspool.observer import LimitHit, Observer, guard
-from chunkspool.operations import chats, claim, digests, enqueue, policy, query, stats, stop
+from chunkspool.operations import chats, claim, digests, enqueue, fork, policy, query, stats, stop
 from chunkspool.operations.schedule import schedule
 from chunkspool.operations.sweep import sweep
 from chunkspool.policy import Policy
@@ -25,7 +25,7 @@ from chunkspool.producing.producer import Producer
 from chunkspool.producing.producer_factory import ProducerFactory
 from chunkspool.reading.hub_threads import ThreadHub
 from chunkspool.reading.subscription import Subscription
-from chunkspool.results import ChatPage, ChatStatus, Generation, Snapshot, Stats, Stop, Swept, Transcript
+from chunkspool.results import ChatPage, ChatStatus, Fork, Generation, Snapshot, Stats, Stop, Swept, Transcript
 from chunkspool.settings import Settings
 from chunkspool.spool.arguments import (
     Messages,
@@ -300,6 +300,21 @@ class Spool:
         Raises `ChatNotFound`, `InvalidId`, `CorruptLog` or `StoreError`.
         """
         return self._run(query.transcript(self._keys(chat_id)))
+
+    def fork(
+        self, chat_id: str, at: int | str | None = None, *, to: str, ttl: float | None = None, owner: str | None = None
+    ) -> Fork:
+        """Make the chat `to` of what this one holds up to and including `at`: a seq, or the cursor of an entry.
+
+        Without `at`, of all that it holds. The events keep their seqs; what has not ended there is ended in the fork,
+        by "fork". From then on, the two have nothing to do with each other: each is asked, kept and erased for itself.
+        Readers' marks and transcripts stay behind. `ttl` and `owner` are as in `enqueue`.
+
+        Raises `ChatExists` unless nothing is known of `to`; `ChatNotFound`, `CursorAhead`, `CursorExpired`,
+        `CorruptLog`, `InvalidInput`, `LimitExceeded` or `StoreError`. Nothing stays then of what it has begun.
+        """
+        operation = fork.fork(self._keys(chat_id), self._keys(to), self.settings, at=at, ttl=ttl, owner=owner)
+        return self._run(operation)
 
     def erase(self, chat_id: str) -> None:
         """Remove every key of the chat; live attempts are stopped, readers get `ChatNotFound`. Raises `StoreError`."""

@@ -33,11 +33,24 @@ WAITING_AT_ONCE: Final = 32
 """Generations that one `free_next` keeps."""
 _WITH_SCHEDULE: Final = ("schedule_prelude",)
 _WITH_SIZES: Final = ("schedule_prelude", "sizes_prelude")
+_WITH_CHATS: Final = (*_WITH_SIZES, "chats_prelude")
 _PRELUDES: Final = {
     **dict.fromkeys(("forget", "position", "hold_streams"), _WITH_SCHEDULE),
-    **dict.fromkeys(("reserve", "schedule", "count_sizes"), _WITH_SIZES),
+    **dict.fromkeys(("schedule", "count_sizes"), _WITH_SIZES),
+    **dict.fromkeys(("reserve", "reserve_fork"), _WITH_CHATS),
     **dict.fromkeys(
-        ("add_block", "erase", "mark_read", "publish_again", "restore_head", "set_title", "transaction", "unlist"), ()
+        (
+            "add_block",
+            "erase",
+            "mark_read",
+            "publish_again",
+            "restore_head",
+            "set_title",
+            "stage_fork",
+            "transaction",
+            "unlist",
+        ),
+        (),
     ),
 }
 """What is put in front of a script, where it is not `prelude`."""

@@ -10,7 +10,8 @@
 --                         born = ms at which seq 1 was written; lives as long as seq;
 --                         transcript = id of the generation that holds the chat's transcript;
 --                         recent = keys of the messages that the log got last, at most 64 of 10 digits;
---                         owners = hashes of those who have asked in it, in whose lists it is; the last OWNERS_MAX
+--                         owners = hashes of those who have asked in it, in whose lists it is; the last OWNERS_MAX;
+--                         kept = ms until which a fork is kept, whatever is asked in it
 --       4 gens    zset    generation id -> ms at which its hash expires
 --       5 live    channel frames: "<first seq> <ms> <log> <ms of the event before>\n<event>\n<event>…", NO_FRAME, or
 --                         LOOK; a KEY because SPUBLISH on Cluster asks for it
@@ -227,10 +228,11 @@ local function begin_even_if_full(gen, ttl)
 end
 
 -- While it ran, the generation has kept the chat for longer than its ttl says. Of all the chat's generations, the one
--- that is kept longest counts.
+-- that is kept longest counts; a fork has none of what it was made with.
 local function settle_ttl(now)
   local newest = redis.call('ZREVRANGE', KEYS[4], 0, 0, 'WITHSCORES')
-  local ttl = newest[2] and tonumber(newest[2]) - now or 0
+  local kept = redis.call('HGET', KEYS[3], 'kept') or '0'
+  local ttl = math.max(tonumber(newest[2] or '0'), tonumber(kept)) - now
   if ttl <= 0 then return end
   for _, key in ipairs({KEYS[2], KEYS[4], title_key()}) do redis.call('PEXPIRE', key, ttl) end
   for _, key in ipairs({KEYS[1], KEYS[3], KEYS[7]}) do redis.call('PEXPIRE', key, ttl + COUNTER_OUTLIVES) end

@@ -63,6 +63,7 @@ def _steps(web: BlockingSpool, worker: BlockingSpool) -> Iterator[tuple[str, Cal
     yield "read", lambda: web.read("asked")
     yield "snapshot", lambda: web.snapshot("asked")
     yield "transcript", lambda: web.transcript("asked")
+    yield "fork", lambda: web.fork("asked", to="forked")
     yield "mark_read", lambda: (web.mark_read("asked", "tab", 1), web.last_read("asked", "tab"))
     yield "stop", lambda: web.stop("stopped")
     if "running" in made:
