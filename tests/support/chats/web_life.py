@@ -28,6 +28,15 @@ def live(web: BlockingSpool, worker: BlockingSpool) -> Iterator[tuple[str, Chunk
             yield name, error
 
 
+def _reading(web: BlockingSpool) -> Iterator[tuple[str, Callable[[], object]]]:
+    yield "status", lambda: (web.status("asked"), web.status("queued"))
+    yield "stats", web.stats
+    yield "read", lambda: web.read("asked")
+    yield "snapshot", lambda: web.snapshot("asked")
+    yield "transcript", lambda: web.transcript("asked")
+    yield "mark_read", lambda: (web.mark_read("asked", "tab", 1), web.last_read("asked", "tab"))
+
+
 def _steps(web: BlockingSpool, worker: BlockingSpool) -> Iterator[tuple[str, Callable[[], object]]]:
     made: dict[str, str] = {}
 
@@ -58,13 +67,8 @@ def _steps(web: BlockingSpool, worker: BlockingSpool) -> Iterator[tuple[str, Cal
     yield "replace", replace
     if "replaced" in made:
         yield "wait", wait
-    yield "status", lambda: (web.status("asked"), web.status("queued"))
-    yield "stats", web.stats
-    yield "read", lambda: web.read("asked")
-    yield "snapshot", lambda: web.snapshot("asked")
-    yield "transcript", lambda: web.transcript("asked")
+    yield from _reading(web)
     yield "fork", lambda: web.fork("asked", to="forked")
-    yield "mark_read", lambda: (web.mark_read("asked", "tab", 1), web.last_read("asked", "tab"))
     yield "stop", lambda: web.stop("stopped")
     if "running" in made:
         # Its worker has claimed it, and has not ended it: the stop waits there.
