@@ -150,6 +150,12 @@ def stored_request(raw: bytes, prefix: str = "") -> ModelRequest:
     return ModelRequest(tuple(messages), model, params, prefix)
 
 
+def wants_history(raw: bytes) -> bool:
+    """Tell whether the model is to get the conversation in front of a stored request's messages."""
+    # A request may be large, and is parsed anyway: twice only where it may say so.
+    return b'"history":true' in raw and from_json(raw).get("history") is True
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A generation that was claimed for one more attempt.

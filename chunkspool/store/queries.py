@@ -131,6 +131,17 @@ def cursor_before(keys: ChatKeys, generation_id: str) -> Transaction[int]:
     return Transaction((("HGET", keys.gen(generation_id), "after"),), lambda replies: int(replies[0] or 0))
 
 
+def first_start(keys: ChatKeys, generation_id: str) -> Transaction[int]:
+    """Read the seq of a generation's first generation.started, which an attempt has written by now."""
+
+    def parse(replies: Sequence[Any]) -> int:
+        began, newest = replies[0]
+        # One whose first attempt was an older version's has no `began`.
+        return int(began or newest or 0)
+
+    return Transaction((("HMGET", keys.gen(generation_id), "began", "seq"),), parse)
+
+
 def transcript_holder(keys: ChatKeys) -> Transaction[str | None]:
     """Read the id of the generation that holds the chat's transcript; None where none does."""
     command = ("HGET", keys.head, "transcript")

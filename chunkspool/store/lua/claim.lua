@@ -61,4 +61,5 @@ if attempt > 1 and after_model_continuing ~= '' then after_model = after_model_c
 local last, log = append(before_attempt .. attempt .. after_attempt .. model .. after_model, long, now, id)
 -- The attempt's first batch usually follows its own start: it then knows what stands before it.
 redis.call('HSET', KEYS[6], 'log', log, 'seq', last, 'at', string.format('%.0f', now))
+redis.call('HSETNX', KEYS[6], 'began', last) -- up to there, every attempt reads the conversation
 return {'claimed', attempt, request, request_id or '', room, age, spoke}

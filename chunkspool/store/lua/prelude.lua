@@ -18,6 +18,7 @@
 --                         log, queue, task, times; stop_at = ms at which a stop was first asked; spoke = an attempt
 --                         before this one has said something; released = the last attempt that gave it up without counting,
 --                         spared = how many attempts did; transcript = the conversation as its client shows it;
+--                         began = seq of its first generation.started;
 --                         trace, span = contexts of the enqueue and of the newest attempt in a trace;
 --                         behind = 1 while it waits for those that were asked before it in the chat (on_active = queue);
 --                         freed = ms at which they had ended, and it could begin
@@ -247,7 +248,7 @@ end
 -- Returns its ages.
 local function close(gen, id, status, ttl, now, one_of_many)
   redis.call('HSET', gen, 'status', status, 'ended', now)
-  redis.call('HDEL', gen, 'lease', 'request', 'model', 'token', 'trace', 'span', 'behind')
+  redis.call('HDEL', gen, 'lease', 'request', 'model', 'token', 'trace', 'span', 'began', 'behind')
   redis.call('PEXPIRE', gen, ttl)
   list_generation(id, ttl, now)
   if not one_of_many then
