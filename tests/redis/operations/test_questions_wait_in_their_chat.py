@@ -99,7 +99,7 @@ def test_the_model_gets_the_answers_that_it_has_waited_for(spool: Spool) -> None
     first, second = (ask(spool, history=True, keep_messages=True)[0] for _ in range(2))
     answer(spool, first, "In the attic.")
     with spool.produce(CHAT, second.generation_id) as out:
-        contents = [message.content for message in out.request.messages]
+        contents = [message["content"] for message in out.request.messages]
     assert contents == ["question 0", "In the attic.", "question 0"]
 
 

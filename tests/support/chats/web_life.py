@@ -38,13 +38,10 @@ def _steps(web: BlockingSpool, worker: BlockingSpool) -> Iterator[tuple[str, Cal
         worker.run_producer(chat, made[chat], lambda out: out.text("hi"))
 
     def replace() -> None:
-        ask("queued", on_active="replace")
-        made["replaced"] = made["queued"]
-
-    def wait() -> None:
+        newest = web.enqueue("queued", "hello", on_active="replace")
         for _ in range(2):
             ask("queued", on_active="queue", request_id="waits")
-        web.stop("queued", made["replaced"])
+        web.stop("queued", newest.generation_id)
 
     def sweep() -> None:
         for _, error in web.sweep(queue_is_empty=True).failed:
@@ -55,9 +52,7 @@ def _steps(web: BlockingSpool, worker: BlockingSpool) -> Iterator[tuple[str, Cal
     if "asked" in made:
         yield "answer", lambda: answer("asked")
     yield "subscribe", lambda: web.follow("asked")
-    yield "replace", replace
-    if "replaced" in made:
-        yield "wait", wait
+    yield "replace, and wait", replace
     yield "status", lambda: (web.status("asked"), web.status("queued"))
     yield "stats", web.stats
     yield "read", lambda: web.read("asked")
