@@ -208,7 +208,7 @@ def checked_expires(expires: object) -> float:
 def checked_on_active(on_active: object) -> None:
     """Raise `InvalidRequest` for what `enqueue` cannot do when the chat is busy."""
     if on_active not in ON_ACTIVE:
-        raise InvalidRequest(f'on_active={shown(on_active)}: pass "reject", "replace" or "allow"')
+        raise InvalidRequest(f'on_active={shown(on_active)}: pass "reject", "replace", "allow" or "queue"')
 
 
 def checked_priority(priority: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -38,6 +39,8 @@ _OF_THE_APP: Final = frozenset({"system", "developer"})
 """Roles whose messages are the app's own: readers do not see them."""
 _KEY_DIGITS: Final = 10
 _VERSIONS_MAX: Final = 1000
+_MADE_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}\.[0-9]+")
+"""An id that a message has in the log because nobody gave it one; a client that has read it there may send it back."""
 _FIELDS_BYTES: Final = 200
 """What an event has besides its message."""
 
@@ -117,6 +120,11 @@ class Asked:
             recent=tuple(keys[-RECENT_MAX:]),
             replaces=replaces or "",
         )
+
+
+def recent_keys(messages: Sequence[MessageEvent]) -> tuple[str, ...]:
+    """Return what is remembered of messages of a log, of which these are the newest."""
+    return tuple(map(_key_of_event, messages[-RECENT_MAX:]))
 
 
 def find_replaced(keys: ChatKeys, generation_id: str) -> Operation[Replaced]:
@@ -221,11 +229,11 @@ def _key_of_message(message: Message) -> str:
 
 
 def _key_of_event(event: MessageEvent) -> str:
-    is_made = event.id.startswith(f"{event.generation_id}.")
     extra = {name: value for name, value in (event.model_extra or {}).items() if name != "ui"}
-    return _key(None if is_made else event.id, event.role, event.content, extra)
+    return _key(event.id, event.role, event.content, extra)
 
 
 def _key(own_id: str | None, role: str, content: object, extra: object) -> str:
-    said = to_valid_json([own_id, role, content, extra or {}])
+    is_made = own_id is not None and _MADE_ID.fullmatch(own_id)
+    said = to_valid_json([None if is_made else own_id, role, content, extra or {}])
     return hashlib.sha1(said, usedforsecurity=False).hexdigest()[:_KEY_DIGITS]

@@ -43,6 +43,22 @@ def load(keys: ChatKeys) -> Transaction[ChatLoad]:
     return Transaction((("HMGET", keys.head, "active", "log", "born", "recent"), ("MEMORY", "USAGE", keys.log)), parse)
 
 
+def is_busy(keys: ChatKeys) -> Transaction[bool]:
+    """Tell whether something is active in the chat."""
+    return Transaction((("HGET", keys.head, "active"),), lambda replies: bool(replies[0]))
+
+
+def behind(keys: ChatKeys, generation_ids: Sequence[str]) -> Transaction[tuple[str, ...]]:
+    """Tell which of these wait for others of the chat."""
+    commands = tuple(("HMGET", keys.gen(one), "status", "behind") for one in generation_ids)
+
+    def parse(replies: Sequence[Any]) -> tuple[str, ...]:
+        found = zip(generation_ids, replies, strict=True)
+        return tuple(one for one, (status, waits) in found if waits and as_text(status or "") == "queued")
+
+    return Transaction(commands, parse)
+
+
 def has_request(keys: ChatKeys, request_id: str) -> Transaction[bool]:
     """Tell whether a generation was made with this request id."""
     return Transaction((("EXISTS", keys.request(request_id)),), lambda replies: bool(replies[0]))

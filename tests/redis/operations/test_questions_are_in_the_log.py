@@ -247,6 +247,20 @@ def test_another_version_of_an_answer(talk: Spool, client: Redis) -> None:
     assert [message.id for message in turn.messages] == ["m1"]
 
 
+def test_a_question_without_an_id_of_its_own_is_written_once(talk: Spool, client: Redis) -> None:
+    """Whether its answer is asked for again without it, or with the id that a client has read in the log."""
+    first = talk.enqueue(CHAT, "Hello?").generation_id
+    answer(talk, first)
+    second = talk.enqueue(CHAT, replaces=first).generation_id
+    answer(talk, second)
+    asked = {**HELLO, "id": f"{first}.1"}
+    third = talk.enqueue(CHAT, messages=[asked], replaces=second).generation_id
+    talk.stop(CHAT, third)
+    assert logged(client) == ["Hello?"]
+    talk.enqueue(CHAT, messages=[asked, {**AGAIN, "id": "m2"}])
+    assert logged(client) == ["Hello?", "Again?"]
+
+
 @pytest.mark.parametrize("given", [{"prompt": "Hullo?"}, {"messages": [{"role": "user", "content": "Hullo?"}]}])
 def test_an_edited_question(talk: Spool, client: Redis, given: dict[str, Any]) -> None:
     """It stands in the log beside the old one, and takes its place in the conversation, which ends with it."""
