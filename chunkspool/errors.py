@@ -10,6 +10,7 @@ ChunkspoolError
 │   ├── InvalidCursor
 │   └── SettingsError
 ├── ChatNotFound
+├── ChatExists             a fork needs an id that nothing has yet
 ├── GenerationNotFound
 ├── ChatBusy
 ├── LimitExceeded          of a tenant, an owner or a chat
@@ -134,6 +135,15 @@ class ChatNotFound(ChunkspoolError):
         super().__init__(f"chat {chat_id!r} does not exist: nothing was enqueued in it, it was erased, or it expired")
 
 
+class ChatExists(ChunkspoolError):
+    """There is a chat of this id already, or one whose log has expired is remembered. A fork needs a new id."""
+
+    def __init__(self, chat_id: str) -> None:
+        """`chat_id` is the one that was to be made."""
+        self.chat_id = chat_id
+        super().__init__(f"chat {chat_id!r} exists already: choose another id, or erase it first")
+
+
 class GenerationNotFound(ChunkspoolError):
     """The chat has no such generation, or no longer has it."""
 
@@ -156,7 +166,7 @@ class ChatBusy(ChunkspoolError):
         names = ", ".join(self.active) + (f" and {others} more" if others else "")
         super().__init__(
             f"chat {chat_id!r} is busy with generation {names}: wait for it, "
-            f'or enqueue with on_active="replace" (stops it) or on_active="allow" (runs beside it)'
+            f'or enqueue with on_active="queue" (begins then), "replace" (stops it) or "allow" (runs beside it)'
         )
 
 
@@ -328,10 +338,10 @@ class BufferFull(ChunkspoolError):
 
 
 class NotClaimed(ChunkspoolError):
-    """The generation cannot be claimed: it has ended, or another attempt of it is alive."""
+    """The generation cannot be claimed: it has ended, another attempt is alive, or it waits for others of its chat."""
 
     def __init__(self, generation_id: str, outcome: str) -> None:
-        """`outcome` is what `claim` said: "ended", "held", "stopped" or "failed"."""
+        """`outcome` is what `claim` said: "ended", "held", "stopped", "failed" or "behind"."""
         self.generation_id = generation_id
         self.outcome = outcome
         super().__init__(f"generation {generation_id} cannot be claimed: {outcome}")

@@ -130,7 +130,7 @@ class GenerationCompleted(_Event):
 
 
 class GenerationStopped(_Event):
-    """Somebody stopped it. `by` is "user", "revoke", "replace" or "producer"."""
+    """Somebody stopped it. `by` is "user", "revoke", "replace", "producer" or "fork"."""
 
     type: Literal["generation.stopped"] = "generation.stopped"
     by: str

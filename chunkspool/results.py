@@ -144,6 +144,15 @@ class Transcript:
 
 
 @dataclass(frozen=True, slots=True)
+class Fork:
+    """A chat that was made of another one: its id, and where its log ends, as a seq and as a cursor."""
+
+    chat_id: str
+    seq: int
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """What a stop did: "stopped" ended it, "stopping" asked its worker, "ended": it had ended before."""
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import TypeAdapter
 
-from chunkspool.cli import chats, doctor, programs, stats, tenant
+from chunkspool.cli import chats, conversations, doctor, programs, stats, tenant
 from chunkspool.cli.dashed_ids import DashedIds
 from chunkspool.cli.execute import explain_missing, run_and_exit, run_with_spool
 from chunkspool.cli.exit_codes import ExitCode
@@ -50,7 +50,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object per l
 @app.command(cls=DashedIds)
 def ask(
     chat: Chat,
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The prompt; - reads it from standard input.")],
+    prompt: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[PROMPT]", help="The prompt; - reads it from standard input. None with --replaces: the same."
+        ),
+    ] = None,
     *,
     model: Annotated[str | None, typer.Option(help="The model, by the provider's name for it.")] = None,
     param: Annotated[
@@ -61,17 +66,26 @@ def ask(
         str | None, typer.Option(help="Asking twice with the same id enqueues once: the same generation is shown.")
     ] = None,
     on_active: Annotated[OnActive, typer.Option(help="What to do while another generation is active.")] = "reject",
+    replaces: Annotated[
+        str | None, typer.Option(metavar="GENERATION", help="Another version of this one's answer, or of its question.")
+    ] = None,
+    history: Annotated[
+        bool | None,
+        typer.Option("--history/--no-history", help="Let the model see the conversation so far.", show_default=False),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Send a prompt to a worker and show the answer. Ctrl-C asks whether to stop it."""
 
     async def work(spool: AsyncSpool) -> ExitCode:
         request = {
-            "prompt": _read_prompt(prompt),
+            "prompt": None if prompt is None else _read_prompt(prompt),
             "model": model,
             "params": _parse_params(param or ()),
             "request_id": request_id,
             "on_active": on_active,
+            "replaces": replaces,
+            "history": history,
         }
         return await ask_and_follow(spool, chat, request, _screen(as_json=as_json))
 
@@ -242,6 +256,7 @@ def _parse_params(given: list[str] | tuple[()]) -> dict[str, Any]:
 
 
 chats.add_to(app)
+conversations.add_to(app)
 programs.add_to(app)
 doctor.add_to(app)
 stats.add_to(app)

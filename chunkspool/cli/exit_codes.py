@@ -7,6 +7,7 @@ from typing import Self, assert_never
 
 from chunkspool.errors import (
     ChatBusy,
+    ChatExists,
     ChatNotFound,
     ChunkspoolError,
     CursorAhead,
@@ -27,7 +28,10 @@ class ExitCode(IntEnum):
         1,
         "Redis or broker unreachable, full or rejects us; limit reached; corrupt log; output failed; doctor: warnings",
     )
-    USAGE = 2, "invalid usage, setting or cursor; no such chat or generation; or the chat is busy; doctor: errors"
+    USAGE = (
+        2,
+        "invalid usage, setting or cursor; no such chat or generation; a chat is busy, or exists; doctor: errors",
+    )
     STOPPED = 3, "the generation was stopped"
     FAILED = 4, "the generation failed"
     EXPIRED = 5, "the cursor has expired: the events after it are no longer kept"
@@ -47,7 +51,7 @@ def code_of_error(error: ChunkspoolError) -> ExitCode:
     match error:
         case CursorExpired():
             return ExitCode.EXPIRED
-        case InvalidInput() | ChatNotFound() | GenerationNotFound() | CursorAhead() | ChatBusy():
+        case InvalidInput() | ChatNotFound() | GenerationNotFound() | CursorAhead() | ChatBusy() | ChatExists():
             return ExitCode.USAGE
         case _:
             return ExitCode.UNAVAILABLE

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -26,7 +27,7 @@ from chunkspool.fold import Answer
 from chunkspool.ids import checked_id
 from chunkspool.json_text import to_valid_json
 from chunkspool.operations.folding import fold_answers
-from chunkspool.request import GenerationRequest, Message
+from chunkspool.request import GenerationRequest, Message, check_json
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.scripts import NewEvents
 
@@ -38,6 +39,8 @@ _OF_THE_APP: Final = frozenset({"system", "developer"})
 """Roles whose messages are the app's own: readers do not see them."""
 _KEY_DIGITS: Final = 10
 _VERSIONS_MAX: Final = 1000
+_MADE_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}\.[0-9]+")
+"""An id that a message has in the log because nobody gave it one; a client that has read it there may send it back."""
 _FIELDS_BYTES: Final = 200
 """What an event has besides its message."""
 
@@ -76,17 +79,33 @@ class Asked:
         room = MESSAGES_MAX - len(new)
         return cls(earlier[max(0, len(earlier) - room) :], new, replaced)
 
-    def check_size(self, limit: int) -> None:
-        """Raise `RequestTooLarge` if the events have more bytes than a request may have: a message may have a `ui`."""
-        size = sum(map(len, self.events("", ()).messages))
-        if size > limit + MESSAGES_MAX * _FIELDS_BYTES:
-            raise RequestTooLarge(size, limit)
+    def fitting(self, limit: int) -> Asked:
+        """Return it with as many of the earlier messages, the newest, as a request may have bytes.
 
-    def events(self, generation_id: str, recent: Sequence[str]) -> NewEvents:
+        Raises `RequestTooLarge` if the new ones have more, for a message may have a `ui`; or `InvalidRequest`.
+        """
+        room = limit + MESSAGES_MAX * _FIELDS_BYTES
+        for message in self.new:
+            raw = encode(_event_of(message, "", 0))
+            room -= len(raw)
+            if message.ui is not None:
+                check_json(raw)
+        if room < 0:
+            raise RequestTooLarge(limit + MESSAGES_MAX * _FIELDS_BYTES - room, limit)
+        kept = 0
+        for message in reversed(self.earlier):
+            room -= len(encode(_event_of(message, "", 0)))
+            if room < 0:
+                break
+            kept += 1
+        return replace(self, earlier=self.earlier[len(self.earlier) - kept :])
+
+    def events(self, generation_id: str, recent: Sequence[str], *, log_is_empty: bool = True) -> NewEvents:
         """Return what is written. `recent` are the keys of the messages that the log got last."""
         known = 0 if self.replaces else _known(self.new, recent)
         new = self.new[known:]
-        written = [_event_of(message, generation_id, number) for number, message in enumerate((*self.earlier, *new), 1)]
+        earlier = self.earlier if log_is_empty else ()
+        written = [_event_of(message, generation_id, number) for number, message in enumerate((*earlier, *new), 1)]
         replaced = self.replaces
         answers, replaces = (replaced.answers, replaced.generation_id) if replaced else (None, None)
         queued = GenerationQueued(
@@ -95,12 +114,17 @@ class Asked:
         keys = [*recent, *map(_key_of_message, new)]
         return NewEvents(
             tuple(map(encode, written)),
-            len(self.earlier),
+            len(earlier),
             encode(queued),
             seen=tuple(recent),
             recent=tuple(keys[-RECENT_MAX:]),
             replaces=replaces or "",
         )
+
+
+def recent_keys(messages: Sequence[MessageEvent]) -> tuple[str, ...]:
+    """Return what is remembered of messages of a log, of which these are the newest."""
+    return tuple(map(_key_of_event, messages[-RECENT_MAX:]))
 
 
 def find_replaced(keys: ChatKeys, generation_id: str) -> Operation[Replaced]:
@@ -160,11 +184,19 @@ def _split(spoken: Sequence[Message]) -> tuple[tuple[Message, ...], tuple[Messag
 
 
 def _edited(new: Sequence[Message], replaced: Replaced) -> tuple[Message, ...]:
-    """Return what is not what the replaced generation was asked: nothing, where its question is the same."""
-    size = max(1, len(replaced.asked))
-    tail = tuple(new[-size:])
-    is_same = [_key_of_message(message) for message in tail] == [_key_of_event(event) for event in replaced.asked]
-    return () if is_same else tail
+    """Return what is not what the replaced generation was asked: nothing, where its question is the same.
+
+    If the log began with a conversation from elsewhere, that stands with the question, and so it does with a new one.
+    """
+    if not new:
+        return ()
+    asked = replaced.asked
+    begin = max((at for at, event in enumerate(asked, 1) if event.role == "assistant" and at < len(asked)), default=0)
+    tail = tuple(new[-max(1, len(asked) - begin) :])
+    if [_key_of_message(message) for message in tail] == [_key_of_event(event) for event in asked[begin:]]:
+        return ()
+    same = (at for at, event in enumerate(asked) if event.id == tail[0].id)
+    return (*map(_message_of, asked[: next(same, begin)]), *tail)
 
 
 def _known(new: Sequence[Message], recent: Sequence[str]) -> int:
@@ -197,11 +229,11 @@ def _key_of_message(message: Message) -> str:
 
 
 def _key_of_event(event: MessageEvent) -> str:
-    is_made = event.id.startswith(f"{event.generation_id}.")
     extra = {name: value for name, value in (event.model_extra or {}).items() if name != "ui"}
-    return _key(None if is_made else event.id, event.role, event.content, extra)
+    return _key(event.id, event.role, event.content, extra)
 
 
 def _key(own_id: str | None, role: str, content: object, extra: object) -> str:
-    said = to_valid_json([own_id, role, content, extra or {}])
+    is_made = own_id is not None and _MADE_ID.fullmatch(own_id)
+    said = to_valid_json([None if is_made else own_id, role, content, extra or {}])
     return hashlib.sha1(said, usedforsecurity=False).hexdigest()[:_KEY_DIGITS]

@@ -18,7 +18,7 @@ from chunkspool.errors import LimitExceeded, SettingsError
 from chunkspool.events import Entry
 from chunkspool.logs.context import logged_as
 from chunkspool.observer import LimitHit, Observer, guard
-from chunkspool.operations import chats, claim, digests, enqueue, policy, query, stats, stop
+from chunkspool.operations import chats, claim, digests, enqueue, fork, policy, query, stats, stop
 from chunkspool.operations.schedule import schedule
 from chunkspool.operations.sweep import sweep
 from chunkspool.policy import Policy
@@ -26,7 +26,7 @@ from chunkspool.producing.producer import Producer
 from chunkspool.producing.producer_factory import ProducerFactory
 from chunkspool.reading.hub_asyncio import AsyncHub
 from chunkspool.reading.subscription import AsyncSubscription
-from chunkspool.results import ChatPage, ChatStatus, Generation, Snapshot, Stats, Stop, Swept, Transcript
+from chunkspool.results import ChatPage, ChatStatus, Fork, Generation, Snapshot, Stats, Stop, Swept, Transcript
 from chunkspool.settings import Settings
 from chunkspool.spool.arguments import (
     Messages,
@@ -211,11 +211,13 @@ class AsyncSpool:
         self, chat_id: str, generation_id: str | None = None, *, reason: str | None = None
     ) -> tuple[Stop, ...]:
         """Stop one generation, or all that are active in the chat. See `Spool.stop`."""
-        return await self._run(stop.stop(self._keys(chat_id), generation_id, "user", reason))
+        keys, publishes = self._keys(chat_id), self._dispatcher is not None
+        return await self._run(stop.stop(keys, self.settings, generation_id, "user", reason, publishes=publishes))
 
     async def revoke(self, generation_id: str) -> Stop | None:
         """Stop a generation by its id alone. See `Spool.revoke`."""
-        return await self._run(stop.revoke(generation_id, self._db))
+        publishes = self._dispatcher is not None
+        return await self._run(stop.revoke(generation_id, self.settings, self._db, publishes=publishes))
 
     async def chats(self, owner: str | None = None, *, before: str | None = None, limit: int = 50) -> ChatPage:
         """Return some chats, the one that was asked last first. See `Spool.chats`."""
@@ -256,6 +258,13 @@ class AsyncSpool:
     async def transcript(self, chat_id: str) -> Transcript | None:
         """Return the newest transcript of the chat. See `Spool.transcript`."""
         return await self._run(query.transcript(self._keys(chat_id)))
+
+    async def fork(
+        self, chat_id: str, at: int | str | None = None, *, to: str, ttl: float | None = None, owner: str | None = None
+    ) -> Fork:
+        """Make the chat `to` of what this one holds up to and including `at`. See `Spool.fork`."""
+        operation = fork.fork(self._keys(chat_id), self._keys(to), self.settings, at=at, ttl=ttl, owner=owner)
+        return await self._run(operation)
 
     async def erase(self, chat_id: str) -> None:
         """Remove every key of the chat. See `Spool.erase`."""

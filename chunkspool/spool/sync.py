@@ -17,7 +17,7 @@ from chunkspool.errors import LimitExceeded
 from chunkspool.events import Entry
 from chunkspool.logs.context import logged_as
 from chunkspool.observer import LimitHit, Observer, guard
-from chunkspool.operations import chats, claim, digests, enqueue, policy, query, stats, stop
+from chunkspool.operations import chats, claim, digests, enqueue, fork, policy, query, stats, stop
 from chunkspool.operations.schedule import schedule
 from chunkspool.operations.sweep import sweep
 from chunkspool.policy import Policy
@@ -25,7 +25,7 @@ from chunkspool.producing.producer import Producer
 from chunkspool.producing.producer_factory import ProducerFactory
 from chunkspool.reading.hub_threads import ThreadHub
 from chunkspool.reading.subscription import Subscription
-from chunkspool.results import ChatPage, ChatStatus, Generation, Snapshot, Stats, Stop, Swept, Transcript
+from chunkspool.results import ChatPage, ChatStatus, Fork, Generation, Snapshot, Stats, Stop, Swept, Transcript
 from chunkspool.settings import Settings
 from chunkspool.spool.arguments import (
     Messages,
@@ -145,12 +145,15 @@ class Spool:
         """Hand a generation to a worker and return at once.
 
         Pass either a `prompt` (one user message) or `messages` (chat-completions shape). `params` go to the provider as
-        they are. The same `request_id` again returns the same generation. `on_active` says what happens while another
-        generation is active in the chat. `ttl`: seconds that the chat is kept after its last event; of its generations
-        the one with the longest counts. `owner`: whose it is. `priority`: "interactive", or "batch" for what may wait
-        until nobody else does. `expires`: seconds after which it is no longer wanted if no worker has begun it: it
-        fails with the code "expired". `transcript`: the conversation as your client shows it, any JSON; it is kept as
-        long as the generation, for `transcript` to return, until the chat's next one comes.
+        they are. The same `request_id` again returns the same generation. `ttl`: seconds that the chat is kept after
+        its last event; of its generations the one with the longest counts. `owner`: whose it is. `priority`:
+        "interactive", or "batch" for what may wait until nobody else does. `expires`: seconds after which it is no
+        longer wanted if no worker has begun it: it fails with the code "expired". `transcript`: the conversation as
+        your client shows it, any JSON; it is kept as long as the generation, for `transcript` to return, until the
+        chat's next one comes.
+
+        `on_active` says what happens while another generation is active in the chat: "reject" raises `ChatBusy`,
+        "queue" lets this one wait until those before it have ended, "replace" stops them, "allow" runs beside them.
 
         What is new of the conversation is written into the log before it, unless `keep_messages` is False: of
         `messages`, those after the last one of the assistant. `replaces`: a generation of which this is another
@@ -222,7 +225,8 @@ class Spool:
 
         Raises `ChatNotFound`, `GenerationNotFound`, `InvalidRequest` (a reason over 500 characters) or `StoreError`.
         """
-        return self._run(stop.stop(self._keys(chat_id), generation_id, "user", reason))
+        keys, publishes = self._keys(chat_id), self._dispatcher is not None
+        return self._run(stop.stop(keys, self.settings, generation_id, "user", reason, publishes=publishes))
 
     def revoke(self, generation_id: str) -> Stop | None:
         """Stop a generation by its id alone, which is its Celery task's, too; None for a task that is no generation.
@@ -230,7 +234,8 @@ class Spool:
         Celery's own revoke is a message to the workers that are up, and lost without them. This one is kept in Redis:
         a worker that comes up later skips the task. Raises `InvalidId` or `StoreError`.
         """
-        return self._run(stop.revoke(generation_id, self._db))
+        publishes = self._dispatcher is not None
+        return self._run(stop.revoke(generation_id, self.settings, self._db, publishes=publishes))
 
     def chats(self, owner: str | None = None, *, before: str | None = None, limit: int = 50) -> ChatPage:
         """Return some chats, the one that was asked last first: of the tenant, or those that `owner` has asked in.
@@ -295,6 +300,21 @@ class Spool:
         Raises `ChatNotFound`, `InvalidId`, `CorruptLog` or `StoreError`.
         """
         return self._run(query.transcript(self._keys(chat_id)))
+
+    def fork(
+        self, chat_id: str, at: int | str | None = None, *, to: str, ttl: float | None = None, owner: str | None = None
+    ) -> Fork:
+        """Make the chat `to` of what this one holds up to and including `at`: a seq, or the cursor of an entry.
+
+        Without `at`, of all that it holds. The events keep their seqs; what has not ended there is ended in the fork,
+        by "fork". From then on, the two have nothing to do with each other: each is asked, kept and erased for itself.
+        Readers' marks and transcripts stay behind. `ttl` and `owner` are as in `enqueue`.
+
+        Raises `ChatExists` unless nothing is known of `to`; `ChatNotFound`, `CursorAhead`, `CursorExpired`,
+        `CorruptLog`, `InvalidInput`, `LimitExceeded` or `StoreError`. Nothing stays then of what it has begun.
+        """
+        operation = fork.fork(self._keys(chat_id), self._keys(to), self.settings, at=at, ttl=ttl, owner=owner)
+        return self._run(operation)
 
     def erase(self, chat_id: str) -> None:
         """Remove every key of the chat; live attempts are stopped, readers get `ChatNotFound`. Raises `StoreError`."""

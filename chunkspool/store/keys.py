@@ -194,6 +194,10 @@ class ChatKeys:
         """String: the chat's title; kept as long as the log."""
         return self._key("title")
 
+    def copy(self, token: str) -> str:
+        """Return the key of a stream: a copy of another chat's log that is to become this chat's; kept for a minute."""
+        return self._key(f"copy:{token}")
+
     @property
     def live(self) -> str:
         """Channel: frames."""

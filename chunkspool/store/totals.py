@@ -14,12 +14,14 @@ EXPIRED_AT_ONCE: Final = 250
 """Logs that have expired and that one script takes out of the sums."""
 
 
-def count_sizes(tenant: str, sizes: Sequence[tuple[str, LogSize]], *, expired: int = 0) -> ScriptCall[int]:
+def count_sizes(
+    tenant: str, sizes: Sequence[tuple[str, LogSize]], *, expired: int = 0, owner_hash: str = ""
+) -> ScriptCall[int]:
     """Note what the logs of a few chats take, and take up to `expired` that are over out, of whichever tenant.
 
-    Returns how many were taken out.
+    `owner_hash`: whose the chats are, `NOBODY` for nobody; "" where only Redis knows. Returns how many were taken out.
     """
-    args: list[Arg] = [tenant, expired]
+    args: list[Arg] = [tenant, expired, owner_hash]
     for chat_id, size in sizes:
         args += [chat_id, size.words]
     return ScriptCall(load("count_sizes"), (SIZES_DUE,), tuple(args), lambda reply: int(reply[0]))

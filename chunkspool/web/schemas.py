@@ -45,7 +45,9 @@ class AskBody(_Body):
         default=None, description="a repeated request with the same id returns the same generation"
     )
     on_active: OnActive = Field(
-        "reject", description="what to do while another generation is active; `allow` only where the app lets a user"
+        "reject",
+        description="what to do while another generation is active: refuse, stop it (`replace`), begin after it "
+        "(`queue`), or run beside it (`allow`: only where the app lets a user)",
     )
     replaces: Id | Absent = Field(
         default=None, description="a generation of which this is another version, of the same question or an edited one"
@@ -65,6 +67,17 @@ class StopBody(_Body):
     reason: Annotated[str, Field(max_length=MAX_REASON)] | Absent = None
 
 
+class ForkBody(_Body):
+    """Which chat to make, and up to which event: its seq or its `id:`. Without `at`, of all that there is."""
+
+    to: Id
+    at: (
+        Annotated[int, Field(ge=1)]
+        | Annotated[str, Field(max_length=50, examples=["17.393e2c19ed65-1a21e447f43"])]
+        | Absent
+    ) = None
+
+
 class Links(BaseModel):
     """Paths for the next requests."""
 
@@ -79,6 +92,15 @@ class AskResponse(BaseModel):
     generation_id: GenerationId
     chat_id: str
     after: int
+    links: Links
+
+
+class ForkResponse(BaseModel):
+    """The chat was made. `seq` and `cursor` are the end of its log."""
+
+    chat_id: str
+    seq: int
+    cursor: str
     links: Links
 
 

@@ -115,6 +115,7 @@ ERRORS: tuple[Exception, ...] = (
     errors.ChatBusy("c", ("g",)),
     errors.LimitExceeded("active", "32 are active", retry_after=1),
     errors.ChatContended("c", "be erased"),
+    errors.ChatExists("c"),
     errors.CursorExpired(1, 3, 4),
     errors.DigestUnfinished("c", 1, 2),
     errors.RequestTooLarge(2, 1),
@@ -178,6 +179,7 @@ def test_every_key_is_documented() -> None:
     table = (REFERENCE / "redis-keys.md").read_text().partition("## Keys")[2].partition("## Scripts")[0]
     of = keys.ChatKeys("tenant", "chat")
     own = {of.seq, of.log, of.head, of.gens, of.readers, of.live, of.digest, of.title, of.gen("id"), of.request("id")}
+    own |= {of.copy("id")}
     queue = keys.QueueKeys("queue")
     index = {queue.unfinished, queue.republished, queue.watermark, queue.sweep_lock, queue.dead_letters}
     index |= {queue.sent, queue.running, queue.queued("batch")}

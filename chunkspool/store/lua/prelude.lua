@@ -10,7 +10,8 @@
 --                         born = ms at which seq 1 was written; lives as long as seq;
 --                         transcript = id of the generation that holds the chat's transcript;
 --                         recent = keys of the messages that the log got last, at most 64 of 10 digits;
---                         owners = hashes of those who have asked in it, in whose lists it is; the last OWNERS_MAX
+--                         owners = hashes of those who have asked in it, in whose lists it is; the last OWNERS_MAX;
+--                         kept = ms until which a fork is kept, whatever is asked in it
 --       4 gens    zset    generation id -> ms at which its hash expires
 --       5 live    channel frames: "<first seq> <ms> <log> <ms of the event before>\n<event>\n<event>…", NO_FRAME, or
 --                         LOOK; a KEY because SPUBLISH on Cluster asks for it
@@ -18,7 +19,10 @@
 --                         log, queue, task, times; stop_at = ms at which a stop was first asked; spoke = an attempt
 --                         before this one has said something; released = the last attempt that gave it up without counting,
 --                         spared = how many attempts did; transcript = the conversation as its client shows it;
---                         trace, span = contexts of the enqueue and of the newest attempt in a trace
+--                         began = seq of its first generation.started;
+--                         trace, span = contexts of the enqueue and of the newest attempt in a trace;
+--                         behind = 1 while it waits for those that were asked before it in the chat (on_active = queue);
+--                         freed = ms at which they had ended, and it could begin
 --       7 readers hash    reader -> the seq up to which it has read; lives as long as seq
 local ENDED = {completed = true, stopped = true, failed = true}
 local COUNTER_OUTLIVES = 7 * 86400 * 1000
@@ -35,8 +39,9 @@ local function keep(key, ttl)
   if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, ttl) end
 end
 
--- The chat's title stands beside its head. Few scripts have to do with it.
+-- Keys of the chat beside its head. The title: few scripts have to do with it. A generation: only head says which.
 local function title_key() return string.sub(KEYS[3], 1, -5) .. 'title' end
+local function gen_key(id) return string.sub(KEYS[3], 1, -5) .. 'gen:' .. id end
 
 local function keep_chat(ttl)
   keep(title_key(), ttl)
@@ -186,6 +191,21 @@ local function set_active(id, active)
   if not find_active(ids, id) then write_active(ids == '' and id or ids .. ' ' .. id) end
 end
 
+-- Whether all that were asked before it in the chat have ended. Where `head` was evicted and does not list it, that is not
+-- known: no. One whose hash is gone holds nobody up.
+local ACTIVE_LOOKED_AT = 64
+local function is_first(id)
+  local ids, looked_at = redis.call('HGET', KEYS[3], 'active') or '', 0
+  local from = find_active(ids, id)
+  if not from then return false end
+  for other in string.gmatch(string.sub(ids, 1, from - 1), '%S+') do
+    looked_at = looked_at + 1
+    local status = redis.call('HGET', gen_key(other), 'status')
+    if looked_at > ACTIVE_LOOKED_AT or (status and not ENDED[status]) then return false end
+  end
+  return true
+end
+
 -- The generation's hash has expired or was evicted. Nobody is to wait for it.
 local function gone(id)
   if find_active(redis.call('HGET', KEYS[3], 'active') or '', id) then
@@ -208,10 +228,11 @@ local function begin_even_if_full(gen, ttl)
 end
 
 -- While it ran, the generation has kept the chat for longer than its ttl says. Of all the chat's generations, the one
--- that is kept longest counts.
+-- that is kept longest counts; a fork has none of what it was made with.
 local function settle_ttl(now)
   local newest = redis.call('ZREVRANGE', KEYS[4], 0, 0, 'WITHSCORES')
-  local ttl = newest[2] and tonumber(newest[2]) - now or 0
+  local kept = redis.call('HGET', KEYS[3], 'kept') or '0'
+  local ttl = math.max(tonumber(newest[2] or '0'), tonumber(kept)) - now
   if ttl <= 0 then return end
   for _, key in ipairs({KEYS[2], KEYS[4], title_key()}) do redis.call('PEXPIRE', key, ttl) end
   for _, key in ipairs({KEYS[1], KEYS[3], KEYS[7]}) do redis.call('PEXPIRE', key, ttl + COUNTER_OUTLIVES) end
@@ -229,7 +250,7 @@ end
 -- Returns its ages.
 local function close(gen, id, status, ttl, now, one_of_many)
   redis.call('HSET', gen, 'status', status, 'ended', now)
-  redis.call('HDEL', gen, 'lease', 'request', 'model', 'token', 'trace', 'span')
+  redis.call('HDEL', gen, 'lease', 'request', 'model', 'token', 'trace', 'span', 'began', 'behind')
   redis.call('PEXPIRE', gen, ttl)
   list_generation(id, ttl, now)
   if not one_of_many then

@@ -12,7 +12,7 @@
 -- index.
 -- Maximum: 25 members of a full limit are looked at from either end, for tenant and owner, and as many chats are named;
 -- 100 of the index and 100 logs of either are forgotten; 1,000 workers.
-local MINUTE, EXPIRED_MAX, LISTED_MAX = 60 * 1000, 100, 100000
+local MINUTE, EXPIRED_MAX = 60 * 1000, 100
 local place_text, place_ms, member, ahead = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local defaults, size, look_at, now = parse_limits(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), now_ms()
 local tenant, chat, owner, priority, queue, task = string.match(place_text, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
@@ -40,22 +40,6 @@ local function is_full(scope, limit)
   return queued(scope) >= limit
 end
 
-local function is_too_large(scope, limit)
-  if sum_of(scope) < limit then return false end
-  begin_anew_if_evicted(scope)
-  drop_expired(scope, now, EXPIRED_MAX)
-  return sum_of(scope) >= limit
-end
-
--- Room comes when a log expires. The chats that are looked at move on with the clock, so in the end all have their turn.
-local function limited_bytes(name, scope)
-  local untils = key('sizes_until', scope)
-  local first, number = redis.call('ZRANGE', untils, 0, 0, 'WITHSCORES')[2], redis.call('ZCARD', untils)
-  local from = number > look_at and now % (number - look_at + 1) or 0
-  local chats = redis.call('ZRANGE', untils, from, from + look_at - 1)
-  return {'limited', name, first and math.max(1000, tonumber(first) - now) or -1, unpack(chats)}
-end
-
 -- The generic cell rate algorithm (ATM Forum, 1996): a whole minute's requests at once, then one each time one is due.
 -- None is ever due later than in a minute: what lies further ahead was noted before the server's clock was set back.
 local function due_at(name, per_minute)
@@ -74,7 +58,9 @@ for _, scope in ipairs(scopes) do
   if is_full(scope[1], limits[scope[3] .. 'queued']) then
     return {'limited', scope[3] .. 'queued', math.max(1000, math.floor(pace))}
   end
-  if is_too_large(scope[2], limits[scope[3] .. 'bytes']) then return limited_bytes(scope[3] .. 'bytes', scope[2]) end
+  if is_too_large(scope[2], 0, limits[scope[3] .. 'bytes'], now) then
+    return limited_bytes(scope[3] .. 'bytes', scope[2], look_at, now)
+  end
 end
 local dues = {}
 for i, rate in ipairs(rates) do
@@ -88,16 +74,10 @@ for i, rate in ipairs(rates) do
   redis.call('SET', key('rate', rate[1]), string.format('%.3f', dues[i]), 'PX', math.ceil(dues[i] - now) + 1000)
 end
 
--- Lists the chat. Of a list that is full, those go that were asked longest ago.
 local ttl, active = unpack(redis.call('HMGET', key('policy', tenant), 'ttl', 'active'))
 local asked_before = {}
 for i, scope in ipairs(scopes) do
-  local chats = key('chats', scope[2])
-  asked_before[i] = redis.call('ZSCORE', chats, chat) or ''
-  redis.call('ZADD', chats, now, chat)
-  keep_longer(chats, math.max(place_ms, tonumber(ttl) or 0) + SPARE_MS)
-  local over = redis.call('ZCARD', chats) - LISTED_MAX
-  if over > 0 then redis.call('ZREM', chats, unpack(redis.call('ZRANGE', chats, 0, math.min(over, EXPIRED_MAX) - 1))) end
+  asked_before[i] = list_chat(scope[2], chat, math.max(place_ms, tonumber(ttl) or 0), now)
 end
 
 redis.call('SET', KEYS[1], place_text, 'PX', place_ms)

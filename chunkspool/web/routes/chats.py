@@ -1,4 +1,4 @@
-"""The routes of a chat: ask, follow, stop, take a snapshot, erase."""
+"""The routes of a chat: ask, follow, stop, take a snapshot, fork, erase."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from chunkspool.reading.replay_report import report_failed_replay
 from chunkspool.request import GenerationRequest
 from chunkspool.results import Snapshot
 from chunkspool.views.following import find_stream
+from chunkspool.web.access import asker_of
 from chunkspool.web.dependencies import (
     COMMON_PROBLEMS,
     After,
@@ -29,7 +30,7 @@ from chunkspool.web.dependencies import (
     problem_responses,
     require,
 )
-from chunkspool.web.schemas import AskBody, AskResponse, Links, StopBody, StopResponse
+from chunkspool.web.schemas import AskBody, AskResponse, ForkBody, ForkResponse, Links, StopBody, StopResponse
 from chunkspool.web.snapshot_json import send_in_turns
 
 router = APIRouter(prefix="/v1/chats/{chat_id}")
@@ -63,8 +64,7 @@ async def ask(
         history=body.history,
     )
     generation = await context.enqueue(request, spool, chat_id, asked)
-    chat = f"{request.scope.get('root_path', '')}/v1/chats/{chat_id}"
-    links = Links(events=f"{chat}/events?after={generation.after}", stop=f"{chat}/stop", chat=chat)
+    links = _links(request, chat_id, generation.after)
     return AskResponse(generation_id=generation.generation_id, chat_id=chat_id, after=generation.after, links=links)
 
 
@@ -127,11 +127,27 @@ async def get_snapshot(
     return StreamingResponse(send_in_turns(found), headers=headers, media_type="application/json")
 
 
+@router.post("/fork", status_code=201, responses=problem_responses(404, 409, 410, 429, *COMMON_PROBLEMS))
+async def fork(
+    request: Request, chat_id: ChatId, body: ForkBody, context: Context, spool: Annotated[AsyncSpool, require("read")]
+) -> ForkResponse:
+    """Make another chat of the beginning of this one. The sender has to be allowed to ask in that one, too."""
+    await context.spool_for(request, body.to, "ask")
+    async with context.gate.enter_to_read(spool.settings.log.tenant, chat_id):
+        made = await spool.fork(chat_id, body.at, to=body.to, owner=asker_of(request.scope))
+    return ForkResponse(chat_id=made.chat_id, seq=made.seq, cursor=made.cursor, links=_links(request, body.to, 0))
+
+
 @router.delete("", status_code=204, responses=problem_responses(*COMMON_PROBLEMS))
 async def erase(chat_id: ChatId, context: Context, spool: Annotated[AsyncSpool, require("erase")]) -> None:
     """Remove every byte of the chat. Repeating it is not an error."""
     async with context.gate.enter():
         await spool.erase(chat_id)
+
+
+def _links(request: Request, chat_id: str, after: int) -> Links:
+    chat = f"{request.scope.get('root_path', '')}/v1/chats/{chat_id}"
+    return Links(events=f"{chat}/events?after={after}", stop=f"{chat}/stop", chat=chat)
 
 
 def _choose_request_id(in_body: str | None, in_header: str | None) -> str | None:

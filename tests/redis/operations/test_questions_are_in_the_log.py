@@ -171,6 +171,31 @@ def test_what_only_the_log_gets_is_bounded_too(talk: Spool, client: Redis) -> No
     talk.enqueue(CHAT, largest)
 
 
+def test_of_a_large_conversation_from_elsewhere_the_newest_is_written(talk: Spool, client: Redis) -> None:
+    """As much as a request may have: how a client shows its messages may have more than what they say."""
+    shown = [{"role": "assistant", "content": str(n), "ui": {"parts": ["x" * 300_000]}} for n in range(5)]
+    talk.enqueue(CHAT, messages=[*shown, HELLO])
+    assert logged(client) == ["2", "3", "4", "Hello?"]
+
+
+def test_what_is_only_shown_is_not_for_the_model(talk: Spool, client: Redis) -> None:
+    """It says nothing, and is in the log for other clients."""
+    shown = {"role": "assistant", "content": None, "ui": {"parts": []}}
+    made = talk.enqueue(CHAT, messages=[HELLO, shown]).generation_id
+    assert request_of(client, made)[0] == ["Hello?"]
+    assert [entry.event["role"] for entry in read_log(client) if entry.type == "message"] == ["user", "assistant"]
+    with pytest.raises(InvalidRequest, match="nested too deep"):
+        talk.enqueue(CHAT, messages=[{**shown, "ui": deep_value(220)}], on_active="allow")
+
+
+def deep_value(depth: int) -> dict[str, Any]:
+    """Return an object in objects."""
+    value: dict[str, Any] = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
 def test_a_large_question_reaches_a_reader_that_follows(talk: Spool) -> None:
     """It is too large for a frame: the reader is told to look into the log."""
     answer(talk, talk.enqueue(CHAT, "Hello?").generation_id)
@@ -220,6 +245,20 @@ def test_another_version_of_an_answer(talk: Spool, client: Redis) -> None:
     (turn,) = talk.snapshot(CHAT).conversation
     assert (turn.answer.generation_id, turn.versions) == (third, (first, second, third))
     assert [message.id for message in turn.messages] == ["m1"]
+
+
+def test_a_question_without_an_id_of_its_own_is_written_once(talk: Spool, client: Redis) -> None:
+    """Whether its answer is asked for again without it, or with the id that a client has read in the log."""
+    first = talk.enqueue(CHAT, "Hello?").generation_id
+    answer(talk, first)
+    second = talk.enqueue(CHAT, replaces=first).generation_id
+    answer(talk, second)
+    asked = {**HELLO, "id": f"{first}.1"}
+    third = talk.enqueue(CHAT, messages=[asked], replaces=second).generation_id
+    talk.stop(CHAT, third)
+    assert logged(client) == ["Hello?"]
+    talk.enqueue(CHAT, messages=[asked, {**AGAIN, "id": "m2"}])
+    assert logged(client) == ["Hello?", "Again?"]
 
 
 @pytest.mark.parametrize("given", [{"prompt": "Hullo?"}, {"messages": [{"role": "user", "content": "Hullo?"}]}])

@@ -15,7 +15,9 @@ from support.chats.spools import spool_for
 from support.servers.contents import find_keys_containing
 from support.web.web_server import serve_web_app
 
-from chunkspool import Spool
+from chunkspool import Spool, conversation, fold
+from chunkspool.cli.conversation_lines import Telling
+from chunkspool.events import decode
 from chunkspool.states import ENDED
 
 WRITTEN_MS = 1_795_798_192_753
@@ -78,6 +80,43 @@ def test_an_old_chat_is_shown_as_it_was(old_spool: Spool) -> None:
     assert (status.first, status.last, status.active) == (1, LAST, ())
     assert {generation.state for generation in status.generations} == ENDED
     assert old_spool.last_read(CHAT, "ada") == 7
+
+
+def test_an_old_chat_is_a_conversation_without_questions(old_spool: Spool) -> None:
+    """Every answer counts, in order, and none is a version of another; `show` tells them, too."""
+    answers = old_spool.snapshot(CHAT).answers
+    assert fold(decode(raw, seq) for seq, raw in STORED) == answers
+    turns = old_spool.snapshot(CHAT).conversation
+    assert turns == conversation(answers)
+    assert [(turn.messages, turn.answer, turn.versions) for turn in turns] == [
+        ((), answer, (answer.generation_id,)) for answer in answers
+    ]
+    telling = Telling(CHAT)
+    for entry in old_spool.read(CHAT):
+        telling.add(entry)
+    document = json.loads(telling.document())
+    assert document["messages"] == []
+    assert [one["text"] for one in document["answers"]] == [answer.text for answer in answers]
+    assert sum("  assistant: " in line for line in telling.lines()) == len(answers)
+
+
+def test_an_old_chat_goes_on_as_a_conversation(old_spool: Spool, client: Redis) -> None:
+    """Its next question is in the log; an answer of the old ones gets another version; a fork has what was there."""
+    old = [answer.generation_id for answer in old_spool.snapshot(CHAT).answers]
+    made = old_spool.fork(CHAT, to="fork")
+    assert made.seq == LAST
+    assert [(entry.seq, entry.raw) for entry in old_spool.read("fork")] == STORED
+    question = old_spool.enqueue(CHAT, "And on.", keep_messages=True).generation_id
+    old_spool.stop(CHAT)
+    version = old_spool.enqueue(CHAT, "Better.", replaces=old[-1], keep_messages=True).generation_id
+    turns = old_spool.snapshot(CHAT).conversation
+    assert [turn.answer.generation_id for turn in turns] == [*old[:-1], version]
+    assert turns[-1].versions == (old[-1], version)
+    assert [message.content for message in turns[-1].messages] == ["Better."]
+    assert question not in {turn.answer.generation_id for turn in turns}
+    for chat in (CHAT, "fork"):
+        old_spool.erase(chat)
+        assert find_keys_containing(client, f"{TENANT}/{chat}") == []
 
 
 def test_an_old_chat_is_served_over_the_web(old_spool: Spool, redis_url: str) -> None:

@@ -46,7 +46,7 @@ def fail(kind: str, server: RoleServer) -> list[tuple[str, ChunkspoolError]]:
 
 @pytest.mark.parametrize("kind", SPOOL_KINDS)
 def test_it_is_enough(kind: str, server: RoleServer) -> None:
-    """For enqueue, subscribe, read, snapshot, transcript, mark_read, stop, revoke, sweep and erase."""
+    """For enqueue, subscribe, read, snapshot, transcript, fork, mark_read, stop, revoke, sweep and erase."""
     assert fail(kind, server) == []
     assert server.refused() == []
 

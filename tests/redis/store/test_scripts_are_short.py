@@ -12,15 +12,15 @@ import pytest
 from redis import Redis
 from support.servers.redis_server import PrivateServer, run_second_server
 
-from chunkspool.events import GenerationCompleted, MessageEvent, TextDelta, encode
+from chunkspool.events import Entry, GenerationCompleted, MessageEvent, TextDelta, encode
 from chunkspool.ids import new_generation_id
 from chunkspool.operations.chats import MAX_TITLE
 from chunkspool.operations.new_messages import MESSAGES_MAX, RECENT_MAX
 from chunkspool.policy import Policy
 from chunkspool.producing.buffer import BATCH_BYTES, BATCH_EVENTS
 from chunkspool.settings import LogSettings
-from chunkspool.states import OnActive, Priority
-from chunkspool.store import chats, removal, schedule, scripts, totals
+from chunkspool.states import ON_ACTIVE, OnActive, Priority
+from chunkspool.store import chats, forks, removal, schedule, scripts, totals
 from chunkspool.store.blocks import BLOCK_BYTES
 from chunkspool.store.client import Store
 from chunkspool.store.commands import ScriptCall
@@ -29,7 +29,7 @@ from chunkspool.store.index import INDEX_PAGE, Member, forget, list_again, note_
 from chunkspool.store.keys import SIZES_DUE, ChatKeys, QueueKeys
 from chunkspool.store.log_size import LogSize
 from chunkspool.store.removal import REMOVED_AT_ONCE
-from chunkspool.store.scripts import REPLACED_AT_ONCE
+from chunkspool.store.scripts import REPLACED_AT_ONCE, WAITING_AT_ONCE
 from chunkspool.store.streams import HELD_AT_ONCE, HeldStreams, StreamLimit, hold_streams
 from chunkspool.store.totals import EXPIRED_AT_ONCE
 
@@ -107,7 +107,8 @@ def enqueue(on_active: OnActive) -> Callable[[Chat], ScriptCall[Any]]:
     """Return what enqueues with a large request and transcript while as many are active as may be."""
 
     def make(chat: Chat) -> ScriptCall[Any]:
-        active = chat.fill(REPLACED_AT_ONCE - (on_active == "allow"))
+        is_beside = on_active in {"allow", "queue"}
+        active = chat.fill(REPLACED_AT_ONCE - is_beside)
         chat.join_crowd(in_front=False)
         chat.list_expired()
         return scripts.enqueue(
@@ -115,7 +116,7 @@ def enqueue(on_active: OnActive) -> Callable[[Chat], ScriptCall[Any]]:
             new_generation_id(),
             HALF,
             model=None,
-            active=() if on_active == "allow" else active,
+            active=() if is_beside else active,
             on_active=on_active,
             ttl_ms=TTL_MS,
             request_id="request",
@@ -434,6 +435,23 @@ def forget_gone(chat: Chat) -> ScriptCall[Any]:
     return removal.forget_gone(chat.keys, gone)
 
 
+def free_next(chat: Chat) -> ScriptCall[Any]:
+    """Let the next begin after as many as one call looks at, whose hashes are gone, and keep as many that wait."""
+    first, *waiting = (chat.enqueue(on_active="queue", max_active=10**6) for _ in range(WAITING_AT_ONCE + 1))
+    chat.client.delete(chat.keys.gen(first))
+    chat.client.hset(chat.keys.head, "active", " ".join(new_generation_id() for _ in range(63)))
+    chat.join_crowd(in_front=False)
+    return scripts.free_next(chat.keys, waiting)
+
+
+def claim_behind(chat: Chat) -> ScriptCall[Any]:
+    """Refuse one that waits, as far as a call looks."""
+    waits = [chat.enqueue(on_active="queue", max_active=10**6) for _ in range(2)][1]
+    chat.client.hset(chat.keys.head, "active", " ".join([*(new_generation_id() for _ in range(64)), waits]))
+    chat.join_crowd(in_front=False)
+    return chat.claim_call(waits)
+
+
 def sweep_page(chat: Chat) -> list[Member]:
     """Return a page of the sweep."""
     ids = [new_generation_id() for _ in range(INDEX_PAGE)]
@@ -466,26 +484,75 @@ def unlist(chat: Chat) -> ScriptCall[Any]:
     return chats.unlist(key, [chats.Listed(f"chat-{n}", n) for n in range(chats.UNLISTED_AT_ONCE)])
 
 
+def fill_copy(chat: Chat, number: int) -> None:
+    """Let a copy have so many events."""
+    with chat.client.pipeline(transaction=False) as pipeline:
+        for seq in range(1, number + 1):
+            pipeline.xadd(chat.keys.copy("token"), {"t": 1, "e": b"x" * 100}, id=f"{seq}-0")
+        pipeline.execute()
+
+
+def stage_fork(size: int) -> Callable[[Chat], ScriptCall[Any]]:
+    """Return what adds as many events to a long copy as one step takes, each of so many bytes."""
+
+    def make(chat: Chat) -> ScriptCall[Any]:
+        fill_copy(chat, 1000)
+        event = TextDelta(generation_id="g", text="")
+        number = min(forks.STEP_EVENTS, forks.STEP_BYTES // size)
+        entries = [Entry(1001 + n, 1, event, b"x" * size) for n in range(max(1, number))]
+        return forks.stage(chat.keys, "token", 1000, entries)
+
+    return make
+
+
+def make_fork(chat: Chat) -> ScriptCall[Any]:
+    """Let a long copy become a log, with all that a chat has from the beginning."""
+    fill_copy(chat, 10_000)
+    recent = [f"{n:010}" for n in range(64)]
+    title = "🦉" * MAX_TITLE
+    return forks.make(chat.keys, "token", last=10_000, ttl_ms=TTL_MS, owner="owner", title=title, recent=recent)
+
+
+def reserve_fork(chat: Chat) -> ScriptCall[Any]:
+    """Find room only where many logs of the tenant and the owner have expired, and a place in full lists."""
+    owner = schedule.hash_of("default", "owner")
+    for tenant in ("default", f"default/{owner}"):
+        count_logs(chat, MANY, owners=0, ends=1, tenant=tenant)
+    for each in (None, "owner"):
+        chat.client.zadd(chats.list_key("default", each), {f"chat-{n}": n for n in range(LISTED_MAX + 200)})
+    limits = Policy(bytes=MANY * 1000 - 50_000, owner_bytes=MANY * 1000 - 50_000)
+    size = LogSize(1000, chat.client.time()[0] * 1000, TTL_MS)
+    return forks.reserve_fork(chat.keys, "owner", size, limits)
+
+
 CASES: dict[str, Sequence[Callable[[Chat], ScriptCall[Any]]]] = {
     "add_block": [add_block],
     "append": [append(last=900), append(last=43_000)],
-    "claim": [claim],
+    "claim": [claim, claim_behind],
     "count_sizes": [count_sizes],
-    "enqueue": [enqueue("replace"), enqueue("reject"), enqueue("allow"), converse("replace"), converse("allow")],
+    "enqueue": [
+        *(enqueue(on_active) for on_active in ON_ACTIVE),
+        converse("replace"),
+        converse("allow"),
+    ],
     "erase": [erase],
     "erase_some": [erase_some],
     "expire": [expire],
     "forget": [forget_places],
     "forget_gone": [forget_gone],
+    "free_next": [free_next],
     "hold_streams": [open_stream, renew_streams],
     "lose": [lose],
+    "make_fork": [make_fork],
     "mark_read": [mark_read],
     "position": [position],
     "publish_again": [publish_again],
     "reserve": [reserve, meet_bytes],
+    "reserve_fork": [reserve_fork],
     "restore_head": [restore_head],
     "schedule": [put_into_lines, look_at_full_tenants, end_many],
     "set_title": [set_title],
+    "stage_fork": [stage_fork(900), stage_fork(10), stage_fork(10**6)],
     "stop": [stop],
     "transaction": [keep_places, forget_members],
     "unlist": [unlist],
@@ -527,5 +594,5 @@ def test_every_script_is_tried_and_states_its_maximum() -> None:
     """A new script gets a case here, and a line in its header."""
     folder = Path(str(files("chunkspool.store"))) / "lua"
     texts = {file.stem: file.read_text() for file in folder.glob("*.lua")}
-    assert set(texts) == {"prelude", "schedule_prelude", "sizes_prelude", *CASES}
+    assert set(texts) == {"prelude", "schedule_prelude", "sizes_prelude", "chats_prelude", *CASES}
     assert [name for name in CASES if "-- Maximum: " not in texts[name]] == []
