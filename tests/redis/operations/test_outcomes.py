@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 
 import pytest
 from redis import Redis
@@ -17,17 +16,18 @@ from chunkspool import Spool
 from chunkspool.errors import InvalidId, InvalidInput, OutcomeGroupDropped
 from chunkspool.outcomes import Outcome
 from chunkspool.store import outcomes as doors
-from chunkspool.store.keys import TenantKeys
+from chunkspool.store.client import Store
+from chunkspool.store.keys import ChatKeys, TenantKeys
 
 GROUP = "billing"
 STREAM = TenantKeys("default")
 
 
 @pytest.fixture
-def read(spool: Spool) -> Iterator[Spool]:
+def read(spool: Spool) -> Spool:
     """Provide a spool whose outcomes a group waits for."""
     join(spool)
-    yield spool
+    return spool
 
 
 def join(spool: Spool, group: str = GROUP) -> None:
@@ -90,7 +90,7 @@ def test_what_has_ended_without_a_worker_is_told_at_once(read: Spool, client: Re
     waiting = read.enqueue(CHAT, "hello")
     read.stop(CHAT, waiting.generation_id, reason="enough")
     dead = read.enqueue("other", "hello")
-    claim_and_die(client, dead.generation_id, 0.001, chat="other")
+    claim_and_die(client, dead.generation_id, 0.001, ChatKeys("default", "other"))
     eventually(lambda: read.stop("other", dead.generation_id)[0].outcome in {"stopped", "ended"})
     told = {one.generation_id: one for one in drain(read)}
     assert told.keys() == {waiting.generation_id, dead.generation_id}
@@ -181,13 +181,12 @@ def test_asyncio_reads_the_same(redis_url: str, read: Spool) -> None:
     say(read, "hello")
 
     async def first() -> Outcome:
-        async with async_spool_for(redis_url) as spool:
-            async with spool.outcomes(GROUP) as outcomes:
-                async for outcome in outcomes:
-                    assert await outcomes.ack(outcome) == 1
-                    assert (await spool.outcome_lag())[0].entries == 0
-                    assert await spool.dead_outcomes() == ()
-                    return outcome
+        async with async_spool_for(redis_url) as spool, spool.outcomes(GROUP) as outcomes:
+            async for outcome in outcomes:
+                assert await outcomes.ack(outcome) == 1
+                assert (await spool.outcome_lag())[0].entries == 0
+                assert await spool.dead_outcomes() == ()
+                return outcome
         raise AssertionError
 
     assert asyncio.run(first()).text == "hello"
@@ -234,14 +233,21 @@ def test_an_erased_chat_leaves_no_outcome(read: Spool, client: Redis) -> None:
     assert [one.outcome.text for one in read.dead_outcomes()] == ["kept"]
     client.zrem(STREAM.outcomes_seen, late.generation_id)
     now = client.time()[0] * 1000
-    reply = read._store.send(doors.relay("default", [late], read_at=now, most_bytes=10**9))
+    reply = Store(client).send(doors.relay("default", [late], read_at=now, most_bytes=10**9))
     assert (reply.outcome, reply.moved) == ("moved", 0)
     assert client.xlen(STREAM.outcomes) == 0
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"batch": 0}, {"batch": 101}, {"claim_after": 0}, {"claim_after": float("nan")}, {"max_deliveries": 0}, {"until": "x"}],
+    [
+        {"batch": 0},
+        {"batch": 101},
+        {"claim_after": 0},
+        {"claim_after": float("nan")},
+        {"max_deliveries": 0},
+        {"until": "x"},
+    ],
 )
 def test_wrong_arguments_are_refused(spool: Spool, wrong: dict[str, object]) -> None:
     """Before anything is asked of Redis."""
