@@ -19,6 +19,7 @@ ChunkspoolError
 ├── DigestUnfinished       a very long chat could not be read in the time given: try again
 ├── EnqueueFailed
 │   └── BrokerRefused      wrong password, a missing right, an untrusted certificate
+├── OutcomeGroupDropped    a group of consumers left too much unread and was set aside
 ├── CursorExpired
 ├── CursorAhead
 ├── CorruptLog

@@ -7,7 +7,6 @@ may die after each of them, and any number may be at it at once: see lua/relay_o
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -133,9 +132,3 @@ def _read_answer(keys: ChatKeys, mark: Mark, most: int) -> Operation[_Read]:
 
 def _bytes_of(event: Event) -> int:
     return len(getattr(event, "text", "").encode())
-
-
-def relay_chats(chats: Sequence[ChatKeys], settings: LogSettings) -> Operation[None]:
-    """Tell what is in the outboxes of some chats. Raises `StoreError`."""
-    for keys in chats:
-        yield from relay(keys, settings)

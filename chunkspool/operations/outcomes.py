@@ -13,6 +13,7 @@ from chunkspool.store import outcomes
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.outcomes import DEAD_PAGE, Handed
 
+ACKNOWLEDGED_AT_ONCE = 100
 TENANTS_MAX = 20
 """Tenants whose groups `stats` tells of."""
 
@@ -60,7 +61,11 @@ def take(
 
 def acknowledge(tenant: str, group: str, done: Sequence[Outcome]) -> Operation[int]:
     """Say that the group is done with outcomes; return how many it still had to acknowledge."""
-    return (yield from outcomes.acknowledge(tenant, group, [one.id for one in done])) if done else 0
+    number = 0
+    for start in range(0, len(done), ACKNOWLEDGED_AT_ONCE):
+        ids = [one.id for one in done[start : start + ACKNOWLEDGED_AT_ONCE]]
+        number += yield from outcomes.acknowledge(tenant, group, ids)
+    return number
 
 
 def set_aside(tenant: str, group: str, outcome: Outcome, why: str) -> Operation[bool]:

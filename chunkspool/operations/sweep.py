@@ -10,13 +10,14 @@ Every queue is swept for itself, by its own workers: others may have another bro
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from chunkspool.effects import Operation, Publish, SendAll, Tell
-from chunkspool.errors import ChunkspoolError, CorruptLog, EnqueueFailed, StoreError
+from chunkspool.errors import ChunkspoolError, CorruptLog, EnqueueFailed, StoreError, StoreFull, StoreRefused
 from chunkspool.observer import Retried
 from chunkspool.operations.digest_keeping import is_behind, keep_digest
 from chunkspool.operations.endings import tell_failed, tell_found_stopped
@@ -48,6 +49,7 @@ from chunkspool.store.log_size import LogSize
 from chunkspool.store.outcomes import mark
 from chunkspool.store.schedule import Note
 
+_LOG = logging.getLogger(__name__)
 UNWATCHED_MS = 60_000
 """If nobody swept for so long (or for `lost_after`, if that is longer), silence until now proves nothing: no worker was
 there, or the server's clock was set ahead. The messages are published again, and the time begins anew."""
@@ -141,8 +143,12 @@ def _tell_outcomes(
     for keys in tuple(due):
         if time.monotonic() > late_at:
             break
-        with suppress(CorruptLog):
+        try:
             yield from relay(keys, settings.log)
+        except (CorruptLog, StoreFull, StoreRefused) as error:
+            # Whatever else the sweep does must not wait for a person who gives a right.
+            _LOG.warning("an outcome of chat %s cannot be told: %s", keys.chat_id, error)
+        else:
             due.discard(keys)
     return due
 

@@ -17,7 +17,7 @@ from chunkspool.ids import checked_id
 from chunkspool.operations import outcomes
 from chunkspool.outcomes import Outcome, Until
 
-BATCH_MAX = 100
+BATCH_MAX = 16
 POLLS = (0.02, 0.5)
 """Seconds between two looks at a stream that has nothing: the first one, and the longest."""
 JOIN_SECONDS = 60.0
@@ -120,7 +120,7 @@ class _Shelf:
         return POLLS[1]
 
 
-class _Drained(ChunkspoolError):
+class _Drained(Exception):
     """There is nothing to hand out."""
 
 

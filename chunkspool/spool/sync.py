@@ -361,7 +361,7 @@ class Spool:
         Entering the block makes the `group` if there is none; it gets the outcomes of all generations that are asked
         for from then on. Each is handed to one consumer of the group, whose name no other process may have; None makes
         one up. What is not acknowledged within `claim_after` seconds is handed out again, at most `max_deliveries`
-        times in all; then it is set aside: `dead_outcomes`. `batch`: how many are fetched at once, up to 100; the loop
+        times in all; then it is set aside: `dead_outcomes`. `batch`: how many are fetched at once, up to 16; the loop
         is to take less than half of `claim_after` for each. `until`: "forever", or "drained": until there is none to
         hand out.
 

@@ -3,7 +3,7 @@
 -- KEYS  as in outcomes_prelude.lua
 -- ARGV  1 group   2 why they are set aside instead, or ''   3 deliveries   4… ids
 -- Returns {how many were still the group's to acknowledge}
--- Maximum: 100 ids, of which few are set aside; 1,000 entries trimmed.
+-- Maximum: 100 ids, or one that is set aside; 300 entries trimmed.
 local group, why, done = ARGV[1], ARGV[2], 0
 for i = 4, #ARGV do
   local entry = why ~= '' and redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1]

@@ -4,8 +4,8 @@
 -- ARGV  1 chat   2 its hash   3, 4 ids in outcomes and in outcomes_dead after which to look, '-' to begin, '' where all
 --       was looked at
 -- Returns {id, id}: where to go on; '' where all was looked at
--- Maximum: 40 entries of either, of 64 KB each.
-local chat, AT_ONCE, reply = ARGV[1], 40, {}
+-- Maximum: 8 entries of either, of 128 KB.
+local chat, AT_ONCE, reply = ARGV[1], 8, {}
 if ARGV[3] == '-' and redis.call('EXISTS', KEYS[1]) == 1 then
   local now = now_ms()
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now))

@@ -3,7 +3,7 @@
 -- KEYS  as in outcomes_prelude.lua
 -- ARGV  1 group   2 consumer, or '': the group ends, with all that it has not read
 -- Returns {groups that are left}
--- Maximum: 1,000 consumers are looked at; 1,000 entries trimmed.
+-- Maximum: 1,000 consumers are looked at; 300 entries trimmed.
 local group, consumer = ARGV[1], ARGV[2]
 if consumer == '' then
   redis.pcall('XGROUP', 'DESTROY', KEYS[1], group)

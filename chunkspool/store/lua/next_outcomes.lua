@@ -4,7 +4,7 @@
 -- ARGV  1 group   2 consumer   3 most to hand out   4 ms after which one is abandoned   5 most deliveries
 --       6 where to go on looking for abandoned ones: what the last call returned, or '0-0'
 -- Returns {'ok', where to go on, how many were set aside, id, JSON, deliveries, …} | {'no_group'}
--- Maximum: 100 outcomes of together 8 MB, if each is as large as it may be; ten times as many pending ones are looked at.
+-- Maximum: 16 outcomes of 128 KB; ten times as many pending ones are looked at, 300 entries trimmed.
 local group, consumer, most, abandoned_ms, tries = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local claimed = redis.pcall('XAUTOCLAIM', KEYS[1], group, consumer, abandoned_ms, ARGV[6], 'COUNT', most)
 if claimed.err then

@@ -7,7 +7,7 @@
 --       4 outcomes_dropped  hash    group that was set aside -> "<ms> <outcomes that it lost>"
 -- The stream is trimmed by what all groups have acknowledged, and by nothing else.
 local KEPT_MS, SEEN_MS, MARK_MS, WINDOW_MS = 366 * 86400 * 1000, 8 * 86400 * 1000, 7 * 86400 * 1000, 600 * 1000
-local TRIMMED_AT_ONCE, DEAD_MAX, DEAD_MS = 1000, 1000, 30 * 86400 * 1000
+local TRIMMED_AT_ONCE, NODE_ENTRIES, DEAD_MAX, DEAD_MS = 300, 100, 1000, 30 * 86400 * 1000
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -54,7 +54,9 @@ local function trim()
     if not from or is_before(its, from) then from = its end
   end
   if not from then return true end
-  if redis.call('XTRIM', KEYS[1], 'MINID', '~', from, 'LIMIT', TRIMMED_AT_ONCE) >= TRIMMED_AT_ONCE then return false end
+  -- By whole nodes of the stream. The limit stops in front of a node that would exceed it.
+  local trimmed = redis.call('XTRIM', KEYS[1], 'MINID', '~', from, 'LIMIT', TRIMMED_AT_ONCE)
+  if trimmed > TRIMMED_AT_ONCE - NODE_ENTRIES then return false end
   redis.call('XTRIM', KEYS[1], 'MINID', '=', from) -- what is left is less than one node of the stream
   return true
 end

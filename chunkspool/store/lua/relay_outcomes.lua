@@ -7,7 +7,7 @@
 --         {'late'}: it was read too long ago, read it again | {'nobody'}: there is no group, nobody waits
 -- Exactly once, because: what is in the stream is known for longer than its mark may live (SEEN_MS), until the mark is
 -- cleared; then for WINDOW_MS, while nobody who read the mark before may come later than in half of that.
--- Maximum: 8 outcomes of together 1 MB; 1,000 entries trimmed.
+-- Maximum: 8 outcomes of 128 KB; 300 entries trimmed, twice.
 local read_at, most, now = tonumber(ARGV[1]), tonumber(ARGV[2]), now_ms()
 if math.abs(now - read_at) > WINDOW_MS / 2 then return {'late'} end
 local all = groups()

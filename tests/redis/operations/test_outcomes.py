@@ -242,7 +242,7 @@ def test_an_erased_chat_leaves_no_outcome(read: Spool, client: Redis) -> None:
     "wrong",
     [
         {"batch": 0},
-        {"batch": 101},
+        {"batch": 17},
         {"claim_after": 0},
         {"claim_after": float("nan")},
         {"max_deliveries": 0},

@@ -164,7 +164,7 @@ def test_redis_restarts_between_the_ending_and_the_telling(
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(next, outcomes)
             redis_server.start()
-            eventually(lambda: spool.outcome_lag())
+            eventually(spool.outcome_lag)
             sweep(spool, client)
             second = waiting.result(30)
         third = next(outcomes)
