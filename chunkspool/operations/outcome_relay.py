@@ -59,6 +59,8 @@ def relay(keys: ChatKeys, settings: LogSettings) -> Operation[int]:
         told = [mark.generation_id for mark in marks]
         cleared = yield from outcomes.clear_marks(keys, told)
         yield from outcomes.forget_seen(keys.tenant, told, cleared)
+        if len(marks) == len(box.marks):
+            break  # whoever marks another one meanwhile tells it
     return moved
 
 

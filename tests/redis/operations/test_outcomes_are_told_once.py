@@ -30,8 +30,8 @@ from chunkspool.store.keys import ChatKeys, QueueKeys, TenantKeys
 
 GROUP = "billing"
 STREAM = TenantKeys("default")
-STEPS = 6
-"""Calls of a relay that has one outcome to tell: outbox, log, stream, outbox, stream, and the outbox once more."""
+STEPS = 5
+"""Calls of a relay that has one outcome to tell: outbox, log, stream, outbox, stream."""
 
 
 def end_untold(spool: Spool, client: Redis, chat: str = CHAT) -> str:
