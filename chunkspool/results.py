@@ -12,6 +12,7 @@ from chunkspool.conversation import Turn, conversation
 from chunkspool.errors import ChunkspoolError
 from chunkspool.fold import Answer
 from chunkspool.ids import GenerationId
+from chunkspool.outcomes import OutcomeLag
 from chunkspool.policy import Policy
 from chunkspool.states import KnownTurn, Priority, SeenState
 
@@ -191,6 +192,8 @@ class Stats:
     `queued`: generations that no worker has claimed, by priority; the oldest has waited for `oldest_queued` seconds,
     None where there is none, and `oldest_by_priority` has that of each priority that has one.
 
+    `outcomes` says how far the groups are behind that read the outcomes of the first twenty tenants with any.
+
     `generations` counts what has not ended by how the index has it: "waits" for its turn, "sent" to the broker, "runs";
     `running` is the last of these. `chats` are those with a log, of `tenants` tenants. `used_memory` and `max_memory`
     are the Redis server's bytes; a `max_memory` of 0 is no limit. `limits` are those of the spool's tenant. What could
@@ -211,3 +214,4 @@ class Stats:
     max_memory: int | None = None
     unknown: Mapping[str, str] = field(default_factory=dict)
     oldest_by_priority: Mapping[Priority, float] = field(default_factory=dict)
+    outcomes: tuple[OutcomeLag, ...] = ()

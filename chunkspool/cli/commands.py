@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import TypeAdapter
 
-from chunkspool.cli import chats, conversations, doctor, programs, stats, tenant
+from chunkspool.cli import chats, conversations, doctor, outcomes, programs, stats, tenant
 from chunkspool.cli.dashed_ids import DashedIds
 from chunkspool.cli.execute import explain_missing, run_and_exit, run_with_spool
 from chunkspool.cli.exit_codes import ExitCode
@@ -260,3 +260,4 @@ conversations.add_to(app)
 programs.add_to(app)
 doctor.add_to(app)
 stats.add_to(app)
+outcomes.add_to(app)

@@ -12,6 +12,8 @@ from chunkspool.operations.chats import find_lists, leave_lists
 from chunkspool.operations.endings import tell_stopped
 from chunkspool.operations.log_sizes import measure_again
 from chunkspool.operations.next_in_chat import free_next
+from chunkspool.operations.outcome_relay import relay_soon
+from chunkspool.operations.outcomes import forget_chat
 from chunkspool.operations.schedule import schedule
 from chunkspool.request import checked_reason
 from chunkspool.results import Stop
@@ -34,7 +36,7 @@ def stop(
         wanted = yield from queries.active_in_existing(keys)
     else:
         wanted = (checked_id("generation_id", generation_id),)
-    stops = []
+    stops, wants_telling = [], False
     # The newest first: those that wait for an older one would else begin as that ends.
     for each_id in reversed(wanted):
         reply = yield from scripts.stop(keys, each_id, by=by, reason=reason)
@@ -42,10 +44,13 @@ def stop(
             yield from tell_stopped(reply.ages)
             # It may have waited: others need not wait for it, nor its owner count it.
             yield from note(("end", keys.member(each_id)))
+            wants_telling = wants_telling or reply.ages.outcome_wanted
         if reply.outcome != "gone":
             stops.append(Stop(each_id, reply.outcome))
         elif generation_id is not None:
             raise GenerationNotFound(keys.chat_id, generation_id)
+    if wants_telling:
+        yield from relay_soon(keys, settings.log)
     if any(one.outcome == "stopped" for one in stops):
         yield from _let_next_begin(keys, settings, publishes=publishes)
     return tuple(reversed(stops))
@@ -92,6 +97,7 @@ def erase(keys: ChatKeys) -> Operation[None]:
             if (yield from removal.erase(keys, **ids, listed=found.listed)):
                 yield from measure_again(keys, [keys.chat_id])
                 yield from leave_lists(keys, lists)
+                yield from forget_chat(keys)
                 return
             races += 1
         else:

@@ -17,9 +17,10 @@ from chunkspool.errors import LimitExceeded
 from chunkspool.events import Entry
 from chunkspool.logs.context import logged_as
 from chunkspool.observer import LimitHit, Observer, guard
-from chunkspool.operations import chats, claim, digests, enqueue, fork, policy, query, stats, stop
+from chunkspool.operations import chats, claim, digests, enqueue, fork, outcomes, policy, query, stats, stop
 from chunkspool.operations.schedule import schedule
 from chunkspool.operations.sweep import sweep
+from chunkspool.outcomes import DeadOutcome, OutcomeLag, Until
 from chunkspool.policy import Policy
 from chunkspool.producing.producer import Producer
 from chunkspool.producing.producer_factory import ProducerFactory
@@ -39,6 +40,8 @@ from chunkspool.spool.arguments import (
 from chunkspool.spool.digest_keeper import DigestKeeper
 from chunkspool.spool.dispatch import Dispatcher
 from chunkspool.spool.equipped import warn_unless_equipped
+from chunkspool.spool.outcome_relay import OutcomeRelay
+from chunkspool.spool.outcome_stream import OutcomeStream, Reading
 from chunkspool.spool.scheduler import Scheduler
 from chunkspool.states import OnActive, Priority
 from chunkspool.store.client import Store, connect, database_of
@@ -82,7 +85,8 @@ class Spool:
         self._dispatcher = Dispatcher(self.settings, celery_app, self.observer) if celery_app or settings else None
         self._keeper = DigestKeeper(redis)
         self._producers = ProducerFactory(redis, self.settings, self._keeper.note, self.observer)
-        self._scheduler = Scheduler(redis, self.settings, self._dispatcher, self.observer)
+        self._relay = OutcomeRelay(redis, self.settings.log)
+        self._scheduler = Scheduler(redis, self.settings, self._dispatcher, self.observer, self._relay.note)
         log = self.settings.log
         self._hub = ThreadHub(redis, read_timeout=log.read_timeout, recheck=log.recheck, observer=self.observer)
         self._closed = threading.Event()
@@ -342,6 +346,61 @@ class Spool:
         """
         return self._run(stats.stats(self.settings, queue, self._db))
 
+    def outcomes(
+        self,
+        group: str,
+        consumer: str | None = None,
+        *,
+        until: Until = "forever",
+        claim_after: float = 60.0,
+        max_deliveries: int = 5,
+        batch: int = 16,
+        again: bool = False,
+    ) -> OutcomeStream:
+        """Read how the tenant's generations have ended, in a `with` block: each once, until it is acknowledged.
+
+        Entering the block makes the `group` if there is none; it gets the outcomes of all generations that are asked
+        for from then on. Each is handed to one consumer of the group, whose name no other process may have; None makes
+        one up. What is not acknowledged within `claim_after` seconds is handed out again, at most `max_deliveries`
+        times in all; then it is set aside: `dead_outcomes`. `batch`: how many are fetched at once, up to 16; the loop
+        is to take less than half of `claim_after` for each. `until`: "forever", or "drained": until there is none to
+        hand out.
+
+        A group that leaves more unread than `outcome_bytes` holds is set aside: entering the block then raises
+        `OutcomeGroupDropped`; `again` makes it anew. Raises `InvalidInput` here.
+        """
+        reading = Reading(
+            self.settings.log.tenant,
+            group,
+            consumer or Reading.new_consumer(),
+            until=until,
+            claim_after=claim_after,
+            max_deliveries=max_deliveries,
+            batch=batch,
+            again=again,
+        )
+        return OutcomeStream(self._run, self._closed.wait, reading, self.settings.log.read_timeout)
+
+    def outcome_lag(self) -> tuple[OutcomeLag, ...]:
+        """Return how far each group of the tenant is behind, also those that were set aside. Raises `StoreError`."""
+        return self._run(outcomes.lags(self.settings.log.tenant))
+
+    def dead_outcomes(self, *, before: str | None = None, limit: int = 100) -> tuple[DeadOutcome, ...]:
+        """Return outcomes that groups could not handle, the newest first, up to 100.
+
+        The last 1,000 are kept, for 30 days. `before`: the `id` of the last one that you have. Raises `InvalidInput` or
+        `StoreError`.
+        """
+        return self._run(outcomes.dead(self.settings.log.tenant, before, limit))
+
+    def forget_dead_outcomes(self, *gone: DeadOutcome) -> int:
+        """Remove outcomes that were set aside; return how many there were. Raises `StoreError`."""
+        return self._run(outcomes.forget_dead(self.settings.log.tenant, gone))
+
+    def drop_outcome_group(self, group: str) -> None:
+        """End a group, with all that it has not read; no error if there is none. Raises `InvalidId` or `StoreError`."""
+        self._run(outcomes.drop_group(self.settings.log.tenant, group))
+
     def policy(self) -> Policy:
         """Return the limits that hold for this spool's tenant. Raises `StoreError`."""
         return self._run(policy.show(self.settings))
@@ -419,6 +478,7 @@ class Spool:
         self._hub.close()
         self._producers.close()
         self._keeper.close()
+        self._relay.close()
         self._scheduler.close()
         if self._dispatcher is not None:
             self._dispatcher.close()

@@ -35,6 +35,10 @@ TENANT_CHATS: Final = "cs:{index}:tenant_chats"
 """Sorted set: tenants by how many chats of theirs are counted there, and "/" for all of them."""
 
 
+OUTCOME_TENANTS: Final = "cs:{index}:outcome_tenants"
+"""Sorted set: tenants whose outcomes somebody waits for, by the ms at which a consumer joined last."""
+
+
 @dataclass(frozen=True, slots=True)
 class QueueKeys:
     """The index of the generations of one Celery queue, which the workers of that queue look after."""
@@ -139,6 +143,28 @@ class TenantKeys:
         """Sorted set: the tenant's generations that have not ended: 0 waits, 1 is with the broker, 2 runs."""
         return f"cs:{{index}}:active:{self.tenant}"
 
+    # What follows is in a slot of its own: see lua/outcomes_prelude.lua.
+
+    @property
+    def outcomes(self) -> str:
+        """Stream: one entry for each generation that has ended, until all groups have acknowledged it."""
+        return f"cs:{{{self.tenant}}}:outcomes"
+
+    @property
+    def outcomes_seen(self) -> str:
+        """Sorted set: generation -> ms until which it is known to be in the stream."""
+        return f"cs:{{{self.tenant}}}:outcomes_seen"
+
+    @property
+    def outcomes_dead(self) -> str:
+        """Stream: outcomes that a group could not handle."""
+        return f"cs:{{{self.tenant}}}:outcomes_dead"
+
+    @property
+    def outcomes_dropped(self) -> str:
+        """Hash: group that was set aside, because it left too much unread -> when, and how many it has lost."""
+        return f"cs:{{{self.tenant}}}:outcomes_dropped"
+
 
 @dataclass(frozen=True, slots=True)
 class ChatKeys:
@@ -197,6 +223,11 @@ class ChatKeys:
     def copy(self, token: str) -> str:
         """Return the key of a stream: a copy of another chat's log that is to become this chat's; kept for a minute."""
         return self._key(f"copy:{token}")
+
+    @property
+    def outbox(self) -> str:
+        """Hash: generation -> what is to be told of its end, until a relay has told it; see lua/prelude.lua."""
+        return self._key("outbox")
 
     @property
     def live(self) -> str:

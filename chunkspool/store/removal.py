@@ -53,7 +53,7 @@ def erase(
 
     Returns False when the chat changed meanwhile. There may be up to `REMOVED_AT_ONCE` generations.
     """
-    chat = (keys.seq, keys.log, keys.head, keys.gens, keys.live, keys.readers, keys.digest, keys.title)
+    chat = (keys.seq, keys.log, keys.head, keys.gens, keys.live, keys.readers, keys.digest, keys.title, keys.outbox)
     every = (*chat, *map(keys.gen, generation_ids), *map(keys.request, request_ids))
     args: tuple[Arg, ...] = (" ".join(active), listed, keys.stops, *active)
     return ScriptCall(load("erase"), every, args, lambda reply: as_text(reply[0]) == "erased")

@@ -179,7 +179,7 @@ def test_every_key_is_documented() -> None:
     table = (REFERENCE / "redis-keys.md").read_text().partition("## Keys")[2].partition("## Scripts")[0]
     of = keys.ChatKeys("tenant", "chat")
     own = {of.seq, of.log, of.head, of.gens, of.readers, of.live, of.digest, of.title, of.gen("id"), of.request("id")}
-    own |= {of.copy("id")}
+    own |= {of.copy("id"), of.outbox}
     queue = keys.QueueKeys("queue")
     index = {queue.unfinished, queue.republished, queue.watermark, queue.sweep_lock, queue.dead_letters}
     index |= {queue.sent, queue.running, queue.queued("batch")}
@@ -194,6 +194,11 @@ def test_every_key_is_documented() -> None:
         keys.SIZES_DUE,
         keys.TENANT_BYTES,
         keys.TENANT_CHATS,
+        keys.OUTCOME_TENANTS,
+        tenant.outcomes,
+        tenant.outcomes_seen,
+        tenant.outcomes_dead,
+        tenant.outcomes_dropped,
         keys.stops_channel(0),
     }
     documented = set(re.findall(r"^\| `(cs:\S+)` \|", table, re.MULTILINE))

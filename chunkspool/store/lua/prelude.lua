@@ -245,19 +245,42 @@ local function ages(gen, now)
   return created and now - created or -1, asked and now - asked or -1
 end
 
+-- The outbox (hash) stands beside the chat's head, too: of each generation that has ended and whose outcome is wanted,
+-- "<status> <attempt> <created> <started> <after> <last> <ended> <owner> <request id>", until a relay has told it.
+local OUTBOX_MS, ABSENT = 7 * 86400 * 1000, '/' -- no id is this
+local function outbox_key() return string.sub(KEYS[3], 1, -5) .. 'outbox' end
+
+-- Marks, in the script that ends a generation, that its outcome is still to be told; tells whether it is wanted at all.
+local function mark_outcome(gen, id)
+  local wanted, status, attempt, created, started, after, ended, owner, request_id = unpack(redis.call('HMGET', gen,
+    'outcome', 'status', 'attempt', 'created', 'started', 'after', 'ended', 'owner', 'request_id'))
+  if not wanted then return 0 end
+  local words = {status, attempt, created or 0, started or 0, after or 0, redis.call('GET', KEYS[1]) or 0, ended,
+    owner, request_id}
+  for i = 8, 9 do
+    if not words[i] or words[i] == '' then words[i] = ABSENT end
+  end
+  redis.call('HSET', outbox_key(), id, table.concat(words, ' '))
+  keep(outbox_key(), OUTBOX_MS)
+  redis.call('HDEL', gen, 'outcome')
+  return 1
+end
+
 -- The generation's last write: after it, nothing of the generation is appended any more. Nobody needs what it was asked.
 -- Of `one_of_many` the caller itself takes it out of the active ones and settles the TTLs, once for all.
--- Returns its ages.
+-- Returns its ages, and 1 if its outcome is to be told, else 0.
 local function close(gen, id, status, ttl, now, one_of_many)
   redis.call('HSET', gen, 'status', status, 'ended', now)
   redis.call('HDEL', gen, 'lease', 'request', 'model', 'token', 'trace', 'span', 'began', 'behind')
   redis.call('PEXPIRE', gen, ttl)
   list_generation(id, ttl, now)
+  local wanted = mark_outcome(gen, id)
   if not one_of_many then
     set_active(id, false)
     settle_ttl(now)
   end
-  return ages(gen, now)
+  local lived, asked = ages(gen, now)
+  return lived, asked, wanted
 end
 
 -- Stops one generation with its ready-made generation.stopped: at once where no attempt is alive, else it asks.

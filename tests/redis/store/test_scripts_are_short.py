@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
@@ -11,22 +12,25 @@ from typing import Any
 import pytest
 from redis import Redis
 from support.servers.redis_server import PrivateServer, run_second_server
+from support.waiting import eventually
 
 from chunkspool.events import Entry, GenerationCompleted, MessageEvent, TextDelta, encode
 from chunkspool.ids import new_generation_id
 from chunkspool.operations.chats import MAX_TITLE
 from chunkspool.operations.new_messages import MESSAGES_MAX, RECENT_MAX
+from chunkspool.outcomes import Outcome
 from chunkspool.policy import Policy
 from chunkspool.producing.buffer import BATCH_BYTES, BATCH_EVENTS
 from chunkspool.settings import LogSettings
+from chunkspool.spool.outcome_stream import BATCH_MAX
 from chunkspool.states import ON_ACTIVE, OnActive, Priority
-from chunkspool.store import chats, forks, removal, schedule, scripts, totals
+from chunkspool.store import chats, forks, outcomes, removal, schedule, scripts, totals
 from chunkspool.store.blocks import BLOCK_BYTES
 from chunkspool.store.client import Store
 from chunkspool.store.commands import ScriptCall
 from chunkspool.store.digests import MAX_DIGEST_BYTES
 from chunkspool.store.index import INDEX_PAGE, Member, forget, list_again, note_swept
-from chunkspool.store.keys import SIZES_DUE, ChatKeys, QueueKeys
+from chunkspool.store.keys import SIZES_DUE, ChatKeys, QueueKeys, TenantKeys
 from chunkspool.store.log_size import LogSize
 from chunkspool.store.removal import REMOVED_AT_ONCE
 from chunkspool.store.scripts import REPLACED_AT_ONCE, WAITING_AT_ONCE
@@ -43,6 +47,8 @@ MANY = 50_000
 LEFT_BY_OLDER_VERSIONS = 6000
 MEGABYTE = b'"%b"' % (b"x" * (LogSettings().max_request_bytes - 2))
 HALF = MEGABYTE[: len(MEGABYTE) // 2]
+OUTCOME_BYTES = 100 * 1024
+"""The most that `outcome_text_bytes` may be."""
 QUEUE = QueueKeys("chunkspool")
 
 
@@ -525,7 +531,118 @@ def reserve_fork(chat: Chat) -> ScriptCall[Any]:
     return forks.reserve_fork(chat.keys, "owner", size, limits)
 
 
+def outcome(number: int, text: str = "") -> Outcome:
+    """Return an outcome of which little is known."""
+    known = {field.name: None for field in dataclasses.fields(Outcome)}
+    own = {"id": "", "tenant": "default", "chat_id": "chat", "generation_id": f"g-{number}", "state": "completed"}
+    times = dict.fromkeys(("attempt", "created", "ended", "first", "last"), 10**13)
+    return Outcome(**{**known, **own, **times, "text": text, "log_expired": False, "deliveries": 1})  # type: ignore[arg-type]
+
+
+def tell(chat: Chat, number: int, size: int, *, groups: int = 1) -> None:
+    """Let so many outcomes of a size wait for groups."""
+    for group in range(groups):
+        chat.store.send(outcomes.join("default", f"group-{group}"))
+    stored = outcome(1, "x" * size).encode()
+    with chat.client.pipeline(transaction=False) as pipeline:
+        for _ in range(number):
+            pipeline.xadd(TenantKeys("default").outcomes, {"o": stored, "c": chat.keys.chat_id})
+        pipeline.execute()
+
+
+def take_all(chat: Chat, number: int, *, batch: int = BATCH_MAX) -> ScriptCall[Any]:
+    """Hand out so many to a consumer that vanishes; return what the next consumer sends."""
+    for _ in range(0, number, batch):
+        chat.store.send(take("gone", 10**8, batch=batch))
+    return take("next", 1, batch=batch)
+
+
+def take(consumer: str, claim_after_ms: int, *, batch: int = BATCH_MAX) -> ScriptCall[Any]:
+    """Return what hands out outcomes."""
+    return outcomes.take(
+        "default",
+        "group-0",
+        consumer,
+        batch=batch,
+        claim_after_ms=claim_after_ms,
+        max_deliveries=1,
+        cursor="0-0",
+    )
+
+
+def relay_outcomes(chat: Chat) -> ScriptCall[Any]:
+    """Bring large ones where one group has read little and another one has to go."""
+    tell(chat, 700, OUTCOME_BYTES)
+    chat.store.send(outcomes.join("default", "other"))
+    found = [outcome(n, "x" * OUTCOME_BYTES) for n in range(outcomes.RELAYED_AT_ONCE)]
+    return outcomes.relay("default", found, read_at=chat.client.time()[0] * 1000, most_bytes=2**20)
+
+
+def next_outcomes(chat: Chat) -> ScriptCall[Any]:
+    """Get new ones, as many and as large as may be."""
+    tell(chat, 100, OUTCOME_BYTES)
+    return take("consumer", 10**8)
+
+
+def next_poison(chat: Chat) -> ScriptCall[Any]:
+    """Find only such as have been handed out too often."""
+    tell(chat, 100, OUTCOME_BYTES)
+    call = take_all(chat, 100)
+    eventually(lambda: chat.client.xpending_range(TenantKeys("default").outcomes, "group-0", "-", "+", 1, idle=2))
+    return call
+
+
+def ack_outcomes(chat: Chat) -> ScriptCall[Any]:
+    """Acknowledge many, of which all then leave."""
+    tell(chat, 100, OUTCOME_BYTES)
+    take_all(chat, 100)
+    ids = [entry.decode() for entry, _ in chat.client.xrange(TenantKeys("default").outcomes)]
+    return outcomes.acknowledge("default", "group-0", ids)
+
+
+def join_outcomes(chat: Chat) -> ScriptCall[Any]:
+    """Join a group of very many consumers."""
+    tell(chat, 1, 10)
+    for n in range(1000):
+        chat.client.xgroup_createconsumer(TenantKeys("default").outcomes, "group-0", f"c-{n}")
+    return outcomes.join("default", "group-0")
+
+
+def leave_outcomes(chat: Chat) -> ScriptCall[Any]:
+    """Leave it."""
+    join_outcomes(chat)
+    return outcomes.leave("default", "group-0", "c-999")
+
+
+def lag_outcomes(chat: Chat) -> ScriptCall[Any]:
+    """Ask how far a hundred groups are behind, with large outcomes."""
+    tell(chat, 100, 1000, groups=100)
+    return outcomes.lag("default")
+
+
+def forget_outcomes(chat: Chat) -> ScriptCall[Any]:
+    """Remove the outcomes of a chat that has all."""
+    tell(chat, 100, OUTCOME_BYTES)
+    return outcomes.forget_chat(chat.keys)
+
+
+def mark_outcome(chat: Chat) -> ScriptCall[Any]:
+    """Mark one that has ended."""
+    generation_id = chat.enqueue(outcome_wanted=True)
+    chat.client.hset(chat.keys.gen(generation_id), "status", "failed")
+    chat.client.hset(chat.keys.gen(generation_id), "ended", 1)
+    return outcomes.mark(chat.keys, generation_id)
+
+
 CASES: dict[str, Sequence[Callable[[Chat], ScriptCall[Any]]]] = {
+    "ack_outcomes": [ack_outcomes],
+    "forget_outcomes": [forget_outcomes],
+    "join_outcomes": [join_outcomes],
+    "lag_outcomes": [lag_outcomes],
+    "leave_outcomes": [leave_outcomes],
+    "mark_outcome": [mark_outcome],
+    "next_outcomes": [next_outcomes, next_poison],
+    "relay_outcomes": [relay_outcomes],
     "add_block": [add_block],
     "append": [append(last=900), append(last=43_000)],
     "claim": [claim, claim_behind],
@@ -594,5 +711,5 @@ def test_every_script_is_tried_and_states_its_maximum() -> None:
     """A new script gets a case here, and a line in its header."""
     folder = Path(str(files("chunkspool.store"))) / "lua"
     texts = {file.stem: file.read_text() for file in folder.glob("*.lua")}
-    assert set(texts) == {"prelude", "schedule_prelude", "sizes_prelude", "chats_prelude", *CASES}
+    assert set(texts) == {"prelude", "schedule_prelude", "sizes_prelude", "chats_prelude", "outcomes_prelude", *CASES}
     assert [name for name in CASES if "-- Maximum: " not in texts[name]] == []
