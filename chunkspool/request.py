@@ -76,15 +76,16 @@ class GenerationRequest(BaseModel):
     ) -> Self:
         """Make a request of what `enqueue` was given. Raises `InvalidRequest`.
 
-        Without a prompt and messages, it is what the generation `replaces` was asked: `messages` is empty then.
+        Without a prompt and messages, it is what the generation `replaces` was asked: `messages` is empty then. With a
+        prompt, `messages` may be those of the app, which it follows.
         """
         is_again = prompt is None and not messages and replaces is not None
         if is_again:
             messages = []
-        elif (prompt is None) == (messages is None):
+        elif prompt is None and messages is None or prompt is not None and not _are_of_the_app(messages):
             raise InvalidRequest("pass either prompt= (one user message) or messages= (the whole conversation)")
-        elif messages is None:
-            messages = [{"role": "user", "content": _checked_prompt(prompt)}]
+        elif prompt is not None or messages is None:
+            messages = [*(messages or ()), {"role": "user", "content": _checked_prompt(prompt)}]
         if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence):
             raise InvalidRequest(f"messages must be a list of {{role, content}}, not {type(messages).__name__}")
         if not messages and replaces is None:
@@ -229,6 +230,16 @@ def checked_reason(reason: object) -> str | None:
     if reason is None or (isinstance(reason, str) and len(reason) <= MAX_REASON):
         return reason
     raise InvalidRequest(f"reason must be a text of at most {MAX_REASON} characters")
+
+
+def _are_of_the_app(messages: object) -> bool:
+    """Tell whether there are none, or only such as a prompt follows."""
+    if messages is None:
+        return True
+    if not isinstance(messages, list | tuple) or not messages:
+        return False
+    roles = [one.get("role") if isinstance(one, Mapping) else getattr(one, "role", None) for one in messages]
+    return all(role in ("system", "developer") for role in roles)
 
 
 def _checked_prompt(prompt: object) -> str:

@@ -192,6 +192,7 @@ class Spool:
                 transcript=transcript,
                 trace=traced.stored,
                 replaces=replaces,
+                edits=prompt is not None,
                 keep_messages=keep_messages,
             )
             return traced.note(self._run(operation))
