@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 from pydantic_core import from_json, to_json
 
 from chunkspool.errors import CorruptLog, InvalidInput, InvalidRequest, RequestTooLarge, shown
+from chunkspool.faults import faults_of
 from chunkspool.provider import ModelRequest
 from chunkspool.states import ON_ACTIVE, PRIORITIES
 
@@ -252,14 +253,14 @@ def _checked_prompt(prompt: object) -> str:
 
 def explain(error: ValidationError) -> str:
     """Return what is wrong and where: the first few faults, without the input, which may be large or a secret."""
-    return "; ".join(_explain_fault(fault["loc"], fault["msg"]) for fault in error.errors()[:3])
+    return "; ".join(_explain_fault(place, message) for place, message in faults_of(error.errors())[:3])
 
 
-def _explain_fault(loc: tuple[int | str, ...], message: str) -> str:
-    # Unions put their members' types between the names, and what is nested too deep is so at every level.
-    names = [_shorten(str(part)) for part in loc if "[" not in str(part)]
+def _explain_fault(place: tuple[int | str, ...], message: str) -> str:
+    # What is nested too deep is so at every level.
+    names = [_shorten(str(part)) for part in place]
     where = ".".join(names[:_SHOWN_NAMES]) + (".…" if len(names) > _SHOWN_NAMES else "")
-    return f"{where or 'request'}: {message.removeprefix('Value error, ')}"
+    return f"{where or 'request'}: {message}"
 
 
 def _shorten(name: str) -> str:

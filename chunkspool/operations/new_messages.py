@@ -220,7 +220,9 @@ def _with_text(question: Message, edit: Message) -> Message:
     if isinstance(question.content, list):
         parts = question.content
         place = next((at for at, part in enumerate(parts) if part.get("type") == "text"), 0)
-        before, behind = ([part for part in some if part.get("type") != "text"] for some in (parts[:place], parts[place:]))
+        before, behind = (
+            [part for part in some if part.get("type") != "text"] for some in (parts[:place], parts[place:])
+        )
         content = [*before, {"type": "text", "text": content}, *behind]
     return Message.model_validate({**(question.model_extra or {}), "role": "user", "content": content})
 
