@@ -10,7 +10,7 @@ _LABELS: Final = frozenset(
 )
 """Names that pydantic puts behind a field for each type that it may have. Others have a bracket: `list[Message]`."""
 _EXPECTED: Final = "Input should be "
-_AN_ID: Final = "it must be an id: 1 to 128 characters of A-Z a-z 0-9 _ . : @ ~ + = -, of which a letter, a digit, _ or - is the first"
+_AN_ID: Final = "it must be an id: 1 to 128 of A-Z a-z 0-9 _ . : @ ~ + = -, and the first is none of . : @ ~ + ="
 
 Place = tuple[int | str, ...]
 

@@ -83,7 +83,7 @@ class GenerationRequest(BaseModel):
         is_again = prompt is None and not messages and replaces is not None
         if is_again:
             messages = []
-        elif prompt is None and messages is None or prompt is not None and not _are_of_the_app(messages):
+        elif not _are_of_the_app(messages) if prompt is not None else messages is None:
             raise InvalidRequest("pass either prompt= (one user message) or messages= (the whole conversation)")
         elif prompt is not None or messages is None:
             messages = [*(messages or ()), {"role": "user", "content": _checked_prompt(prompt)}]

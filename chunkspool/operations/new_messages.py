@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from chunkspool.conversation import asked_by
 from chunkspool.effects import Operation
@@ -209,21 +209,21 @@ def edit_question(request: GenerationRequest, replaced: Replaced) -> GenerationR
         raise InvalidRequest(f"generation {replaced.generation_id} answers no question: pass messages=")
     # What the assistant said to the old text is not asked again.
     after = [event for event in asked[question + 1 :] if event.role != "assistant"]
-    edited = _with_text(_message_of(asked[question]), edit)
+    edited = _with_text(_message_of(asked[question]), str(edit.content))
     messages = [*of_the_app, *map(_message_of, asked[:question]), edited, *map(_message_of, after)]
     return request.model_copy(update={"messages": messages})
 
 
-def _with_text(question: Message, edit: Message) -> Message:
-    """Return a new message: the question with the text of the edit in the place of its first text."""
-    content = edit.content
+def _with_text(question: Message, text: str) -> Message:
+    """Return a new message: the question with this text in the place of its first one."""
+    content: str | list[dict[str, JsonValue]] = text
     if isinstance(question.content, list):
         parts = question.content
         place = next((at for at, part in enumerate(parts) if part.get("type") == "text"), 0)
         before, behind = (
             [part for part in some if part.get("type") != "text"] for some in (parts[:place], parts[place:])
         )
-        content = [*before, {"type": "text", "text": content}, *behind]
+        content = [*before, {"type": "text", "text": text}, *behind]
     return Message.model_validate({**(question.model_extra or {}), "role": "user", "content": content})
 
 

@@ -36,7 +36,8 @@ def play(spool: Spool, generation_id: str, calls: str | None = None) -> list[Any
     with spool.produce(CHAT, generation_id) as out:
         if calls:
             out.tool_call(calls, "clock", "{}")
-        out.text("Hi.")
+        else:
+            out.text("Hi.")
         return list(out.request.messages)
 
 

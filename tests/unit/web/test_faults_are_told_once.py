@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from chunkspool.request import explain
 from chunkspool.web.schemas import AskBody, ForkBody, StopBody
 
-ID = "it must be an id: 1 to 128 characters of A-Z a-z 0-9 _ . : @ ~ + = -, of which a letter, a digit, _ or - is the first"
+ID = "it must be an id: 1 to 128 of A-Z a-z 0-9 _ . : @ ~ + = -, and the first is none of . : @ ~ + ="
 TEXT = "Input should be a valid string"
 FAULTS: list[tuple[type[BaseModel], dict[str, Any], str]] = [
     (AskBody, {"prompt": "x", "replaces": "§"}, f"replaces: {ID}"),
