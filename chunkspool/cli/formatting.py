@@ -45,7 +45,8 @@ _CONTROLS = {**_PICTURES, ord("\r"): None, 0x7F: 0x2421, **dict.fromkeys(range(0
 _TURNS = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD)
 # What shows nothing is dropped: marks of direction, the space without a width, the byte order mark and its like. Of the
 # invisible ones, the joiners U+200C and U+200D stay, because Persian and emoji are made of them.
-_UNSEEN = dict.fromkeys((0x061C, 0x180E, 0x200B, 0x200E, 0x200F, *range(0x2060, 0x2066), *range(0x206A, 0x2070), 0xFEFF))
+_MARKS = (0x061C, 0x200E, 0x200F)
+_UNSEEN = dict.fromkeys((*_MARKS, 0x180E, 0x200B, *range(0x2060, 0x2066), *range(0x206A, 0x2070), 0xFEFF))
 _SAFE = {**_CONTROLS, **_TURNS, **_UNSEEN, 0x2028: ord("\n"), 0x2029: ord("\n")}
 
 _CUT_OFF = {

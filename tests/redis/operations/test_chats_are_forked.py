@@ -202,10 +202,11 @@ def test_a_question_that_came_during_an_answer_brings_its_generation(talk: Block
 def test_a_message_that_has_no_generation_brings_nothing(client: Redis, spool: Spool) -> None:
     """In a log that somebody has spoiled, the copy ends where it was said to."""
     fill(client, SOURCE, 3)
-    raw = b'{"type":"message","generation":"lost","id":"m","role":"user","content":"?"}'
-    client.xadd(SOURCE.log, {"t": 1_790_000_000_004, "e": raw}, id="4-0")
+    lost = b'{"type":"message","generation":"lost","id":"m","role":"user","content":"?"}'
+    other = b'{"type":"text.delta","generation":"g","text":"x"}'
     client.set(SOURCE.seq, 5, keepttl=True)
-    client.xadd(SOURCE.log, {"t": 1_790_000_000_005, "e": b'{"type":"text.delta","generation":"g","text":"x"}'}, id="5-0")
+    for seq, raw in ((4, lost), (5, other)):
+        client.xadd(SOURCE.log, {"t": 1_790_000_000_000 + seq, "e": raw}, id=f"{seq}-0")
     spool.fork("source", 4, to="fork")
     assert stored(client, COPY)[:4] == stored(client, SOURCE)[:4]
     assert [one.type for one in spool.read("fork")][4:] == ["generation.stopped"] * 2
