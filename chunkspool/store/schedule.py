@@ -45,7 +45,7 @@ class Reservation:
     `at_once`: its message may go to the broker now; otherwise it is to wait (`schedule` with a "wait" note).
     `ttl_ms` and `active` are None where the tenant's policy says nothing. `retry_ms`: None where waiting does not help.
     `suspects`: chats that count for a limit of bytes which was met, to be measured again before anybody is refused.
-    `asked`: the Unix ms that the lists of chats have now, of the tenant and of the owner; `asked_before`: that before.
+    `asked`: the Unix ms that the lists of chats have now (`store.chats.lists_of`); `asked_before`: that before.
     """
 
     limit: str = ""
