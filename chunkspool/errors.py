@@ -166,7 +166,7 @@ class ChatBusy(ChunkspoolError):
         names = ", ".join(self.active) + (f" and {others} more" if others else "")
         super().__init__(
             f"chat {chat_id!r} is busy with generation {names}: wait for it, "
-            f'or enqueue with on_active="replace" (stops it) or on_active="allow" (runs beside it)'
+            f'or enqueue with on_active="queue" (begins then), "replace" (stops it) or "allow" (runs beside it)'
         )
 
 
@@ -338,10 +338,10 @@ class BufferFull(ChunkspoolError):
 
 
 class NotClaimed(ChunkspoolError):
-    """The generation cannot be claimed: it has ended, or another attempt of it is alive."""
+    """The generation cannot be claimed: it has ended, another attempt is alive, or it waits for others of its chat."""
 
     def __init__(self, generation_id: str, outcome: str) -> None:
-        """`outcome` is what `claim` said: "ended", "held", "stopped" or "failed"."""
+        """`outcome` is what `claim` said: "ended", "held", "stopped", "failed" or "behind"."""
         self.generation_id = generation_id
         self.outcome = outcome
         super().__init__(f"generation {generation_id} cannot be claimed: {outcome}")

@@ -27,7 +27,7 @@ class GenerationQueued:
 
 @dataclass(frozen=True, slots=True)
 class AttemptBegan:
-    """An attempt has claimed a generation. `waited`: seconds since it was queued, of the first attempt only."""
+    """An attempt has claimed a generation. `waited`: seconds since it could begin, of the first attempt only."""
 
     number: int
     waited: float | None = None

@@ -34,6 +34,11 @@ class Message(BaseModel):
     id: str | None = Field(None, min_length=1, max_length=1000)
     ui: dict[str, JsonValue] | None = None
 
+    @property
+    def is_only_shown(self) -> bool:
+        """Whether it says nothing to a model: it is in the log for what a client shows."""
+        return self.role == "assistant" and self.content is None and self.ui is not None and not self.model_extra
+
     @model_validator(mode="after")
     def _says_something(self) -> Self:
         text = self.content.strip() if isinstance(self.content, str) else self.content
@@ -96,8 +101,9 @@ class GenerationRequest(BaseModel):
 
     def encode(self, limit: int) -> bytes:
         """Return the bytes to store. Raises `RequestTooLarge`, or `InvalidRequest` when they are no JSON."""
+        for_models = self.model_copy(update={"messages": [one for one in self.messages if not one.is_only_shown]})
         try:
-            raw = self.model_dump_json(exclude_unset=True, exclude=_NOT_FOR_MODELS).encode()
+            raw = for_models.model_dump_json(exclude_unset=True, exclude=_NOT_FOR_MODELS).encode()
         except ValueError as error:
             raise InvalidRequest(f"the request is not text that UTF-8 can hold: {error}") from None
         return _checked_json(raw, limit)
@@ -126,12 +132,16 @@ def stored_transcript(raw: bytes) -> JsonValue:
 def _checked_json(raw: bytes, limit: int) -> bytes:
     if len(raw) > limit:
         raise RequestTooLarge(len(raw), limit)
+    check_json(raw)
+    return raw
+
+
+def check_json(raw: bytes) -> None:
+    """Raise `InvalidRequest` for what can be written as JSON, but not read: better now than later."""
     try:
         from_json(raw)
     except ValueError as error:
-        # Better now than later: writing JSON takes depths and numbers that reading it does not.
         raise InvalidRequest(f"the request is nested too deep, or has too large a number: {error}") from None
-    return raw
 
 
 def stored_request(raw: bytes, prefix: str = "") -> ModelRequest:
@@ -142,12 +152,19 @@ def stored_request(raw: bytes, prefix: str = "") -> ModelRequest:
     try:
         fields = from_json(raw)
         messages, model, params = fields["messages"], fields.get("model"), fields.get("params", {})
+        has_some = bool(messages) or fields.get("history") is True
     except (ValueError, TypeError, KeyError, AttributeError):
-        messages, model, params = [], None, {}
-    are_messages = isinstance(messages, list) and messages and all(map(_is_message, messages))
+        messages, model, params, has_some = [], None, {}, False
+    are_messages = isinstance(messages, list) and has_some and all(map(_is_message, messages))
     if not are_messages or not isinstance(model, str | None) or not isinstance(params, dict):
         raise CorruptLog(None, "the stored request is not one that chunkspool wrote")
     return ModelRequest(tuple(messages), model, params, prefix)
+
+
+def wants_history(raw: bytes) -> bool:
+    """Tell whether the model is to get the conversation in front of a stored request's messages."""
+    # A request may be large, and is parsed anyway: twice only where it may say so.
+    return b'"history":true' in raw and from_json(raw).get("history") is True
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +208,7 @@ def checked_expires(expires: object) -> float:
 def checked_on_active(on_active: object) -> None:
     """Raise `InvalidRequest` for what `enqueue` cannot do when the chat is busy."""
     if on_active not in ON_ACTIVE:
-        raise InvalidRequest(f'on_active={shown(on_active)}: pass "reject", "replace" or "allow"')
+        raise InvalidRequest(f'on_active={shown(on_active)}: pass "reject", "replace", "allow" or "queue"')
 
 
 def checked_priority(priority: object) -> None:

@@ -99,6 +99,15 @@ class LogSettings(_Group):
     history: bool = Field(
         default=False, description="whether the model gets the conversation as it stands in the log before the messages"
     )
+    history_messages: int = Field(
+        default=200,
+        ge=1,
+        le=100_000,
+        description="messages of the conversation that the model gets at most",
+    )
+    history_characters: int = Field(
+        default=200_000, ge=1, le=100_000_000, description="characters that these messages have at most"
+    )
 
 
 class WorkerSettings(_Group):

@@ -22,6 +22,7 @@ KnownTurn = Literal["waits", "sent", "runs"]
 TURNS: Final[tuple[KnownTurn, ...]] = get_args(KnownTurn)
 """How the index has a generation that has not ended: it waits for its turn, its message is with the broker, it runs."""
 
-OnActive = Literal["reject", "replace", "allow"]
+OnActive = Literal["reject", "replace", "allow", "queue"]
 ON_ACTIVE: Final[tuple[OnActive, ...]] = get_args(OnActive)
-"""What `enqueue` does while another generation is active: raise `ChatBusy`, stop that one, or run beside it."""
+"""What `enqueue` does while another generation is active: raise `ChatBusy`, stop that one, run beside it, or
+begin when it has ended."""

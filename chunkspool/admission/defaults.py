@@ -41,6 +41,6 @@ class SafeAdmission:
             allowed = f"it may be {', '.join(sorted(self.models))}" if self.models else "leave it out"
             raise Refused(f"the model {shown(asked.model)} may not be chosen; {allowed}")
         if asked.on_active == "allow" and not self.beside:
-            raise Refused('on_active may not be "allow"; it may be "reject" or "replace"')
+            raise Refused('on_active may not be "allow"; it may be "reject", "replace" or "queue"')
         check_messages(asked.messages)
         return replace(asked, params=checked_params(asked.params, allowed_params(self.max_tokens)))

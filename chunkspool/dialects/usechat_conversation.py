@@ -1,18 +1,23 @@
-"""A chat as UI messages: the history that its client sent last, and what has been answered since."""
+"""The history that a client sent last, where it is kept beside the log: as the turns that the log would have had."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Self
+from collections.abc import Mapping
+from typing import Annotated, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from chunkspool.dialects.usechat import UseChatEncoder
-from chunkspool.dialects.usechat_builder import MessageBuilder
+from chunkspool.dialects.usechat_logged import to_message_event
 from chunkspool.dialects.usechat_messages import UiMessage, UseChatRequest
-from chunkspool.errors import InvalidRequest, shown
-from chunkspool.events import Entry
+from chunkspool.events import MessageEvent
+from chunkspool.fold import Answer
+
+
+class KeptAnswers(NamedTuple):
+    """The answers of a conversation, each with what was asked; and what the client had of each but the last."""
+
+    answers: tuple[Answer, ...]
+    messages: Mapping[str, UiMessage]
 
 
 class Conversation(BaseModel):
@@ -27,8 +32,8 @@ class Conversation(BaseModel):
     def of_request(cls, request: UseChatRequest) -> Self:
         """Return what to keep of a request."""
         continued = request.continued_message
-        places = (at for at, message in enumerate(request.messages) if message is continued)
-        return cls(messages=tuple(request.messages), continued_at=next(places, None))
+        places = (at for at, message in enumerate(request.sent) if message is continued)
+        return cls(messages=tuple(request.sent), continued_at=next(places, None))
 
     @classmethod
     def of_transcript(cls, value: JsonValue) -> Self | None:
@@ -49,72 +54,22 @@ class Conversation(BaseModel):
         """The message that the generation continues."""
         return None if self.continued_at is None else self.messages[self.continued_at]
 
+    def to_answers(self, generation_id: str) -> KeptAnswers:
+        """Return the answers up to that of `generation_id`, with which the conversation is kept.
 
-@dataclass(frozen=True, slots=True)
-class MessagePage:
-    """Some of a chat's messages: those from `start` to `end`. Their events are those of `generation_ids`.
-
-    `before` is the id of the first one, if there are others in front of it.
-    """
-
-    start: int
-    end: int
-    generation_ids: frozenset[str]
-    before: str | None
-
-
-class ChatMessages:
-    """Collects a chat's messages: those of the client's history, then an answer for each later generation.
-
-    The generations are told apart, so their events may come in any order.
-    """
-
-    def __init__(
-        self, conversation: Conversation, generation_id: str | None, later: Sequence[str], *, sdk: int
-    ) -> None:
-        """`conversation` is that of `generation_id`; `later` are this one and those after it, in order."""
-        self.later = tuple(later)
-        self._conversation = conversation
-        # The generation that continues one of the messages has none of its own.
-        self._continuing = generation_id if conversation.continued and generation_id in later else None
-        self._later = [one for one in later if one != self._continuing]
-        self._sdk = sdk
-        self._encoders: dict[str, UseChatEncoder] = {}
-
-    def page(self, before: str | None, limit: int | None) -> MessagePage:
-        """Return the page of the newest `limit` messages in front of `before`. Raises `InvalidRequest`."""
-        ids = [message.id for message in self._conversation.messages] + self._later
-        end = len(ids)
-        if before is not None:
-            if before not in ids:
-                raise InvalidRequest(f"before={shown(before)}: the chat has no message of this id")
-            end = ids.index(before)
-        start = 0 if limit is None else max(0, end - limit)
-        own = len(self._conversation.messages)
-        wanted = set(self._later[max(0, start - own) : max(0, end - own)])
-        if self._continuing and start <= (self._conversation.continued_at or 0) < end:
-            wanted.add(self._continuing)
-        return MessagePage(start, end, frozenset(wanted), ids[start] if start else None)
-
-    def add(self, entry: Entry) -> None:
-        """Add an entry of one of the page's generations."""
-        generation_id = entry.generation_id
-        encoder = self._encoders.get(generation_id)
-        if encoder is None:
-            continued = self._conversation.continued if generation_id == self._continuing else None
-            encoder = UseChatEncoder(generation_id, sdk=self._sdk, continued=continued)
-            self._encoders[generation_id] = encoder
-        encoder.add(entry)
-
-    def build(self, page: MessagePage) -> list[UiMessage]:
-        """Return the page's messages, in order. Nothing may be added afterwards."""
-        own = self._conversation.messages
-        messages = list(own[page.start : page.end])
-        if self._continuing in page.generation_ids and self._conversation.continued_at is not None:
-            messages[self._conversation.continued_at - page.start] = self._build(self._continuing)
-        later = self._later[max(0, page.start - len(own)) : max(0, page.end - len(own))]
-        return messages + [self._build(generation_id) for generation_id in later]
-
-    def _build(self, generation_id: str) -> UiMessage:
-        continued = self._conversation.continued if generation_id == self._continuing else None
-        return MessageBuilder(continued, sdk=self._sdk).take(self._encoders[generation_id].take_chunks())
+        An assistant's message has the id of the generation that wrote it.
+        """
+        answers: list[Answer] = []
+        asked: list[MessageEvent] = []
+        messages: dict[str, UiMessage] = {}
+        for message in self.messages:
+            is_answer = message.role == "assistant" and message.id not in {"", generation_id}
+            if not is_answer or message.id in messages:
+                asked.append(to_message_event(message, generation_id))
+                continue
+            answers.append(Answer(message.id, asked=tuple(asked)))
+            messages[message.id] = message
+            asked = []
+        if self.continued is not None:
+            asked.append(to_message_event(self.continued, generation_id, continues=True))
+        return KeptAnswers((*answers, Answer(generation_id, asked=tuple(asked))), messages)

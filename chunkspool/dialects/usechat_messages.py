@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from chunkspool.dialects.usechat_chunks import RESTART
 from chunkspool.errors import InvalidRequest
@@ -29,16 +29,28 @@ class UiMessage(BaseModel):
 
 
 class UseChatRequest(BaseModel):
-    """The body of `POST /api/chat`. Unknown fields are ignored: front ends add their own, and later SDKs will, too."""
+    """The body of `POST /api/chat`. Unknown fields are ignored: front ends add their own, and later SDKs will, too.
+
+    A front end sends its `messages`, or only the last one as `message`; none if it wants an answer once more that
+    `messageId` names. `history`: whether the model gets what the log has of the conversation before them.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     id: SdkId
-    messages: list[UiMessage] = Field(min_length=1)
+    messages: list[UiMessage] = Field(default_factory=list)
+    message: UiMessage | None = None
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
     messageId: SdkId | None = None  # noqa: N815 - the SDK's own name
     model: str | None = Field(None, min_length=1, max_length=200)
     params: dict[str, JsonValue] | None = None
+    history: bool | None = None
+
+    @model_validator(mode="after")
+    def _has_messages(self) -> Self:
+        if not self.sent and self.trigger == "submit-message":
+            raise ValueError("there are no messages")
+        return self
 
     @classmethod
     def parse(cls, body: bytes | str | Mapping[str, Any]) -> Self:
@@ -49,6 +61,18 @@ class UseChatRequest(BaseModel):
             raise InvalidRequest(explain(error)) from None
 
     @property
+    def sent(self) -> list[UiMessage]:
+        """The messages that the front end sent, at least one unless an answer is asked for once more."""
+        if self.messages or self.message is None:
+            return self.messages
+        return [self.message]
+
+    @property
+    def wants_history(self) -> bool | None:
+        """Whether the log is to supply what was not sent; None: as the settings say."""
+        return True if self.history is None and not self.messages else self.history
+
+    @property
     def continued_message(self) -> UiMessage | None:
         """The message that the answer extends: the SDK asks for that after tools have run in the browser.
 
@@ -56,16 +80,27 @@ class UseChatRequest(BaseModel):
         """
         if self.trigger != "submit-message":
             return None
-        named = (message for message in reversed(self.messages) if message.id == self.messageId)
-        answered = next(named, self.messages[-1])
+        named = (message for message in reversed(self.sent) if message.id == self.messageId)
+        answered = next(named, self.sent[-1])
         return answered if answered.role == "assistant" else None
+
+    @property
+    def asks_again(self) -> bool:
+        """Whether an answer is asked for once more: to the same question, or to one that the user has edited."""
+        is_edited = self.messageId is not None and self.continued_message is None
+        return self.trigger == "regenerate-message" or is_edited
+
+    @property
+    def last_user_message_id(self) -> str | None:
+        """The id of the user's last message."""
+        return next((message.id for message in reversed(self.sent) if message.role == "user"), None)
 
     @property
     def fresh_message_id(self) -> str | None:
         """The id of the user's message if it is new; None if it is edited or its answer is regenerated."""
-        last = self.messages[-1]
-        fresh = self.trigger == "submit-message" and self.messageId is None and last.role == "user"
-        return last.id if fresh and last.id else None
+        if self.asks_again or self.sent[-1].role != "user":
+            return None
+        return self.sent[-1].id or None
 
 
 def to_model_messages(messages: Iterable[UiMessage]) -> list[ModelMessage]:

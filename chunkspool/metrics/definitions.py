@@ -109,7 +109,7 @@ LIMITS_HIT: Final = Definition(
 QUEUE_WAIT: Final = Definition(
     "queue_wait_seconds",
     "histogram",
-    "From the enqueue until the first attempt began.",
+    "From the enqueue, or the end of what it waited for in its chat, until the first attempt began.",
     buckets=(*_SHORT, 60.0, 300.0, 1800.0),
 )
 FIRST_CHUNK: Final = Definition(

@@ -1,9 +1,10 @@
-"""Claims a generation for one more attempt, and finds the text that this attempt is to continue. Without I/O."""
+"""Claims a generation for one more attempt: its request, with its history, and the text to continue. Without I/O."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 
 from chunkspool.effects import Operation, Pause, Tell
 from chunkspool.errors import CorruptLog, CursorExpired, GenerationNotFound, NotClaimed, Released
@@ -11,7 +12,9 @@ from chunkspool.fold import Folding
 from chunkspool.ids import checked_id
 from chunkspool.observer import AttemptBegan
 from chunkspool.operations.endings import tell_failed, tell_found_stopped
-from chunkspool.request import Claim, checked_wait, stored_request
+from chunkspool.operations.history import read_history
+from chunkspool.operations.lease_keeping import keep_lease
+from chunkspool.request import Claim, checked_wait, stored_request, wants_history
 from chunkspool.settings import Settings
 from chunkspool.store import queries, scripts
 from chunkspool.store.entries import entry_of
@@ -36,7 +39,7 @@ def claim(
     """Claim a generation for one more attempt; wait up to `wait` seconds for another attempt that holds it.
 
     `span`: the attempt's, in the generation's trace. Raises `GenerationNotFound`, `NotClaimed`, or, once this process
-    is `leaving`, `Released`.
+    is `leaving`, `Released`; `Fenced` where another attempt was faster than the reading of a long chat.
     """
     checked_id("generation_id", generation_id)
     wait = checked_wait(wait)
@@ -56,7 +59,8 @@ def claim(
         )
         if reply.outcome == "claimed":
             yield from Tell(AttemptBegan(reply.attempt, reply.age if reply.attempt == 1 else None))
-            return (yield from _prepare(keys, generation_id, settings, reply))
+            preparing = _prepare(keys, generation_id, settings, reply)
+            return (yield from keep_lease(preparing, keys, generation_id, reply.attempt, settings.log))
         if reply.outcome == "gone":
             raise GenerationNotFound(keys.chat_id, generation_id)
         if reply.outcome == "stopped":
@@ -76,6 +80,9 @@ def _prepare(keys: ChatKeys, generation_id: str, settings: Settings, reply: Clai
         # Only now, because before the claim the older attempt may still have written.
         prefix = yield from _find_text_to_continue(keys, generation_id)
     request = stored_request(reply.request, prefix or "")
+    if wants_history(reply.request):
+        messages = yield from read_history(keys, generation_id, request.messages, settings.log)
+        request = replace(request, messages=messages)
     return Claim(
         reply.attempt,
         request,

@@ -26,6 +26,7 @@ from chunkspool.operations.endings import tell_failed, tell_stopped
 from chunkspool.operations.limits import limit_error
 from chunkspool.operations.log_sizes import measure_again
 from chunkspool.operations.new_messages import Asked, ask_again, find_replaced
+from chunkspool.operations.next_in_chat import free_next
 from chunkspool.operations.schedule import schedule
 from chunkspool.request import (
     GenerationRequest,
@@ -45,7 +46,7 @@ from chunkspool.store.index import place_ms_of, waits
 from chunkspool.store.keys import ChatKeys, QueueKeys
 from chunkspool.store.recovery import restore_head
 from chunkspool.store.removal import REMOVED_AT_ONCE, forget_gone
-from chunkspool.store.schedule import Reservation, forget, hash_of, reserve
+from chunkspool.store.schedule import Note, Reservation, forget, hash_of, note, reserve
 from chunkspool.store.scripts import REPLACED_AT_ONCE, EnqueueReply, NewEvents, NewTranscript
 
 RACES = 100
@@ -86,8 +87,7 @@ def enqueue(
             checked_id(kind, given)
     generation_id = new_generation_id()
     keeps = settings.log.keep_messages if keep_messages is None else keep_messages
-    asked = Asked.of(request.messages if keeps else (), replaced)
-    asked.check_size(settings.log.max_request_bytes)
+    asked = Asked.of(request.messages if keeps else (), replaced).fitting(settings.log.max_request_bytes)
     new_transcript = yield from _replace_transcript(keys, encoded_transcript)
     queue, task = settings.worker.queue, settings.worker.task
     # Before the generation itself: from its first moment on, a revoke and the sweep can find it.
@@ -136,20 +136,32 @@ def enqueue(
         yield from _give_back(keys, settings, generation_id)
         yield from _take_back_question(keys, owner, reserved)
         yield from _publish_again(keys, made.generation_id, settings, request_id)
-    elif reserved.limit:
+    else:
+        yield from _hand_over(keys, settings, made, reserved, request_id)
+    return Generation(made.generation_id, keys.chat_id, made.after)
+
+
+def _hand_over(
+    keys: ChatKeys, settings: Settings, made: EnqueueReply, reserved: Reservation, request_id: str | None
+) -> Operation[None]:
+    """Hand what was made to a worker, or let it wait for its turn. Raises `EnqueueFailed` or `LimitExceeded`."""
+    generation_id, worker = made.generation_id, settings.worker
+    if reserved.limit:
         # It was a repeated request a moment ago; now that one has expired.
         yield from _unpublish(keys, generation_id, request_id, generation_id)
         raise limit_error(reserved)
+    if made.is_behind:
+        with suppress(StoreError):  # then the sweep notes it
+            yield from note(("behind", keys.member(generation_id)))
     elif reserved.at_once:
         try:
-            yield from _publish(keys, generation_id, queue, task, request_id, token=generation_id)
+            yield from _publish(keys, generation_id, worker.queue, worker.task, request_id, token=generation_id)
         except EnqueueFailed:
             with suppress(StoreError):
                 yield from _give_back(keys, settings, generation_id)
             raise
     else:
-        yield from _wait(keys, settings, generation_id)
-    return Generation(made.generation_id, keys.chat_id, made.after)
+        yield from _wait(settings, [("wait", keys.member(generation_id))])
 
 
 def _replace_transcript(keys: ChatKeys, encoded: bytes) -> Operation[NewTranscript | None]:
@@ -165,11 +177,11 @@ def _reserve(keys: ChatKeys, call: ScriptCall[Reservation]) -> Operation[Reserva
     return reserved
 
 
-def _wait(keys: ChatKeys, settings: Settings, generation_id: str) -> Operation[None]:
-    """Put the generation into its line, and hand over whose turn it is: that may be another one."""
+def _wait(settings: Settings, notes: Sequence[Note]) -> Operation[None]:
+    """Put what is noted into its line, and hand over whose turn it is: that may be another one."""
     # If the broker takes no message, it waits all the same. The sweep will hand it over.
     with suppress(EnqueueFailed):
-        yield from schedule(settings, [("wait", keys.member(generation_id))])
+        yield from schedule(settings, notes)
 
 
 def _give_back(keys: ChatKeys, settings: Settings, generation_id: str) -> Operation[None]:
@@ -191,7 +203,7 @@ def _make(
     reserved: Reservation,
     settings: Settings,
     call: Callable[..., ScriptCall[EnqueueReply]],
-    events: Callable[[Sequence[str]], NewEvents],
+    events: Callable[..., NewEvents],
 ) -> Operation[EnqueueReply]:
     """Make `call` with the active generations, again whenever these have changed meanwhile.
 
@@ -211,8 +223,9 @@ def _make(
                 f"the log of chat {keys.chat_id!r} has {load.log_bytes} bytes, which is "
                 f"more than chat_bytes={reserved.chat_bytes}: begin another chat, or erase this one",
             )
-        seen = () if on_active == "allow" else active[:REPLACED_AT_ONCE]
-        made = yield from _tell_of(call(active=seen, max_active=max_active, events=events(load.recent)), priority)
+        seen = active[:REPLACED_AT_ONCE] if on_active in {"reject", "replace"} else ()
+        new = events(load.recent, log_is_empty=not load.log_bytes)
+        made = yield from _tell_of(call(active=seen, max_active=max_active, events=new), priority)
         is_crowded = made.outcome == "limit" or (made.outcome == "changed" and len(active) > REPLACED_AT_ONCE)
         if is_crowded and not has_made_room:
             has_made_room = True
@@ -265,9 +278,13 @@ def _publish_again(keys: ChatKeys, generation_id: str, settings: Settings, reque
 
     The first caller may have died between its two steps, and a second message is harmless (claim).
     """
+    if (yield from queries.behind(keys, [generation_id])):
+        # Its turn comes after those before it in the chat, which may have ended without anybody to tell of it.
+        yield from _wait(settings, (yield from free_next([keys])))
+        return
     if (yield from waits(keys, generation_id)):
         # Its turn comes in its line; that it was asked for again makes it no earlier.
-        yield from _wait(keys, settings, generation_id)
+        yield from _wait(settings, [("wait", keys.member(generation_id))])
         return
     token = secrets.token_hex(4)
     waiting = yield from scripts.publish_again(keys, generation_id, token)
@@ -298,4 +315,9 @@ def _unpublish(keys: ChatKeys, generation_id: str, request_id: str | None, token
     reply = yield from scripts.unpublish(keys, generation_id, request_id, token)
     if reply.outcome == "failed":
         yield from tell_failed("enqueue_failed", reply.ages)
+        # Another question may wait for this one by now. Whoever has a broker hands it over.
+        freed = yield from free_next([keys])
+        if freed:
+            with suppress(StoreError):
+                yield from note(*freed)
     return reply.outcome

@@ -92,7 +92,7 @@ def fork(
 
 
 class _Making:
-    """One copy: how far it goes, how many events it has, and which generations have not ended in it."""
+    """One copy: how far it goes, and which generations have not ended in it."""
 
     def __init__(self, source: ChatKeys, target: ChatKeys, owner: str | None) -> None:
         self.token = secrets.token_hex(6)
@@ -103,7 +103,6 @@ class _Making:
         """Where it stands in the source."""
         self._end = Position(0, self.token)
         """Where the copy ends."""
-        self._count = 0
         self._now = 0
         self._open: dict[str, None] = {}
         self._ended: set[str] = set()
@@ -139,13 +138,12 @@ class _Making:
     def make(self, ttl_ms: int) -> Operation[None]:
         """Let the copy become the chat's log, if its source was not erased meanwhile."""
         owners = yield from self._note_owners(ttl_ms)
-        yield from self._check_log()
         head = yield from read_head(self._source)
+        yield from self._check_log()
         outcome = yield from forks.make(
             self._target,
             self.token,
             last=self._end.seq,
-            count=self._count,
             ttl_ms=ttl_ms,
             owners=owners,
             title=head.title if head else None,
@@ -163,13 +161,16 @@ class _Making:
         """
         try:
             yield from self._check_log()
-            for start in range(0, len(self._owners), TOUCHED_AT_ONCE):
-                some = self._owners[start : start + TOUCHED_AT_ONCE]
-                if (yield from is_being_erased(self._source.tenant, some)):
-                    raise ChatNotFound(self._source.chat_id)
+            yield from self._check_owners()
         except (ChatNotFound, CursorAhead, CursorExpired):
             yield from erase(self._target)
             raise
+
+    def _check_owners(self) -> Operation[None]:
+        for start in range(0, len(self._owners), TOUCHED_AT_ONCE):
+            some = self._owners[start : start + TOUCHED_AT_ONCE]
+            if (yield from is_being_erased(self._source.tenant, some)):
+                raise ChatNotFound(self._source.chat_id)
 
     def _check_log(self) -> Operation[None]:
         yield from page_after(self._source, self._position, 1)
@@ -211,7 +212,6 @@ class _Making:
         if not (yield from forks.stage(self._target, self.token, self._end.seq, entries)):
             raise _lost_copy()
         self._end = Position(entries[-1].seq, self.token, entries[-1].at)
-        self._count += len(entries)
         for entry in entries:
             if entry.type == "message" and isinstance(entry.event, MessageEvent):
                 self._messages.append(entry.event)

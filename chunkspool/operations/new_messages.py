@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -27,7 +27,7 @@ from chunkspool.fold import Answer
 from chunkspool.ids import checked_id
 from chunkspool.json_text import to_valid_json
 from chunkspool.operations.folding import fold_answers
-from chunkspool.request import GenerationRequest, Message
+from chunkspool.request import GenerationRequest, Message, check_json
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.scripts import NewEvents
 
@@ -79,17 +79,33 @@ class Asked:
         room = MESSAGES_MAX - len(new)
         return cls(earlier[max(0, len(earlier) - room) :], new, replaced)
 
-    def check_size(self, limit: int) -> None:
-        """Raise `RequestTooLarge` if the events have more bytes than a request may have: a message may have a `ui`."""
-        size = sum(map(len, self.events("", ()).messages))
-        if size > limit + MESSAGES_MAX * _FIELDS_BYTES:
-            raise RequestTooLarge(size, limit)
+    def fitting(self, limit: int) -> Asked:
+        """Return it with as many of the earlier messages, the newest, as a request may have bytes.
 
-    def events(self, generation_id: str, recent: Sequence[str]) -> NewEvents:
+        Raises `RequestTooLarge` if the new ones have more, for a message may have a `ui`; or `InvalidRequest`.
+        """
+        room = limit + MESSAGES_MAX * _FIELDS_BYTES
+        for message in self.new:
+            raw = encode(_event_of(message, "", 0))
+            room -= len(raw)
+            if message.ui is not None:
+                check_json(raw)
+        if room < 0:
+            raise RequestTooLarge(limit + MESSAGES_MAX * _FIELDS_BYTES - room, limit)
+        kept = 0
+        for message in reversed(self.earlier):
+            room -= len(encode(_event_of(message, "", 0)))
+            if room < 0:
+                break
+            kept += 1
+        return replace(self, earlier=self.earlier[len(self.earlier) - kept :])
+
+    def events(self, generation_id: str, recent: Sequence[str], *, log_is_empty: bool = True) -> NewEvents:
         """Return what is written. `recent` are the keys of the messages that the log got last."""
         known = 0 if self.replaces else _known(self.new, recent)
         new = self.new[known:]
-        written = [_event_of(message, generation_id, number) for number, message in enumerate((*self.earlier, *new), 1)]
+        earlier = self.earlier if log_is_empty else ()
+        written = [_event_of(message, generation_id, number) for number, message in enumerate((*earlier, *new), 1)]
         replaced = self.replaces
         answers, replaces = (replaced.answers, replaced.generation_id) if replaced else (None, None)
         queued = GenerationQueued(
@@ -98,7 +114,7 @@ class Asked:
         keys = [*recent, *map(_key_of_message, new)]
         return NewEvents(
             tuple(map(encode, written)),
-            len(self.earlier),
+            len(earlier),
             encode(queued),
             seen=tuple(recent),
             recent=tuple(keys[-RECENT_MAX:]),
@@ -168,11 +184,19 @@ def _split(spoken: Sequence[Message]) -> tuple[tuple[Message, ...], tuple[Messag
 
 
 def _edited(new: Sequence[Message], replaced: Replaced) -> tuple[Message, ...]:
-    """Return what is not what the replaced generation was asked: nothing, where its question is the same."""
-    size = max(1, len(replaced.asked))
-    tail = tuple(new[-size:])
-    is_same = [_key_of_message(message) for message in tail] == [_key_of_event(event) for event in replaced.asked]
-    return () if is_same else tail
+    """Return what is not what the replaced generation was asked: nothing, where its question is the same.
+
+    If the log began with a conversation from elsewhere, that stands with the question, and so it does with a new one.
+    """
+    if not new:
+        return ()
+    asked = replaced.asked
+    begin = max((at for at, event in enumerate(asked, 1) if event.role == "assistant" and at < len(asked)), default=0)
+    tail = tuple(new[-max(1, len(asked) - begin) :])
+    if [_key_of_message(message) for message in tail] == [_key_of_event(event) for event in asked[begin:]]:
+        return ()
+    same = (at for at, event in enumerate(asked) if event.id == tail[0].id)
+    return (*map(_message_of, asked[: next(same, begin)]), *tail)
 
 
 def _known(new: Sequence[Message], recent: Sequence[str]) -> int:

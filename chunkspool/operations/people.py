@@ -73,7 +73,8 @@ def _look_after(person: str, now: int) -> Operation[None]:
     tenant, _, person_hash = person.partition("/")
     chats = yield from list_touched(TenantKeys(tenant).touched(person_hash))
     old = [one for one in chats if now - one.at >= LOOK_MS]
-    kept = yield from SendAll(tuple(kept_ms(ChatKeys(tenant, one.chat_id)) for one in old)) if old else ()
+    reads = SendAll(tuple(kept_ms(ChatKeys(tenant, one.chat_id)) for one in old))
+    kept = (yield from reads) if old else []
     # One that cannot be read now is there for all that is known.
     seen: list[tuple[Touched, int | None]] = [
         (one, ms if ms is None or isinstance(ms, int) else 0) for one, ms in zip(old, kept, strict=True)

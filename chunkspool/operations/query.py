@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from chunkspool.effects import Operation
@@ -64,7 +64,7 @@ def snapshot(
         except (CursorAhead, CursorExpired):
             continue  # the chat was erased, or has expired, in the middle
         rest = chosen[0][1] if len(chosen) < len(older) else None
-        waiting = yield from _waiting(keys, digest.active[:TOLD_OF_WAITING])
+        waiting = yield from _waiting(keys, digest.active[:TOLD_OF_WAITING], digest.active)
         return Snapshot(keys.chat_id, answers, digest.seq, digest.active, digest.cursor, rest, waiting)
     raise ChatContended(keys.chat_id, "be folded")
 
@@ -95,7 +95,7 @@ def status(
     active = tuple(one for one in found.active if one in known) if found.first <= found.last else ()
     generations = [one for one in seen if one.generation_id in wanted]
     generations.sort(key=lambda generation: generation.after)
-    generations = yield from _with_positions(keys, generations)
+    generations = yield from _with_positions(keys, generations, active)
     return ChatStatus(keys.chat_id, found.first, found.last, active, tuple(generations), found.now, rest)
 
 
@@ -108,10 +108,12 @@ def _check_page(generation_ids: Collection[str] | None, before: str | None, limi
         checked_id("generation_id", one)
 
 
-def _with_positions(keys: ChatKeys, generations: list[GenerationStatus]) -> Operation[list[GenerationStatus]]:
+def _with_positions(
+    keys: ChatKeys, generations: list[GenerationStatus], active: Sequence[str]
+) -> Operation[list[GenerationStatus]]:
     """Say of the first that wait for their turn when it comes."""
     queued = [one.generation_id for one in generations if one.state == "queued"]
-    waiting = yield from _waiting(keys, queued[:TOLD_OF_WAITING])
+    waiting = yield from _waiting(keys, queued[:TOLD_OF_WAITING], active)
     told = {one.generation_id: one for one in waiting}
     return [
         replace(one, ahead=told[one.generation_id].ahead, wait=told[one.generation_id].wait)
@@ -121,13 +123,23 @@ def _with_positions(keys: ChatKeys, generations: list[GenerationStatus]) -> Oper
     ]
 
 
-def _waiting(keys: ChatKeys, generation_ids: Collection[str]) -> Operation[tuple[Waiting, ...]]:
-    told = []
+def _waiting(keys: ChatKeys, generation_ids: Collection[str], active: Sequence[str]) -> Operation[tuple[Waiting, ...]]:
+    """Say when the turn comes of those of these that wait for it: in their line, or after others of the chat."""
+    told, rest = {}, []
     for each_id in generation_ids:
         place = yield from position(keys, each_id)
-        if place is not None:
-            told.append(Waiting(each_id, place.ahead, None if place.wait_ms is None else place.wait_ms / 1000))
-    return tuple(told)
+        if place is None:
+            rest.append(each_id)
+        else:
+            told[each_id] = Waiting(each_id, place.ahead, None if place.wait_ms is None else place.wait_ms / 1000)
+    # Nothing is before the oldest.
+    behind = yield from queries.behind(keys, [one for one in rest if one in active[1:]])
+    if behind:
+        # Those before the oldest are before all.
+        first = told.get(active[0]) or (yield from position(keys, active[0]))
+        for each_id in behind:
+            told[each_id] = Waiting(each_id, active.index(each_id) + (first.ahead if first else 0), None)
+    return tuple(told[one] for one in generation_ids if one in told)
 
 
 def transcript(keys: ChatKeys) -> Operation[Transcript | None]:
@@ -137,8 +149,8 @@ def transcript(keys: ChatKeys) -> Operation[Transcript | None]:
         raise ChatNotFound(keys.chat_id)
     holder = yield from queries.transcript_holder(keys)
     held = (yield from queries.transcripts(keys, [holder])) if holder else []
-    if not held:
-        # `head` may have been evicted, or what it names.
+    if not held and (holder or not (yield from queries.has_identity(keys))):
+        # `head` was evicted, or what it names.
         held = yield from read_transcripts(keys, (yield from list_ids(keys, found.active)))
     return max(held, key=lambda one: one.after, default=None)
 

@@ -7,8 +7,9 @@ from contextlib import suppress
 
 from chunkspool.effects import Operation, Publish
 from chunkspool.errors import EnqueueFailed, StoreError
+from chunkspool.operations.next_in_chat import free_next
 from chunkspool.settings import Settings
-from chunkspool.store.keys import QueueKeys
+from chunkspool.store.keys import ChatKeys, QueueKeys
 from chunkspool.store.schedule import NOTES_MAX, TAKE_MAX, Note, Taken, WorkerSlots, note
 from chunkspool.store.schedule import schedule as schedule_call
 
@@ -24,12 +25,14 @@ def schedule(
 ) -> Operation[int]:
     """Note what became of generations, then publish the messages of those whose turn it is; return how many.
 
+    Where one has ended, the next of its chat may begin that waited for it.
+
     One whose message the broker does not take waits again. Raises `EnqueueFailed` then, or `StoreError`. Without
     `publishes`, nothing is taken out: this process has no broker, and others will do it. `tidies`: see the script.
     """
     keys = QueueKeys(queue or settings.worker.queue)
     limits, most = settings.policy, TAKE_MAX if publishes else 0
-    waiting = list(notes)
+    waiting = [*notes, *(yield from free_next(chats_of_ended(notes)))]
     published = 0
     while True:
         now, waiting = waiting[:NOTES_MAX], waiting[NOTES_MAX:]
@@ -37,6 +40,12 @@ def schedule(
         published += yield from _publish_all(taken)
         if not waiting and len(taken) < TAKE_MAX:
             return published
+
+
+def chats_of_ended(notes: Sequence[Note]) -> list[ChatKeys]:
+    """Return the chats in which something has ended."""
+    members = (name.split(" ") for what, name, *_ in notes if what == "end")
+    return list(dict.fromkeys(ChatKeys(tenant, chat_id) for tenant, chat_id, _ in members))
 
 
 def _publish_all(taken: Sequence[Taken]) -> Operation[int]:

@@ -22,6 +22,7 @@ from chunkspool.operations.digest_keeping import is_behind, keep_digest
 from chunkspool.operations.endings import tell_failed, tell_found_stopped
 from chunkspool.operations.erase_owner import go_on_erasing
 from chunkspool.operations.log_sizes import drop_expired, measure_all
+from chunkspool.operations.next_in_chat import free_waiting
 from chunkspool.operations.people import look_after_people
 from chunkspool.operations.schedule import schedule
 from chunkspool.results import Swept
@@ -98,7 +99,8 @@ def sweep(settings: Settings, *, queue: str, queue_is_empty: bool, db: int) -> O
         done = [member for member in over if member.keys not in behind]
         yield from _forget(keys, page.foreign, done, page.now)
         sizes = yield from measure_all(_logs_that_grow(seen, over))
-        yield from schedule(settings, _notes_of(seen, over, sizes), queue=queue, tidies=True)
+        freed = yield from free_waiting(_behind(seen))
+        yield from schedule(settings, [*_notes_of(seen, over, sizes), *freed], queue=queue, tidies=True)
         whole = Swept((*whole.lost, *lost), (*whole.failed, *failed))
         if page.size < INDEX_PAGE:
             return whole
@@ -130,18 +132,29 @@ def _logs_that_grow(seen: Sequence[Unfinished], over: Sequence[Member]) -> list[
     return list(dict.fromkeys((*running, *(member.keys for member in over))))
 
 
+def _behind(seen: Sequence[Unfinished]) -> dict[ChatKeys, list[str]]:
+    """Return what waits for others of its chat, by chat, oldest first."""
+    waiting: dict[ChatKeys, list[str]] = {}
+    for one in seen:
+        if one.waits_behind:
+            waiting.setdefault(one.member.keys, []).append(one.member.generation_id)
+    return waiting
+
+
 def _notes_of(seen: Sequence[Unfinished], over: Sequence[Member], sizes: Mapping[ChatKeys, LogSize]) -> list[Note]:
     """Return what the schedule may have missed: the processes that should have told it may be dead."""
     ended: list[Note] = [("end", member.name, sizes.get(member.keys)) for member in over]
     gone = {member.name for member in over}
-    waiting: list[Note] = [("wait", one.member.name) for one in seen if one.waits and one.member.name not in gone]
+    queued = [one for one in seen if one.status == "queued" and one.member.name not in gone]
+    waiting: list[Note] = [("wait", one.member.name) for one in queued if one.waits and not one.behind]
+    behind: list[Note] = [("behind", one.member.name) for one in queued if one.behind and one.turn != "waits"]
     running: list[Note] = [
         ("run", one.member.name) for one in seen if one.status == "running" and one.turn in ("waits", "sent")
     ]
     grown: list[Note] = [
         ("size", one.member.name, sizes.get(one.member.keys)) for one in seen if one.status == "running"
     ]
-    return [*ended, *running, *waiting, *grown]
+    return [*ended, *running, *waiting, *behind, *grown]
 
 
 def _lock(keys: QueueKeys, pause_ms: int) -> Operation[bool]:
@@ -183,7 +196,7 @@ def _look_after(one: Unfinished, settings: Settings, keys: QueueKeys, moment: _M
     # Until then a message that a dead worker holds comes back by itself.
     republish_ms = min(lost_ms, round((settings.worker.redelivery + settings.log.lease) * 1000))
     member = one.member
-    if one.waits or not one.is_passed_over(moment.reached, moment.now, republish_ms):
+    if one.waits or one.waits_behind or not one.is_passed_over(moment.reached, moment.now, republish_ms):
         return "alive"
     if moment.watched and one.is_lost(moment.now, lost_ms):
         reply = yield from scripts.lose(member.keys, member.generation_id, silent_ms=lost_ms)

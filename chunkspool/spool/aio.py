@@ -234,11 +234,13 @@ class AsyncSpool:
         self, chat_id: str, generation_id: str | None = None, *, reason: str | None = None
     ) -> tuple[Stop, ...]:
         """Stop one generation, or all that are active in the chat. See `Spool.stop`."""
-        return await self._run(stop.stop(self._keys(chat_id), generation_id, "user", reason))
+        keys, publishes = self._keys(chat_id), self._dispatcher is not None
+        return await self._run(stop.stop(keys, self.settings, generation_id, "user", reason, publishes=publishes))
 
     async def revoke(self, generation_id: str) -> Stop | None:
         """Stop a generation by its id alone. See `Spool.revoke`."""
-        return await self._run(stop.revoke(generation_id, self._db))
+        publishes = self._dispatcher is not None
+        return await self._run(stop.revoke(generation_id, self.settings, self._db, publishes=publishes))
 
     async def chats(self, owner: str | None = None, *, before: str | None = None, limit: int = 50) -> ChatPage:
         """Return some chats, the one that was asked last first. See `Spool.chats`."""

@@ -62,7 +62,7 @@ class Scheduler:
             raise
         except NotClaimed as error:
             if error.outcome != "held":
-                self.note(("end", followed.member))
+                self.note(("behind" if error.outcome == "behind" else "end", followed.member))
             raise
         finally:
             if followed.has_ended:

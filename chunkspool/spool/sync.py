@@ -168,12 +168,15 @@ class Spool:
         """Hand a generation to a worker and return at once.
 
         Pass either a `prompt` (one user message) or `messages` (chat-completions shape). `params` go to the provider as
-        they are. The same `request_id` again returns the same generation. `on_active` says what happens while another
-        generation is active in the chat. `ttl`: seconds that the chat is kept after its last event; of its generations
-        the one with the longest counts. `owner`: whose it is. `priority`: "interactive", or "batch" for what may wait
-        until nobody else does. `expires`: seconds after which it is no longer wanted if no worker has begun it: it
-        fails with the code "expired". `transcript`: the conversation as your client shows it, any JSON; it is kept as
-        long as the generation, for `transcript` to return, until the chat's next one comes.
+        they are. The same `request_id` again returns the same generation. `ttl`: seconds that the chat is kept after
+        its last event; of its generations the one with the longest counts. `owner`: whose it is. `priority`:
+        "interactive", or "batch" for what may wait until nobody else does. `expires`: seconds after which it is no
+        longer wanted if no worker has begun it: it fails with the code "expired". `transcript`: the conversation as
+        your client shows it, any JSON; it is kept as long as the generation, for `transcript` to return, until the
+        chat's next one comes.
+
+        `on_active` says what happens while another generation is active in the chat: "reject" raises `ChatBusy`,
+        "queue" lets this one wait until those before it have ended, "replace" stops them, "allow" runs beside them.
 
         What is new of the conversation is written into the log before it, unless `keep_messages` is False: of
         `messages`, those after the last one of the assistant. `replaces`: a generation of which this is another
@@ -245,7 +248,8 @@ class Spool:
 
         Raises `ChatNotFound`, `GenerationNotFound`, `InvalidRequest` (a reason over 500 characters) or `StoreError`.
         """
-        return self._run(stop.stop(self._keys(chat_id), generation_id, "user", reason))
+        keys, publishes = self._keys(chat_id), self._dispatcher is not None
+        return self._run(stop.stop(keys, self.settings, generation_id, "user", reason, publishes=publishes))
 
     def revoke(self, generation_id: str) -> Stop | None:
         """Stop a generation by its id alone, which is its Celery task's, too; None for a task that is no generation.
@@ -253,7 +257,8 @@ class Spool:
         Celery's own revoke is a message to the workers that are up, and lost without them. This one is kept in Redis:
         a worker that comes up later skips the task. Raises `InvalidId` or `StoreError`.
         """
-        return self._run(stop.revoke(generation_id, self._db))
+        publishes = self._dispatcher is not None
+        return self._run(stop.revoke(generation_id, self.settings, self._db, publishes=publishes))
 
     def chats(self, owner: str | None = None, *, before: str | None = None, limit: int = 50) -> ChatPage:
         """Return some chats, the one that was asked last first: of the tenant, or those that `owner` has asked in.

@@ -92,13 +92,12 @@ def make(
     token: str,
     *,
     last: int,
-    count: int,
     ttl_ms: int,
     owners: Sequence[str],
     title: str | None,
     recent: Sequence[str] = (),
 ) -> ScriptCall[Literal["made", "exists", "gone"]]:
-    """Let the copy become the chat's log, whose identity is `token`: up to the seq `last`, with `count` events.
+    """Let the copy become the chat's log, whose identity is `token`. It ends with the seq `last`.
 
     `owners`: up to `OWNERS_MAX` of those who have something in it, by their hashes; the newest last.
     """
@@ -108,5 +107,5 @@ def make(
         return outcome  # type: ignore[no-any-return]
 
     keys = (*target.writer(token), target.copy(token), target.title, target.digest)
-    args: tuple[Arg, ...] = (token, last, count, ttl_ms, " ".join(owners), title or "", " ".join(recent))
+    args: tuple[Arg, ...] = (token, last, ttl_ms, " ".join(owners), title or "", " ".join(recent))
     return ScriptCall(load("make_fork"), keys, args, parse)

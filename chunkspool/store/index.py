@@ -79,6 +79,7 @@ class Unfinished:
 
     `sent` is that of its first. `claimed`: a worker has had it. `republished`: the sweep has published it again.
     `turn`: how the schedule has it, "" where that does not know it. `place_ms`: how long its place will be kept.
+    `behind`: it waits until those before it in its chat have ended.
     """
 
     member: Member
@@ -93,11 +94,17 @@ class Unfinished:
     place_ms: int
     expires: int = 0
     turn: Turn = ""
+    behind: bool = False
 
     @property
     def waits(self) -> bool:
         """Whether it waits for its turn: it has no message."""
         return self.status == "queued" and self.turn == "waits"
+
+    @property
+    def waits_behind(self) -> bool:
+        """Whether it waits for others of its chat: it has no message, and no turn yet."""
+        return self.status == "queued" and self.behind
 
     def is_over(self, now: int) -> bool:
         """Tell whether there is nothing left to end. One that was indexed a moment ago may not have been made yet."""
@@ -161,10 +168,11 @@ def list_unfinished(queue: QueueKeys, offset: int, db: int) -> Transaction[Index
 
 def look_up(queue: QueueKeys, member: Member, now: int) -> Transaction[Unfinished]:
     """Read how the generation of a member stands."""
-    fields = ("status", "task", "created", "lease", "lease_ms", "started", "expires")
+    fields = ("status", "task", "created", "lease", "lease_ms", "started", "expires", "behind")
 
     def parse(replies: Sequence[Any]) -> Unfinished:
-        (status, task, created, lease, lease_ms, started, expires), republished, place_ms, turn, sent, running = replies
+        of_hash, republished, place_ms, turn, sent, running = replies
+        status, task, created, lease, lease_ms, started, expires, behind = of_hash
 
         def seen(value: Any, ahead: int = 0) -> int:
             # A time that lies ahead was written before the server's clock was set back: it tells nothing.
@@ -185,6 +193,7 @@ def look_up(queue: QueueKeys, member: Member, now: int) -> Transaction[Unfinishe
             place_ms=int(place_ms),
             expires=int(expires or 0),
             turn="" if turn is None else TURNS[int(float(turn))],
+            behind=behind is not None,
         )
 
     commands = (

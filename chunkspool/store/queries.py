@@ -43,6 +43,22 @@ def load(keys: ChatKeys) -> Transaction[ChatLoad]:
     return Transaction((("HMGET", keys.head, "active", "log", "born", "recent"), ("MEMORY", "USAGE", keys.log)), parse)
 
 
+def is_busy(keys: ChatKeys) -> Transaction[bool]:
+    """Tell whether something is active in the chat."""
+    return Transaction((("HGET", keys.head, "active"),), lambda replies: bool(replies[0]))
+
+
+def behind(keys: ChatKeys, generation_ids: Sequence[str]) -> Transaction[tuple[str, ...]]:
+    """Tell which of these wait for others of the chat."""
+    commands = tuple(("HMGET", keys.gen(one), "status", "behind") for one in generation_ids)
+
+    def parse(replies: Sequence[Any]) -> tuple[str, ...]:
+        found = zip(generation_ids, replies, strict=True)
+        return tuple(one for one, (status, waits) in found if waits and as_text(status or "") == "queued")
+
+    return Transaction(commands, parse)
+
+
 def has_request(keys: ChatKeys, request_id: str) -> Transaction[bool]:
     """Tell whether a generation was made with this request id."""
     return Transaction((("EXISTS", keys.request(request_id)),), lambda replies: bool(replies[0]))
@@ -115,10 +131,26 @@ def cursor_before(keys: ChatKeys, generation_id: str) -> Transaction[int]:
     return Transaction((("HGET", keys.gen(generation_id), "after"),), lambda replies: int(replies[0] or 0))
 
 
+def first_start(keys: ChatKeys, generation_id: str) -> Transaction[int]:
+    """Read the seq of a generation's first generation.started, which an attempt has written by now."""
+
+    def parse(replies: Sequence[Any]) -> int:
+        began, newest = replies[0]
+        # One whose first attempt was an older version's has no `began`.
+        return int(began or newest or 0)
+
+    return Transaction((("HMGET", keys.gen(generation_id), "began", "seq"),), parse)
+
+
 def transcript_holder(keys: ChatKeys) -> Transaction[str | None]:
     """Read the id of the generation that holds the chat's transcript; None where none does."""
     command = ("HGET", keys.head, "transcript")
     return Transaction((command,), lambda replies: None if replies[0] is None else as_text(replies[0]))
+
+
+def has_identity(keys: ChatKeys) -> Transaction[bool]:
+    """Tell whether the chat's `head` knows of which log it is; else it was evicted."""
+    return Transaction((("HEXISTS", keys.head, "log"),), lambda replies: bool(replies[0]))
 
 
 def transcripts(keys: ChatKeys, generation_ids: Sequence[str]) -> Transaction[list[Transcript]]:

@@ -32,8 +32,9 @@ NOBODY: Final = "/"
 """Stands for the owner of a generation that has none; no id can be this."""
 _WORDS = 3
 
-Note = tuple[Literal["wait", "run", "end"], str] | tuple[Literal["end", "size"], str, LogSize | None]
-"""What became of a member of the index: it waits, a worker has claimed it, it has ended, or nothing.
+Note = tuple[Literal["wait", "behind", "free", "run", "end"], str] | tuple[Literal["end", "size"], str, LogSize | None]
+"""What became of a member of the index: it waits for its turn, or behind others of its chat, or for these no longer; a
+worker has claimed it, it has ended, or nothing.
 
 With what the log of its chat takes, where that is known."""
 

@@ -29,6 +29,8 @@ LastBatch = EndState | Literal["released", "abandoned"]
 An abandoned attempt counts towards `max_attempts`, a released one does not."""
 REPLACED_AT_ONCE: Final = 32
 """Active generations that one `enqueue` goes through, as in lua/enqueue.lua."""
+WAITING_AT_ONCE: Final = 32
+"""Generations that one `free_next` keeps."""
 _WITH_SCHEDULE: Final = ("schedule_prelude",)
 _WITH_SIZES: Final = ("schedule_prelude", "sizes_prelude")
 _WITH_CHATS: Final = (*_WITH_SIZES, "chats_prelude", "touch_prelude")
@@ -90,7 +92,8 @@ def _all_ages_of(numbers: Sequence[Any]) -> tuple[Ages, ...]:
 class EnqueueReply:
     """What `enqueue` replied. `after` is the cursor before the generation's first event; `active` fills "busy".
 
-    "limit": as many generations are active as may be. `ended`: those that it has stopped at once.
+    "limit": as many generations are active as may be. `ended`: those that it has stopped at once. `is_behind`: what it
+    made is to wait for others of the chat.
     """
 
     outcome: Literal["created", "same", "differs", "busy", "changed", "limit"]
@@ -98,6 +101,7 @@ class EnqueueReply:
     after: int = 0
     active: tuple[str, ...] = ()
     ended: tuple[Ages, ...] = field(default=(), compare=False)
+    is_behind: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +109,11 @@ class ClaimReply:
     """What `claim` replied. `held_ms`: how long the other attempt's lease still runs; `status`: how it had ended.
 
     `room`: by how many bytes the log may still grow; None for a generation that has no such limit. `age`: seconds since
-    it was queued; `speaks_first`: no attempt before has said anything. `code` and `ages` are of one that it has ended.
+    it could begin; "behind": it cannot yet; `speaks_first`: no attempt before has said anything. `code` and `ages` are
+    of one that it has ended.
     """
 
-    outcome: Literal["claimed", "held", "stopped", "failed", "ended", "gone"]
+    outcome: Literal["claimed", "held", "stopped", "failed", "ended", "gone", "behind"]
     attempt: int = 0
     request: bytes = b""
     request_id: str | None = None
@@ -267,8 +272,9 @@ def enqueue(  # noqa: PLR0913 - as many as the script has
 
     def parse(reply: list[Any]) -> EnqueueReply:
         match as_text(reply[0]):
-            case "created":
-                return EnqueueReply("created", generation_id, int(reply[1]), ended=_all_ages_of(reply[2:]))
+            case "created" | "behind" as made:
+                ended = _all_ages_of(reply[2:])
+                return EnqueueReply("created", generation_id, int(reply[1]), ended=ended, is_behind=made == "behind")
             case "same":
                 return EnqueueReply("same", as_text(reply[1]), int(reply[2]))
             case "differs":
@@ -323,8 +329,8 @@ def claim(
                 return ClaimReply("failed", status="failed", ages=_ages_of(*reply[2:4]), code=as_text(reply[4]))
             case "ended":
                 return ClaimReply("ended", status=as_text(reply[1]))
-            case _:
-                return ClaimReply("gone")
+            case outcome:
+                return ClaimReply("behind" if outcome == "behind" else "gone")
 
     before, between, end = started_pieces(generation_id, continues=False)
     continuing_end = started_pieces(generation_id, continues=True)[2] if continues else b""
@@ -448,6 +454,17 @@ def _expired_event(generation_id: str) -> bytes:
         retryable=True,
     )
     return encode(failed)
+
+
+def free_next(keys: ChatKeys, waiting: Sequence[str] = ()) -> ScriptCall[str | None]:
+    """Let the chat's oldest generation begin, if it waited behind others that have ended; return its id, else None.
+
+    `waiting`: up to `WAITING_AT_ONCE` that wait behind others, oldest first. They are kept, and listed if they are not.
+    """
+    script_keys = (keys.seq, keys.log, keys.head, keys.gens, keys.live)
+    return ScriptCall(
+        load("free_next"), script_keys, tuple(waiting), lambda reply: as_text(reply[0]) if reply else None
+    )
 
 
 def mark_read(keys: ChatKeys, reader: str, seq: int, *, is_noted: bool = False) -> ScriptCall[MarkReadReply]:

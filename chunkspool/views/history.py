@@ -1,36 +1,25 @@
-"""A chat as an AI SDK front end has it: the history that it sent last, and what has been answered since."""
+"""A chat as an AI SDK front end has it: the messages that count, and the answer that is being written."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final
 
 from chunkspool.dialects.usechat import UseChatEncoder
-from chunkspool.dialects.usechat_conversation import ChatMessages, Conversation, MessagePage
+from chunkspool.dialects.usechat_conversation import Conversation
 from chunkspool.dialects.usechat_json import encode_part
-from chunkspool.dialects.usechat_messages import UiMessage
-from chunkspool.errors import ChatContended, ChatNotFound, CursorExpired
-from chunkspool.results import ChatStatus, Transcript
-from chunkspool.store.digests import Digest, DigestPart
+from chunkspool.dialects.usechat_logged import continued_by
+from chunkspool.dialects.usechat_messages import UiMessage, UseChatRequest
+from chunkspool.errors import ChatContended, ChatNotFound, CorruptLog, CursorExpired
+from chunkspool.events import Entry, MessageEvent
+from chunkspool.results import ChatStatus, GenerationStatus, Transcript
 from chunkspool.views.calls import SpoolCall
+from chunkspool.views.chat_reading import RACES, ChatView, read_chat
 from chunkspool.views.event_stream import EventStream
 
-RACES = 10
-"""How often the state of a chat is read again because its client asked meanwhile."""
-
-T = TypeVar("T")
-ChatView = Generator[SpoolCall[Any], Any, T]
-"""A view of a chat: it yields calls of the spool, is sent what each has brought, and returns its own result."""
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """The newest history of a chat's clients. What stands before `after` is in it, or was dropped by the client."""
-
-    conversation: Conversation
-    generation_id: str | None
-    after: int
+_NEWEST: Final = 8
+"""Generations among which the newest of the log is: their ids are in the order of their makers' clocks."""
+_PAGE: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +40,21 @@ class ChatPage:
 
 
 def find_answer(chat_id: str, sdk: int) -> ChatView[EventStream | None]:
-    """Return the stream of the newest active generation, from its beginning; None if none is active."""
+    """Return the stream of the newest generation, from its beginning; None if it is not active.
+
+    An older one that is still being written is not a client's last message, and only that can be followed.
+    """
     try:
-        status, history = yield from _find_history(chat_id)
+        newest, kept = yield from _find_newest(chat_id)
     except ChatNotFound:
         return None  # front ends ask on every page load, even before the first message
-    active = [one for one in status.generations if one.generation_id in status.active and one.after >= history.after]
-    if not active:
+    if newest is None:
         return None
-    newest = active[-1]
-    continued = history.conversation.continued if history.generation_id == newest.generation_id else None
+    if kept is not None and kept.generation_id == newest.generation_id:
+        history = Conversation.of_transcript(kept.value)
+        continued = history.continued if history else None
+    else:
+        continued = continued_by((yield from _find_asked(chat_id, newest)))
     encoder = UseChatEncoder(newest.generation_id, sdk=sdk, continued=continued, replays=True)
     return EventStream(chat_id, newest.after, newest.generation_id, encoder, merged=True)
 
@@ -73,67 +67,67 @@ def find_messages(
     Raises `InvalidRequest`, `CursorExpired`, or `ChatContended`; and `DigestUnfinished` after `within` seconds.
     """
     try:
-        status, history = yield from _find_history(chat_id)
-        digest = yield from SpoolCall[Digest](
-            lambda spool: spool.digest(chat_id, after=history.after, within=within), reads_whole=True
-        )
-        if digest.has_gaps or (history.generation_id and digest.first > history.after + 1):
-            raise CursorExpired(history.after, digest.first, digest.seq)
-        later = yield from _find_later(chat_id, digest, history)
-        chat = ChatMessages(history.conversation, history.generation_id, later, sdk=sdk)
-        found = yield from _collect(digest, chat, chat.page(before, limit))
+        reading = yield from read_chat(chat_id, within, keeps_entries=limit is None)
+        page = yield from reading.find_page(before, limit)
+        found = yield from reading.build(page, sdk)
+        status = yield from SpoolCall[ChatStatus](lambda spool: spool.status(chat_id, generation_ids=()))
     except ChatNotFound:
         return ChatPage([])
     # The status leaves out what has expired, the digest what has ended meanwhile.
-    active = tuple(one for one in digest.active if one in chat.later and one in status.active)
-    return ChatPage(found, active, chat.page(before, limit).before)
+    on_path = {turn.answer.generation_id for turn in reading.chat.turns}
+    active = tuple(one for one in reading.digest.active if one in on_path and one in status.active)
+    return ChatPage(found, active, page.before)
 
 
-def _find_later(chat_id: str, digest: Digest, history: History) -> ChatView[list[str]]:
-    """Return the generations that are not in the history, in order."""
-    begun = [one for one, seq in digest.generations() if seq > history.after]
-    if not history.after:
-        return begun
-    # Those that go on from before it: here, their first event is none.
-    found = (yield from _status(chat_id, begun)).generations
-    earlier = {one.generation_id for one in found if one.after < history.after}
-    return [one for one in begun if one not in earlier]
+def find_answered(chat_id: str, request: UseChatRequest, *, within: float | None = None) -> ChatView[str | None]:
+    """Return the generation that the request wants once more; None where the log does not know it.
+
+    It raises what `find_messages` does.
+    """
+    try:
+        reading = yield from read_chat(chat_id, within)
+        return (yield from reading.find_answered(request))
+    except (ChatNotFound, CursorExpired):
+        return None
 
 
-def _collect(digest: Digest, chat: ChatMessages, page: MessagePage) -> ChatView[list[UiMessage]]:
-    """Build the messages of one page."""
-    at = 0 if digest.blocks and page.generation_ids else None
-    while at is not None:
-        part = yield from _load(digest, page.generation_ids, at)
-        for entry in part.entries:
-            chat.add(entry)
-        at = part.next
-    return chat.build(page)
-
-
-def _find_history(chat_id: str) -> ChatView[tuple[ChatStatus, History]]:
-    """Return how the chat and its active generations stand, and its newest history. Raises `ChatNotFound`."""
+def _find_newest(chat_id: str) -> ChatView[tuple[GenerationStatus | None, Transcript | None]]:
+    """Return the newest generation if it is active, and the chat's transcript. Raises `ChatNotFound`."""
     for _ in range(RACES):
-        active = (yield from _status(chat_id, ())).active
+        seen = (yield from SpoolCall[ChatStatus](lambda spool: spool.status(chat_id, generation_ids=()))).active
+        if not seen:
+            return None, None
         kept = yield from SpoolCall[Transcript | None](lambda spool: spool.transcript(chat_id))
-        holder = () if kept is None else (kept.generation_id,)
-        status = yield from _status(chat_id, (*active, *holder))
-        # Else another generation came meanwhile, and maybe another history.
-        if status.active == active and all(_is_among(one, status) for one in holder):
-            conversation = Conversation.of_transcript(kept.value) if kept else None
-            if kept is None or conversation is None:
-                return status, History(Conversation(messages=()), None, 0)
-            return status, History(conversation, kept.generation_id, kept.after)
+        status = yield from SpoolCall[ChatStatus](lambda spool: spool.status(chat_id, limit=_NEWEST))
+        newest = max(status.generations, key=lambda one: one.after, default=None)
+        if newest is None or newest.generation_id not in status.active:
+            return None, None
+        # Else it came meanwhile, maybe with a transcript of its own.
+        if newest.generation_id in seen or (kept is not None and kept.generation_id == newest.generation_id):
+            return newest, kept
     raise ChatContended(chat_id, "read its messages")
 
 
-def _is_among(generation_id: str, status: ChatStatus) -> bool:
-    return any(one.generation_id == generation_id for one in status.generations)
+def _find_asked(chat_id: str, generation: GenerationStatus) -> ChatView[list[MessageEvent]]:
+    """Return the messages that were asked with the generation: they are its first events."""
+    asked: list[MessageEvent] = []
+    after = generation.after
+    while True:
+        try:
+            page = yield from _read(chat_id, after)
+        except CorruptLog as error:
+            if error.seq is None:
+                raise
+            after = error.seq
+            continue
+        for entry in page:
+            if not isinstance(entry.event, MessageEvent):
+                return asked
+            asked.append(entry.event)
+        if not page:
+            return asked
+        after = page[-1].seq
 
 
-def _status(chat_id: str, generation_ids: Collection[str]) -> SpoolCall[ChatStatus]:
-    return SpoolCall(lambda spool: spool.status(chat_id, generation_ids=generation_ids))
-
-
-def _load(digest: Digest, generation_ids: Collection[str], at: int) -> SpoolCall[DigestPart]:
-    return SpoolCall(lambda spool: spool.load_digest(digest, generation_ids, at))
+def _read(chat_id: str, after: int) -> SpoolCall[list[Entry]]:
+    return SpoolCall[Any](lambda spool: spool.read(chat_id, after, _PAGE))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+
+from pydantic import JsonValue
 
 from chunkspool.admission.asked import AskedGeneration
 from chunkspool.admission.defaults import SafeAdmission
 from chunkspool.dialects.usechat import UseChatEncoder
 from chunkspool.dialects.usechat_conversation import Conversation
+from chunkspool.dialects.usechat_logged import to_logged_messages
 from chunkspool.dialects.usechat_messages import UseChatRequest, to_model_messages
 from chunkspool.effects import drive
 from chunkspool.errors import InvalidId, InvalidInput, InvalidRequest, shown
@@ -16,9 +20,10 @@ from chunkspool.operations.query import MAX_LIMIT
 from chunkspool.reading.replay_report import report_failed_replay
 from chunkspool.request import GenerationRequest
 from chunkspool.results import Generation
+from chunkspool.settings import LogSettings
 from chunkspool.spool.sync import Spool
 from chunkspool.views.event_stream import EventStream
-from chunkspool.views.history import find_answer, find_messages
+from chunkspool.views.history import find_answer, find_answered, find_messages
 
 FIRST_SDK, LAST_SDK = 6, 99
 """Major versions of the SDK."""
@@ -42,8 +47,11 @@ class UseChat:
 
         `owner` says whose it is, for the limits. Raises `Refused`, or what `Spool.enqueue` does.
         """
-        version = checked_sdk(sdk)
-        admitted = self._admit(asked_of(body))
+        version, log = checked_sdk(sdk), self._spool.settings.log
+        replaces = None
+        if log.keep_messages and body.asks_again:
+            replaces = drive(find_answered(body.id, body), lambda call: call.make(self._spool))
+        admitted = self._admit(asked_of(body, log, replaces))
         generation = self._spool.enqueue(
             body.id,
             messages=admitted.messages,
@@ -58,7 +66,7 @@ class UseChat:
             replaces=admitted.replaces,
             history=admitted.history,
             keep_messages=admitted.keep_messages,
-            transcript=Conversation.of_request(body).to_transcript(),
+            transcript=transcript_of(body, log, admitted),
         )
         return answer_to(body, generation, version)
 
@@ -80,14 +88,30 @@ class UseChat:
         return drive(found, lambda call: call.make(self._spool)).to_json()
 
 
-def asked_of(body: UseChatRequest) -> AskedGeneration:
-    """Return the generation that a front end asks for. Raises `InvalidRequest`."""
-    messages = to_model_messages(body.messages)
-    if not messages:
+def asked_of(body: UseChatRequest, log: LogSettings, replaces: str | None) -> AskedGeneration:
+    """Return the generation that a front end asks for; `replaces`: that which it wants once more.
+
+    Raises `InvalidRequest`.
+    """
+    has_history = log.history if body.wants_history is None else body.wants_history
+    messages = to_logged_messages(body, only_new=has_history)
+    if body.sent and not (to_model_messages(body.sent) or (has_history and body.continued_message)):
         raise InvalidRequest("the messages have no text, no file and no tool output")
-    request = GenerationRequest.checked(prompt=None, messages=messages, model=body.model, params=body.params)
+    if not messages and replaces is None:
+        raise InvalidRequest("there are no messages, and the log has no answer to be given once more")
+    request = GenerationRequest.checked(
+        prompt=None, messages=messages, model=body.model, params=body.params, replaces=replaces
+    )
     request_id = _usable_request_id(body.fresh_message_id)
-    return AskedGeneration.of(request, on_active="replace", request_id=request_id)
+    return AskedGeneration.of(
+        request, on_active="replace", request_id=request_id, replaces=replaces, history=body.wants_history
+    )
+
+
+def transcript_of(body: UseChatRequest, log: LogSettings, admitted: AskedGeneration) -> JsonValue:
+    """Return what is kept beside the log where that has no messages; else None."""
+    keeps_messages = log.keep_messages if admitted.keep_messages is None else admitted.keep_messages
+    return None if keeps_messages else Conversation.of_request(body).to_transcript()
 
 
 def answer_to(body: UseChatRequest, generation: Generation, sdk: int) -> EventStream:
@@ -109,8 +133,8 @@ def _checked_number(name: str, value: int | str, least: int, most: int) -> int:
 
 
 def _usable_request_id(text: str | None) -> str | None:
-    """Return `text` if it can be a request id, else None: front ends may use any text as a message id."""
+    """Return `text` if it can be a request id, else one that stands for it: front ends may use any text as an id."""
     try:
         return None if text is None else checked_id("request_id", text)
     except InvalidId:
-        return None
+        return f"ui-{hashlib.sha256((text or '').encode('utf-8', 'surrogatepass')).hexdigest()}"

@@ -73,11 +73,17 @@ class WebContext:
         return self.spool if tenant == self.spool.settings.log.tenant else self.spool.for_tenant(tenant)
 
     async def enqueue(
-        self, request: Request, spool: AsyncSpool, chat_id: str, asked: AskedGeneration, transcript: JsonValue = None
+        self,
+        request: Request,
+        spool: AsyncSpool,
+        chat_id: str,
+        asked: AskedGeneration,
+        transcript_of: Callable[[AskedGeneration], JsonValue] | None = None,
     ) -> Generation:
         """Enqueue what the app makes of `asked`. To replace what is active, the sender has to be allowed to stop it.
 
-        Raises `Refused`, or what `spool_for` and `spool.enqueue` do.
+        `transcript_of` returns the transcript of what the app has made of it. Raises `Refused`, or what `spool_for` and
+        `spool.enqueue` do.
         """
         verdict = self.admit(request, spool.settings.log.tenant, chat_id, asked)
         admitted = await verdict if inspect.isawaitable(verdict) else verdict
@@ -97,7 +103,7 @@ class WebContext:
             replaces=admitted.replaces,
             history=admitted.history,
             keep_messages=admitted.keep_messages,
-            transcript=transcript,
+            transcript=transcript_of(admitted) if transcript_of else None,
         )
 
         def note(made: Generation) -> Generation:

@@ -45,7 +45,9 @@ class AskBody(_Body):
         default=None, description="a repeated request with the same id returns the same generation"
     )
     on_active: OnActive = Field(
-        "reject", description="what to do while another generation is active; `allow` only where the app lets a user"
+        "reject",
+        description="what to do while another generation is active: refuse, stop it (`replace`), begin after it "
+        "(`queue`), or run beside it (`allow`: only where the app lets a user)",
     )
     replaces: Id | Absent = Field(
         default=None, description="a generation of which this is another version, of the same question or an edited one"

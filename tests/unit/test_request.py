@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkspool.errors import CorruptLog, InvalidRequest
-from chunkspool.request import GenerationRequest, stored_request
+from chunkspool.request import GenerationRequest, stored_request, wants_history
 
 LIMIT = 10_000_000
 # Surrogates have their own test.
@@ -75,6 +75,22 @@ NO_REQUESTS = [
     b'{"messages":[{"content":""}]}',
     b"\xff",
 ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "wanted"),
+    [
+        ({"history": True}, True),
+        ({"history": False}, False),
+        ({}, False),
+        ({"prompt": '"history":true'}, False),
+        ({"params": {"history": True}}, False),
+        ({"params": {"history": False}, "history": True}, True),
+    ],
+)
+def test_a_stored_request_tells_whether_it_wants_history(fields: dict[str, object], wanted: bool) -> None:
+    """It is the request that says so, not something in it."""
+    assert wants_history(request_of(**{"prompt": "x", **fields}).encode(LIMIT)) is wanted
 
 
 @pytest.mark.parametrize("raw", [*NO_REQUESTS, b'{"messages":[{"role":"user"}],"params":7}'])

@@ -44,6 +44,8 @@ WRONG = {
     "max_event_bytes": ["0", "x"],
     "keep_messages": ["2", "x"],
     "history": ["2", "x"],
+    "history_messages": ["0", "x"],
+    "history_characters": ["0", "x"],
     "max_active": ["0", "1001", "2.5", "x"],
     **{
         f"max_{name}": ["-1", "1000000001", "2.5", "x"]

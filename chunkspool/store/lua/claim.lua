@@ -9,8 +9,9 @@
 --       11 generation.failed JSON (it has waited for too long)
 --       12 context of this attempt's span in the generation's trace, or ''
 -- Returns {'claimed', attempt, request JSON, request id or '', bytes that the log may still grow by, or '', ms since it
---         was made, 1 if an earlier attempt has said something, else 0}
+--         could begin, 1 if an earlier attempt has said something, else 0}
 --         {'held', ms until the lease ends} | {'stopped', seq, ages} | {'ended', status} | {'gone'}
+--         {'behind'}: others that were asked before it in the chat have not ended; its message came too early
 --         {'failed', seq, ages, 'too_many_attempts' | 'expired'}
 -- Maximum: a request of 1 MB.
 -- An attempt that released the generation (append.lua) does not count towards the attempts, because nothing went wrong
@@ -21,14 +22,14 @@ local before_attempt, after_attempt, after_model = ARGV[5], ARGV[6], ARGV[7]
 local default_model, failed_event, after_model_continuing = ARGV[8], ARGV[9], ARGV[10]
 local now = now_ms()
 local status, attempt, stop_event, lease, last_lease_ms, ttl, last_token, request, request_id, model, released, spared,
-  expires, log_limit, created, index, spoke =
+  expires, log_limit, created, index, spoke, behind, freed =
   unpack(redis.call('HMGET', KEYS[6], 'status', 'attempt', 'stop', 'lease', 'lease_ms', 'ttl', 'token', 'request',
-  'request_id', 'model', 'released', 'spared', 'expires', 'log_limit', 'created', 'index', 'spoke'))
+  'request_id', 'model', 'released', 'spared', 'expires', 'log_limit', 'created', 'index', 'spoke', 'behind', 'freed'))
 if not status then return gone(id) end
 if ENDED[status] then return {'ended', status} end
 attempt, ttl, lease = tonumber(attempt), tonumber(ttl), tonumber(lease)
 -- A generation of an older version has no limit.
-local age = now - (tonumber(created) or now)
+local age = now - (tonumber(freed) or tonumber(created) or now)
 local room = log_limit and math.max(0, tonumber(log_limit) - (redis.call('MEMORY', 'USAGE', KEYS[2]) or 0)) or ''
 if last_token == token then return {'claimed', attempt, request, request_id or '', room, age, spoke or 0} end
 check_before_write()
@@ -44,12 +45,14 @@ if is_late or attempt - spared >= max_attempts then
   local lived, asked = close(KEYS[6], id, 'failed', ttl, now)
   return {'failed', last, lived, asked, is_late and 'expired' or 'too_many_attempts'}
 end
+if behind and attempt == 0 and not is_first(id) then return {'behind'} end
 attempt = attempt + 1
 spoke = (spoke == '1' or (tonumber(index) or 0) > 0) and 1 or 0
 local long = running_ttl(ttl, lease_ms)
 redis.call('HSET', KEYS[6], 'status', 'running', 'attempt', attempt, 'index', 0, 'seq', 0, 'runs', '',
   'token', token, 'lease', now + lease_ms, 'lease_ms', lease_ms, 'started', now, 'spared', spared, 'spoke', spoke)
 if ARGV[12] ~= '' then redis.call('HSET', KEYS[6], 'span', ARGV[12]) end
+if behind then redis.call('HDEL', KEYS[6], 'behind') end
 redis.call('PEXPIRE', KEYS[6], long)
 list_generation(id, long, now)
 set_active(id, true) -- `head` may have been evicted since the enqueue
@@ -58,4 +61,5 @@ if attempt > 1 and after_model_continuing ~= '' then after_model = after_model_c
 local last, log = append(before_attempt .. attempt .. after_attempt .. model .. after_model, long, now, id)
 -- The attempt's first batch usually follows its own start: it then knows what stands before it.
 redis.call('HSET', KEYS[6], 'log', log, 'seq', last, 'at', string.format('%.0f', now))
+redis.call('HSETNX', KEYS[6], 'began', last) -- up to there, every attempt reads the conversation
 return {'claimed', attempt, request, request_id or '', room, age, spoke}

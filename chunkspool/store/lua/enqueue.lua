@@ -4,7 +4,7 @@
 --       8 request (string, "<id> <after> <SHA-1 of the request>"; the gen key again when there is no request id)
 --       9 gen of the generation that holds the chat's transcript so far (this one's again when there is none)
 --       10… gen of each active generation, in the order of ARGV; of more than AT_ONCE, only of the oldest AT_ONCE
--- ARGV  1 generation id   2 request id or ''   3 on_active: reject | replace | allow   4 ttl ms
+-- ARGV  1 generation id   2 request id or ''   3 on_active: reject | replace | allow | queue   4 ttl ms
 --       5 owner or ''     6 request JSON       7 its model, JSON or ''    8 generation.queued JSON
 --       9 stops channel   10 queue             11 task
 --       12 transcript, JSON or ''
@@ -16,8 +16,9 @@
 --       19 recent as the caller saw it   20 recent with these messages   21 n messages   22 of which the first so many
 --          are written only where the log is empty
 --       23… the n messages, JSON; then for each active generation: its id, its generation.stopped JSON (used by replace;
---          none for allow)
+--          none for allow and queue)
 -- Returns {'created', after, ages…}, also when this very call comes again: its reply was lost, and the id is its own
+--         {'behind', after}: the same, but it is to wait until those before it in the chat have ended (queue; free_next.lua)
 --         {'same', id, after} | {'differs', id}: another request had this request id | {'busy', id…}
 --         {'changed'}: the active generations, or recent where messages depend on it, are not those in ARGV; read head
 --         again and come back
@@ -37,7 +38,7 @@ local n_messages, n_earlier = tonumber(ARGV[21]), tonumber(ARGV[22])
 local FIRST_OTHER = FIRST_MESSAGE + n_messages
 
 local after = redis.call('HGET', KEYS[6], 'after')
-if after then return {'created', tonumber(after)} end
+if after then return {redis.call('HGET', KEYS[6], 'behind') and 'behind' or 'created', tonumber(after)} end
 
 if request_id ~= '' then
   local made = redis.call('GET', request_key)
@@ -55,7 +56,7 @@ for i = FIRST_OTHER, #ARGV, 2 do
   redis.call('HLEN', KEYS[FIRST_GEN + #expected]) -- fails where it is another program's, before the first write
 end
 local active, seen = redis.call('HGET', KEYS[3], 'active') or '', table.concat(expected, ' ')
-if on_active ~= 'allow' and active ~= seen then
+if on_active ~= 'allow' and on_active ~= 'queue' and active ~= seen then
   local are_the_oldest = #expected == AT_ONCE and string.sub(active, 1, #seen + 1) == seen .. ' '
   if not are_the_oldest then return {'changed'} end
 end
@@ -119,6 +120,8 @@ local function make()
   if #expired > 0 then redis.call('ZREM', KEYS[4], unpack(expired)) end
   list_generation(id, ttl, now)
   set_active(id, true)
+  local is_behind = on_active == 'queue' and not is_first(id)
+  if is_behind then redis.call('HSET', KEYS[6], 'behind', 1) end
   note_owner(ARGV[18])
   keep(KEYS[3], ttl + COUNTER_OUTLIVES)
   local events, bytes = {}, 0
@@ -141,7 +144,7 @@ local function make()
     if held_by ~= KEYS[6] then redis.call('HDEL', held_by, 'transcript') end
     redis.call('HSET', KEYS[3], 'transcript', id)
   end
-  return {'created', seq - 1, unpack(ended)}
+  return {is_behind and 'behind' or 'created', seq - 1, unpack(ended)}
 end
 
 local ok, result = pcall(make)

@@ -20,7 +20,10 @@
 --                         log, queue, task, times; stop_at = ms at which a stop was first asked; spoke = an attempt
 --                         before this one has said something; released = the last attempt that gave it up without counting,
 --                         spared = how many attempts did; transcript = the conversation as its client shows it;
---                         trace, span = contexts of the enqueue and of the newest attempt in a trace
+--                         began = seq of its first generation.started;
+--                         trace, span = contexts of the enqueue and of the newest attempt in a trace;
+--                         behind = 1 while it waits for those that were asked before it in the chat (on_active = queue);
+--                         freed = ms at which they had ended, and it could begin
 --       7 readers hash    reader -> the seq up to which it has read; lives as long as seq
 local ENDED = {completed = true, stopped = true, failed = true}
 local COUNTER_OUTLIVES = 7 * 86400 * 1000
@@ -37,9 +40,11 @@ local function keep(key, ttl)
   if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, ttl) end
 end
 
--- The chat's title and its further owners stand beside its head. Few scripts have to do with them.
+-- Keys of the chat beside its head. Title and further owners: few scripts have to do with them. A generation: only head
+-- says which.
 local function title_key() return string.sub(KEYS[3], 1, -5) .. 'title' end
 local function owners_key() return string.sub(KEYS[3], 1, -5) .. 'owners' end
+local function gen_key(id) return string.sub(KEYS[3], 1, -5) .. 'gen:' .. id end
 
 local function keep_chat(ttl)
   keep(title_key(), ttl)
@@ -190,6 +195,21 @@ local function set_active(id, active)
   if not find_active(ids, id) then write_active(ids == '' and id or ids .. ' ' .. id) end
 end
 
+-- Whether all that were asked before it in the chat have ended. Where `head` was evicted and does not list it, that is not
+-- known: no. One whose hash is gone holds nobody up.
+local ACTIVE_LOOKED_AT = 64
+local function is_first(id)
+  local ids, looked_at = redis.call('HGET', KEYS[3], 'active') or '', 0
+  local from = find_active(ids, id)
+  if not from then return false end
+  for other in string.gmatch(string.sub(ids, 1, from - 1), '%S+') do
+    looked_at = looked_at + 1
+    local status = redis.call('HGET', gen_key(other), 'status')
+    if looked_at > ACTIVE_LOOKED_AT or (status and not ENDED[status]) then return false end
+  end
+  return true
+end
+
 -- The generation's hash has expired or was evicted. Nobody is to wait for it.
 local function gone(id)
   if find_active(redis.call('HGET', KEYS[3], 'active') or '', id) then
@@ -234,7 +254,7 @@ end
 -- Returns its ages.
 local function close(gen, id, status, ttl, now, one_of_many)
   redis.call('HSET', gen, 'status', status, 'ended', now)
-  redis.call('HDEL', gen, 'lease', 'request', 'model', 'token', 'trace', 'span')
+  redis.call('HDEL', gen, 'lease', 'request', 'model', 'token', 'trace', 'span', 'began', 'behind')
   redis.call('PEXPIRE', gen, ttl)
   list_generation(id, ttl, now)
   if not one_of_many then

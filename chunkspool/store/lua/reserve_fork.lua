@@ -16,9 +16,7 @@ if tonumber(bytes) > limits.chat_bytes then return {'limited', 'chat_bytes', -1}
 local scopes = {{tenant, 'bytes'}}
 if owner ~= NOBODY then scopes[2] = {tenant .. '/' .. owner, 'owner_bytes'} end
 for _, scope in ipairs(scopes) do
-  -- What is known of a chat of this id is of one that is over, or of an earlier try.
-  local known = size_in(redis.call('HGET', key('sizes', scope[1]), chat) or '')
-  if is_too_large(scope[1], tonumber(bytes) - known, limits[scope[2]], now) then
+  if is_too_large(scope[1], tonumber(bytes), limits[scope[2]], now) then
     return limited_bytes(scope[2], scope[1], look_at, now)
   end
 end

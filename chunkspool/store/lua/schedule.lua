@@ -5,7 +5,8 @@
 --       4 queue that is looked after even where nothing is noted of it
 --       5 worker, or ''   6 its slots   7 ms until they are forgotten
 --       8 how many of the oldest that seem to wait or to be with workers to look at
---       9… of each: 'wait' | 'run' | 'end' | 'size' (nothing changed), member, '' or what the log of its chat takes:
+--       9… of each: 'wait' | 'behind' (others of its chat) | 'free' (it no longer is) | 'run' | 'end' | 'size' (nothing
+--          changed), member, '' or what the log of its chat takes:
 --          "<bytes> <ms of the measurement> <ms that it is kept>". At most NOTES_MAX of them
 -- Returns {member, queue, task, …}: their messages are the caller's to publish
 -- Maximum: 25 notes, each of another log, 15 to take out, 25 of four kinds to look at; 60 lines and 1,000 workers are gone through.
@@ -34,6 +35,8 @@ for i = FIRST_NOTE, #ARGV, 3 do
     local is_known = redis.call('ZSCORE', key('unfinished', place.queue), member)
     if what == 'end' or not is_known then forget(member, place)
     elseif what == 'wait' then wait(member, place, now)
+    elseif what == 'behind' then hold_back(member, place)
+    elseif what == 'free' then free(member, place, now)
     else run(member, place, now) end
     if not touched[place.queue] then
       queues[#queues + 1], touched[place.queue] = place.queue, true

@@ -7,7 +7,8 @@
 --   unfinished:<queue>                   zset    member -> ms of its enqueue. A member is "<tenant> <chat> <generation>"
 --   sent:<queue>                         zset    member -> ms at which its message was handed to the broker; not claimed
 --   running:<queue>                      zset    member -> as in sent, of those that a worker has claimed
---   queued:<queue>:<priority>            zset    member -> ms of its enqueue, of those that no worker has claimed: Spool.stats
+--   queued:<queue>:<priority>            zset    member -> ms of its enqueue, of those that no worker has claimed: Spool.stats;
+--                                                one that waited for others of its chat: ms at which these had ended
 --   lines:<queue>:<priority>             zset    tenant -> its turn; the lowest is next
 --   owners:<queue>:<priority>:<tenant>   zset    owner -> its turn among those of its tenant
 --   line:<queue>:<priority>:<tenant>:<owner>  zset  member -> ms at which it began to wait
@@ -106,6 +107,22 @@ local function run(member, place, now)
   redis.call('ZREM', key('line', place.queue, place.priority, place.tenant, place.owner), member)
   put(key('running', place.queue), sent or now, member, true)
   note_state(member, place, RUNNING)
+end
+
+-- It is to wait for others of its chat: it is in no line, and more workers would not help it. One that is in a line or runs
+-- has been freed meanwhile.
+local function hold_back(member, place)
+  local line = key('line', place.queue, place.priority, place.tenant, place.owner)
+  if redis.call('ZSCORE', line, member) or redis.call('ZSCORE', key('running', place.queue), member) then return end
+  redis.call('ZREM', key('sent', place.queue), member)
+  note_state(member, place, WAITING)
+  redis.call('ZREM', key('queued', place.queue, place.priority), member)
+end
+
+-- Those before it in its chat have ended: it waits for a worker from now on.
+local function free(member, place, now)
+  put(key('queued', place.queue, place.priority), now, member, true)
+  wait(member, place, now)
 end
 
 -- The name of an owner stands nowhere once nothing of theirs waits.

@@ -1,8 +1,22 @@
 // Fold events into the answers that a person sees, by the same rules as chunkspool.fold in Python.
 
+const WRITTEN = { attempt: 0, model: null, text: "", reasoning: "", usage: null };
+
 /** Return the answer of a generation of which no event has come yet. */
 export function emptyAnswer(generation) {
-  return { generation, state: "queued", attempt: 0, model: null, text: "", reasoning: "", tools: [], usage: null };
+  return { generation, state: "queued", ...WRITTEN, tools: [], answers: null, replaces: null, asked: [] };
+}
+
+const TYPES = new Set(
+  (
+    "message generation.queued generation.started text.delta reasoning.delta tool.call tool.result data usage " +
+    "generation.completed generation.stopped generation.failed"
+  ).split(" "),
+);
+
+/** Return whether the event is of a type that this page knows: those that a newer version adds are passed over. */
+export function isKnown(event) {
+  return TYPES.has(event.type);
 }
 
 /** Return an answer of the snapshot in the shape that this page uses. */
@@ -10,9 +24,15 @@ export function answerOfSnapshot(stored) {
   return { ...stored, tools: stored.tool_calls };
 }
 
-/** Change `answer` by an event; return what the event did: "text", "restarted", "ended" or "changed". */
+/** Change `answer` by an event; return what it did: "asked", "queued", "text", "restarted", "ended" or "changed". */
 export function applyEvent(answer, event) {
   switch (event.type) {
+    case "message":
+      answer.asked.push(event);
+      return "asked";
+    case "generation.queued":
+      Object.assign(answer, { answers: event.answers ?? null, replaces: event.replaces ?? null });
+      return "queued";
     case "generation.started":
       return startAttempt(answer, event);
     case "text.delta":
@@ -47,7 +67,7 @@ export function applyEvent(answer, event) {
 function startAttempt(answer, event) {
   const isRestart = event.attempt > 1;
   // Unless it continues, a further attempt voids everything that the earlier one wrote.
-  if (isRestart && !event.continues) Object.assign(answer, emptyAnswer(answer.generation));
+  if (isRestart && !event.continues) Object.assign(answer, WRITTEN, { tools: [] });
   Object.assign(answer, { state: "running", attempt: event.attempt, model: event.model });
   return isRestart ? "restarted" : "changed";
 }

@@ -86,7 +86,9 @@ export class ChatList {
     link.href = addressOf(chat);
     link.append(name);
     if (chat === this.#chat) link.setAttribute("aria-current", "page");
-    const told = active.length || state === "failed" || state === "lost" ? STATES[state] : undefined;
+    // The newest question may wait for an answer that is being written.
+    const seen = active.length > 1 ? "running" : state;
+    const told = active.length || state === "failed" || state === "lost" ? STATES[seen] : undefined;
     if (told) {
       const mark = document.createElement("small");
       mark.dataset.state = told;

@@ -1,12 +1,13 @@
 // Earlier answers: the page begins with the newest of a chat, and shows those in front of them when it is asked to.
 
 import { Refused, Unreachable, send } from "./requests.js";
+import { keepDistanceFromEnd } from "./scrolling.js";
 import { announce } from "./status_line.js";
-import { focusTurn } from "./turns.js";
 
 // Answers of one page.
 export const PAGE = 30;
 const ENDINGS = new Set(["generation.completed", "generation.stopped", "generation.failed"]);
+const BEGINNINGS = new Set(["message", "generation.queued"]);
 const button = document.getElementById("earlier");
 
 /** What stands in front of the answers that are shown. */
@@ -21,16 +22,16 @@ export class Earlier {
   // Each reload of the chat makes what is still on its way useless.
   #epoch = 0;
 
-  /** `listener` has onPage(snapshot), onEvent(seq, event) and onChange(). */
+  /** `listener` has onPage(snapshot), onEvent(seq, event), onChange(), and onAll(), where nothing is left to load. */
   constructor(chat, listener) {
     this.#chat = chat;
     this.#listener = listener;
     button.addEventListener("click", () => this.#load());
   }
 
-  /** Whether an answer is being written that is not shown. */
-  get isActive() {
-    return this.#active.size > 0;
+  /** How many answers are active that are not shown. */
+  get active() {
+    return this.#active.size;
   }
 
   /** Begin with what a snapshot has; null: with nothing. */
@@ -43,8 +44,8 @@ export class Earlier {
 
   /** Take an event of an answer that is not shown; return whether it belongs to an earlier one. */
   takes(seq, event) {
-    // The first event of an answer is that it waits: what begins with another one has begun before.
-    if (this.#before === null || event.type === "generation.queued") return false;
+    // An answer begins with what it was asked, or with that it waits: what begins otherwise has begun before.
+    if (this.#before === null || BEGINNINGS.has(event.type)) return false;
     this.#missed?.push([seq, event]);
     if (ENDINGS.has(event.type) && this.#active.delete(event.generation)) this.#listener.onChange();
     return true;
@@ -79,12 +80,11 @@ export class Earlier {
     const missed = this.#missed;
     const hadFocus = document.activeElement === button;
     this.#take(page);
-    const root = document.documentElement;
-    const fromEnd = root.scrollHeight - root.scrollTop;
-    this.#listener.onPage(page);
-    for (const [seq, event] of missed) this.#listener.onEvent(seq, event);
-    root.scrollTop = root.scrollHeight - fromEnd;
-    if (button.hidden && hadFocus && page.answers.length) focusTurn(page.answers[0].generation);
+    keepDistanceFromEnd(() => {
+      this.#listener.onPage(page);
+      for (const [seq, event] of missed) this.#listener.onEvent(seq, event);
+    });
+    if (button.hidden && hadFocus) this.#listener.onAll();
     announce(`${page.answers.length} earlier answers are shown.`);
   }
 }

@@ -43,6 +43,7 @@ export class MarkdownView {
   /** Show `text`: at once if nothing was shown for a moment, otherwise soon. */
   show(text) {
     this.#text = text.replace(/\r\n?/g, "\n");
+    if (this.#text === this.#shown && this.#timer === undefined) return;
     if (!this.#text) this.#render();
     else this.#timer ??= setTimeout(() => this.#render(), this.#shown ? PAUSE_MS : 0);
   }

@@ -1,28 +1,41 @@
 // The page: puts its parts together.
 
-import { addressOfNewChat, ensureChat, randomId } from "./address.js";
-import { answerOfSnapshot, applyEvent, emptyAnswer, isActive } from "./answers.js";
+import { addressOfNewChat, ensureChat } from "./address.js";
+import { answerOfSnapshot, applyEvent, emptyAnswer, isActive, isKnown } from "./answers.js";
+import { Asking } from "./asking.js";
 import { ChatFeed } from "./chat_feed.js";
 import { ChatList } from "./chat_list.js";
+import { conversation } from "./conversation.js";
 import { Earlier, PAGE } from "./earlier.js";
-import { Questions } from "./questions.js";
 import { Refused, Unreachable, send as sendRequest } from "./requests.js";
+import { keepEndInView, keepInPlace, scrollToEnd } from "./scrolling.js";
 import { announce, clearFigures, showConnection, showLag, showSeq } from "./status_line.js";
-import { ensureTurn, keepEndInView, removeTurns, renameTurn } from "./turns.js";
+import { Turns } from "./turns.js";
 
 const find = (id) => document.getElementById(id);
 const [form, prompt, send, stop] = ["ask", "prompt", "send", "stop"].map(find);
 const chat = ensureChat();
-const questions = new Questions(chat);
 let answers = new Map();
+// An answer that is looked at although it may not count; undefined: the conversation that counts is shown.
+let viewed;
+const turns = new Turns({
+  onVersion: showVersion,
+  onRegenerate: (generation, key) => showReplaced(asking.regenerate(generation, key)),
+  onEdit: (generation, messages, text, key) => showEdited(asking.edit(generation, messages, text, key)),
+  onCancel: stopOrSay,
+});
+const asking = new Asking(chat, turns, { onChange: showPending, onAsked, onCrowded: makeRoom });
 const chatList = new ChatList(chat);
-const earlier = new Earlier(chat, { onPage: showEarlier, onEvent: showEvent, onChange: showControls });
+const earlier = new Earlier(chat, {
+  onPage: showEarlier,
+  onEvent: showEvent,
+  onChange: showControls,
+  onAll: () => turns.focusFirst(),
+});
 const EMPTY_CHAT_RETRY_MS = 3000;
 const LOAD_RETRY_MS = 1000;
 // How often to look how many come before a question that waits.
 const WAITING_MS = 3000;
-// Longer than a reply takes unless all connections that the browser makes to a server are taken by streams.
-const CROWDED_MS = 1000;
 const heartbeatMs = Number(document.body.dataset.heartbeat) * 1000;
 const ENDING_TEXTS = {
   completed: "The answer is complete.",
@@ -38,31 +51,83 @@ let isNewChat = false;
 let loadAgain = false;
 let retry;
 
-function showQuestions() {
-  for (const [generation, question] of Object.entries(questions.all())) {
-    if (answers.has(generation)) ensureTurn(generation).showQuestion(question);
+/** Show the turns of the conversation, and behind them the questions that are on their way. */
+function arrange() {
+  const log = [...answers.values()];
+  const counting = conversation(log);
+  const path = viewed === undefined ? counting : conversation(log, viewed);
+  const counted = new Set(counting.map((turn) => turn.answer));
+  for (const place of path) {
+    const turn = turns.ensure(place.answer);
+    turn.showPlace(place, place.versions.find((version) => counted.has(version)));
+    turn.showAnswer(answers.get(place.answer));
   }
+  asking.settle(answers.keys());
+  turns.arrange([...path.map((place) => place.answer), ...asking.pending]);
 }
 
+/** The same with all texts at their full heights: what is in view must not move. */
+function arrangeAtOnce() {
+  arrange();
+  turns.flush();
+}
+
+/** Look at another version of an answer, and at what was asked after it; `left` is the switch of the one before. */
+function showVersion(generation, from, left) {
+  const { versions } = turns.ensure(generation);
+  viewed = generation;
+  keepInPlace(left, arrangeAtOnce, () => versions.element);
+  versions.focus(from);
+  announce(versions.text);
+}
+
+/** Show the conversation that counts once another version was asked for; return what went wrong, or "". */
+async function showReplaced(request) {
+  const trouble = await request;
+  if (!trouble) {
+    viewed = undefined;
+    arrange();
+  }
+  return trouble;
+}
+
+/** The same for an edited question: whoever has written it goes on with the next one. */
+async function showEdited(request) {
+  const trouble = await showReplaced(request);
+  if (!trouble) prompt.focus();
+  return trouble;
+}
+
+/** Show a question that is on its way, behind the conversation that counts. */
+function showPending() {
+  viewed = undefined;
+  arrange();
+  showControls();
+  scrollToEnd();
+}
+
+/** Show what depends on which answers are active. */
 function showControls() {
-  const active = earlier.isActive || [...answers.values()].some(isActive);
+  const active = [...answers.values()].filter(isActive);
+  const count = earlier.active + active.length;
+  for (const [at, answer] of active.entries()) {
+    const place = { behind: earlier.active + at, isOneOfMany: count > 1 };
+    if (answer.behind === place.behind && answer.isOneOfMany === place.isOneOfMany) continue;
+    Object.assign(answer, place);
+    turns.ensure(answer.generation).showAnswer(answer);
+  }
   const hadFocus = document.activeElement === stop;
-  stop.hidden = !active;
-  send.hidden = active;
+  stop.hidden = count === 0;
   send.disabled = !prompt.value.trim();
-  if (hadFocus && !active) prompt.focus();
-  find("welcome").hidden = answers.size > 0 || document.querySelector(".turn") !== null;
-}
-
-function scrollToEnd() {
-  document.documentElement.scrollTop = document.documentElement.scrollHeight;
+  if (hadFocus && stop.hidden) prompt.focus();
+  find("welcome").hidden = answers.size > 0 || asking.pending.length > 0;
 }
 
 function onEvent({ id, at, data }) {
   const event = JSON.parse(data);
   showSeq(id);
   showLag(at);
-  if (event.generation) showEvent(Number.parseInt(id, 10), event);
+  if (isKnown(event)) showEvent(Number.parseInt(id, 10), event);
 }
 
 function showEvent(seq, event) {
@@ -73,18 +138,30 @@ function showEvent(seq, event) {
   if (isNew) answers.set(event.generation, emptyAnswer(event.generation));
   const answer = answers.get(event.generation);
   const effect = applyEvent(answer, event);
-  const turn = ensureTurn(event.generation);
-  if (isNew) turn.moveToEnd();
+  // Where it stands is told by the event after what was asked, which was written together with it.
+  if (effect === "asked") return;
+  if (isNew || effect === "queued") showNew(answer);
+  else showChange(answer, effect, event);
+  if (isNew || effect === "queued" || effect === "ended") {
+    showControls();
+    chatList.refresh();
+  }
+}
+
+/** Show the conversation with a new answer in it. Whoever edits a question keeps it before their eyes. */
+function showNew(answer) {
+  asking.recognize(answer);
+  viewed = turns.edited;
+  keepEndInView(arrange);
+}
+
+function showChange(answer, effect, event) {
+  const turn = turns.ensure(answer.generation);
   // The first text replaces "the model is thinking"; all later text can only be appended.
   const onlyGrows = effect === "text" && answer.text.length > event.text.length;
   keepEndInView(() => (onlyGrows ? turn.showText(answer) : turn.showAnswer(answer)));
   if (effect === "restarted") announce(`Another worker took over: attempt ${answer.attempt}.`);
   if (effect === "ended") announce(ENDING_TEXTS[answer.state]);
-  if (isNew) showQuestions();
-  if (isNew || effect === "ended") {
-    showControls();
-    chatList.refresh();
-  }
 }
 
 /** Handle an end that reconnecting would not cure. */
@@ -104,12 +181,6 @@ function follow(position) {
   feed.run();
 }
 
-/** Remove all that is shown of the log. */
-function clear() {
-  removeTurns(answers.keys());
-  answers.clear();
-}
-
 function loadSoon(ms) {
   clearTimeout(retry);
   retry = setTimeout(load, ms);
@@ -124,7 +195,7 @@ async function showWaiting() {
     const told = new Map(waiting.map((one) => [one.generation, one]));
     for (const answer of queued.filter((one) => one.state === "queued" && answers.has(one.generation))) {
       answer.waiting = told.get(answer.generation);
-      ensureTurn(answer.generation).showAnswer(answer);
+      turns.ensure(answer.generation).showAnswer(answer);
     }
   } catch (error) {
     if (!(error instanceof Refused || error instanceof Unreachable)) throw error;
@@ -143,13 +214,19 @@ async function load() {
   clearTimeout(retry);
   isLoading = true;
   loadAgain = false;
-  const known = Object.keys(questions.all());
+  const { unseen } = asking;
   try {
     const snapshot = await sendRequest(chat, `?missing_ok=true&limit=${PAGE}`);
-    clear();
     earlier.begin(snapshot);
-    if (snapshot) showSnapshot(snapshot);
-    else showEmptyChat(known);
+    showLog(snapshot, unseen);
+    if (snapshot) {
+      isNewChat = false;
+      showSeq(snapshot.seq);
+      scrollToEnd();
+      follow(snapshot);
+    } else {
+      waitForChat();
+    }
   } catch (error) {
     if (!(error instanceof Refused || error instanceof Unreachable)) throw error;
     if (error.status === 401 || error.status === 403) return onEnd(error);
@@ -163,127 +240,73 @@ async function load() {
 }
 
 /** The first question creates the chat, and may be asked here, in another tab or elsewhere. */
-function showEmptyChat(known) {
+function waitForChat() {
   isNewChat = true;
-  // What is left of a chat that was erased or has expired. A question that was answered meanwhile stays.
-  questions.forget(known);
   showConnection("live");
   clearFigures();
-  showControls();
   loadSoon(EMPTY_CHAT_RETRY_MS);
 }
 
-function showSnapshot(snapshot) {
-  isNewChat = false;
-  const told = new Map(snapshot.waiting.map((one) => [one.generation, one]));
-  for (const stored of snapshot.answers) {
-    showStored(stored, snapshot, told.get(stored.generation)).moveToEnd();
-  }
-  showQuestions();
-  showSeq(snapshot.seq);
+/** Show what a snapshot has and nothing else of the log. The generations in `unseen` were asked for before it was taken. */
+function showLog(snapshot, unseen) {
+  const shown = [...answers.keys(), ...unseen];
+  answers = new Map();
+  const told = new Map(snapshot?.waiting.map((one) => [one.generation, one]));
+  for (const stored of snapshot?.answers ?? []) keepStored(stored, snapshot, told.get(stored.generation));
+  asking.settle(unseen);
+  turns.remove(shown.filter((generation) => !answers.has(generation)));
+  viewed = turns.edited;
+  arrange();
   showControls();
-  scrollToEnd();
-  follow(snapshot);
 }
 
-/** Show an answer of a snapshot; return its turn. */
-function showStored(stored, { seq }, waiting) {
-  const answer = { ...answerOfSnapshot(stored), seq, waiting };
-  answers.set(answer.generation, answer);
-  const turn = ensureTurn(answer.generation);
-  turn.showAnswer(answer);
-  return turn;
+/** Keep an answer of a snapshot, to be shown. */
+function keepStored(stored, { seq }, waiting) {
+  answers.set(stored.generation, { ...answerOfSnapshot(stored), seq, waiting });
 }
 
 /** Show a page of answers in front of the others. */
 function showEarlier(page) {
   const later = answers;
   answers = new Map();
-  const turns = page.answers.map((stored) => showStored(stored, page));
-  for (const turn of turns.reverse()) turn.moveToStart();
+  for (const stored of page.answers) keepStored(stored, page);
   for (const [generation, answer] of later) answers.set(generation, answer);
-  showQuestions();
+  arrangeAtOnce();
   showControls();
 }
 
-/** Return the messages for the model: the questions and answers that are shown, and the new question. */
-function buildMessages(question) {
-  const asked = questions.all();
-  const answered = [...answers.values()].filter((answer) => asked[answer.generation] && answer.text);
-  return [
-    ...answered.flatMap((answer) => [
-      { role: "user", content: asked[answer.generation] },
-      { role: "assistant", content: answer.text },
-    ]),
-    { role: "user", content: question },
-  ];
+/** All connections may be taken by streams, also by those of other tabs: make room for a request. */
+function makeRoom() {
+  crowd.postMessage("make room");
+  feed?.reconnect();
 }
 
-/** Send what somebody waits for. If the browser has no connection left, the streams of all tabs make room. */
-async function post(path, body) {
-  const makeRoom = setTimeout(() => {
-    crowd.postMessage("make room");
-    feed?.reconnect();
-  }, CROWDED_MS);
-  try {
-    return await sendRequest(chat, path, { method: "POST", body });
-  } finally {
-    clearTimeout(makeRoom);
-  }
+function onAsked(question, after) {
+  arrange();
+  // The first question may be asked before the page has heard that there is no such chat.
+  if (isNewChat || after === 0) chatList.name(question);
+  isNewChat = false;
+  load();
 }
 
-/** Ask a question. */
-function ask(question) {
-  const key = randomId();
-  sendQuestion(question, key, { messages: buildMessages(question), request_id: key });
-}
-
-async function sendQuestion(question, key, body) {
-  const isFirst = isNewChat;
-  const turn = ensureTurn(key);
-  turn.showQuestion(question);
-  turn.showAnswer(emptyAnswer(key));
-  showControls();
-  scrollToEnd();
-  try {
-    const { generation, after } = await post("/generations", body);
-    questions.remember(generation, question);
-    renameTurn(key, generation);
-    showQuestions();
-    announce("The question was sent.");
-    // The first question may be asked before the page has heard that there is no such chat.
-    if (isFirst || after === 0) chatList.name(question);
-    isNewChat = false;
-    load();
-  } catch (error) {
-    // If no reply came, the server may have the question: only the very same request is not answered twice.
-    const sendAgain = () => {
-      if (error instanceof Unreachable) return sendQuestion(question, key, body);
-      removeTurns([key]);
-      ask(question);
-    };
-    turn.showFailure(error.message, sendAgain);
-    announce(error.message);
-  }
+/** Stop a generation, or all that are active. */
+async function stopOrSay(generation) {
+  announce("Stopping.");
+  const trouble = await asking.stop(generation);
+  if (trouble) announce(`${trouble} The answer continues.`);
 }
 
 async function stopAll() {
   stop.disabled = true;
-  announce("Stopping.");
-  try {
-    await post("/stop");
-  } catch (error) {
-    announce(`${error.message} The answer continues.`);
-  } finally {
-    stop.disabled = false;
-  }
+  await stopOrSay();
+  stop.disabled = false;
 }
 
 function submit() {
   const question = prompt.value.trim();
-  if (!question || send.hidden) return;
+  if (!question) return;
   prompt.value = "";
-  ask(question);
+  asking.ask(question);
 }
 
 form.addEventListener("submit", (event) => {
@@ -302,14 +325,13 @@ addEventListener("keydown", (event) => {
 });
 stop.addEventListener("click", stopAll);
 for (const button of document.querySelectorAll(".suggestion")) {
-  button.addEventListener("click", () => ask(button.textContent));
+  button.addEventListener("click", () => asking.ask(button.textContent));
 }
 addEventListener("hashchange", () => location.reload());
 crowd.addEventListener("message", () => feed?.reconnect());
 addEventListener("online", load);
 document.addEventListener("visibilitychange", load);
 document.addEventListener("visibilitychange", () => chatList.refresh());
-questions.watch(() => (feed ? showQuestions() : load()));
 
 find("chat").textContent = chat;
 document.title = `${chat} · chunkspool`;

@@ -13,14 +13,20 @@ const TEXTS = {
   unauthorized: "Your access has ended. Open this chat again from the page that led you here.",
   forbidden: "You have no permission to do this in this chat.",
   "still-reading": "This chat is very long and is still being read. One moment.",
+  "generation-not-found": "This answer is no longer kept.",
   "shutting-down": "The server is restarting. Try again in a moment.",
+};
+
+const LIMITS = {
+  active: "Too many questions wait in this chat. Wait for an answer, or cancel a question.",
+  chat_bytes: "This chat is full. Begin a new one.",
 };
 
 /** The request was refused. `status` and `kind` say why to the program, the message to a person. */
 export class Refused extends Error {
   constructor(document) {
     const kind = String(document.type ?? "").split(":").pop();
-    super(TEXTS[kind] ?? fallbackText(document.status));
+    super(LIMITS[document.limit] ?? TEXTS[kind] ?? fallbackText(document.status));
     this.status = document.status;
     this.kind = kind;
   }

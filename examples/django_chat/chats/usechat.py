@@ -21,8 +21,8 @@ def get_routes() -> UseChat:
 def send(request: HttpRequest) -> HttpResponseBase:
     turn = UseChatRequest.parse(request.body)
     chat = find_chat(request, turn.id)
-    last = turn.messages[-1]
-    if last.role == "user":
+    last = turn.sent[-1] if turn.sent else None
+    if last is not None and last.role == "user":
         with transaction.atomic(durable=True):
             chat.keep(last.id, last.parts, edited=turn.fresh_message_id is None)
     # What was said is saved for good. If the rest fails, the SDK may send it again: it has the same id.

@@ -30,7 +30,7 @@ def browser() -> Iterator[Browser]:
 def env(redis_url: str, browser: Browser) -> Iterator[PageEnvironment]:
     """Give an app with the page."""
     shutting_down = threading.Event()
-    spool = async_spool_for(redis_url, flower_url=FLOWER, heartbeat=1)
+    spool = async_spool_for(redis_url, flower_url=FLOWER, heartbeat=1, keep_messages=True)
     app = create_app(spool, allow_all, page=True, is_shutting_down=shutting_down.is_set, closes_spool=True)
     hole = BlackHole(app)
     with serve_app(hole) as site, spool_for(redis_url) as worker:

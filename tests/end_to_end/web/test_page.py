@@ -111,7 +111,7 @@ def test_a_reload_resumes_in_the_middle_of_a_word(env: PageEnvironment) -> None:
 
 
 def test_a_second_tab_and_another_device_follow_live(env: PageEnvironment) -> None:
-    """All show the same text live; a tab of the same browser also shows the question."""
+    """All show the same questions and the same text live."""
     tab = env.open_device()
     second_tab = env.open_tab(tab.context)
     tab.ask("Say a word.")
@@ -123,13 +123,13 @@ def test_a_second_tab_and_another_device_follow_live(env: PageEnvironment) -> No
         out.text("house")
         for each in (tab, second_tab, phone):
             each.expect_answer("lighthouse")
-        expect(second_tab.page.locator(".question")).to_have_text("Say a word.")
+            expect(each.page.locator(".question")).to_have_text("Say a word.")
     second_tab.ask("Another one.")
     with env.spool.produce(CHAT, env.wait_for_question()) as out:
         out.text("tower")
         for each in (tab, second_tab, phone):
             each.expect_answer("tower")
-    expect(tab.page.locator(".question").last).to_have_text("Another one.")
+            expect(each.page.locator(".question")).to_have_text(["Say a word.", "Another one."])
 
 
 @pytest.mark.parametrize("by", ["button", "Escape"])
@@ -297,7 +297,7 @@ EVENT_SOURCE = """
 address => {
   globalThis.seen = [];
   globalThis.source = new EventSource(address);
-  for (const name of ["generation.queued", "generation.started", "text.delta", "generation.completed"])
+  for (const name of ["message", "generation.queued", "generation.started", "text.delta", "generation.completed"])
     source.addEventListener(name, (event) => seen.push(parseInt(event.lastEventId, 10)));
 }
 """
@@ -311,11 +311,11 @@ def test_the_browsers_own_event_source_reconnects_and_closes_at_the_end(env: Pag
     with env.spool.produce(CHAT, made["generation"]) as out:
         out.text("one")
         page.evaluate(EVENT_SOURCE, f"/v1/chats/{CHAT}/events?after=0")
-        eventually(lambda: page.evaluate("seen.length") == 3)
+        eventually(lambda: page.evaluate("seen.length") == 4)
         env.shutting_down.set()
         eventually(lambda: page.evaluate("source.readyState") == CONNECTING)
         env.shutting_down.clear()
         out.text("two")
-        eventually(lambda: page.evaluate("seen.length") == 4)
+        eventually(lambda: page.evaluate("seen.length") == 5)
     eventually(lambda: page.evaluate("source.readyState") == CLOSED, 20)
-    assert page.evaluate("seen") == [1, 2, 3, 4, 5]
+    assert page.evaluate("seen") == [1, 2, 3, 4, 5, 6]

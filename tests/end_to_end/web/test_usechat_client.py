@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from support.processes.nodes import PROJECT
 from support.web.node import SDKS, Scenario
 from support.web.usechat_scenarios import (
     StartClient,
+    check_a_conversation,
     check_a_deploy,
     check_a_killed_worker,
     check_everyday_use,
@@ -72,12 +73,12 @@ def web(redis_url: str, tmp_path: Path) -> Iterator[WebServer]:
 
 
 @pytest.fixture
-def start(sdk: int, web: WebServer) -> Iterator[Callable[[str], Scenario]]:
+def start(sdk: int, web: WebServer) -> Iterator[StartClient]:
     """Start scenarios; none outlives the test."""
     clients: list[Scenario] = []
 
-    def start(scenario: str) -> Scenario:
-        clients.append(Scenario.start(sdk, web.url, scenario))
+    def start(name: str, **options: object) -> Scenario:
+        clients.append(Scenario.start(sdk, web.url, name, **options))
         return clients[-1]
 
     yield start
@@ -95,6 +96,15 @@ def test_a_reload_and_a_late_return_show_the_whole_chat(start: StartClient, star
     """After a tool has run in the browser, whatever a reloaded page has; and after an answer that nobody saw end."""
     start_worker("threads", 8, **FAST)
     check_returns(start)
+
+
+@pytest.mark.parametrize("last_only", [False, True])
+def test_another_device_shows_the_whole_conversation(
+    start: StartClient, start_worker: StartWorker, last_only: bool
+) -> None:
+    """After each question, regenerated answer and edit; also of a front end that sends only its last message."""
+    start_worker("threads", 8, **FAST)
+    check_a_conversation(start, last_only=last_only)
 
 
 def test_a_deploy_of_the_web_server_is_an_error_and_a_resume_mends_it(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -11,12 +11,25 @@ import pytest
 from support.chats.generated_entries import entries_of, random_log
 from support.web.node import SDKS, start_client
 
-from chunkspool import Entry
+from chunkspool import Entry, conversation, fold
 from chunkspool.dialects.usechat import UseChatEncoder
+from chunkspool.dialects.usechat_chat import Chat, PageBuilder
 from chunkspool.dialects.usechat_chunks import RESTART
-from chunkspool.dialects.usechat_conversation import ChatMessages, Conversation
-from chunkspool.dialects.usechat_messages import UiMessage
-from chunkspool.events import GenerationCompleted, GenerationQueued, GenerationStarted, TextDelta
+from chunkspool.dialects.usechat_conversation import Conversation
+from chunkspool.dialects.usechat_logged import continued_by, to_logged_messages
+from chunkspool.dialects.usechat_messages import UiMessage, UseChatRequest
+from chunkspool.events import (
+    Event,
+    GenerationCompleted,
+    GenerationFailed,
+    GenerationQueued,
+    GenerationStarted,
+    GenerationStopped,
+    MessageEvent,
+    TextDelta,
+    ToolCallEvent,
+)
+from chunkspool.fold import Answer
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -67,6 +80,20 @@ ONLY: dict[int, list[dict[str, Any]]] = {
 def original_for(sdk: int) -> Message:
     """Return the message that a client of this version has when its tools have run."""
     return {"id": "a1", "role": "assistant", "parts": PARTS + ONLY[sdk]}
+
+
+def messages_of(
+    sdk: int, log: Iterable[Entry], answers: Iterable[Answer], known: Mapping[str, UiMessage]
+) -> list[Message]:
+    """Return the messages that a page gets."""
+    page = Chat(conversation(answers), known, is_whole=True).find_page(None, None)
+    assert page is not None
+    builder = PageBuilder(page, sdk=sdk)
+    for entry in log:
+        if entry.generation_id in page.generation_ids:
+            builder.add(entry)
+    built: list[Message] = json.loads(json.dumps([one.model_dump(exclude_none=True) for one in builder.build()]))
+    return built
 
 
 def judge(sdk: int, cases: list[Case]) -> list[Result]:
@@ -157,18 +184,14 @@ def test_every_cut_of_a_continuation_is_the_same_message(sdk: int) -> None:
 def test_the_messages_of_a_chat_are_those_of_the_client(sdk: int, continues: bool) -> None:
     """What a page loads is what a client has that was there all the time, without the void parts."""
     messages = [USER, original_for(sdk)] if continues else [USER]
-    conversation = Conversation.model_validate({"messages": messages, "continued_at": 1 if continues else None})
+    history = Conversation.model_validate({"messages": messages, "continued_at": 1 if continues else None})
     logs = [[entry for entry in random_log(seed) if entry.generation_id == G] for seed in SEEDS]
-    cases = [cuts_of(sdk, log, messages, conversation.continued)[0] for log in logs]
+    cases = [cuts_of(sdk, log, messages, history.continued)[0] for log in logs]
     for log, stays in zip(logs, judge(sdk, cases), strict=True):
-        kept = Conversation.of_transcript(conversation.to_transcript())
+        kept = Conversation.of_transcript(history.to_transcript())
         assert kept is not None
-        chat = ChatMessages(kept, G, [G], sdk=sdk)
-        for entry in log:
-            chat.add(entry)
-        built = json.loads(
-            json.dumps([message.model_dump(exclude_none=True) for message in chat.build(chat.page(None, None))])
-        )
+        answers, known = kept.to_answers(G)
+        built = messages_of(sdk, log, answers, known)
         assert [visible(message) for message in built] == [visible(message) for message in stays["messages"]]
 
 
@@ -190,3 +213,81 @@ def test_a_stream_that_ends_early_is_an_error_at_every_cut(sdk: int) -> None:
     ]
     statuses = [result["status"] for result in judge(sdk, cases)]
     assert statuses == ["error"] * 2 * len(log) + ["ready"] * 2
+
+
+A = "first"
+CALL = {"type": "tool-clock", "toolCallId": "1", "state": "output-available", "input": {}, "output": "noon"}
+SAID: list[Event] = [
+    GenerationStarted(generation_id=A, attempt=1, model="m"),
+    TextDelta(generation_id=A, text="Let me see."),
+    ToolCallEvent(generation_id=A, id="1", name="clock", arguments="{}"),
+]
+ASKED_AGAIN: list[tuple[str, dict[str, Any], str | None]] = [
+    ("next", {"messageId": None}, None),
+    ("regenerate", {"trigger": "regenerate-message", "messageId": A}, A),
+    ("edit", {"messageId": "u1"}, A),
+    ("continue", {"messageId": A}, None),
+]
+"""What a client does after its first answer: the fields of its request, and what that replaces."""
+
+
+def first_turn(sdk: int, ending: Event) -> tuple[list[Event], list[Message]]:
+    """Return the events of a first turn, and the messages that its client has then."""
+    question = MessageEvent(generation_id=A, id="u1", role="user", content="What time is it?")
+    events: list[Event] = [question, GenerationQueued(generation_id=A), *SAID, ending]
+    return events, messages_of(sdk, entries_of(events), fold(events), {})
+
+
+def messages_to_send(act: str, messages: list[Message]) -> list[Message]:
+    """Return the messages that the client has when it sends."""
+    question, called = messages
+    if act == "next":
+        return [question, called, {**USER, "id": "u2", "metadata": {"at": 1}}]
+    if act == "continue":
+        parts = [CALL if part["type"] == "tool-clock" else part for part in called["parts"]]
+        return [question, {**called, "parts": parts}]
+    return [question if act == "regenerate" else {**USER, "parts": [{"type": "text", "text": "And now?"}]}]
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+def test_a_reload_at_every_cut_of_the_log_is_the_live_chat(sdk: int) -> None:
+    """After the next question, a regenerated answer, an edited question, a tool in the browser: in any state it ends.
+
+    What the page loads and then resumes is what the client has that was there all the time.
+    """
+    cases: list[Case] = []
+    names: list[tuple[str, int, int]] = []
+    endings = [
+        GenerationCompleted(generation_id=A, finish_reason="tool_calls"),
+        GenerationStopped(generation_id=A, by="user"),
+        GenerationFailed(generation_id=A, code="server_error", message="The model failed."),
+    ]
+    for seed in range(6):
+        earlier, had = first_turn(sdk, endings[seed % 3])
+        for act, fields, replaces in ASKED_AGAIN:
+            sent = messages_to_send(act, had)
+            request = UseChatRequest.parse({"id": "chat", "messages": sent, **fields})
+            logged = to_logged_messages(request, only_new=True)
+            asked: list[Event] = [
+                MessageEvent.model_validate({"id": f"{G}.1", **one, "generation": G}, by_alias=True, by_name=False)
+                for one in ([] if act == "regenerate" else logged)
+            ]
+            answer = [entry.event for entry in random_log(seed) if entry.generation_id == G][1:]
+            events = [*earlier, *asked, GenerationQueued(generation_id=G, replaces=replaces), *answer]
+            log, begun = entries_of(events), len(earlier)
+            continued = request.continued_message
+            stays = UseChatEncoder(G, sdk=sdk, continued=continued)
+            cases.append({"messages": sent, "resume": False, "body": body_of(stays, [], log[begun:])})
+            names.append((act, seed, -1))
+            for k in range(begun + len(asked) + 1, len(log) + 1):
+                found = messages_of(sdk, log[:k], fold(events[:k]), {})
+                assert continued_by([event for event in asked if isinstance(event, MessageEvent)]) == continued
+                joins = UseChatEncoder(G, sdk=sdk, continued=continued, replays=True)
+                rest = None if k == len(log) else body_of(joins, log[begun:k], log[k:])
+                cases.append({"messages": found, "resume": True, "body": rest})
+                names.append((act, seed, k))
+    live: Result = {}
+    for name, result in zip(names, judge(sdk, cases), strict=True):
+        if name[2] < 0:
+            live = result
+        assert list(map(visible, result["messages"])) == list(map(visible, live["messages"])), name

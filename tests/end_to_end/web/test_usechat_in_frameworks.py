@@ -118,10 +118,10 @@ def start(sdk: int, web: Web) -> Iterator[StartClient]:
     """Start scenarios, each as ann in a chat of its own; none outlives the test."""
     scenarios: list[Scenario] = []
 
-    def start(name: str) -> Scenario:
+    def start(name: str, **options: object) -> Scenario:
         with web.server.open_client() as ann:
             chat, headers = web.open_chat(ann)
-        scenarios.append(Scenario.start(sdk, web.server.url, name, headers=headers, chat=chat))
+        scenarios.append(Scenario.start(sdk, web.server.url, name, headers=headers, chat=chat, **options))
         return scenarios[-1]
 
     yield start

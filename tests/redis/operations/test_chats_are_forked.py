@@ -28,6 +28,8 @@ from chunkspool.errors import (
     InvalidInput,
     InvalidRequest,
     LimitExceeded,
+    StoreFull,
+    StoreUnavailable,
 )
 from chunkspool.operations.fork import fork
 from chunkspool.results import Fork
@@ -368,8 +370,13 @@ def test_every_kind_of_event_is_forked(talk: BlockingSpool, client: Redis, seed:
         assert len(endings) == len(set(endings))
 
 
-def steps(client: Redis, spool: Spool, at_step: int, act: Callable[[], object] = lambda: None) -> bool:
-    """Fork, and do something before a step; return whether there was such a step. Raises what the fork does."""
+def steps(
+    client: Redis, spool: Spool, at_step: int, act: Callable[[], object] = lambda: None, *, times: int = 1
+) -> bool:
+    """Fork, and do something before a step; return whether there was such a step. Raises what the fork does.
+
+    `times`: how often each call is sent, as if the replies to the first ones had been lost.
+    """
     operation = fork(SOURCE, COPY, spool.settings, at=None, ttl=600, owner="bob")
     store = Store(client)
 
@@ -387,7 +394,7 @@ def steps(client: Redis, spool: Spool, at_step: int, act: Callable[[], object] =
                     operation.close()
                     return True
             try:
-                result = perform(effect)
+                result = [perform(effect) for _ in range(times)][-1]
             except ChunkspoolError as error:
                 effect = operation.throw(error)
             else:
@@ -428,24 +435,36 @@ def test_of_a_fork_that_was_killed_nothing_stays(source: Spool, client: Redis) -
 
 
 def test_an_erase_of_the_source_comes_before_the_fork_or_after_it(source: Spool, client: Redis) -> None:
-    """Whenever it comes: either there is no fork, and nothing of the chat; or there is a whole one."""
-    outcomes: set[str] = set()
+    """Whenever it comes: either there is no fork, and nothing of the chat; or there is a whole one.
+
+    Of an erase that has ended before the fork is made, only the last moment may go unnoticed.
+    """
+    late: list[bool] = []
+    unnoticed = refused = 0
     for at_step in range(100):
-        is_over = False
+        late.clear()
+
+        def erase() -> None:
+            late.append(bool(client.exists(COPY.log)))
+            source.erase("source")
+
         try:
-            is_over = not steps(client, source, at_step, lambda: source.erase("source"))
-            outcomes.add("made")
-            assert len(stored(client, COPY)) == 2 * STEP_EVENTS + 1
-            assert list(counted(client)) == ["fork"]
+            is_over = not steps(client, source, at_step, erase)
         except (ChatNotFound, CursorExpired):
-            outcomes.add("refused")
+            is_over = False
+            refused += 1
+            assert late == [False]
             assert list_keys(client) == []
-        source.erase("fork")
+        else:
+            unnoticed += late == [False]
+            assert len(stored(client, COPY)) == 2 * STEP_EVENTS + 1
+            assert "fork" in counted(client)
         client.flushdb()
         fill(client, SOURCE, 2 * STEP_EVENTS)
         if is_over:
             break
-    assert outcomes == {"made", "refused"}
+    assert refused > 8
+    assert unnoticed <= 1
 
 
 def test_a_source_that_begins_anew_is_not_mixed_with_the_old_one(source: Spool, client: Redis) -> None:
@@ -472,7 +491,7 @@ def test_a_copy_that_was_evicted_is_not_made_a_chat(source: Spool, client: Redis
 
         try:
             is_over = not steps(client, source, at_step, evict)
-        except ChunkspoolError:
+        except StoreUnavailable:
             refused += 1
             assert [key for key in list_keys(client) if "fork" in key] == []
             assert source.chats().chats == ()
@@ -530,6 +549,48 @@ def test_limits_of_bytes_hold(source: Spool, client: Redis, limit: str) -> None:
     client.delete(ChatKeys("default", "one").log)  # evicted, or it has expired early
     source.fork("source", to="three", owner="ada")
     assert set(counted(client)) == {"two", "three"}
+
+
+def test_a_call_whose_reply_was_lost_is_repeated(source: Spool, client: Redis) -> None:
+    """Each of them: the fork is the same, is counted once and is in the lists."""
+    steps(client, source, 0, times=3)
+    assert len(stored(client, COPY)) == 2 * STEP_EVENTS + 1
+    assert counted(client) == {"fork": client.memory_usage(COPY.log)}
+    assert [one.chat_id for one in source.chats("bob").chats] == ["fork"]
+    assert client.keys("*copy*") == []
+
+
+def test_a_full_redis_makes_no_fork(source: Spool, client: Redis) -> None:
+    """Nothing of it is left, and what was there is untouched."""
+    before = read_contents(client)
+    client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(StoreFull):
+            source.fork("source", to="fork", owner="ada")
+    finally:
+        client.config_set("maxmemory", 0)
+    assert read_contents(client) == before
+
+
+def test_a_try_that_failed_takes_no_room(source: Spool, client: Redis) -> None:
+    """What is noted of a fork whose maker was killed just before it was there does not keep the next try out."""
+    source.set_policy(bytes=3 * client.memory_usage(SOURCE.log) // 2)
+    at_step = next(n for n in range(100) if steps(client, source, n, lambda: "die") and "fork" in counted(client))
+    assert at_step > 5
+    assert not client.exists(COPY.log)
+    assert source.fork("source", to="fork").chat_id == "fork"
+
+
+def test_an_ending_is_the_last_of_its_generation(source: Spool, client: Redis) -> None:
+    """Also where somebody has written another event behind it: the fork has one ending of it."""
+    last = source.status("source").last
+    for seq, raw in enumerate(
+        (b'{"type":"generation.completed","generation":"g"}', b'{"type":"text.delta","generation":"g","text":"x"}'),
+        last + 1,
+    ):
+        client.xadd(SOURCE.log, {"t": 1, "e": raw}, id=f"{seq}-0")
+        client.set(SOURCE.seq, seq, keepttl=True)
+    assert source.fork("source", to="fork").seq == last + 2
 
 
 def test_a_fork_is_of_its_tenant(source: Spool, client: Redis) -> None:

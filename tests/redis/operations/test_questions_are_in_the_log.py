@@ -171,6 +171,31 @@ def test_what_only_the_log_gets_is_bounded_too(talk: Spool, client: Redis) -> No
     talk.enqueue(CHAT, largest)
 
 
+def test_of_a_large_conversation_from_elsewhere_the_newest_is_written(talk: Spool, client: Redis) -> None:
+    """As much as a request may have: how a client shows its messages may have more than what they say."""
+    shown = [{"role": "assistant", "content": str(n), "ui": {"parts": ["x" * 300_000]}} for n in range(5)]
+    talk.enqueue(CHAT, messages=[*shown, HELLO])
+    assert logged(client) == ["2", "3", "4", "Hello?"]
+
+
+def test_what_is_only_shown_is_not_for_the_model(talk: Spool, client: Redis) -> None:
+    """It says nothing, and is in the log for other clients."""
+    shown = {"role": "assistant", "content": None, "ui": {"parts": []}}
+    made = talk.enqueue(CHAT, messages=[HELLO, shown]).generation_id
+    assert request_of(client, made)[0] == ["Hello?"]
+    assert [entry.event["role"] for entry in read_log(client) if entry.type == "message"] == ["user", "assistant"]
+    with pytest.raises(InvalidRequest, match="nested too deep"):
+        talk.enqueue(CHAT, messages=[{**shown, "ui": deep_value(220)}], on_active="allow")
+
+
+def deep_value(depth: int) -> dict[str, Any]:
+    """Return an object in objects."""
+    value: dict[str, Any] = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
 def test_a_large_question_reaches_a_reader_that_follows(talk: Spool) -> None:
     """It is too large for a frame: the reader is told to look into the log."""
     answer(talk, talk.enqueue(CHAT, "Hello?").generation_id)

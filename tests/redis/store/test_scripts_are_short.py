@@ -19,7 +19,7 @@ from chunkspool.operations.new_messages import MESSAGES_MAX, RECENT_MAX
 from chunkspool.policy import Policy
 from chunkspool.producing.buffer import BATCH_BYTES, BATCH_EVENTS
 from chunkspool.settings import LogSettings
-from chunkspool.states import OnActive, Priority
+from chunkspool.states import ON_ACTIVE, OnActive, Priority
 from chunkspool.store import chats, forks, removal, schedule, scripts, totals
 from chunkspool.store.blocks import BLOCK_BYTES
 from chunkspool.store.client import Store
@@ -29,7 +29,7 @@ from chunkspool.store.index import INDEX_PAGE, Member, forget, list_again, note_
 from chunkspool.store.keys import SIZES_DUE, ChatKeys, QueueKeys
 from chunkspool.store.log_size import LogSize
 from chunkspool.store.removal import REMOVED_AT_ONCE
-from chunkspool.store.scripts import REPLACED_AT_ONCE
+from chunkspool.store.scripts import REPLACED_AT_ONCE, WAITING_AT_ONCE
 from chunkspool.store.streams import HELD_AT_ONCE, HeldStreams, StreamLimit, hold_streams
 from chunkspool.store.totals import EXPIRED_AT_ONCE
 
@@ -107,7 +107,8 @@ def enqueue(on_active: OnActive) -> Callable[[Chat], ScriptCall[Any]]:
     """Return what enqueues with a large request and transcript while as many are active as may be."""
 
     def make(chat: Chat) -> ScriptCall[Any]:
-        active = chat.fill(REPLACED_AT_ONCE - (on_active == "allow"))
+        is_beside = on_active in {"allow", "queue"}
+        active = chat.fill(REPLACED_AT_ONCE - is_beside)
         chat.join_crowd(in_front=False)
         chat.list_expired()
         return scripts.enqueue(
@@ -115,7 +116,7 @@ def enqueue(on_active: OnActive) -> Callable[[Chat], ScriptCall[Any]]:
             new_generation_id(),
             HALF,
             model=None,
-            active=() if on_active == "allow" else active,
+            active=() if is_beside else active,
             on_active=on_active,
             ttl_ms=TTL_MS,
             request_id="request",
@@ -434,6 +435,23 @@ def forget_gone(chat: Chat) -> ScriptCall[Any]:
     return removal.forget_gone(chat.keys, gone)
 
 
+def free_next(chat: Chat) -> ScriptCall[Any]:
+    """Let the next begin after as many as one call looks at, whose hashes are gone, and keep as many that wait."""
+    first, *waiting = (chat.enqueue(on_active="queue", max_active=10**6) for _ in range(WAITING_AT_ONCE + 1))
+    chat.client.delete(chat.keys.gen(first))
+    chat.client.hset(chat.keys.head, "active", " ".join(new_generation_id() for _ in range(63)))
+    chat.join_crowd(in_front=False)
+    return scripts.free_next(chat.keys, waiting)
+
+
+def claim_behind(chat: Chat) -> ScriptCall[Any]:
+    """Refuse one that waits, as far as a call looks."""
+    waits = [chat.enqueue(on_active="queue", max_active=10**6) for _ in range(2)][1]
+    chat.client.hset(chat.keys.head, "active", " ".join([*(new_generation_id() for _ in range(64)), waits]))
+    chat.join_crowd(in_front=False)
+    return chat.claim_call(waits)
+
+
 def sweep_page(chat: Chat) -> list[Member]:
     """Return a page of the sweep."""
     ids = [new_generation_id() for _ in range(INDEX_PAGE)]
@@ -492,9 +510,7 @@ def make_fork(chat: Chat) -> ScriptCall[Any]:
     fill_copy(chat, 10_000)
     recent = [f"{n:010}" for n in range(64)]
     title = "🦉" * MAX_TITLE
-    return forks.make(
-        chat.keys, "token", last=10_000, count=10_000, ttl_ms=TTL_MS, owner="owner", title=title, recent=recent
-    )
+    return forks.make(chat.keys, "token", last=10_000, ttl_ms=TTL_MS, owner="owner", title=title, recent=recent)
 
 
 def reserve_fork(chat: Chat) -> ScriptCall[Any]:
@@ -512,14 +528,19 @@ def reserve_fork(chat: Chat) -> ScriptCall[Any]:
 CASES: dict[str, Sequence[Callable[[Chat], ScriptCall[Any]]]] = {
     "add_block": [add_block],
     "append": [append(last=900), append(last=43_000)],
-    "claim": [claim],
+    "claim": [claim, claim_behind],
     "count_sizes": [count_sizes],
-    "enqueue": [enqueue("replace"), enqueue("reject"), enqueue("allow"), converse("replace"), converse("allow")],
+    "enqueue": [
+        *(enqueue(on_active) for on_active in ON_ACTIVE),
+        converse("replace"),
+        converse("allow"),
+    ],
     "erase": [erase],
     "erase_some": [erase_some],
     "expire": [expire],
     "forget": [forget_places],
     "forget_gone": [forget_gone],
+    "free_next": [free_next],
     "hold_streams": [open_stream, renew_streams],
     "lose": [lose],
     "make_fork": [make_fork],

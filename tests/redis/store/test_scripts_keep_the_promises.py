@@ -32,7 +32,7 @@ LEASE_MS = TTL_MS = 3_600_000
 WHICH = st.integers(0, 5)
 SKEW = st.sampled_from([0, 0, 0, -2, -1, 1])
 REQUESTS = st.sampled_from([None, None, "r1", "r2"])
-ON_ACTIVE: st.SearchStrategy[OnActive] = st.sampled_from(["reject", "replace", "allow", "allow"])
+ON_ACTIVE: st.SearchStrategy[OnActive] = st.sampled_from(["reject", "replace", "allow", "queue"])
 ENDINGS: st.SearchStrategy[LastBatch | None] = st.sampled_from(
     [None, None, None, None, "released", "abandoned", "completed", "stopped", "failed"]
 )
@@ -68,7 +68,7 @@ class ChatMachine(RuleBasedStateMachine):
     def enqueue(self, on_active: OnActive, request_id: str | None, stale: bool, other: bool, few: bool) -> None:
         """Enqueue a generation; the caller's view of the chat may be outdated."""
         generation_id, request = new_generation_id(), b'{"n":%d}' % (len(self.history) if other else 0)
-        seen = () if on_active == "allow" else tuple(self.model.active[1:] if stale else self.model.active)
+        seen = () if on_active in {"allow", "queue"} else tuple(self.model.active[1:] if stale else self.model.active)
         max_active = 2 if few else 32
         call = scripts.enqueue(
             KEYS,
@@ -83,6 +83,12 @@ class ChatMachine(RuleBasedStateMachine):
         )
         asked = request_id, request, on_active, seen, max_active
         self.send_first(RepeatableCall(call, lambda chat: chat.enqueue(generation_id, *asked)))
+
+    @precondition(lambda self: self.model.generations)
+    @rule()
+    def free_next(self) -> None:
+        """Let the next begin, whoever has ended, if anybody has."""
+        self.send_first(RepeatableCall(scripts.free_next(KEYS), lambda chat: chat.free_next()))
 
     @precondition(lambda self: self.model.active)
     @rule(which=WHICH, dead=st.booleans(), continues=st.booleans())

@@ -100,9 +100,10 @@ def test_without_a_hook_system_messages_are_refused(redis_url: str, client: Redi
 
 
 def test_without_a_hook_nothing_runs_beside_another(redis_url: str) -> None:
-    """`allow` is the app's to allow, `replace` is not."""
+    """`allow` is the app's to allow, `replace` and `queue` are not."""
     with serve_web_app(redis_url, admit=None) as site:
         assert ask_json(site).status_code == 202
+        assert ask_json(site, on_active="queue").status_code == 202
         refused = problem(ask_json(site, on_active="allow"))
         assert (refused["status"], refused["type"].rpartition(":")[2]) == (422, "refused")
         assert ask_json(site, on_active="replace").status_code == 202

@@ -97,13 +97,17 @@ def test_the_same_key_with_another_request_is_422(site: Site, other: dict[str, o
 
 
 def test_a_busy_chat_is_409_and_names_the_active_generation(site: Site) -> None:
-    """With `allow` or `replace`, the request is accepted."""
+    """With `queue`, `allow` or `replace`, the request is accepted; who waits is told how many come before."""
     first = site.ask(CHAT)
     reply = site.client.post(ASK, json={"prompt": "x"})
     assert reply.status_code == 409
     assert problem(reply)["active"] == [first["generation"]]
-    assert site.ask(CHAT, on_active="allow")["after"] == 1
-    assert site.ask(CHAT, on_active="replace")["after"] == 4
+    waits = site.ask(CHAT, on_active="queue")
+    assert waits["after"] == 1
+    told = site.client.get(f"/v1/chats/{CHAT}").json()["waiting"]
+    assert told == [{"generation": waits["generation"], "ahead": 1, "wait": None}]
+    assert site.ask(CHAT, on_active="allow")["after"] == 2
+    assert site.ask(CHAT, on_active="replace")["after"] == 6
 
 
 def test_stop_may_be_repeated(site: Site, client: Redis) -> None:

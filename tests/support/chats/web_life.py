@@ -28,6 +28,15 @@ def live(web: BlockingSpool, worker: BlockingSpool) -> Iterator[tuple[str, Chunk
             yield name, error
 
 
+def _reading(web: BlockingSpool) -> Iterator[tuple[str, Callable[[], object]]]:
+    yield "status", lambda: (web.status("asked"), web.status("queued"))
+    yield "stats", web.stats
+    yield "read", lambda: web.read("asked")
+    yield "snapshot", lambda: web.snapshot("asked")
+    yield "transcript", lambda: web.transcript("asked")
+    yield "mark_read", lambda: (web.mark_read("asked", "tab", 1), web.last_read("asked", "tab"))
+
+
 def _steps(web: BlockingSpool, worker: BlockingSpool) -> Iterator[tuple[str, Callable[[], object]]]:
     made: dict[str, str] = {}
 
@@ -39,6 +48,12 @@ def _steps(web: BlockingSpool, worker: BlockingSpool) -> Iterator[tuple[str, Cal
 
     def replace() -> None:
         ask("queued", on_active="replace")
+        made["replaced"] = made["queued"]
+
+    def wait() -> None:
+        for _ in range(2):
+            ask("queued", on_active="queue", request_id="waits")
+        web.stop("queued", made["replaced"])
 
     def sweep() -> None:
         for _, error in web.sweep(queue_is_empty=True).failed:
@@ -50,13 +65,10 @@ def _steps(web: BlockingSpool, worker: BlockingSpool) -> Iterator[tuple[str, Cal
         yield "answer", lambda: answer("asked")
     yield "subscribe", lambda: web.follow("asked")
     yield "replace", replace
-    yield "status", lambda: (web.status("asked"), web.status("queued"))
-    yield "stats", web.stats
-    yield "read", lambda: web.read("asked")
-    yield "snapshot", lambda: web.snapshot("asked")
-    yield "transcript", lambda: web.transcript("asked")
+    if "replaced" in made:
+        yield "wait", wait
+    yield from _reading(web)
     yield "fork", lambda: web.fork("asked", to="forked")
-    yield "mark_read", lambda: (web.mark_read("asked", "tab", 1), web.last_read("asked", "tab"))
     yield "stop", lambda: web.stop("stopped")
     if "running" in made:
         # Its worker has claimed it, and has not ended it: the stop waits there.

@@ -9,7 +9,7 @@ from support.checker.raw_log import ENDINGS, RawChat, ReadableEntry, generations
 from support.checker.texts import check_text
 from support.checker.violations import Rule, Violation
 
-QUEUED, STARTED = "generation.queued", "generation.started"
+MESSAGE, QUEUED, STARTED = "message", "generation.queued", "generation.started"
 COMPLETED, STOPPED, FAILED = "generation.completed", "generation.stopped", "generation.failed"
 
 
@@ -47,8 +47,11 @@ def _check_log(chat: RawChat) -> Iterator[Violation]:
 
 
 def _check_generation(chat: str, generation: str, lines: Sequence[ReadableEntry]) -> Iterator[Violation]:
+    # The messages that it was asked with stand in front of it, and nowhere else.
+    first = next((i for i, line in enumerate(lines) if line.type != MESSAGE), 0)
+    lines = lines[first:]
     types = [line.type for line in lines]
-    if types[0] != QUEUED or types.count(QUEUED) != 1:
+    if types[0] != QUEUED or types.count(QUEUED) != 1 or MESSAGE in types:
         yield Violation(Rule.QUEUED, chat, generation, lines[0].seq, f"{types[0]}, {types.count(QUEUED)} in all")
     yield from _check_endings(chat, generation, lines)
     yield from _check_attempts(chat, generation, lines)

@@ -42,6 +42,8 @@ class ReferenceGeneration:
     """Attempts that do not count, because they were given up in order."""
     publishers: set[str] = field(default_factory=set)
     """Callers that publish its message or have."""
+    behind: bool = False
+    """It waits for those before it in the chat, as far as anybody has told it."""
 
 
 @dataclass(slots=True)
@@ -64,10 +66,10 @@ class ReferenceChat:
     ) -> EnqueueReply:
         """Create a generation, once per id and once per request id."""
         if generation_id in self.generations:
-            return EnqueueReply("created", generation_id, self.generations[generation_id].after)
+            return self._created(generation_id)
         if request_id is not None and request_id in self.requests:
             return self._enqueued_before(*self.requests[request_id], request)
-        if on_active != "allow" and list(seen) != self.active:
+        if on_active in {"reject", "replace"} and list(seen) != self.active:
             return EnqueueReply("changed")
         if on_active == "reject" and seen:
             return EnqueueReply("busy", active=tuple(seen))
@@ -76,13 +78,29 @@ class ReferenceChat:
         if len(self.active) >= max_active:
             return EnqueueReply("limit")
         self.generations[generation_id] = ReferenceGeneration(
-            len(self.log), request_id, request, publishers={generation_id}
+            len(self.log),
+            request_id,
+            request,
+            publishers={generation_id},
+            behind=on_active == "queue" and bool(self.active),
         )
         if request_id is not None:
             self.requests[request_id] = (generation_id, request)
         self.active.append(generation_id)
         self._add_event("generation.queued", generation_id)
-        return EnqueueReply("created", generation_id, self.generations[generation_id].after)
+        return self._created(generation_id)
+
+    def free_next(self) -> str | None:
+        """Let the oldest begin, if it waited for others."""
+        oldest = self.active[0] if self.active else ""
+        if not oldest or not self.generations[oldest].behind:
+            return None
+        self.generations[oldest].behind = False
+        return oldest
+
+    def _created(self, generation_id: str) -> EnqueueReply:
+        made = self.generations[generation_id]
+        return EnqueueReply("created", generation_id, made.after, is_behind=made.behind)
 
     def _enqueued_before(self, generation_id: str, existing: bytes, request: bytes) -> EnqueueReply:
         if existing != request:
@@ -194,7 +212,10 @@ class ReferenceChat:
         if gen.attempt - uncounted == MAX_ATTEMPTS:
             self._end(generation_id, "failed", {"type": "generation.failed", "code": "too_many_attempts"})
             return ClaimReply("failed", status="failed")
+        if gen.behind and self.active[0] != generation_id:
+            return ClaimReply("behind")
         gen.status, gen.attempt, gen.token, gen.alive = "running", gen.attempt + 1, token, True
+        gen.behind = False
         gen.seqs, gen.uncounted = [], uncounted
         self._add_event(
             "generation.started", generation_id, attempt=gen.attempt, continues=continues and gen.attempt > 1
@@ -219,7 +240,7 @@ class ReferenceChat:
 
     def _end(self, generation_id: str, how: EndState, event: dict[str, Any]) -> int:
         gen = self.generations[generation_id]
-        gen.status, gen.alive = how, False
+        gen.status, gen.alive, gen.behind = how, False, False
         self.active.remove(generation_id)
         return self._add(generation_id, event)
 

@@ -7,7 +7,13 @@ from typing import Protocol
 
 from support.web.node import Scenario
 
-StartClient = Callable[[str], Scenario]
+
+class StartClient(Protocol):
+    """Starts a scenario of client.mjs, with options of its own."""
+
+    def __call__(self, name: str, **options: object) -> Scenario:
+        """Start it."""
+        ...
 
 
 class RestartedServer(Protocol):
@@ -105,3 +111,21 @@ def check_a_killed_worker(start: StartClient, sdk: int, replace_worker: Callable
     assert (chat["texts"] == chat["valid"]) == (sdk == 7)
     assert chat["metadata"]["attempt"] == 2
     assert chat["loaded"] == chat["shown"]
+
+
+def check_a_conversation(start: StartClient, *, last_only: bool) -> None:
+    """Ask, regenerate, edit and stop, on two devices: each loads what the client has that was there all the time."""
+    steps = start("conversation", lastOnly=last_only).finish()
+    for name, step in steps.items():
+        assert step["loaded"] == step["shown"], name
+    asked = ["one", "You said: one", "two", "You said: two"]
+    assert steps["asked"]["texts"] == steps["regenerated"]["texts"] == asked
+    assert steps["asked"]["shown"][:3] == steps["regenerated"]["shown"][:3]
+    assert steps["asked"]["shown"][3]["id"] != steps["regenerated"]["shown"][3]["id"]
+    assert steps["edited"]["texts"] == [*asked[:2], "II", "You said: II"]
+    assert steps["edited"]["shown"][2]["id"] == steps["asked"]["shown"][2]["id"]
+    assert steps["regenerated the first"]["texts"] == asked[:2]
+    *before, ticking = steps["stopped"]["texts"]
+    assert before == [*asked[:2], "three"]
+    assert ticking.startswith("tick tick tick")
+    assert steps["stopped"]["shown"][-1]["metadata"]["stopped"]["by"] == "user"

@@ -181,9 +181,10 @@ def test_the_settings_name_the_models_and_the_bound() -> None:
 
 
 def test_a_generation_beside_another_is_the_apps_to_allow() -> None:
-    """Rejecting and replacing are the user's; whatever else was asked is kept."""
+    """Rejecting, replacing and waiting are the user's; whatever else was asked is kept."""
     with pytest.raises(Refused, match='may not be "allow"'):
         admit(on_active="allow")
     assert admit(on_active="allow", safe=SafeAdmission(beside=True)).on_active == "allow"
-    asked = admit(on_active="replace")
-    assert (asked.on_active, asked.request_id) == ("replace", "r")
+    for free in ("replace", "queue"):
+        asked = admit(on_active=free)
+        assert (asked.on_active, asked.request_id) == (free, "r")

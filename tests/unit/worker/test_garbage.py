@@ -9,10 +9,11 @@ _PROGRAM = """
 import gc
 from celery import signals
 from chunkspool.worker import garbage
+before = gc.get_freeze_count()  # Python 3.12 freezes some by itself
 garbage.install()
-assert gc.get_freeze_count() == 0
+assert gc.get_freeze_count() == before
 signals.{signal}.send(sender=None)
-assert gc.get_freeze_count() > 1000, gc.get_freeze_count()
+assert gc.get_freeze_count() > before + 1000, gc.get_freeze_count()
 assert gc.get_threshold() == garbage.THRESHOLDS, gc.get_threshold()
 assert gc.isenabled()
 """

@@ -1,10 +1,10 @@
 // Run the AI SDK's own client against the routes: `node client.mjs PACKAGE URL SCENARIO [OPTIONS]` prints its final state
-// as JSON. OPTIONS are JSON: the `headers` of all requests, and the id of the `chat` where the app chooses it.
+// as JSON. OPTIONS are JSON: the `headers` of all requests, the id of the `chat` where the app chooses it, `lastOnly`.
 import { once } from "node:events";
 import { Chat as PlainChat, DefaultChatTransport, lastAssistantMessageIsCompleteWithToolCalls, readUIMessageStream } from "./chat.mjs";
 
 const [sdk, url, scenario, options = "{}"] = process.argv.slice(2);
-const { headers, chat: chosen } = JSON.parse(options);
+const { headers, chat: chosen, lastOnly } = JSON.parse(options);
 const api = `${url}/api/chat`;
 // As docs/how-to/web/usechat.md tells an app that uses version 7.
 const apiOfVersion = sdk === "ai7" ? `${api}?sdk=7` : api;
@@ -152,6 +152,42 @@ const scenarios = {
       reloads: Object.fromEntries(reloads.map(([name, reloaded]) => [name, plain(reloaded.messages)])),
       loaded: after,
     };
+  },
+
+  /** Ask, regenerate and edit; after each step, what the client has and what another device loads. `OPTIONS.lastOnly`:
+   *  the front end sends only its last message, as docs/how-to/web/usechat.md says. */
+  async conversation() {
+    const prepareSendMessagesRequest = ({ id, messages, trigger, messageId, body }) => ({
+      body: { ...body, id, trigger, messageId, message: messages.at(-1) },
+    });
+    const transport = { api: apiOfVersion, headers, ...(lastOnly ? { prepareSendMessagesRequest } : {}) };
+    const chat = new Chat("conversation", [], { transport });
+    const steps = {};
+    const note = async (name) => (steps[name] = { shown: plain(chat.messages), loaded: (await load("conversation")).messages });
+    await chat.sendMessage({ text: "one", metadata: { at: 1 } });
+    await chat.sendMessage({ text: "two" });
+    await note("asked");
+    await chat.regenerate();
+    await note("regenerated");
+    await chat.sendMessage({ text: "II", messageId: chat.messages[2].id });
+    await note("edited");
+    await chat.regenerate({ messageId: chat.messages[1].id });
+    await note("regenerated the first");
+
+    // Another device shows the whole, follows an answer that is being written, and goes on.
+    const other = new Chat("conversation", (await load("conversation")).messages, { transport });
+    await other.sendMessage({ text: "three" });
+    chat.messages = (await load("conversation")).messages;
+    const again = chat.regenerate(endlessly);
+    await waitUntil(hasSaid(chat, "tick tick"));
+    other.messages = (await load("conversation")).messages;
+    const followed = other.resumeStream();
+    await waitUntil(hasSaid(other, "tick tick tick"));
+    await stop("conversation");
+    await Promise.all([again, followed]);
+    await note("stopped");
+    steps["other device"] = { shown: plain(other.messages), loaded: steps.stopped.loaded };
+    return Object.fromEntries(Object.entries(steps).map(([name, step]) => [name, { ...step, texts: step.loaded.map((m) => textOf(m).join("")) }]));
   },
 
   /** Hang up; the answer ends while nobody is there; a resume then brings nothing, and the app loads the chat. */
