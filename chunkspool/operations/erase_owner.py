@@ -21,7 +21,7 @@ from chunkspool.operations.erase_chat import Removed, remove_chat
 from chunkspool.operations.people import find_lists, leave_lists
 from chunkspool.results import ErasedOwner
 from chunkspool.store import erasures, scripts
-from chunkspool.store.erasures import Person
+from chunkspool.store.erasures import Leaving, Person
 from chunkspool.store.index import YOUNG_MS
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.listing import list_ids
@@ -64,12 +64,12 @@ class _Erasing:
         self._db = db
         self._now = now
         self._done = ErasedOwner(person.tenant, person.hash)
-        self._leaving: dict[str, list[tuple[str, int]]] = {}
+        self._left = Leaving({}, frozenset())
 
     def run(self, late_at: float) -> Operation[ErasedOwner]:
         """Go on until all is erased, or `late_at`; return what was."""
         yield from self._stop_active()
-        self._leaving = yield from erasures.read_leaving(self._person)
+        self._left = yield from erasures.read_leaving(self._person)
         is_over = False
         while not is_over and not self._done.failed and (yield from self._go_through(late_at)):
             # There is more where another erasure was asked for while this one was under way.
@@ -98,14 +98,15 @@ class _Erasing:
         stays: int | None = None
         if (
             share.has_asked
-            or chat.chat_id in self._leaving
+            or chat.chat_id in self._left.lists
             or (yield from self._has_generation(keys, is_known=share.is_known))
         ):
             yield from self._erase_all(keys)
         elif share.has_read:
+            yield from erasures.note_reading(self._person, chat.chat_id, LEAVING_MS)
             yield from erasures.forget_reader(keys, self._person)
             self._done = replace(self._done, readings=self._done.readings + 1)
-        elif self._now - chat.at < YOUNG_MS:
+        elif chat.chat_id not in self._left.read and self._now - chat.at < YOUNG_MS:
             # They may be about to ask there in this moment. The sweep will see.
             stays = KEPT_MS
         yield from erasures.settle(self._person, chat.chat_id, stays)
@@ -126,7 +127,7 @@ class _Erasing:
 
         Which these are is only known as long as the chat is there, so it is noted before.
         """
-        lists = dict(self._leaving.get(keys.chat_id, ()))
+        lists = dict(self._left.lists.get(keys.chat_id, ()))
         lists |= dict((yield from find_lists(keys)))
         # At least one, so that it is noted that the chat was being removed; no chat stands anywhere with this ms.
         noted = [*lists.items()] or [(self._person.erasing, 0)]
@@ -135,7 +136,6 @@ class _Erasing:
             yield from erasures.note_leaving(self._person, keys.chat_id, some, LEAVING_MS)
         removed = yield from remove_chat(keys)
         yield from leave_lists(keys.chat_id, noted)
-        self._leaving.pop(keys.chat_id, None)
         self._note(removed)
 
     def _stop_active(self) -> Operation[None]:

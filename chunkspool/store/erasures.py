@@ -17,6 +17,7 @@ ERASURES_AT_ONCE: Final = 10
 """Erasures that one sweep looks at."""
 ACTIVE_AT_ONCE: Final = 100
 """Generations of an owner that one read brings."""
+_READERS: Final = "readers"
 _AGAIN: Final = "/"
 """As in lua/touch_prelude.lua: another erasure was asked for meanwhile."""
 
@@ -170,6 +171,18 @@ def list_active(person: Person, offset: int) -> Transaction[list[str]]:
     return Transaction((page,), lambda replies: list(map(as_text, replies[0])))
 
 
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """What an erasure had begun with when its process died.
+
+    `lists`: of each chat that was being removed, the lists that it is to be taken out of. `read`: chats of others, among
+    whose readers the person no longer is.
+    """
+
+    lists: Mapping[str, list[tuple[str, int]]]
+    read: frozenset[str]
+
+
 def note_leaving(person: Person, chat_id: str, lists: Sequence[tuple[str, int]], kept_ms: int) -> Transaction[int]:
     """Note which lists a chat is to be taken out of once it is gone: nobody could tell then."""
     fields: list[Arg] = []
@@ -178,16 +191,22 @@ def note_leaving(person: Person, chat_id: str, lists: Sequence[tuple[str, int]],
     return Transaction((("HSET", person.leaving, *fields), ("PEXPIRE", person.leaving, kept_ms)), len)
 
 
-def read_leaving(person: Person) -> Transaction[dict[str, list[tuple[str, int]]]]:
-    """Read it: chat -> its lists."""
+def note_reading(person: Person, chat_id: str, kept_ms: int) -> Transaction[int]:
+    """Note that the person is about to be taken out of a chat's readers: then, nobody can tell that they were there."""
+    return note_leaving(person, chat_id, [(_READERS, 0)], kept_ms)
 
-    def parse(replies: Sequence[Any]) -> dict[str, list[tuple[str, int]]]:
+
+def read_leaving(person: Person) -> Transaction[Leaving]:
+    """Read what an erasure had begun with."""
+
+    def parse(replies: Sequence[Any]) -> Leaving:
         found = replies[0]
         pairs = found.items() if isinstance(found, Mapping) else zip(found[::2], found[1::2], strict=True)
         lists: dict[str, list[tuple[str, int]]] = {}
         for name, at in pairs:
             key, chat_id = as_text(name).split(" ")
             lists.setdefault(chat_id, []).append((key, int(at)))
-        return lists
+        read = frozenset(chat_id for chat_id, (*_, (key, _)) in lists.items() if key == _READERS)
+        return Leaving({chat_id: found for chat_id, found in lists.items() if chat_id not in read}, read)
 
     return Transaction((("HGETALL", person.leaving),), parse)
