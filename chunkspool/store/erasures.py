@@ -175,8 +175,8 @@ def list_active(person: Person, offset: int) -> Transaction[list[str]]:
 class Leaving:
     """What an erasure had begun with when its process died.
 
-    `lists`: of each chat that was being removed, the lists that it is to be taken out of. `read`: chats of others, among
-    whose readers the person no longer is.
+    `lists`: of each chat that was being removed, the lists that it is to be taken out of. `read`: chats of others,
+    among whose readers the person no longer is.
     """
 
     lists: Mapping[str, list[tuple[str, int]]]
