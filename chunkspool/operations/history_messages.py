@@ -71,7 +71,7 @@ def build_history(
     known = [turn for turn in turns if turn.messages]
     if not known:
         return History((*app, *rest), is_full=False)
-    own = _new_of(rest, len(asked))
+    own = _new_of(rest, len([event for event in asked if not _is_only_shown(event)]))
     said = _pair_tools(_write(known, steps, own))
     if not said:
         return History((*app, *rest), is_full=False)
@@ -93,7 +93,7 @@ def _write(
     turns: Sequence[Turn], steps: Mapping[GenerationId, AnswerSteps], own: Sequence[ModelMessage]
 ) -> list[_Said]:
     """Return all turns one after the other, and the request's own messages as one more of them."""
-    asked = [[_for_model(event) for event in turn.messages] for turn in turns] + [list(own)]
+    asked = [[_for_model(one) for one in turn.messages if not _is_only_shown(one)] for turn in turns] + [list(own)]
     said: list[_Said] = []
     answer_at, placed = 0, frozenset[object]()
     for number, messages in enumerate(asked):
@@ -110,6 +110,12 @@ def _write(
             placed = frozenset(message["tool_call_id"] for message in answer if message["role"] == "tool")
             said += [_Said(number, message) for message in answer]
     return said
+
+
+def _is_only_shown(event: MessageEvent) -> bool:
+    """Tell whether it says nothing: it is in the log for what a client shows, and in no request."""
+    fields = event.model_extra or {}
+    return event.role == "assistant" and event.content is None and not fields.keys() - {"ui"}
 
 
 def _for_model(event: MessageEvent) -> ModelMessage:

@@ -55,8 +55,8 @@ class Authorize(Protocol):
 
     "ask" starts a generation or sets a title, "read" follows the chat, "stop" stops a generation, "erase" removes the
     chat. None of them implies another: a route that does two things asks twice, as a fork does ("read" in the one
-    chat, "ask" in the other). "list" is asked for the chat "*":
-    return `GrantedUntil(owner=…)`, and the chats of that owner are listed; True alone lists nothing.
+    chat, "ask" in the other). "list" is asked for the chat "*": return `GrantedUntil(owner=…)`, and the chats of that
+    owner are listed; True alone lists nothing.
 
     Raise `AccessDenied` for an unknown caller (401), or Starlette's `HTTPException` for another status.
 

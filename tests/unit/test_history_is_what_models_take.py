@@ -141,6 +141,18 @@ def test_the_app_speaks_first_then_the_log_then_the_question(log: Log) -> None:
     ]
 
 
+def test_what_is_only_shown_does_not_take_the_place_of_an_answer(log: Log) -> None:
+    """A user has approved a call in the browser: the message is another one, and tells the model nothing new."""
+    shown = {**said(None), "ui": {"parts": []}}
+    log.turn("a", "A")
+    assert log.messages(asked=[shown]) == [user("a"), said("A")]
+    log.ask(shown)
+    log.say("B")
+    log.complete()
+    assert log.messages(user("c")) == [user("a"), said("A\n\nB"), user("c")]
+    assert log.messages(user("c"), asked=[shown, user("c")])[-1] == user("c")
+
+
 def test_without_a_conversation_the_request_stays_as_it_is(log: Log) -> None:
     """The first question, and a log of an older version, which has answers without questions."""
     request = (user("a"), said("A", call_of("x")), user("b"))

@@ -16,6 +16,7 @@ from support.checker.observations import Reading
 
 from chunkspool import AsyncSpool, Settings
 from chunkspool.errors import ChatNotFound, EnqueueFailed, GenerationNotFound, StoreError
+from chunkspool.states import OnActive
 
 T = TypeVar("T")
 RETRY = 0.3
@@ -26,6 +27,8 @@ class Question:
     """The outcome of one planned generation, as its user saw it."""
 
     plan: GenerationPlan
+    waits: bool
+    """Whether it waits for those before it in its chat, instead of being answered beside them."""
     generation_id: str = ""
     failed_ids: list[str] = field(default_factory=list)
     """Generations that could not be enqueued, according to the error."""
@@ -58,7 +61,9 @@ class Traffic:
         self._db = db
         self._settings = Settings.checked({"redis_url": url})
         self._url = url
-        self._questions = tuple(Question(generation) for generation in plan.deployments[db])
+        self._questions = tuple(
+            Question(generation, waits=number % 2 == 1) for number, generation in enumerate(plan.deployments[db])
+        )
         self._readers: list[ChaosReader] = []
         self._retries = 0
         self._closing = threading.Event()
@@ -145,8 +150,9 @@ class Traffic:
     async def _enqueue(self, spool: AsyncSpool, question: Question) -> None:
         asked = question.plan
         params = {"paced": {"pieces": asked.pieces, "pace": asked.pace, "refuse_continuing": asked.refuses}}
+        on_active: OnActive = "queue" if question.waits else "allow"
         generation = await spool.enqueue(
-            asked.chat, asked.name, params=params, request_id=asked.name, on_active="allow"
+            asked.chat, asked.name, params=params, request_id=asked.name, on_active=on_active
         )
         question.generation_id = generation.generation_id
         question.asked_at = now_ms()

@@ -192,6 +192,10 @@ def test_a_fork_goes_on(talk: BlockingSpool, client: Redis) -> None:
         ("three", "3"),
     ]
     assert turns[1].versions == (second, again.generation_id)
+    made = talk.enqueue("fork", "four", history=True)
+    given: list[Any] = []
+    talk.run_producer("fork", made.generation_id, lambda out: given.extend(out.request.messages))
+    assert [one["content"] for one in given] == ["one", "1", "two", "zwei", "three", "3", "four"]
     say(talk, "other", chat="fork", replaces=first)
     assert [turn.messages[0].content for turn in talk.snapshot("fork").conversation] == ["other"]
     assert stored(client, SOURCE) == before

@@ -94,6 +94,15 @@ def test_answers_follow_in_the_order_of_the_questions(spool: Spool, client: Redi
     eventually(lambda: not client.exists(INDEX.sent, INDEX.running))
 
 
+def test_the_model_gets_the_answers_that_it_has_waited_for(spool: Spool) -> None:
+    """The conversation is read when it begins, not when it is asked."""
+    first, second = (ask(spool, history=True, keep_messages=True)[0] for _ in range(2))
+    answer(spool, first, "In the attic.")
+    with spool.produce(CHAT, second.generation_id) as out:
+        contents = [message["content"] for message in out.request.messages]
+    assert contents == ["question 0", "In the attic.", "question 0"]
+
+
 def test_it_waits_for_all_that_are_active(spool: Spool, client: Redis) -> None:
     """Also for those that run beside each other; and who is allowed to run beside them waits for nobody."""
     beside = [spool.enqueue(CHAT, "x", on_active="allow") for _ in range(2)]

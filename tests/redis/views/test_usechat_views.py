@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from redis import Redis
 from support.chats.logs import CHAT, ending_of, read_log
+from support.chats.spools import spool_for
 from support.web.web_server import Site
 
 from chunkspool import Spool
@@ -66,6 +68,23 @@ def test_a_message_that_is_sent_twice_is_one_generation(spool: Spool, client: Re
     with spool.produce(CHAT, other) as out:
         assert list(out.request.messages) == [{"role": "user", "content": "and now?"}]
     assert ending_of(read_log(client), once)["type"] == "generation.stopped"
+
+
+def test_the_conversation_is_in_the_log(redis_url: str) -> None:
+    """As over HTTP: an answer that is regenerated, or whose question is edited. A hook may keep it from the log."""
+    with spool_for(redis_url, keep_messages=True) as spool:
+        first = ask(spool)
+        answer(spool, first, "because")
+        second = ask(spool, trigger="regenerate-message", messageId=first)
+        answer(spool, second, "of air")
+        third = ask(spool, text="WHY?", messageId="m1")
+        assert [one.replaces for one in spool.snapshot(CHAT).answers] == [None, first, second]
+        assert [one["id"] for one in json.loads(UseChat(spool).messages(CHAT))["messages"]] == ["m1", third]
+        assert spool.transcript(CHAT) is None
+        mine = UseChat(spool, lambda asked: replace(asked, keep_messages=False))
+        mine.send(UseChatRequest.parse(body(text="and?", message_id="m2")))
+        assert spool.transcript(CHAT) is not None
+        assert len(spool.snapshot(CHAT).answers[-1].asked) == 0
 
 
 @pytest.mark.parametrize(

@@ -47,13 +47,10 @@ def _steps(web: BlockingSpool, worker: BlockingSpool) -> Iterator[tuple[str, Cal
         worker.run_producer(chat, made[chat], lambda out: out.text("hi"))
 
     def replace() -> None:
-        ask("queued", on_active="replace")
-        made["replaced"] = made["queued"]
-
-    def wait() -> None:
+        newest = web.enqueue("queued", "hello", on_active="replace")
         for _ in range(2):
             ask("queued", on_active="queue", request_id="waits")
-        web.stop("queued", made["replaced"])
+        web.stop("queued", newest.generation_id)
 
     def sweep() -> None:
         for _, error in web.sweep(queue_is_empty=True).failed:
@@ -64,9 +61,7 @@ def _steps(web: BlockingSpool, worker: BlockingSpool) -> Iterator[tuple[str, Cal
     if "asked" in made:
         yield "answer", lambda: answer("asked")
     yield "subscribe", lambda: web.follow("asked")
-    yield "replace", replace
-    if "replaced" in made:
-        yield "wait", wait
+    yield "replace, and wait", replace
     yield from _reading(web)
     yield "fork", lambda: web.fork("asked", to="forked")
     yield "stop", lambda: web.stop("stopped")
