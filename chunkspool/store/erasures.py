@@ -135,12 +135,12 @@ def look(keys: ChatKeys, person: Person) -> Transaction[Share]:
     def parse(replies: Sequence[Any]) -> Share:
         (owners, log, born), more, read, has_log = replies
         has_asked = more is not None or person.hash in as_text(owners or "").split()
-        return Share(has_asked, bool(read), not has_log or log is not None or born is not None)
+        return Share(has_asked, read is not None, not has_log or log is not None or born is not None)
 
     commands = (
         ("HMGET", keys.head, "owners", "log", "born"),
         ("ZSCORE", keys.owners, person.hash),
-        ("HEXISTS", keys.readers, person.owner),
+        ("HGET", keys.readers, person.owner),
         ("EXISTS", keys.log),
     )
     return Transaction(commands, parse)
