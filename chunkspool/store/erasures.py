@@ -188,7 +188,9 @@ def note_leaving(person: Person, chat_id: str, lists: Sequence[tuple[str, int]],
     fields: list[Arg] = []
     for key, at in lists:
         fields += [f"{key} {chat_id}", at]
-    return Transaction((("HSET", person.leaving, *fields), ("PEXPIRE", person.leaving, kept_ms)), len)
+    keep = ("PEXPIRE", person.leaving, kept_ms)
+    # Also before: a full Redis refuses a script whose first write takes memory.
+    return Transaction((keep, ("HSET", person.leaving, *fields), keep), len)
 
 
 def note_reading(person: Person, chat_id: str, kept_ms: int) -> Transaction[int]:

@@ -6,6 +6,8 @@
 -- Returns {ms by Redis's clock}
 -- Maximum: a few keys, however many chats there are.
 local person, now = ARGV[1], now_ms()
+-- A write that takes no memory comes first, so that a full Redis takes the others, too: an erasure makes room.
+redis.call('PEXPIRE', KEYS[1], ERASURE_MS)
 if ARGV[3] == '' then
   redis.call('ZADD', KEYS[1], 'XX', now, ARGV[2])
   return {now}

@@ -8,6 +8,7 @@
 local FIRST_OTHER = 2
 local person = ARGV[1]
 local erasing = key('erasing', person)
+redis.call('PEXPIRE', KEYS[1], ERASURE_MS) -- as in begin_erasure.lua
 local left = redis.call('ZCARD', erasing)
 if left == 1 and redis.call('ZREM', erasing, AGAIN) == 1 then
   set_aside(person)

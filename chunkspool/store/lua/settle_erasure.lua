@@ -7,6 +7,7 @@
 -- Returns {}
 -- Maximum: one chat, in as many lists as it has been.
 local person, chat, now = ARGV[1], ARGV[3], now_ms()
+redis.call('PEXPIRE', KEYS[1], ERASURE_MS) -- as in begin_erasure.lua
 if ARGV[4] ~= '' then touch(person, chat, tonumber(ARGV[4]), now) end
 redis.call('ZREM', key('erasing', person), chat)
 redis.call('UNLINK', KEYS[2])

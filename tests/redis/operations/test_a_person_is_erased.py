@@ -34,7 +34,7 @@ from support.waiting import eventually
 
 from chunkspool import Spool
 from chunkspool.effects import Effect, Operation, Pause, SendAll, Tell
-from chunkspool.errors import ChatNotFound, ChunkspoolError, InvalidId
+from chunkspool.errors import ChatNotFound, ChunkspoolError, InvalidId, StoreFull
 from chunkspool.logs.formatters import JsonLines
 from chunkspool.operations.erase_owner import erase_owner, go_on_erasing
 from chunkspool.operations.people import look_after_people
@@ -259,6 +259,23 @@ def test_a_chat_that_cannot_be_erased_holds_up_no_other(talk: BlockingSpool, cli
     talk.sweep(queue_is_empty=True)
     take_messages(client)
     assert traces_of_her(client) == {}
+
+
+def test_a_full_redis_erases_a_person(tmp_path: Path) -> None:
+    """It makes room."""
+    with (
+        embedded_server(tmp_path) as server,
+        server.client() as client,
+        open_spool("sync", server.url, keep_messages=True) as spool,
+    ):
+        live(spool, client)
+        let_a_day_pass(client, 3600)
+        client.config_set("maxmemory", client.info("memory")["used_memory"] - 200_000)
+        with pytest.raises(StoreFull):
+            spool.enqueue("another", "a-question")
+        erase(spool)
+        client.config_set("maxmemory", 0)
+        assert traces_of_her(client) == {}
 
 
 def test_who_was_refused_in_a_chat_does_not_erase_it(talk: BlockingSpool, client: Redis) -> None:
