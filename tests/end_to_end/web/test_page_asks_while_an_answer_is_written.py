@@ -154,7 +154,9 @@ def test_a_question_is_shown_once_though_its_reply_is_late(env: PageEnvironment,
             route.abort()
 
     tab.page.route("**/generations", delay)
-    tab.ask("Two?")
+    ended = "requestfinished" if comes else "requestfailed"
+    with tab.page.expect_event(ended, lambda request: request.url.endswith("/generations")):
+        tab.ask("Two?")
     expect(tab.page.get_by_role("status")).to_have_text("The question was sent.")
     expect(tab.page.locator(".question")).to_have_text(["One?", "Two?"])
     expect(tab.page.locator(".failed")).to_have_count(0)
