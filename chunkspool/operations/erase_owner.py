@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Final
 
@@ -42,8 +43,12 @@ LEAVING_MS: Final = 30 * 86_400_000
 def erase_owner(tenant: str, owner: str, db: int) -> Operation[ErasedOwner]:
     """Erase what an owner has left until now. Raises `InvalidId` or `StoreError`; the sweep does what is left then."""
     person = Person(tenant, checked_id("owner", owner))
+    # Before it begins: what is asked from then on is not to be stopped.
+    active = yield from _list_active(person)
     now = yield from erasures.begin(person, is_asked_for=True)
-    return (yield from _Erasing(person, db, now).run(math.inf))
+    erasing = _Erasing(person, db, now)
+    yield from erasing.stop(active)
+    return (yield from erasing.run(math.inf))
 
 
 def go_on_erasing(db: int) -> Operation[None]:
@@ -54,6 +59,15 @@ def go_on_erasing(db: int) -> Operation[None]:
         if under_way.now - at >= SILENT_MS and time.monotonic() < late_at:
             now = yield from erasures.begin(person, is_asked_for=False)
             yield from _Erasing(person, db, now).run(late_at)
+
+
+def _list_active(person: Person) -> Operation[list[str]]:
+    active: list[str] = []
+    while True:
+        page = yield from erasures.list_active(person, len(active))
+        active += page
+        if len(page) < erasures.ACTIVE_AT_ONCE:
+            return list(dict.fromkeys(active))
 
 
 class _Erasing:
@@ -68,7 +82,6 @@ class _Erasing:
 
     def run(self, late_at: float) -> Operation[ErasedOwner]:
         """Go on until all is erased, or `late_at`; return what was."""
-        yield from self._stop_active()
         self._left = yield from erasures.read_leaving(self._person)
         is_over = False
         while not is_over and not self._done.failed and (yield from self._go_through(late_at)):
@@ -138,28 +151,22 @@ class _Erasing:
         yield from leave_lists(keys.chat_id, noted)
         self._note(removed)
 
-    def _stop_active(self) -> Operation[None]:
-        """Stop what of theirs has not ended, wherever it is: nothing more is to be paid for, nor written."""
-        offset = 0
-        while True:
-            members = yield from erasures.list_active(self._person, offset)
-            for member in members:
-                tenant, chat_id, generation_id = member.split(" ")
-                keys = ChatKeys(tenant, chat_id, self._db)
-                offset += 1
-                try:
-                    reply = yield from scripts.stop(keys, generation_id, by="erase", reason=None)
-                except (CorruptLog, StoreRefused):
-                    continue  # the chat will be among those that failed
-                if reply.outcome == "stopped":
-                    yield from tell_stopped(reply.ages)
-                if reply.outcome in {"stopped", "stopping"}:
-                    self._done = replace(self._done, stopped=self._done.stopped + 1)
-                if reply.outcome in {"stopped", "ended"}:
-                    offset -= 1
-                    yield from note(("end", member))
-            if len(members) < erasures.ACTIVE_AT_ONCE:
-                return
+    def stop(self, active: Sequence[str]) -> Operation[None]:
+        """Stop what of theirs has not ended: nothing more is to be paid for, nor written."""
+        for member in active:
+            tenant, chat_id, generation_id = member.split(" ")
+            try:
+                reply = yield from scripts.stop(
+                    ChatKeys(tenant, chat_id, self._db), generation_id, by="erase", reason=None
+                )
+            except (CorruptLog, StoreRefused):
+                continue  # the chat will be among those that failed
+            if reply.outcome == "stopped":
+                yield from tell_stopped(reply.ages)
+            if reply.outcome in {"stopped", "stopping"}:
+                self._done = replace(self._done, stopped=self._done.stopped + 1)
+            if reply.outcome in {"stopped", "ended"}:
+                yield from note(("end", member))
 
     def _note(self, removed: Removed) -> None:
         if not removed.bytes_removed:
