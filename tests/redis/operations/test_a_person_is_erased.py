@@ -32,7 +32,7 @@ from support.servers.contents import list_keys
 from support.servers.redis_server import embedded_server
 from support.waiting import eventually
 
-from chunkspool import Spool
+from chunkspool import Producer, Spool
 from chunkspool.effects import Effect, Operation, Pause, SendAll, Tell
 from chunkspool.errors import ChatNotFound, ChunkspoolError, InvalidId, StoreFull
 from chunkspool.logs.formatters import JsonLines
@@ -44,6 +44,7 @@ from chunkspool.store.client import Store
 from chunkspool.store.keys import ERASURES, ChatKeys, TenantKeys
 from chunkspool.store.schedule import hash_of
 
+KEYS = ChatKeys("default", "hers-running")
 BEGUN = 2
 """Steps after which an erasure has begun."""
 OWNERS = 70
@@ -208,6 +209,25 @@ def test_what_is_asked_meanwhile_makes_it_no_longer(talk: BlockingSpool, client:
     erase(talk)
     take_messages(client)
     assert traces_of_her(client) == {}
+
+
+def test_what_is_being_written_is_stopped(any_spool: BlockingSpool, client: Redis) -> None:
+    """The worker's attempt ends, and what it says afterwards is not stored."""
+    made = any_spool.enqueue("hers-running", QUESTION, owner=PERSON.owner)
+    take_messages(client)
+    stopped: list[int] = []
+
+    def write(out: Producer) -> None:
+        out.text(ANSWER)
+        eventually(lambda: ANSWER in str(client.xrange(KEYS.log)))
+        with open_spool("sync", any_spool.settings.log.redis_url) as other:
+            stopped.append(erase(other).stopped)
+        eventually(lambda: out.text(ANSWER), 20)
+
+    with pytest.raises(ChunkspoolError, match="it was erased|was stopped"):
+        any_spool.run_producer("hers-running", made.generation_id, write)
+    assert stopped == [1]
+    eventually(lambda: traces_of_her(client) == {})
 
 
 @pytest.mark.parametrize("hole", ["list", "head", "head and counter"])

@@ -30,7 +30,7 @@ from chunkspool.spool.dispatch import Dispatcher
 
 TTL = 600
 WEEK, DAY = 7 * 86_400, 86_400
-TOUCHED_OUTLIVES = 10 * DAY
+TOUCHED_OUTLIVES = 11 * DAY
 SHORT, LEASE = 30, 60
 """Seconds: a running generation outlives its ttl by its lease."""
 PROMPT, ANSWER, OWNER, REQUEST = "the-prompt", "the-answer", "the-owner", "the-request"

@@ -15,6 +15,7 @@ from chunkspool.errors import ChatBusy
 from chunkspool.operations.people import LOOK_MS
 from chunkspool.store.erasures import Person
 from chunkspool.store.keys import ERASURES, TOUCHED_DUE, ChatKeys
+from chunkspool.store.streams import HeldStreams
 
 PERSON = Person("default", "person-4711")
 QUESTION, ANSWER, TITLE, REQUEST = "her-very-question", "her-very-answer", "her-very-title", "her-very-request"
@@ -68,6 +69,7 @@ def live(spool: BlockingSpool, client: Redis) -> None:
     spool.enqueue("theirs-busy", "a-question", owner="another")
     with suppress(ChatBusy):
         spool.enqueue("theirs-busy", QUESTION, owner=owner)
+    spool.hold_streams("a-process", [HeldStreams("owner_streams", owner, 1)], version=1, refuses=False)
     answer(spool, "theirs-alone", "an-answer", owner="another", prompt="a-question")
     take_messages(client)
 
