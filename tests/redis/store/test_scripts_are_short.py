@@ -567,7 +567,8 @@ def make_fork(chat: Chat) -> ScriptCall[Any]:
     fill_copy(chat, 10_000)
     recent = [f"{n:010}" for n in range(64)]
     title = "🦉" * MAX_TITLE
-    return forks.make(chat.keys, "token", last=10_000, ttl_ms=TTL_MS, owner="owner", title=title, recent=recent)
+    owners = [f"{n:016x}" for n in range(forks.OWNERS_MAX)]
+    return forks.make(chat.keys, "token", last=10_000, ttl_ms=TTL_MS, owners=owners, title=title, recent=recent)
 
 
 def reserve_fork(chat: Chat) -> ScriptCall[Any]:
