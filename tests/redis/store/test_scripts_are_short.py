@@ -280,7 +280,7 @@ def mark_read(chat: Chat) -> ScriptCall[Any]:
     """Note a reader among many."""
     chat.enqueue()
     chat.client.hset(chat.keys.readers, mapping={f"reader-{n}": 1 for n in range(MANY)})
-    return scripts.mark_read(chat.keys, "one-more", 1)
+    return scripts.mark_read(chat.keys, "one-more", 1, is_noted=True)
 
 
 def place(chat: Chat, *, owner: str | None = None, priority: Priority = "interactive") -> str:
