@@ -88,7 +88,7 @@ def enqueue(
             checked_id(kind, given)
     generation_id = new_generation_id()
     keeps = settings.log.keep_messages if keep_messages is None else keep_messages
-    asked = Asked.of(request.messages if keeps else (), replaced).fitting(settings.log.max_request_bytes)
+    asked = Asked.of(request, replaced, settings.log.max_request_bytes, keeps=keeps)
     new_transcript = yield from _replace_transcript(keys, encoded_transcript)
     queue, task = settings.worker.queue, settings.worker.task
     # Before the generation itself: from its first moment on, a revoke and the sweep can find it.

@@ -36,6 +36,7 @@ from chunkspool.spool.arguments import (
     request_for,
     settings_from_urls,
     starting_point,
+    wants_history,
 )
 from chunkspool.spool.digest_keeper import DigestKeeper
 from chunkspool.spool.dispatch import Dispatcher
@@ -164,7 +165,7 @@ class AsyncSpool:
             messages=messages,
             model=model,
             params=params,
-            history=self.settings.log.history if history is None else history,
+            history=wants_history(self.settings, prompt=prompt, history=history, replaces=replaces),
             replaces=replaces,
         )
         keys = self._keys(chat_id)

@@ -35,6 +35,7 @@ from chunkspool.spool.arguments import (
     request_for,
     settings_from_urls,
     starting_point,
+    wants_history,
 )
 from chunkspool.spool.digest_keeper import DigestKeeper
 from chunkspool.spool.dispatch import Dispatcher
@@ -162,7 +163,7 @@ class Spool:
         What is new of the conversation is written into the log before it, unless `keep_messages` is False: of
         `messages`, those after the last one of the assistant. `replaces`: a generation of which this is another
         version; without a prompt and messages it is asked the same. `history`: the model gets what the log has of the
-        conversation, in front of these messages.
+        conversation, in front of these messages; unless said otherwise, also with `replaces` and no `messages`.
 
         Raises `InvalidRequest`, `InvalidId`, `GenerationNotFound` for `replaces`, `ChatBusy`, `LimitExceeded`,
         `EnqueueFailed` or `StoreError`.
@@ -173,7 +174,7 @@ class Spool:
             messages=messages,
             model=model,
             params=params,
-            history=self.settings.log.history if history is None else history,
+            history=wants_history(self.settings, prompt=prompt, history=history, replaces=replaces),
             replaces=replaces,
         )
         keys = self._keys(chat_id)
