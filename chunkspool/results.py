@@ -162,6 +162,27 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class ErasedOwner:
+    """What an erasure of an owner has removed; `bytes_removed` is about what it took in Redis.
+
+    `chats`, with all their `generations` and `requests`, whoever made them; `readings`: in how many other chats it was
+    noted how far they have read; `stopped`: how many generations of theirs had not ended. `failed` are chats that could
+    not be erased, each with its error: the erasure is not over, and the sweep tries them again. `owner_hash` is what
+    stands for the owner in the log of the erasure.
+    """
+
+    tenant: str
+    owner_hash: str
+    chats: int = 0
+    generations: int = 0
+    requests: int = 0
+    readings: int = 0
+    stopped: int = 0
+    bytes_removed: int = 0
+    failed: tuple[tuple[str, ChunkspoolError], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Swept:
     """What a sweep did: the ids of the generations that it ended as lost, and what it could not look after, and why.
 

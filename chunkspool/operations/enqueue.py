@@ -41,7 +41,7 @@ from chunkspool.results import Generation
 from chunkspool.settings import Settings
 from chunkspool.states import OnActive, Priority
 from chunkspool.store import queries, scripts
-from chunkspool.store.chats import Listed, list_key, unlist
+from chunkspool.store.chats import Listed, lists_of, unlist
 from chunkspool.store.commands import ScriptCall
 from chunkspool.store.index import place_ms_of, waits
 from chunkspool.store.keys import ChatKeys, QueueKeys
@@ -198,8 +198,8 @@ def _give_back(keys: ChatKeys, settings: Settings, generation_id: str) -> Operat
 
 def _take_back_question(keys: ChatKeys, owner: str | None, reserved: Reservation) -> Operation[None]:
     """Let the chat stand in the lists where it stood: nothing new was asked."""
-    for whose, before in zip((None, owner), reserved.asked_before, strict=False):
-        yield from unlist(list_key(keys.tenant, whose), [Listed(keys.chat_id, reserved.asked)], before)
+    for key, before in zip(lists_of(keys.tenant, owner), reserved.asked_before, strict=False):
+        yield from unlist(key, [Listed(keys.chat_id, reserved.asked)], before)
 
 
 def _make(

@@ -21,9 +21,11 @@ from chunkspool.errors import ChunkspoolError, CorruptLog, EnqueueFailed, StoreE
 from chunkspool.observer import Retried
 from chunkspool.operations.digest_keeping import is_behind, keep_digest
 from chunkspool.operations.endings import tell_failed, tell_found_stopped
+from chunkspool.operations.erase_owner import go_on_erasing
 from chunkspool.operations.log_sizes import drop_expired, measure_all
 from chunkspool.operations.next_in_chat import free_waiting
 from chunkspool.operations.outcome_relay import relay
+from chunkspool.operations.people import look_after_people
 from chunkspool.operations.schedule import schedule
 from chunkspool.results import Swept
 from chunkspool.settings import Settings
@@ -76,6 +78,8 @@ def sweep(settings: Settings, *, queue: str, queue_is_empty: bool, db: int) -> O
     if not (yield from _lock(keys, max(1, round(settings.worker.sweep_interval * 800)))):
         return Swept()
     yield from drop_expired()
+    yield from look_after_people()
+    yield from go_on_erasing(db)
     whole, place_ms = Swept(), place_ms_of(settings.worker.sweep_interval)
     offset, watched, late_at = 0, None, time.monotonic() + DIGEST_SECONDS
     while True:

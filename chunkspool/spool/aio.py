@@ -18,7 +18,20 @@ from chunkspool.errors import LimitExceeded, SettingsError
 from chunkspool.events import Entry
 from chunkspool.logs.context import logged_as
 from chunkspool.observer import LimitHit, Observer, guard
-from chunkspool.operations import chats, claim, digests, enqueue, fork, outcomes, policy, query, stats, stop
+from chunkspool.operations import (
+    chats,
+    claim,
+    digests,
+    enqueue,
+    erase_chat,
+    erase_owner,
+    fork,
+    outcomes,
+    policy,
+    query,
+    stats,
+    stop,
+)
 from chunkspool.operations.schedule import schedule
 from chunkspool.operations.sweep import sweep
 from chunkspool.outcomes import DeadOutcome, OutcomeLag, Until
@@ -27,7 +40,18 @@ from chunkspool.producing.producer import Producer
 from chunkspool.producing.producer_factory import ProducerFactory
 from chunkspool.reading.hub_asyncio import AsyncHub
 from chunkspool.reading.subscription import AsyncSubscription
-from chunkspool.results import ChatPage, ChatStatus, Fork, Generation, Snapshot, Stats, Stop, Swept, Transcript
+from chunkspool.results import (
+    ChatPage,
+    ChatStatus,
+    ErasedOwner,
+    Fork,
+    Generation,
+    Snapshot,
+    Stats,
+    Stop,
+    Swept,
+    Transcript,
+)
 from chunkspool.settings import Settings
 from chunkspool.spool.arguments import (
     Messages,
@@ -274,7 +298,11 @@ class AsyncSpool:
 
     async def erase(self, chat_id: str) -> None:
         """Remove every key of the chat. See `Spool.erase`."""
-        await self._run(stop.erase(self._keys(chat_id)))
+        await self._run(erase_chat.erase(self._keys(chat_id)))
+
+    async def erase_owner(self, owner: str) -> ErasedOwner:
+        """Erase every chat in which `owner` has asked, and what else is noted of them. See `Spool.erase_owner`."""
+        return await self._run(erase_owner.erase_owner(self.settings.log.tenant, owner, self._db))
 
     async def sweep(self, *, queue_is_empty: bool | None = None, queue: str | None = None) -> Swept:
         """Publish lost messages again and end what stays lost. See `Spool.sweep`."""

@@ -17,7 +17,20 @@ from chunkspool.errors import LimitExceeded
 from chunkspool.events import Entry
 from chunkspool.logs.context import logged_as
 from chunkspool.observer import LimitHit, Observer, guard
-from chunkspool.operations import chats, claim, digests, enqueue, fork, outcomes, policy, query, stats, stop
+from chunkspool.operations import (
+    chats,
+    claim,
+    digests,
+    enqueue,
+    erase_chat,
+    erase_owner,
+    fork,
+    outcomes,
+    policy,
+    query,
+    stats,
+    stop,
+)
 from chunkspool.operations.schedule import schedule
 from chunkspool.operations.sweep import sweep
 from chunkspool.outcomes import DeadOutcome, OutcomeLag, Until
@@ -26,7 +39,18 @@ from chunkspool.producing.producer import Producer
 from chunkspool.producing.producer_factory import ProducerFactory
 from chunkspool.reading.hub_threads import ThreadHub
 from chunkspool.reading.subscription import Subscription
-from chunkspool.results import ChatPage, ChatStatus, Fork, Generation, Snapshot, Stats, Stop, Swept, Transcript
+from chunkspool.results import (
+    ChatPage,
+    ChatStatus,
+    ErasedOwner,
+    Fork,
+    Generation,
+    Snapshot,
+    Stats,
+    Stop,
+    Swept,
+    Transcript,
+)
 from chunkspool.settings import Settings
 from chunkspool.spool.arguments import (
     Messages,
@@ -323,7 +347,17 @@ class Spool:
 
     def erase(self, chat_id: str) -> None:
         """Remove every key of the chat; live attempts are stopped, readers get `ChatNotFound`. Raises `StoreError`."""
-        self._run(stop.erase(self._keys(chat_id)))
+        self._run(erase_chat.erase(self._keys(chat_id)))
+
+    def erase_owner(self, owner: str) -> ErasedOwner:
+        """Erase every chat in which `owner` has asked, and what else is noted of them; return what was removed.
+
+        A chat in which others have asked, too, goes as a whole, and so do the forks that anybody has made of it. What
+        has not ended is stopped first; what the owner asks meanwhile stays. Where it is cut short, the sweep goes on
+        with it. It is said in the log, without content (the logger `chunkspool.audit`). Raises `InvalidId` or
+        `StoreError`.
+        """
+        return self._run(erase_owner.erase_owner(self.settings.log.tenant, owner, self._db))
 
     def sweep(self, *, queue_is_empty: bool | None = None, queue: str | None = None) -> Swept:
         """Publish lost messages of a queue again, whoever's they are; end what stays lost, and return what was done.

@@ -34,6 +34,11 @@ TENANT_BYTES: Final = "cs:{index}:tenant_bytes"
 TENANT_CHATS: Final = "cs:{index}:tenant_chats"
 """Sorted set: tenants by how many chats of theirs are counted there, and "/" for all of them."""
 
+TOUCHED_DUE: Final = "cs:{index}:touched_due"
+"""Sorted set: people, as "<tenant>/<hash>", by when one of their chats is to be looked at; lua/touch_prelude.lua's."""
+ERASURES: Final = "cs:{index}:erasures"
+"""Sorted set: "<tenant> <owner>" by the ms at which the erasure of that owner went on; only while it is under way."""
+
 
 OUTCOME_TENANTS: Final = "cs:{index}:outcome_tenants"
 """Sorted set: tenants whose outcomes somebody waits for, by the ms at which a consumer joined last."""
@@ -133,6 +138,35 @@ class TenantKeys:
         """Return the key of a sorted set: chat -> ms of its newest question; with a hash, of that owner's questions."""
         return f"cs:{{index}}:chats:{self.tenant}{f'/{owner_hash}' if owner_hash else ''}"
 
+    def touched(self, person: str) -> str:
+        """Return the key of a sorted set: chat in which a person (by their hash) has left something -> ms.
+
+        The ms is when that was last known; lua/touch_prelude.lua's.
+        """
+        return f"cs:{{index}}:touched:{self.tenant}/{person}"
+
+    def erasing(self, person: str) -> str:
+        """Return the key of a sorted set, as `touched`: what an erasure of the person is still to go through."""
+        return f"cs:{{index}}:erasing:{self.tenant}/{person}"
+
+    def leaving(self, person: str) -> str:
+        """Return the key of a hash: "<list> <chat>" -> ms; the lists that a chat is still to be taken out of.
+
+        Only while an erasure of the person takes a chat that others have something in, too.
+        """
+        return f"cs:{{index}}:leaving:{self.tenant}/{person}"
+
+    def of_person(self, person: str) -> tuple[str, ...]:
+        """Return the keys of what is kept of an owner apart from their chats; all begin anew with the next question."""
+        return (
+            self.chats(person),
+            f"cs:{{index}}:sizes:{self.tenant}/{person}",
+            f"{self.sizes_until}/{person}",
+            f"cs:{{index}}:rate:{self.tenant}/{person}",
+            self.held_streams("owner_streams", person),
+            self.leaving(person),
+        )
+
     @property
     def sizes_until(self) -> str:
         """Sorted set: the tenant's chats by the ms at which their logs expire; lua/sizes_prelude.lua's."""
@@ -209,6 +243,11 @@ class ChatKeys:
     def readers(self) -> str:
         """Hash: reader -> the seq up to which it has read."""
         return self._key("readers")
+
+    @property
+    def owners(self) -> str:
+        """Sorted set: hashes of those who have asked in the chat, beyond those that `head` has room for."""
+        return self._key("owners")
 
     @property
     def digest(self) -> str:

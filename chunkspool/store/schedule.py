@@ -47,7 +47,7 @@ class Reservation:
     `ttl_ms` and `active` are None where the tenant's policy says nothing. `retry_ms`: None where waiting does not help.
     `suspects`: chats that count for a limit of bytes which was met, to be measured again before anybody is refused.
     `outcome_wanted`: somebody waits for the outcomes of the tenant.
-    `asked`: the Unix ms that the lists of chats have now, of the tenant and of the owner; `asked_before`: that before.
+    `asked`: the Unix ms that the lists of chats have now (`store.chats.lists_of`); `asked_before`: that before.
     """
 
     limit: str = ""

@@ -33,7 +33,8 @@ WAITING_AT_ONCE: Final = 32
 """Generations that one `free_next` keeps."""
 _WITH_SCHEDULE: Final = ("schedule_prelude",)
 _WITH_SIZES: Final = ("schedule_prelude", "sizes_prelude")
-_WITH_CHATS: Final = (*_WITH_SIZES, "chats_prelude")
+_WITH_CHATS: Final = (*_WITH_SIZES, "chats_prelude", "touch_prelude")
+_WITH_TOUCHED: Final = (*_WITH_SCHEDULE, "touch_prelude")
 _WITH_OUTCOMES: Final = ("outcomes_prelude",)
 _PRELUDES: Final = {
     **dict.fromkeys(
@@ -48,7 +49,8 @@ _PRELUDES: Final = {
         ),
         _WITH_OUTCOMES,
     ),
-    **dict.fromkeys(("forget", "position", "hold_streams"), _WITH_SCHEDULE),
+    **dict.fromkeys(("forget", "leave", "position", "hold_streams"), _WITH_SCHEDULE),
+    **dict.fromkeys(("touch", "recheck_touched", "begin_erasure", "settle_erasure", "end_erasure"), _WITH_TOUCHED),
     **dict.fromkeys(("schedule", "count_sizes"), _WITH_SIZES),
     **dict.fromkeys(("reserve", "reserve_fork"), _WITH_CHATS),
     **dict.fromkeys(
@@ -189,10 +191,14 @@ class ExpireReply:
 
 @dataclass(frozen=True, slots=True)
 class MarkReadReply:
-    """What `mark_read` replied. `seq` is how far the reader has read; for "ahead", the chat's last seq."""
+    """What `mark_read` replied. `seq` is how far the reader has read; for "ahead", the chat's last seq.
 
-    outcome: Literal["ok", "ahead", "gone"]
+    "new": nothing is known of the reader here, who is to be noted first; the chat is kept for `kept_ms`.
+    """
+
+    outcome: Literal["ok", "ahead", "gone", "new"]
     seq: int = 0
+    kept_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -477,14 +483,21 @@ def free_next(keys: ChatKeys, waiting: Sequence[str] = ()) -> ScriptCall[str | N
     )
 
 
-def mark_read(keys: ChatKeys, reader: str, seq: int) -> ScriptCall[MarkReadReply]:
-    """Note how far a reader has read."""
+def mark_read(keys: ChatKeys, reader: str, seq: int, *, is_noted: bool = False) -> ScriptCall[MarkReadReply]:
+    """Note how far a reader has read. `is_noted`: that they have touched the chat (`store.touched.touch`)."""
 
     def parse(reply: list[Any]) -> MarkReadReply:
         outcome: Any = as_text(reply[0])
-        return MarkReadReply(outcome) if outcome == "gone" else MarkReadReply(outcome, int(reply[1]))
+        match outcome:
+            case "gone":
+                return MarkReadReply(outcome)
+            case "new":
+                return MarkReadReply(outcome, kept_ms=int(reply[1]))
+            case _:
+                return MarkReadReply(outcome, int(reply[1]))
 
-    return ScriptCall(load("mark_read"), (keys.seq, keys.readers), (reader, seq), parse)
+    args = (reader, seq, "1" if is_noted else "")
+    return ScriptCall(load("mark_read"), (keys.seq, keys.readers), args, parse)
 
 
 def restore_head(keys: ChatKeys, active: Sequence[str]) -> ScriptCall[bool]:

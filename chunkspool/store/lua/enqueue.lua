@@ -100,7 +100,10 @@ local function note_owner(hash)
   if hash == '' or find_active(owners, hash) then return end
   owners = owners == '' and hash or owners .. ' ' .. hash
   local _, others = string.gsub(owners, ' ', '')
-  if others >= OWNERS_MAX then owners = string.match(owners, ' (.+)') end
+  if others >= OWNERS_MAX then
+    redis.call('ZADD', owners_key(), now, string.match(owners, '^%S+'))
+    owners = string.match(owners, ' (.+)')
+  end
   redis.call('HSET', KEYS[3], 'owners', owners)
 end
 

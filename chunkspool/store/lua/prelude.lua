@@ -10,7 +10,8 @@
 --                         born = ms at which seq 1 was written; lives as long as seq;
 --                         transcript = id of the generation that holds the chat's transcript;
 --                         recent = keys of the messages that the log got last, at most 64 of 10 digits;
---                         owners = hashes of those who have asked in it, in whose lists it is; the last OWNERS_MAX;
+--                         owners = hashes of those who have asked in it, in whose lists it is; the last OWNERS_MAX, while
+--                         the others are in the zset `owners`;
 --                         kept = ms until which a fork is kept, whatever is asked in it
 --       4 gens    zset    generation id -> ms at which its hash expires
 --       5 live    channel frames: "<first seq> <ms> <log> <ms of the event before>\n<event>\n<event>…", NO_FRAME, or
@@ -39,8 +40,10 @@ local function keep(key, ttl)
   if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, ttl) end
 end
 
--- Keys of the chat beside its head. The title: few scripts have to do with it. A generation: only head says which.
+-- Keys of the chat beside its head. Title and further owners: few scripts have to do with them. A generation: only head
+-- says which.
 local function title_key() return string.sub(KEYS[3], 1, -5) .. 'title' end
+local function owners_key() return string.sub(KEYS[3], 1, -5) .. 'owners' end
 local function gen_key(id) return string.sub(KEYS[3], 1, -5) .. 'gen:' .. id end
 
 local function keep_chat(ttl)
@@ -49,6 +52,7 @@ local function keep_chat(ttl)
   keep(KEYS[2], ttl)
   keep(KEYS[3], ttl + COUNTER_OUTLIVES)
   keep(KEYS[7], ttl + COUNTER_OUTLIVES)
+  keep(owners_key(), ttl + COUNTER_OUTLIVES)
 end
 
 -- A running generation outlives its heartbeats, however short its chat is to be kept after its last event.
@@ -235,7 +239,7 @@ local function settle_ttl(now)
   local ttl = math.max(tonumber(newest[2] or '0'), tonumber(kept)) - now
   if ttl <= 0 then return end
   for _, key in ipairs({KEYS[2], KEYS[4], title_key()}) do redis.call('PEXPIRE', key, ttl) end
-  for _, key in ipairs({KEYS[1], KEYS[3], KEYS[7]}) do redis.call('PEXPIRE', key, ttl + COUNTER_OUTLIVES) end
+  for _, key in ipairs({KEYS[1], KEYS[3], KEYS[7], owners_key()}) do redis.call('PEXPIRE', key, ttl + COUNTER_OUTLIVES) end
 end
 
 -- For how many ms the generation has lived, and for how many a stop has been asked; -1 where that is not known.
