@@ -175,10 +175,10 @@ def _message_of(event: MessageEvent) -> Message:
 def _split(spoken: Sequence[Message]) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
     """Return what comes up to the last message of the assistant, and what follows it, which is new.
 
-    If the last of all is the assistant's and a client has changed it (its tools have run, say), it is new itself.
+    If the last of all is the assistant's and is to be continued (its tools have run, say), it is new itself.
     """
     last = max((at for at, message in enumerate(spoken) if message.role == "assistant"), default=-1)
-    if last == len(spoken) - 1 and spoken and spoken[-1].ui is not None:
+    if last == len(spoken) - 1 and spoken and (spoken[-1].ui or {}).get("continues") is True:
         last -= 1
     return tuple(spoken[: last + 1]), tuple(spoken[last + 1 :])
 
