@@ -32,7 +32,8 @@ def _with_addition(logged: UiPart, given: Mapping[str, list[UiPart]]) -> UiPart:
     approval, is_decided = _approval_of(logged), _is_approved(logged) is not None
     if not is_decided:
         approval = _approval_of(sent) or approval
-    added = _ADDED.get(str(sent.get("state")), _nothing)(sent)
+    state = sent.get("state")
+    added = _ADDED[state](sent) if isinstance(state, str) and state in _ADDED else {}
     if not added or (_is_approved(logged) is False and added["state"] != "output-denied"):
         return logged
     return {**logged, **approval, **added}
@@ -59,19 +60,11 @@ def _response_of(sent: UiPart) -> UiPart:
     return {} if _is_approved(sent) is None else {"state": "approval-responded"}
 
 
-def _denial_of(sent: UiPart) -> UiPart:
-    return {"state": "output-denied"}
-
-
-def _nothing(sent: UiPart) -> UiPart:  # noqa: ARG001 - as the others
-    return {}
-
-
 _ADDED: Final[Mapping[str, Callable[[UiPart], UiPart]]] = {
     "output-available": _output_of,
     "output-error": _error_of,
     "approval-responded": _response_of,
-    "output-denied": _denial_of,
+    "output-denied": lambda _: {"state": "output-denied"},
 }
 """What each state of a call brings with it."""
 

@@ -209,7 +209,8 @@ class Chat:
                 return
 
     def _append(self, message: ChatMessage) -> None:
-        if not message.id or (message.asked_as and message.id in self._answer_ids):
+        taken = self._answer_ids if message.asked_as else self._places
+        if not message.id or message.id in taken:
             message = self._renamed(message)
         place = self._place_of(message.id)
         if place is not None:
