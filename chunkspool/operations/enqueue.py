@@ -27,6 +27,7 @@ from chunkspool.operations.limits import limit_error
 from chunkspool.operations.log_sizes import measure_again
 from chunkspool.operations.new_messages import Asked, ask_again, find_replaced
 from chunkspool.operations.next_in_chat import free_next
+from chunkspool.operations.outcome_relay import relay_soon
 from chunkspool.operations.schedule import schedule
 from chunkspool.request import (
     GenerationRequest,
@@ -40,7 +41,7 @@ from chunkspool.results import Generation
 from chunkspool.settings import Settings
 from chunkspool.states import OnActive, Priority
 from chunkspool.store import queries, scripts
-from chunkspool.store.chats import Listed, list_key, unlist
+from chunkspool.store.chats import Listed, lists_of, unlist
 from chunkspool.store.commands import ScriptCall
 from chunkspool.store.index import place_ms_of, waits
 from chunkspool.store.keys import ChatKeys, QueueKeys
@@ -87,7 +88,7 @@ def enqueue(
             checked_id(kind, given)
     generation_id = new_generation_id()
     keeps = settings.log.keep_messages if keep_messages is None else keep_messages
-    asked = Asked.of(request.messages if keeps else (), replaced).fitting(settings.log.max_request_bytes)
+    asked = Asked.of(request, replaced, settings.log.max_request_bytes, keeps=keeps)
     new_transcript = yield from _replace_transcript(keys, encoded_transcript)
     queue, task = settings.worker.queue, settings.worker.task
     # Before the generation itself: from its first moment on, a revoke and the sweep can find it.
@@ -124,6 +125,7 @@ def enqueue(
         expires_ms=expires_ms,
         log_limit=reserved.chat_bytes,
         trace=trace,
+        outcome_wanted=reserved.outcome_wanted,
     )
     events = partial(asked.events, generation_id)
     try:
@@ -158,7 +160,12 @@ def _hand_over(
             yield from _publish(keys, generation_id, worker.queue, worker.task, request_id, token=generation_id)
         except EnqueueFailed:
             with suppress(StoreError):
-                yield from _give_back(keys, settings, generation_id)
+                if reserved.outcome_wanted:
+                    yield from relay_soon(keys, settings.log)
+                    # It stays in the index: the sweep takes it out once its outcome is told.
+                    yield from note(("end", keys.member(generation_id)))
+                else:
+                    yield from _give_back(keys, settings, generation_id)
             raise
     else:
         yield from _wait(settings, [("wait", keys.member(generation_id))])
@@ -191,8 +198,8 @@ def _give_back(keys: ChatKeys, settings: Settings, generation_id: str) -> Operat
 
 def _take_back_question(keys: ChatKeys, owner: str | None, reserved: Reservation) -> Operation[None]:
     """Let the chat stand in the lists where it stood: nothing new was asked."""
-    for whose, before in zip((None, owner), reserved.asked_before, strict=False):
-        yield from unlist(list_key(keys.tenant, whose), [Listed(keys.chat_id, reserved.asked)], before)
+    for key, before in zip(lists_of(keys.tenant, owner), reserved.asked_before, strict=False):
+        yield from unlist(key, [Listed(keys.chat_id, reserved.asked)], before)
 
 
 def _make(
@@ -226,6 +233,8 @@ def _make(
         seen = active[:REPLACED_AT_ONCE] if on_active in {"reject", "replace"} else ()
         new = events(load.recent, log_is_empty=not load.log_bytes)
         made = yield from _tell_of(call(active=seen, max_active=max_active, events=new), priority)
+        if any(ages.outcome_wanted for ages in made.ended):
+            yield from relay_soon(keys, settings.log)
         is_crowded = made.outcome == "limit" or (made.outcome == "changed" and len(active) > REPLACED_AT_ONCE)
         if is_crowded and not has_made_room:
             has_made_room = True
