@@ -18,6 +18,9 @@ class AskedGeneration:
 
     `owner`, `ttl`, `priority`, `expires` and `keep_messages` are never the user's; a hook may set them. Where a user
     asks for another version of an answer (`replaces`), there may be no messages: they are those of the first.
+
+    `is_of_usechat`: the useChat views made the messages of what a front end has sent, and with them their `ui`. Nobody
+    else sets it: of another client, a `ui` would be shown in place of what was said.
     """
 
     messages: tuple[Message, ...]
@@ -32,6 +35,7 @@ class AskedGeneration:
     replaces: str | None = None
     history: bool | None = None
     keep_messages: bool | None = None
+    is_of_usechat: bool = False
 
     @classmethod
     def of(
@@ -42,10 +46,11 @@ class AskedGeneration:
         request_id: str | None,
         replaces: str | None = None,
         history: bool | None = None,
+        is_of_usechat: bool = False,
     ) -> Self:
         """Return what a checked request asks for. None for `history`: as the settings say."""
         asked = cls(tuple(request.messages), request.model, request.params, on_active, request_id)
-        return replace(asked, replaces=replaces, history=history)
+        return replace(asked, replaces=replaces, history=history, is_of_usechat=is_of_usechat)
 
     def with_system(self, text: str) -> Self:
         """Return a copy that begins with this system message."""
