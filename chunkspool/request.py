@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import from_json, to_json
 
 from chunkspool.errors import CorruptLog, InvalidInput, InvalidRequest, RequestTooLarge, shown
@@ -33,7 +34,8 @@ class Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[dict[str, JsonValue]] | None = None
     id: str | None = Field(None, min_length=1, max_length=1000)
-    ui: dict[str, JsonValue] | None = None
+    # Not in the schema of the JSON routes, which refuse it.
+    ui: SkipJsonSchema[dict[str, JsonValue] | None] = None
 
     @property
     def is_only_shown(self) -> bool:

@@ -20,6 +20,9 @@ class AskedGeneration:
     asks for another version of an answer (`replaces`), there may be no messages: they are those of the first.
     `edits`: the user's message is only the new text of the question that `replaces` answers. What was asked with it
     (pictures, tool outputs) stays.
+
+    `is_of_usechat`: the useChat views made the messages of what a front end has sent, and with them their `ui`. Nobody
+    else sets it: of another client, a `ui` would be shown in place of what was said.
     """
 
     messages: tuple[Message, ...]
@@ -34,6 +37,7 @@ class AskedGeneration:
     replaces: str | None = None
     history: bool | None = None
     keep_messages: bool | None = None
+    is_of_usechat: bool = False
     edits: bool = False
 
     @property
@@ -55,10 +59,11 @@ class AskedGeneration:
         replaces: str | None = None,
         history: bool | None = None,
         edits: bool = False,
+        is_of_usechat: bool = False,
     ) -> Self:
         """Return what a checked request asks for. None for `history`: as the settings say."""
         asked = cls(tuple(request.messages), request.model, request.params, on_active, request_id)
-        return replace(asked, replaces=replaces, history=history, edits=edits)
+        return replace(asked, replaces=replaces, history=history, edits=edits, is_of_usechat=is_of_usechat)
 
     def with_system(self, text: str) -> Self:
         """Return a copy that begins with this system message."""

@@ -130,7 +130,9 @@ class Asked:
 
 def _spoken(message: Message) -> Spoken:
     has_calls = bool((message.model_extra or {}).get("tool_calls"))
-    return Spoken(message.role, _key_of_message(message), has_calls, message.ui is not None)
+    # What is only repeated is no news, however it is shown.
+    is_continued = (message.ui or {}).get("continues") is True
+    return Spoken(message.role, _key_of_message(message), has_calls, is_continued)
 
 
 def _size_of(message: Message) -> int:
@@ -240,7 +242,9 @@ def _edited(spoken: Sequence[Message], replaced: Replaced) -> tuple[Message, ...
 
     If the log began with a conversation from elsewhere, that stands with the question, and so it does with a new one.
     """
-    new = spoken[find_question([_spoken(message) for message in spoken]) :]
+    new = list(spoken[find_question([_spoken(message) for message in spoken]) :])
+    while new and new[-1].role == "assistant":
+        new.pop()  # repeated, or the beginning of the answer: no part of a question
     if not new:
         return ()
     asked = replaced.asked
