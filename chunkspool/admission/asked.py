@@ -58,12 +58,12 @@ class AskedGeneration:
         request_id: str | None,
         replaces: str | None = None,
         history: bool | None = None,
-        edits: bool = False,
         is_of_usechat: bool = False,
+        edits: bool = False,
     ) -> Self:
         """Return what a checked request asks for. None for `history`: as the settings say."""
         asked = cls(tuple(request.messages), request.model, request.params, on_active, request_id)
-        return replace(asked, replaces=replaces, history=history, edits=edits, is_of_usechat=is_of_usechat)
+        return replace(asked, replaces=replaces, history=history, is_of_usechat=is_of_usechat, edits=edits)
 
     def with_system(self, text: str) -> Self:
         """Return a copy that begins with this system message."""
