@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from chunkspool.conversation import asked_by
 from chunkspool.effects import Operation
@@ -193,6 +193,40 @@ def ask_again(request: GenerationRequest, replaced: Replaced) -> GenerationReque
         )
     messages = [*request.messages, *map(_message_of, replaced.asked)]
     return request.model_copy(update={"messages": messages, "history": True})
+
+
+def edit_question(request: GenerationRequest, replaced: Replaced) -> GenerationRequest:
+    """Return the request whose last message has the new text of the question that the replaced generation answers.
+
+    What else was asked with that question stays: its pictures and files, its `name`, the tool outputs before it. Raises
+    `InvalidRequest` where the generation answers no question; if the log keeps none, the text is all that is asked.
+    """
+    *of_the_app, edit = request.messages
+    asked = replaced.asked
+    if not asked:
+        return request
+    begin = max((at for at, event in enumerate(asked, 1) if event.role == "assistant" and at < len(asked)), default=0)
+    question = max((at for at in range(begin, len(asked)) if asked[at].role == "user"), default=-1)
+    if question < 0:
+        raise InvalidRequest(f"generation {replaced.generation_id} answers no question: pass messages=")
+    # What the assistant said to the old text is not asked again.
+    after = [event for event in asked[question + 1 :] if event.role != "assistant"]
+    edited = _with_text(_message_of(asked[question]), str(edit.content))
+    messages = [*of_the_app, *map(_message_of, asked[:question]), edited, *map(_message_of, after)]
+    return request.model_copy(update={"messages": messages})
+
+
+def _with_text(question: Message, text: str) -> Message:
+    """Return a new message: the question with this text in the place of its first one."""
+    content: str | list[dict[str, JsonValue]] = text
+    if isinstance(question.content, list):
+        parts = question.content
+        place = next((at for at, part in enumerate(parts) if part.get("type") == "text"), 0)
+        before, behind = (
+            [part for part in some if part.get("type") != "text"] for some in (parts[:place], parts[place:])
+        )
+        content = [*before, {"type": "text", "text": text}, *behind]
+    return Message.model_validate({**(question.model_extra or {}), "role": "user", "content": content})
 
 
 def _message_of(event: MessageEvent) -> Message:

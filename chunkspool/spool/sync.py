@@ -186,8 +186,10 @@ class Spool:
 
         What is new of the conversation is written into the log before it, unless `keep_messages` is False: of
         `messages`, those after the last one of the assistant. `replaces`: a generation of which this is another
-        version; without a prompt and messages it is asked the same. `history`: the model gets what the log has of the
-        conversation, in front of these messages; unless said otherwise, also with `replaces` and no `messages`.
+        version; without a prompt and messages it is asked the same, and a prompt is the new text of its question, of
+        which all else stays. System messages may be given with a prompt. `history`: the model gets what the log has of
+        the conversation, in front of these messages; unless said otherwise, also with `replaces` and no question in
+        `messages`.
 
         Raises `InvalidRequest`, `InvalidId`, `GenerationNotFound` for `replaces`, `ChatBusy`, `LimitExceeded`,
         `EnqueueFailed` or `StoreError`.
@@ -216,6 +218,7 @@ class Spool:
                 transcript=transcript,
                 trace=traced.stored,
                 replaces=replaces,
+                edits=prompt is not None,
                 keep_messages=keep_messages,
             )
             return traced.note(self._run(operation))
@@ -335,8 +338,9 @@ class Spool:
     ) -> Fork:
         """Make the chat `to` of what this one holds up to and including `at`: a seq, or the cursor of an entry.
 
-        Without `at`, of all that it holds. The events keep their seqs; what has not ended there is ended in the fork,
-        by "fork". From then on, the two have nothing to do with each other: each is asked, kept and erased for itself.
+        Without `at`, of all that it holds. At a question, its generation comes with it. The events keep their seqs;
+        what has not ended there is ended in the fork, by "fork". From then on, the two have nothing to do with each
+        other: each is asked, kept and erased for itself.
         Readers' marks and transcripts stay behind. `ttl` and `owner` are as in `enqueue`.
 
         Raises `ChatExists` unless nothing is known of `to`; `ChatNotFound`, `CursorAhead`, `CursorExpired`,

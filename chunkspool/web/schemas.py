@@ -29,7 +29,8 @@ class _Body(BaseModel):
 class AskBody(_Body):
     """Either a `prompt` (one user message) or `messages` (the whole conversation, chat-completions shape).
 
-    With `replaces` alone, it is another version of that answer.
+    With `replaces` alone, it is another version of that answer. With `replaces` and a `prompt`, its question gets that
+    text; what else was asked with it (pictures, files, tool outputs) stays.
     """
 
     model_config = ConfigDict(

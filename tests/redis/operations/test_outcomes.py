@@ -142,7 +142,8 @@ def test_what_is_not_acknowledged_is_handed_out_again_and_in_the_end_set_aside(r
             return len(read.dead_outcomes()) > 0
 
         eventually(is_dead)
-    assert seen == [1, 2, 3]
+    # On a busy machine, what was handed out last may be set aside before it is looked at.
+    assert seen in ([1, 2], [1, 2, 3])
     dead = read.dead_outcomes()[0]
     assert (dead.group, dead.outcome.generation_id, dead.outcome.deliveries, dead.why) == (GROUP, said, 3, "")
     assert read.outcome_lag()[0].entries == 0
@@ -236,6 +237,23 @@ def test_an_erased_chat_leaves_no_outcome(read: Spool, client: Redis) -> None:
     reply = Store(client).send(doors.relay("default", [late], read_at=now, most_bytes=10**9))
     assert (reply.outcome, reply.moved) == ("moved", 0)
     assert client.xlen(STREAM.outcomes) == 0
+
+
+def test_an_erased_person_leaves_no_outcome(read: Spool, client: Redis) -> None:
+    """Also where their chat has expired since; those of others stay."""
+    say(read, "secret", "theirs")
+    with read.produce("other", read.enqueue("other", "hello", owner="otto").generation_id) as out:
+        out.text("kept")
+    eventually(lambda: read.outcome_lag()[0].undelivered == 2)
+    with read.outcomes(GROUP, batch=1) as outcomes:
+        outcomes.set_aside(next(outcomes), "no")
+    say(read, "secret", "theirs")
+    eventually(lambda: client.xlen(STREAM.outcomes) == 2)
+    for key in client.scan_iter("cs:{default/theirs}:*"):
+        client.delete(key)
+    read.erase_owner("olga")
+    left = [outcome.text for outcome in drain(read)] + [one.outcome.text for one in read.dead_outcomes()]
+    assert left == ["kept"]
 
 
 @pytest.mark.parametrize(
