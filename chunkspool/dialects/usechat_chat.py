@@ -116,6 +116,8 @@ class Chat:
         Raises `InvalidRequest` where the log tells that it is nothing that can be asked.
         """
         named = self._place_of(request.messageId)
+        if named is None and request.messageId and not self.is_whole:
+            return None  # what is named may stand further back
         if named is None and request.last_user_message_id is not None:
             named = self._place_of(request.last_user_message_id)
         if named is None:

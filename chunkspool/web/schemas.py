@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from chunkspool.dialects.usechat_messages import UiMessage
@@ -18,13 +18,6 @@ Absent = SkipJsonSchema[None]
 """Marks an optional field. An explicit null is accepted, too, but the OpenAPI document does not offer it."""
 Id = Annotated[str, Field(pattern=f"^{ID_PATTERN}$", max_length=MAX_ID_LENGTH)]
 """Text that can be an id."""
-
-
-def _without_ui(message: Message) -> Message:
-    """Return the message. How another client shows it, is not for its sender to say, whatever a hook lets pass."""
-    if message.ui is not None:
-        raise ValueError("'ui' is not allowed: what is shown of a message is its content")
-    return message
 
 
 class _Body(BaseModel):
@@ -45,7 +38,7 @@ class AskBody(_Body):
     )
 
     prompt: Annotated[str, Field(pattern=r"\S", examples=["Why is the sky blue?"])] | Absent = None
-    messages: Annotated[list[Annotated[Message, AfterValidator(_without_ui)]], Field(min_length=1)] | Absent = None
+    messages: Annotated[list[Message], Field(min_length=1)] | Absent = None
     model: Annotated[str, Field(min_length=1, max_length=200)] | Absent = Field(
         default=None, description="one of those that the app lets a user choose"
     )
@@ -66,6 +59,14 @@ class AskBody(_Body):
     params: dict[str, JsonValue] | Absent = Field(
         default=None, description="those that the app lets a user set, for the model's provider"
     )
+
+    @field_validator("messages")
+    @classmethod
+    def _without_ui(cls, messages: list[Message] | None) -> list[Message] | None:
+        """Return the messages. How others see one is not for its sender to say, whatever a hook lets pass."""
+        if any(message.ui is not None for message in messages or ()):
+            raise ValueError("a message may not have 'ui': what is shown of it is its content")
+        return messages
 
 
 class StopBody(_Body):

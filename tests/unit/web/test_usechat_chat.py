@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from chunkspool import conversation, fold
-from chunkspool.dialects.usechat_chat import Chat
+from chunkspool.dialects.usechat_chat import Again, Chat
 from chunkspool.dialects.usechat_logged import continued_by, output_of, shown_as
+from chunkspool.dialects.usechat_messages import UseChatRequest
 from chunkspool.events import Event, GenerationQueued, MessageEvent
 
 
@@ -218,3 +219,15 @@ def test_a_tools_output_is_what_it_says(role: str, content: Any, expected: Any) 
     assert (output.call_id, output.output) == ("1", expected)
     assert output_of(message("g1", "m1", "user", content, tool_call_id="1")) is None
     assert output_of(message("g1", "m1", role, content, tool_call_id=1)) is None
+
+
+def test_what_is_named_is_looked_for_in_the_whole_chat() -> None:
+    """Before the newest question of the id that was sent is taken for it."""
+    events = [event for n in range(1, 5) for event in (message(f"g{n}", "dup", content=f"q{n}"), queued(f"g{n}"))]
+    turns = conversation(fold(events))
+    sent = {"id": "dup", "role": "user", "parts": [{"type": "text", "text": "q1"}]}
+    named = {"id": "chat", "trigger": "regenerate-message", "messageId": "g1", "messages": [sent]}
+    assert Chat(turns[-3:], {}, is_whole=False).find_again(UseChatRequest.parse(named)) is None
+    assert Chat(turns, {}, is_whole=True).find_again(UseChatRequest.parse(named)) == Again("g1")
+    unknown = UseChatRequest.parse({**named, "messageId": "unknown"})
+    assert Chat(turns, {}, is_whole=True).find_again(unknown) == Again("g4")
