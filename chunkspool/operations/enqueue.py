@@ -6,6 +6,7 @@ import math
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
 from chunkspool.effects import Operation, Publish, Tell
@@ -43,6 +44,7 @@ from chunkspool.store import queries, scripts
 from chunkspool.store.chats import Listed, list_key, unlist
 from chunkspool.store.commands import ScriptCall
 from chunkspool.store.index import place_ms_of, waits
+from chunkspool.store.keeping import PINNED_MS
 from chunkspool.store.keys import ChatKeys, QueueKeys
 from chunkspool.store.recovery import restore_head
 from chunkspool.store.removal import REMOVED_AT_ONCE, forget_gone
@@ -78,7 +80,8 @@ def enqueue(
         request = ask_again(request, replaced)
     encoded = request.encode(settings.log.max_request_bytes)
     encoded_transcript = encode_transcript(transcript, settings.log.max_request_bytes)
-    ttl_ms = round(checked_ttl(settings.log.ttl if ttl is None else ttl) * 1000)
+    asked_ms = None if ttl is None else round(checked_ttl(ttl) * 1000)
+    usual_ms = round(settings.log.ttl * 1000)
     expires_ms = math.ceil(checked_expires(expires) * 1000)
     checked_on_active(on_active)
     checked_priority(priority)
@@ -100,7 +103,7 @@ def enqueue(
             task=task,
             owner=owner,
             priority=priority,
-            place_ms=max(ttl_ms, place_ms_of(settings.worker.sweep_interval)),
+            place_ms=max(asked_ms or usual_ms, place_ms_of(settings.worker.sweep_interval)),
             size=len(encoded),
             limits=settings.policy,
         ),
@@ -114,7 +117,6 @@ def enqueue(
         encoded,
         model=request.model,
         on_active=on_active,
-        ttl_ms=reserved.ttl_ms if ttl is None and reserved.ttl_ms else ttl_ms,
         queue=queue,
         task=task,
         request_id=request_id,
@@ -126,8 +128,9 @@ def enqueue(
         trace=trace,
     )
     events = partial(asked.events, generation_id)
+    ttls = _Ttls(asked_ms, reserved.ttl_ms or usual_ms)
     try:
-        made = yield from _make(keys, on_active, request_id, priority, reserved, settings, call, events)
+        made = yield from _make(keys, on_active, request_id, priority, reserved, settings, call, events, ttls)
     except (ChatBusy, ChatContended, CorruptLog, LimitExceeded, RequestIdReused, StoreFull, StoreRefused):
         yield from _give_back(keys, settings, generation_id)
         yield from _take_back_question(keys, owner, reserved)
@@ -195,6 +198,18 @@ def _take_back_question(keys: ChatKeys, owner: str | None, reserved: Reservation
         yield from unlist(list_key(keys.tenant, whose), [Listed(keys.chat_id, reserved.asked)], before)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ttls:
+    """For how many ms a chat is to be kept: as the caller asked, or None; and as any chat of the tenant."""
+
+    asked: int | None
+    usual: int
+
+    def of(self, chat: queries.ChatLoad) -> int:
+        """Return the one that wins: a pin, what was asked, the chat's own, that of any chat."""
+        return PINNED_MS if chat.pinned else self.asked or chat.ttl_ms or self.usual
+
+
 def _make(
     keys: ChatKeys,
     on_active: OnActive,
@@ -204,6 +219,7 @@ def _make(
     settings: Settings,
     call: Callable[..., ScriptCall[EnqueueReply]],
     events: Callable[..., NewEvents],
+    ttls: _Ttls,
 ) -> Operation[EnqueueReply]:
     """Make `call` with the active generations, again whenever these have changed meanwhile.
 
@@ -225,7 +241,7 @@ def _make(
             )
         seen = active[:REPLACED_AT_ONCE] if on_active in {"reject", "replace"} else ()
         new = events(load.recent, log_is_empty=not load.log_bytes)
-        made = yield from _tell_of(call(active=seen, max_active=max_active, events=new), priority)
+        made = yield from _tell_of(call(active=seen, max_active=max_active, events=new, ttl_ms=ttls.of(load)), priority)
         is_crowded = made.outcome == "limit" or (made.outcome == "changed" and len(active) > REPLACED_AT_ONCE)
         if is_crowded and not has_made_room:
             has_made_room = True

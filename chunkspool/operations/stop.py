@@ -10,6 +10,7 @@ from chunkspool.errors import ChatContended, EnqueueFailed, GenerationNotFound
 from chunkspool.ids import checked_id
 from chunkspool.operations.chats import find_lists, leave_lists
 from chunkspool.operations.endings import tell_stopped
+from chunkspool.operations.keeping import forget as forget_kept
 from chunkspool.operations.log_sizes import measure_again
 from chunkspool.operations.next_in_chat import free_next
 from chunkspool.operations.schedule import schedule
@@ -71,7 +72,7 @@ def revoke(generation_id: str, settings: Settings, db: int, *, publishes: bool) 
     return stops[0]
 
 
-def erase(keys: ChatKeys) -> Operation[None]:
+def erase(keys: ChatKeys, settings: Settings) -> Operation[None]:
     """Erase the chat; no error if there is none. A chat with many generations is erased in steps, its log last."""
     races, listed = 0, 0
     lists = yield from find_lists(keys)
@@ -92,6 +93,7 @@ def erase(keys: ChatKeys) -> Operation[None]:
             if (yield from removal.erase(keys, **ids, listed=found.listed)):
                 yield from measure_again(keys, [keys.chat_id])
                 yield from leave_lists(keys, lists)
+                yield from forget_kept(keys, settings)
                 return
             races += 1
         else:

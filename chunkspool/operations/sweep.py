@@ -21,7 +21,9 @@ from chunkspool.observer import Retried
 from chunkspool.operations.digest_keeping import is_behind, keep_digest
 from chunkspool.operations.endings import tell_failed, tell_found_stopped
 from chunkspool.operations.log_sizes import drop_expired, measure_all
+from chunkspool.operations.keeping import renew_pins
 from chunkspool.operations.next_in_chat import free_waiting
+from chunkspool.operations.retention import retain_due
 from chunkspool.operations.schedule import schedule
 from chunkspool.results import Swept
 from chunkspool.settings import Settings
@@ -52,6 +54,9 @@ there, or the server's clock was set ahead. The messages are published again, an
 DIGEST_SECONDS = 2.0
 """How long a sweep may read long chats; it goes on with the rest when it comes again."""
 
+RETAIN_SECONDS = 1.0
+"""How long a sweep may shorten logs; it goes on with the rest when it comes again."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
@@ -71,6 +76,8 @@ def sweep(settings: Settings, *, queue: str, queue_is_empty: bool, db: int) -> O
     if not (yield from _lock(keys, max(1, round(settings.worker.sweep_interval * 800)))):
         return Swept()
     yield from drop_expired()
+    yield from renew_pins(settings, db)
+    yield from retain_due(settings, db, RETAIN_SECONDS)
     whole, place_ms = Swept(), place_ms_of(settings.worker.sweep_interval)
     offset, watched, late_at = 0, None, time.monotonic() + DIGEST_SECONDS
     while True:

@@ -18,7 +18,7 @@ from chunkspool.errors import LimitExceeded, SettingsError
 from chunkspool.events import Entry
 from chunkspool.logs.context import logged_as
 from chunkspool.observer import LimitHit, Observer, guard
-from chunkspool.operations import chats, claim, digests, enqueue, fork, policy, query, stats, stop
+from chunkspool.operations import chats, claim, digests, enqueue, fork, keeping, policy, query, retention, stats, stop
 from chunkspool.operations.schedule import schedule
 from chunkspool.operations.sweep import sweep
 from chunkspool.policy import Policy
@@ -26,7 +26,18 @@ from chunkspool.producing.producer import Producer
 from chunkspool.producing.producer_factory import ProducerFactory
 from chunkspool.reading.hub_asyncio import AsyncHub
 from chunkspool.reading.subscription import AsyncSubscription
-from chunkspool.results import ChatPage, ChatStatus, Fork, Generation, Snapshot, Stats, Stop, Swept, Transcript
+from chunkspool.results import (
+    ChatPage,
+    ChatStatus,
+    Fork,
+    Generation,
+    RetentionStep,
+    Snapshot,
+    Stats,
+    Stop,
+    Swept,
+    Transcript,
+)
 from chunkspool.settings import Settings
 from chunkspool.spool.arguments import (
     Messages,
@@ -266,9 +277,25 @@ class AsyncSpool:
         operation = fork.fork(self._keys(chat_id), self._keys(to), self.settings, at=at, ttl=ttl, owner=owner)
         return await self._run(operation)
 
+    async def keep(self, chat_id: str, ttl: float) -> None:
+        """Keep the chat for `ttl` seconds from now on, and after what is asked later. See `Spool.keep`."""
+        await self._run(keeping.keep(self._keys(chat_id), self.settings, ttl))
+
+    async def pin(self, chat_id: str) -> None:
+        """Keep the chat for good. See `Spool.pin`."""
+        await self._run(keeping.pin(self._keys(chat_id), self.settings))
+
+    async def unpin(self, chat_id: str) -> None:
+        """Let the chat expire again. See `Spool.unpin`."""
+        await self._run(keeping.unpin(self._keys(chat_id), self.settings))
+
+    async def retain(self, *, after: str | None = None, dry_run: bool = False) -> RetentionStep:
+        """Shorten the logs of the tenant's next chats. See `Spool.retain`."""
+        return await self._run(retention.step(self.settings, self._db, after, dry_run=dry_run))
+
     async def erase(self, chat_id: str) -> None:
         """Remove every key of the chat. See `Spool.erase`."""
-        await self._run(stop.erase(self._keys(chat_id)))
+        await self._run(stop.erase(self._keys(chat_id), self.settings))
 
     async def sweep(self, *, queue_is_empty: bool | None = None, queue: str | None = None) -> Swept:
         """Publish lost messages again and end what stays lost. See `Spool.sweep`."""

@@ -36,16 +36,18 @@ _WITH_SIZES: Final = ("schedule_prelude", "sizes_prelude")
 _WITH_CHATS: Final = (*_WITH_SIZES, "chats_prelude")
 _PRELUDES: Final = {
     **dict.fromkeys(("forget", "position", "hold_streams"), _WITH_SCHEDULE),
-    **dict.fromkeys(("schedule", "count_sizes"), _WITH_SIZES),
+    **dict.fromkeys(("schedule", "count_sizes", "note_kept", "renew_pin"), _WITH_SIZES),
     **dict.fromkeys(("reserve", "reserve_fork"), _WITH_CHATS),
     **dict.fromkeys(
         (
             "add_block",
+            "drop",
             "erase",
             "mark_read",
             "publish_again",
             "restore_head",
             "set_title",
+            "settle_retention",
             "stage_fork",
             "transaction",
             "unlist",

@@ -1,0 +1,211 @@
+"""Keeps logs as short as policies want them: whole generations that have ended go, the oldest first. Without I/O.
+
+What may be dropped is read in the log itself, and dropped by one script, so a reader finds either what it was about to
+read or `CursorExpired`, and whoever dies in between leaves a log that is whole. The newest generation is never dropped.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from chunkspool.effects import Operation, SendAll
+from chunkspool.errors import ChatNotFound, ChunkspoolError, CorruptLog, CursorAhead, CursorExpired, InvalidInput, shown
+from chunkspool.ids import ID_PATTERN
+from chunkspool.operations.log_sizes import measure_again
+from chunkspool.operations.spans import Spans
+from chunkspool.policy import Policy
+from chunkspool.results import RetentionStep
+from chunkspool.settings import Settings
+from chunkspool.store import retention
+from chunkspool.store.keys import ChatKeys
+from chunkspool.store.pages import PAGE, page_after
+from chunkspool.store.positions import Position
+from chunkspool.store.retention import DROPPED_AT_ONCE, Due, Kept
+from chunkspool.store.schedule import read_policy
+
+RACES: Final = 20
+"""How often a log is looked at again because the chat changed under us."""
+ROUNDS: Final = 1000
+"""Calls that drop something of one chat; what is left after that, the next ending brings back."""
+AGAIN_MS: Final = 60_000
+"""After so long, a chat that could not be read is looked at once more."""
+STEP: Final = 200
+"""Chats that one step of `step` looks at."""
+_CURSOR: Final = re.compile(rf"([0-9]{{1,16}})\.({ID_PATTERN})")
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What was dropped of a log, or would be: so many events, and about so many bytes."""
+
+    events: int = 0
+    log_bytes: int = 0
+
+
+def retain_due(settings: Settings, db: int, seconds: float) -> Operation[None]:
+    """Shorten the logs in which something has ended, for some seconds at most. Raises `StoreError` if none can be reached.
+
+    A chat that cannot be read keeps nobody from the others: it is looked at again later.
+    """
+    late_at = time.monotonic() + seconds
+    policies: dict[str, Policy] = {}
+    while time.monotonic() < late_at:
+        due = yield from retention.list_due(db)
+        if not due:
+            return
+        known = [one.keys for one in due if one.keys is not None]
+        looks = yield from _look_at(known)
+        settled: list[tuple[Due, int | None]] = []
+        for one in due:
+            if time.monotonic() >= late_at:
+                break
+            again = None if one.keys is None else (yield from _retain(settings, one.keys, looks, policies))
+            settled.append((one, again))
+        if not settled:
+            return
+        yield from retention.settle(settled)
+
+
+def step(settings: Settings, db: int, after: str | None, *, dry_run: bool) -> Operation[RetentionStep]:
+    """Shorten the logs of the next `STEP` chats of the settings' tenant, or only say what that would drop."""
+    tenant = settings.log.tenant
+    limits = settings.policy.with_stored((yield from read_policy(tenant)))
+    score, last_seen = _checked_cursor(after)
+    chats, number = yield from _chats_after(tenant, score, last_seen)
+    keys = [ChatKeys(tenant, chat_id, db) for chat_id, _ in chats]
+    looks = yield from _look_at(keys)
+    dropped: dict[str, Dropped] = {}
+    failed: list[tuple[str, ChunkspoolError]] = []
+    for one in keys:
+        kept = looks[one]
+        try:
+            if isinstance(kept, ChunkspoolError):
+                raise kept
+            if _excess(kept, limits):
+                found = yield from shorten(one, limits, dry_run=dry_run)
+                dropped |= {one.chat_id: found} if found.events else {}
+        except (CorruptLog, CursorExpired) as error:
+            failed.append((one.chat_id, error))
+    return RetentionStep(
+        looked_at=len(keys),
+        chats=number,
+        shortened=tuple(dropped),
+        events=sum(one.events for one in dropped.values()),
+        log_bytes=sum(one.log_bytes for one in dropped.values()),
+        failed=tuple(failed),
+        after=f"{chats[-1][1]}.{chats[-1][0]}" if len(chats) == STEP else None,
+    )
+
+
+def shorten(keys: ChatKeys, limits: Policy, *, dry_run: bool = False) -> Operation[Dropped]:
+    """Drop what a chat's log has too much, oldest first, as far as that has ended; return what it was."""
+    events = freed = races = 0
+    for _ in range(ROUNDS):
+        kept = yield from retention.look(keys)
+        excess = _excess(kept, limits)
+        keep_from = (yield from _find_boundary(keys, kept, kept.first + excess)) if excess else None
+        if keep_from is None:
+            break
+        number = keep_from - kept.first
+        estimate = kept.log_bytes * number // kept.events
+        if dry_run:
+            return Dropped(number, estimate)
+        outcome = yield from retention.drop(keys, kept, keep_from)
+        if outcome == "dropped":
+            events, freed = events + number, freed + estimate
+        races += outcome != "dropped"
+        if races == RACES:
+            break  # somebody else does it, or will
+    if events:
+        yield from measure_again(keys, [keys.chat_id])
+    return Dropped(events, freed)
+
+
+def _retain(
+    settings: Settings,
+    keys: ChatKeys,
+    looks: dict[ChatKeys, Kept | ChunkspoolError],
+    policies: dict[str, Policy],
+) -> Operation[int | None]:
+    """Shorten one log; return after how many ms it is to be looked at again, if something is in the way."""
+    limits = policies.get(keys.tenant)
+    if limits is None:
+        limits = policies[keys.tenant] = settings.policy.with_stored((yield from read_policy(keys.tenant)))
+    kept = looks[keys]
+    if isinstance(kept, ChunkspoolError):
+        return AGAIN_MS
+    try:
+        if _excess(kept, limits):
+            yield from shorten(keys, limits)
+    except (CorruptLog, CursorExpired):
+        return AGAIN_MS
+    return None
+
+
+def _excess(kept: Kept, limits: Policy) -> int:
+    """Return how many events of the log are too many; of bytes it is known what all of them take together."""
+    if kept.pinned or not kept.log or kept.events < 1:
+        return 0
+    most = kept.events if limits.keep_events is None else limits.keep_events
+    if limits.keep_bytes is not None and kept.log_bytes > limits.keep_bytes:
+        most = min(most, math.floor(kept.events * limits.keep_bytes / kept.log_bytes), kept.events - 1)
+    return max(kept.events - most, 0)
+
+
+def _find_boundary(keys: ChatKeys, kept: Kept, wanted: int) -> Operation[int | None]:
+    """Read the log from its beginning; return the first seq to keep, None where nothing may be dropped."""
+    spans = Spans()
+    position = Position(kept.first - 1, kept.log)
+    active: Sequence[str] = ()
+    while position.seq < kept.last:
+        try:
+            page = yield from page_after(keys, position, PAGE)
+        except CursorExpired as gap:
+            if gap.first <= position.seq + 1:
+                return None  # another log; its own endings bring it here
+            position = Position(gap.first - 1, kept.log)
+            continue
+        except (ChatNotFound, CursorAhead):
+            return None
+        if page.head_lost:
+            return None
+        active = page.listed
+        spans.add(page.entries)
+        found = spans.boundary(wanted, kept.last, most=DROPPED_AT_ONCE)
+        if found is not None:
+            return found
+        position = Position(page.entries[-1].seq, kept.log)
+    return spans.boundary(wanted, kept.last, most=DROPPED_AT_ONCE, active=active)
+
+
+def _look_at(chats: Sequence[ChatKeys]) -> Operation[dict[ChatKeys, Kept | ChunkspoolError]]:
+    if not chats:
+        return {}
+    found = yield from SendAll(tuple(map(retention.look, chats)))
+    return dict(zip(chats, found, strict=True))
+
+
+def _chats_after(tenant: str, score: int, last_seen: str) -> Operation[tuple[list[tuple[str, int]], int]]:
+    """Return the next chats of a tenant, and how many it has. Of those of one ms, Redis sorts by their names."""
+    rest: list[tuple[str, int]] = []
+    offset = 0
+    while True:
+        page = yield from retention.chats_from(tenant, score, offset, STEP)
+        rest += [one for one in page.chats if (one[1], one[0]) > (score, last_seen)]
+        offset += STEP
+        if len(rest) >= STEP or len(page.chats) < STEP:
+            return rest[:STEP], page.number
+
+
+def _checked_cursor(after: object) -> tuple[int, str]:
+    if after is None:
+        return 0, ""
+    match = _CURSOR.fullmatch(after) if isinstance(after, str) else None
+    if match is None:
+        raise InvalidInput(f"after={shown(after)}: pass the `after` of a step")
+    return int(match[1]), match[2]
