@@ -15,7 +15,7 @@ Bytes = Annotated[int, Field(ge=0, le=1024**5, strict=True)]
 class Policy(BaseModel):
     """The limits of a tenant, of each of its owners, and of each of its chats. 0 allows nothing.
 
-    `ttl` is None where the setting of that name holds. `keep_events` and `keep_bytes` are None where a log is kept whole.
+    `ttl` is None where the setting of that name holds; `keep_events` and `keep_bytes` are where a log is kept whole.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,7 +47,7 @@ class Policy(BaseModel):
     )
 
     def stored(self) -> dict[str, int]:
-        """Return the values as Redis has them: whole numbers, the TTL in milliseconds; those that are None are left out."""
+        """Return the values as Redis has them: whole numbers, the TTL in milliseconds; without those that are None."""
         values = self.model_dump(exclude_none=True)
         return values | ({} if self.ttl is None else {"ttl": round(self.ttl * 1000)})
 

@@ -216,9 +216,9 @@ class Stats:
 
     `generations` counts what has not ended by how the index has it: "waits" for its turn, "sent" to the broker, "runs";
     `running` is the last of these. `chats` are those with a log, of `tenants` tenants; `pinned` of them are kept for
-    good, and `to_shorten` are still to be looked at: their logs may be longer than they may be kept. `used_memory` and `max_memory`
-    are the Redis server's bytes; a `max_memory` of 0 is no limit. `limits` are those of the spool's tenant. What could
-    not be read is None, and `unknown` says why, by the field's name.
+    good, and `to_shorten` are still to be looked at: their logs may be longer than they may be kept.
+    `used_memory` and `max_memory` are the Redis server's bytes; a `max_memory` of 0 is no limit. `limits` are those of
+    the spool's tenant. What could not be read is None, and `unknown` says why, by the field's name.
     """
 
     at: int

@@ -48,7 +48,7 @@ class Dropped:
 
 
 def retain_due(settings: Settings, db: int, seconds: float) -> Operation[None]:
-    """Shorten the logs in which something has ended, for some seconds at most. Raises `StoreError` if none can be reached.
+    """Shorten logs in which something has ended, for some seconds at most. Raises `StoreError` if none can be reached.
 
     A chat that cannot be read keeps nobody from the others: it is looked at again later.
     """

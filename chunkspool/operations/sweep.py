@@ -20,8 +20,8 @@ from chunkspool.errors import ChunkspoolError, EnqueueFailed, StoreError
 from chunkspool.observer import Retried
 from chunkspool.operations.digest_keeping import is_behind, keep_digest
 from chunkspool.operations.endings import tell_failed, tell_found_stopped
-from chunkspool.operations.log_sizes import drop_expired, measure_all
 from chunkspool.operations.keeping import renew_pins
+from chunkspool.operations.log_sizes import drop_expired, measure_all
 from chunkspool.operations.next_in_chat import free_waiting
 from chunkspool.operations.retention import retain_due
 from chunkspool.operations.schedule import schedule
@@ -73,11 +73,16 @@ def sweep(settings: Settings, *, queue: str, queue_is_empty: bool, db: int) -> O
     It does nothing while another process sweeps this queue or has just done so.
     """
     keys = QueueKeys(queue)
-    if not (yield from _lock(keys, max(1, round(settings.worker.sweep_interval * 800)))):
-        return Swept()
+    swept = Swept()
+    if (yield from _lock(keys, max(1, round(settings.worker.sweep_interval * 800)))):
+        swept = yield from _sweep(settings, keys, queue_is_empty=queue_is_empty, db=db)
+        yield from renew_pins(settings, db)
+        yield from retain_due(settings, db, RETAIN_SECONDS)
+    return swept
+
+
+def _sweep(settings: Settings, keys: QueueKeys, *, queue_is_empty: bool, db: int) -> Operation[Swept]:
     yield from drop_expired()
-    yield from renew_pins(settings, db)
-    yield from retain_due(settings, db, RETAIN_SECONDS)
     whole, place_ms = Swept(), place_ms_of(settings.worker.sweep_interval)
     offset, watched, late_at = 0, None, time.monotonic() + DIGEST_SECONDS
     while True:
@@ -103,7 +108,7 @@ def sweep(settings: Settings, *, queue: str, queue_is_empty: bool, db: int) -> O
         yield from _forget(keys, page.foreign, done, page.now)
         sizes = yield from measure_all(_logs_that_grow(seen, over))
         freed = yield from free_waiting(_behind(seen))
-        yield from schedule(settings, [*_notes_of(seen, over, sizes), *freed], queue=queue, tidies=True)
+        yield from schedule(settings, [*_notes_of(seen, over, sizes), *freed], queue=keys.queue, tidies=True)
         whole = Swept((*whole.lost, *lost), (*whole.failed, *failed))
         if page.size < INDEX_PAGE:
             return whole

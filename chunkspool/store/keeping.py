@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from chunkspool.policy import Policy
-from chunkspool.store.commands import ScriptCall, Transaction, as_text
+from chunkspool.store.commands import Arg, ScriptCall, Transaction, as_text
 from chunkspool.store.index import as_ms, scored
 from chunkspool.store.keys import PINS_DUE, ChatKeys
 from chunkspool.store.schedule import words_of
@@ -36,7 +36,7 @@ def keep(keys: ChatKeys, what: What, ttl_ms: int, generation_ids: Sequence[str])
         return outcome  # type: ignore[no-any-return]
 
     chat = (keys.seq, keys.log, keys.head, keys.gens, keys.live, keys.gens, keys.readers, keys.digest)
-    args = (what, ttl_ms, *generation_ids)
+    args: tuple[Arg, ...] = (what, ttl_ms, *generation_ids)
     return ScriptCall(load("keep"), (*chat, *map(keys.gen, generation_ids)), args, parse)
 
 
@@ -50,7 +50,7 @@ def note(
     owners: Sequence[str] = (),
 ) -> ScriptCall[int | None]:
     """Note it in the index; return how many pinned chats the tenant's policy allows, if these are there already."""
-    args = (what, keys.tenant, keys.chat_id, words_of(limits), after_ms, kept_ms, *owners)
+    args: tuple[Arg, ...] = (what, keys.tenant, keys.chat_id, words_of(limits), after_ms, kept_ms, *owners)
 
     def parse(reply: list[Any]) -> int | None:
         return int(reply[1]) if as_text(reply[0]) == "limited" else None

@@ -1,4 +1,4 @@
-"""The doors of retention: how long a log is, the script that drops what is oldest, and the list of chats that are due."""
+"""The doors of retention: how long a log is, the script that drops what is oldest in it, and the chats that are due."""
 
 from __future__ import annotations
 
