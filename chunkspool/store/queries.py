@@ -159,7 +159,7 @@ def transcript_holder(keys: ChatKeys) -> Transaction[str | None]:
 
 def has_identity(keys: ChatKeys) -> Transaction[bool]:
     """Tell whether the chat's `head` knows of which log it is; else it was evicted."""
-    return Transaction((("HEXISTS", keys.head, "log"),), lambda replies: bool(replies[0]))
+    return Transaction((("HGET", keys.head, "log"),), lambda replies: bool(replies[0]))
 
 
 def transcripts(keys: ChatKeys, generation_ids: Sequence[str]) -> Transaction[list[Transcript]]:

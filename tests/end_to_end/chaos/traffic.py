@@ -27,8 +27,6 @@ class Question:
     """The outcome of one planned generation, as its user saw it."""
 
     plan: GenerationPlan
-    waits: bool
-    """Whether it waits for those before it in its chat, instead of being answered beside them."""
     generation_id: str = ""
     failed_ids: list[str] = field(default_factory=list)
     """Generations that could not be enqueued, according to the error."""
@@ -40,6 +38,8 @@ class Question:
     """The stop's outcome: "stopped", "stopping" or "ended", "gone" for a generation that is not there; "": no stop."""
     stopped_at: int = 0
     """When the stop was answered, in Unix ms."""
+    waits: bool = False
+    """Whether it waits for those before it in its chat, instead of being answered beside them."""
 
 
 @dataclass(frozen=True, slots=True)
