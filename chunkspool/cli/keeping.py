@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from pydantic import TypeAdapter
+from pydantic_core import to_json
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -21,8 +21,6 @@ from chunkspool.cli.stats_lines import size
 from chunkspool.cli.terminal import report, write_output
 from chunkspool.results import RetentionStep
 from chunkspool.spool import AsyncSpool
-
-_STEP = TypeAdapter(RetentionStep)
 
 Chat = Annotated[str, typer.Argument(metavar="CHAT", show_default=False, help="The chat's id.")]
 
@@ -96,7 +94,7 @@ def retention(
                 total.add(step)
                 show(total)
                 if as_json:
-                    write_output(_STEP.dump_json(step, exclude={"failed"}) + b"\n")
+                    write_output(_json_line(step))
                 for chat_id, error in step.failed:
                     report(f"chat {chat_id} cannot be read: {error}")
                 step_after = step.after
@@ -107,6 +105,12 @@ def retention(
         return ExitCode.UNAVAILABLE if total.failed else ExitCode.DONE
 
     run_with_spool(work)
+
+
+def _json_line(step: RetentionStep) -> bytes:
+    names = ("looked_at", "chats", "shortened", "events", "log_bytes", "after")
+    failed = {chat_id: str(error) for chat_id, error in step.failed}
+    return to_json({name: getattr(step, name) for name in names} | {"failed": failed}) + b"\n"
 
 
 class _Total:

@@ -14,7 +14,7 @@ from chunkspool.store.index import as_ms, scored
 from chunkspool.store.keys import RETENTION_DUE, ChatKeys, TenantKeys
 from chunkspool.store.scripts import load
 
-DROPPED_AT_ONCE: Final = 100_000
+DROPPED_AT_ONCE: Final = 20_000
 """Events that one call drops, but for a single generation that has more."""
 DUE_AT_ONCE: Final = 100
 """Chats that one call takes off the list."""

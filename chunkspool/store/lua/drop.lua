@@ -6,7 +6,7 @@
 --         | {'active'}: a generation that has not ended has, or may have, an event before the first to keep
 -- Where generations begin and end, the caller has read in the log. What has ended writes nothing more, so only what is
 -- active can make that untrue: an evicted `head` was restored meanwhile.
--- Maximum: 100,000 events, 64 active generations; the caller gives no more, but for a single generation that has more.
+-- Maximum: 20,000 events, 64 active generations; the caller gives no more, but for a single generation that has more.
 local ENDED = {completed = true, stopped = true, failed = true}
 local ACTIVE_LOOKED_AT = 64
 local identity, first, keep_from = ARGV[1], ARGV[2], tonumber(ARGV[3])
