@@ -256,7 +256,7 @@ function showLog(snapshot, unseen) {
   asking.settle(unseen);
   turns.remove(shown.filter((generation) => !answers.has(generation)));
   viewed = turns.edited;
-  arrange();
+  keepEndInView(arrangeAtOnce);
   showControls();
 }
 

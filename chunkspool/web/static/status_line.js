@@ -19,7 +19,7 @@ const CONNECTION_TEXTS = {
 /** Show the state of the stream: "live", "disconnected", "paused" or "ended". */
 export function showConnection(state, text = CONNECTION_TEXTS[state]) {
   if (connection.dataset.state === state && connection.textContent === text) return;
-  connection.dataset.state = state;
+  connection.dataset.state = document.body.dataset.connection = state;
   connection.textContent = text;
 }
 

@@ -13,6 +13,7 @@ from support.waiting import eventually
 from chunkspool import Spool
 
 pytestmark = ONE_SERVER
+KEEPING = {"CHUNKSPOOL_KEEP_MESSAGES": "true"}
 
 
 def answer(spool: Spool, generation_id: str, text: str) -> str:
@@ -70,7 +71,7 @@ def test_another_version_is_asked_for(redis_url: str, client: Redis) -> None:
             (["How?", "--replaces", first, "--no-history"], False, ["How?"]),
             (["Really?", "--history"], True, ["How?", "Really?"]),
         ):
-            with RunningCommand(redis_url, "ask", CHAT, *arguments) as ask:
+            with RunningCommand(redis_url, "ask", CHAT, *arguments, own=KEEPING) as ask:
                 found: bytes = eventually(lambda: client.hget(KEYS.head, "active"), 60)
                 stored = json.loads(client.hget(KEYS.gen(found.decode()), "request"))
                 assert stored.get("history", False) == history

@@ -30,7 +30,9 @@ def environment(url: str, own: Mapping[str, str] | None = None) -> dict[str, str
     # Python's variables could hide what is tested: output is flushed, whatever its encoding.
     foreign = ("CHUNKSPOOL_", "OPENAI_", "PYTHON")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    return {**kept, "COLUMNS": "200", "CHUNKSPOOL_REDIS_URL": url, **(own or {})}
+    # As for the tests' spools: most count seqs, and do so without questions.
+    usual = {"COLUMNS": "200", "CHUNKSPOOL_REDIS_URL": url, "CHUNKSPOOL_KEEP_MESSAGES": "false"}
+    return {**kept, **usual, **(own or {})}
 
 
 def run(
