@@ -76,8 +76,8 @@ def step(settings: Settings, db: int, after: str | None, *, dry_run: bool) -> Op
     tenant = settings.log.tenant
     limits = settings.policy.with_stored((yield from read_policy(tenant)))
     score, last_seen = _checked_cursor(after)
-    chats, number = yield from _chats_after(tenant, score, last_seen)
-    keys = [ChatKeys(tenant, chat_id, db) for chat_id, _ in chats]
+    page = yield from retention.chats_after(tenant, score, last_seen, STEP)
+    keys = [ChatKeys(tenant, chat_id, db) for chat_id, _ in page.chats]
     looks = yield from _look_at(keys)
     dropped: dict[str, Dropped] = {}
     failed: list[tuple[str, ChunkspoolError]] = []
@@ -93,12 +93,12 @@ def step(settings: Settings, db: int, after: str | None, *, dry_run: bool) -> Op
             failed.append((one.chat_id, error))
     return RetentionStep(
         looked_at=len(keys),
-        chats=number,
+        chats=page.number,
         shortened=tuple(dropped),
         events=sum(one.events for one in dropped.values()),
         log_bytes=sum(one.log_bytes for one in dropped.values()),
         failed=tuple(failed),
-        after=f"{chats[-1][1]}.{chats[-1][0]}" if len(chats) == STEP else None,
+        after=f"{page.chats[-1][1]}.{page.chats[-1][0]}" if len(page.chats) == STEP else None,
     )
 
 
@@ -188,18 +188,6 @@ def _look_at(chats: Sequence[ChatKeys]) -> Operation[dict[ChatKeys, Kept | Chunk
         return {}
     found = yield from SendAll(tuple(map(retention.look, chats)))
     return dict(zip(chats, found, strict=True))
-
-
-def _chats_after(tenant: str, score: int, last_seen: str) -> Operation[tuple[list[tuple[str, int]], int]]:
-    """Return the next chats of a tenant, and how many it has. Of those of one ms, Redis sorts by their names."""
-    rest: list[tuple[str, int]] = []
-    offset = 0
-    while True:
-        page = yield from retention.chats_from(tenant, score, offset, STEP)
-        rest += [one for one in page.chats if (one[1], one[0]) > (score, last_seen)]
-        offset += STEP
-        if len(rest) >= STEP or len(page.chats) < STEP:
-            return rest[:STEP], page.number
 
 
 def _checked_cursor(after: object) -> tuple[int, str]:

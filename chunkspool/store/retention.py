@@ -114,14 +114,15 @@ class TenantChats:
     number: int
 
 
-def chats_from(tenant: str, score: int, offset: int, most: int) -> Transaction[TenantChats]:
-    """Read some of the tenant's chats, in the order in which their logs expire: from that ms on, without so many."""
-    key = TenantKeys(tenant).sizes_until
-    commands = (
-        ("ZRANGEBYSCORE", key, score, "+inf", "WITHSCORES", "LIMIT", offset, most),
-        ("ZCARD", key),
-    )
-    return Transaction(commands, lambda replies: TenantChats(tuple(scored(replies[0])), int(replies[1])))
+def chats_after(tenant: str, score: int, chat_id: str, most: int) -> ScriptCall[TenantChats]:
+    """Read the next `most` of the tenant's chats, in the order in which their logs expire, after one with that ms."""
+
+    def parse(reply: list[Any]) -> TenantChats:
+        number, *found = reply
+        return TenantChats(tuple(scored(found)), int(number))
+
+    args = (score, chat_id, most)
+    return ScriptCall(load("chats_after"), (TenantKeys(tenant).sizes_until,), args, parse)
 
 
 def _chat_of(member: str, db: int) -> ChatKeys | None:

@@ -41,6 +41,7 @@ _PRELUDES: Final = {
     **dict.fromkeys(
         (
             "add_block",
+            "chats_after",
             "drop",
             "erase",
             "mark_read",

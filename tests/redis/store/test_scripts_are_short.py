@@ -542,6 +542,12 @@ def drop(chat: Chat) -> ScriptCall[Any]:
     return retention.drop(chat.keys, chat.store.send(retention.look(chat.keys)), DROPPED_AT_ONCE)
 
 
+def chats_after(chat: Chat) -> ScriptCall[Any]:
+    """Return what reads a page of many chats, all of which expire in the same ms."""
+    chat.client.zadd("cs:{index}:sizes_until:default", {f"other-{n:06}": 10**12 for n in range(2 * MANY)})
+    return retention.chats_after("default", 10**12, f"other-{MANY:06}", 200)
+
+
 def keep(chat: Chat) -> ScriptCall[Any]:
     """Return what sets the TTLs of as many generations as one call may."""
     chat.list_expired()
@@ -574,6 +580,7 @@ def settle_retention(chat: Chat) -> ScriptCall[Any]:
 CASES: dict[str, Sequence[Callable[[Chat], ScriptCall[Any]]]] = {
     "add_block": [add_block],
     "append": [append(last=900), append(last=43_000)],
+    "chats_after": [chats_after],
     "claim": [claim, claim_behind],
     "count_sizes": [count_sizes],
     "drop": [drop],
