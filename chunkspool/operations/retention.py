@@ -10,7 +10,7 @@ import math
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from chunkspool.effects import Operation, SendAll
@@ -26,7 +26,7 @@ from chunkspool.store.keys import ChatKeys
 from chunkspool.store.pages import PAGE, page_after
 from chunkspool.store.positions import Position
 from chunkspool.store.retention import DROPPED_AT_ONCE, Due, Kept
-from chunkspool.store.schedule import read_policy
+from chunkspool.store.schedule import LOOK_AT, read_policy
 
 RACES: Final = 20
 """How often a log is looked at again because the chat changed under us."""
@@ -61,25 +61,31 @@ def retain_due(settings: Settings, db: int, seconds: float) -> Operation[None]:
         known = [one.keys for one in due if one.keys is not None]
         looks = yield from _look_at(known)
         settled: list[tuple[Due, int | None]] = []
+        shortened: list[ChatKeys] = []
         for one in due:
             if time.monotonic() >= late_at:
                 break
-            again = None if one.keys is None else (yield from _retain(settings, one.keys, looks, policies))
+            again = None
+            if one.keys is not None:
+                limits = policies.get(one.keys.tenant) or (yield from _policy(settings, one.keys.tenant))
+                policies[one.keys.tenant] = limits
+                again = yield from _retain(one.keys, looks[one.keys], limits, shortened)
             settled.append((one, again))
         if not settled:
             return
+        yield from _measure(shortened)
         yield from retention.settle(settled)
 
 
 def step(settings: Settings, db: int, after: str | None, *, dry_run: bool) -> Operation[RetentionStep]:
     """Shorten the logs of the next `STEP` chats of the settings' tenant, or only say what that would drop."""
     tenant = settings.log.tenant
-    limits = settings.policy.with_stored((yield from read_policy(tenant)))
+    limits = yield from _policy(settings, tenant)
     score, last_seen = _checked_cursor(after)
     page = yield from retention.chats_after(tenant, score, last_seen, STEP)
     keys = [ChatKeys(tenant, chat_id, db) for chat_id, _ in page.chats]
     looks = yield from _look_at(keys)
-    dropped: dict[str, Dropped] = {}
+    dropped: dict[ChatKeys, Dropped] = {}
     failed: list[tuple[str, ChunkspoolError]] = []
     for one in keys:
         kept = looks[one]
@@ -88,13 +94,15 @@ def step(settings: Settings, db: int, after: str | None, *, dry_run: bool) -> Op
                 raise kept
             if _excess(kept, limits):
                 found = yield from shorten(one, limits, dry_run=dry_run)
-                dropped |= {one.chat_id: found} if found.events else {}
+                dropped |= {one: found} if found.events else {}
         except (CorruptLog, CursorExpired) as error:
             failed.append((one.chat_id, error))
+    if not dry_run:
+        yield from _measure(tuple(dropped))
     return RetentionStep(
         looked_at=len(keys),
         chats=page.number,
-        shortened=tuple(dropped),
+        shortened=tuple(one.chat_id for one in dropped),
         events=sum(one.events for one in dropped.values()),
         log_bytes=sum(one.log_bytes for one in dropped.values()),
         failed=tuple(failed),
@@ -103,7 +111,10 @@ def step(settings: Settings, db: int, after: str | None, *, dry_run: bool) -> Op
 
 
 def shorten(keys: ChatKeys, limits: Policy, *, dry_run: bool = False) -> Operation[Dropped]:
-    """Drop what a chat's log has too much, oldest first, as far as that has ended; return what it was."""
+    """Drop what a chat's log has too much, oldest first, as far as that has ended; return what it was.
+
+    What is left is the caller's to measure.
+    """
     events = freed = races = 0
     for _ in range(ROUNDS):
         kept = yield from retention.look(keys)
@@ -118,33 +129,40 @@ def shorten(keys: ChatKeys, limits: Policy, *, dry_run: bool = False) -> Operati
         outcome = yield from retention.drop(keys, kept, keep_from)
         if outcome == "dropped":
             events, freed = events + number, freed + estimate
+            if limits.keep_bytes is None and not _excess(replace(kept, first=keep_from), limits):
+                break
         races += outcome != "dropped"
         if races == RACES:
             break  # somebody else does it, or will
-    if events:
-        yield from measure_again(keys, [keys.chat_id])
     return Dropped(events, freed)
 
 
+def _measure(shortened: Sequence[ChatKeys]) -> Operation[None]:
+    """Note what is left. Of one who dies before, what was counted stands until the chat's next ending."""
+    tenants: dict[str, list[ChatKeys]] = {}
+    for one in shortened:
+        tenants.setdefault(one.tenant, []).append(one)
+    for chats in tenants.values():
+        for start in range(0, len(chats), LOOK_AT):
+            yield from measure_again(chats[0], [one.chat_id for one in chats[start : start + LOOK_AT]])
+
+
 def _retain(
-    settings: Settings,
-    keys: ChatKeys,
-    looks: dict[ChatKeys, Kept | ChunkspoolError],
-    policies: dict[str, Policy],
+    keys: ChatKeys, kept: Kept | ChunkspoolError, limits: Policy, shortened: list[ChatKeys]
 ) -> Operation[int | None]:
     """Shorten one log; return after how many ms it is to be looked at again, if something is in the way."""
-    limits = policies.get(keys.tenant)
-    if limits is None:
-        limits = policies[keys.tenant] = settings.policy.with_stored((yield from read_policy(keys.tenant)))
-    kept = looks[keys]
     if isinstance(kept, ChunkspoolError):
         return AGAIN_MS
     try:
-        if _excess(kept, limits):
-            yield from shorten(keys, limits)
+        if _excess(kept, limits) and (yield from shorten(keys, limits)).events:
+            shortened.append(keys)
     except (CorruptLog, CursorExpired):
         return AGAIN_MS
     return None
+
+
+def _policy(settings: Settings, tenant: str) -> Operation[Policy]:
+    return settings.policy.with_stored((yield from read_policy(tenant)))
 
 
 def _excess(kept: Kept, limits: Policy) -> int:
