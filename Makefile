@@ -88,7 +88,7 @@ docs: $(VENV)/ready-test  ## serve the documentation on this machine, and build 
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve --strict --dev-addr 127.0.0.1:$(DOCS_PORT)
 
 bench: $(VENV)/ready-test  ## measure the figures of docs/bench.md on this machine
-	@code=0; for part in append one_stream first_chunk thousand fairness fanout replay big_chats conversation sse http_parsers stops_in_workers; do $(BIN)/python -m bench.$$part $(ARGS) || code=1; done; exit $$code
+	@code=0; for part in append one_stream first_chunk thousand fairness fanout replay big_chats conversation outcomes sse http_parsers stops_in_workers; do $(BIN)/python -m bench.$$part $(ARGS) || code=1; done; exit $$code
 
 recovery: $(VENV)/ready-test  ## measure how long readers wait after a kill -9 of the process that runs their answer
 	$(BIN)/python -m bench.recovery $(ARGS)

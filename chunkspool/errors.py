@@ -19,6 +19,7 @@ ChunkspoolError
 ├── DigestUnfinished       a very long chat could not be read in the time given: try again
 ├── EnqueueFailed
 │   └── BrokerRefused      wrong password, a missing right, an untrusted certificate
+├── OutcomeGroupDropped    a group of consumers left too much unread and was set aside
 ├── CursorExpired
 ├── CursorAhead
 ├── CorruptLog
@@ -235,6 +236,24 @@ class BrokerRefused(EnqueueFailed):
         self.right = right
         said = f"the broker rejected the message of generation {generation_id} in chat {chat_id!r}"
         self.args = (f"{said}; trying again will not help: {why}",)
+
+
+class OutcomeGroupDropped(ChunkspoolError):
+    """A group of consumers was set aside, because what it left unread took more than `outcome_bytes`.
+
+    It has lost outcomes; see `AsyncSpool.outcomes(…, again=True)` and the logs, which still have the answers.
+    """
+
+    def __init__(self, tenant: str, group: str, at: int, lost: int) -> None:
+        """`at` is Unix ms, `lost` how many outcomes the group had not acknowledged."""
+        self.tenant = tenant
+        self.group = group
+        self.at = at
+        self.lost = lost
+        super().__init__(
+            f"group {group!r} of tenant {tenant!r} was set aside: it left {lost} outcomes unread, more than "
+            f"outcome_bytes holds; find what it missed in the logs, then begin again with again=True"
+        )
 
 
 class CursorExpired(ChunkspoolError):

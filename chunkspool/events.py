@@ -130,7 +130,7 @@ class GenerationCompleted(_Event):
 
 
 class GenerationStopped(_Event):
-    """Somebody stopped it. `by` is "user", "revoke", "replace", "producer" or "fork"."""
+    """Somebody stopped it. `by` is "user", "revoke", "replace", "producer", "fork" or "erase"."""
 
     type: Literal["generation.stopped"] = "generation.stopped"
     by: str

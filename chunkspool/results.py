@@ -12,6 +12,7 @@ from chunkspool.conversation import Turn, conversation
 from chunkspool.errors import ChunkspoolError
 from chunkspool.fold import Answer
 from chunkspool.ids import GenerationId
+from chunkspool.outcomes import OutcomeLag
 from chunkspool.policy import Policy
 from chunkspool.states import KnownTurn, Priority, SeenState
 
@@ -167,6 +168,27 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class ErasedOwner:
+    """What an erasure of an owner has removed; `bytes_removed` is about what it took in Redis.
+
+    `chats`, with all their `generations` and `requests`, whoever made them; `readings`: in how many other chats it was
+    noted how far they have read; `stopped`: how many generations of theirs had not ended. `failed` are chats that could
+    not be erased, each with its error: the erasure is not over, and the sweep tries them again. `owner_hash` is what
+    stands for the owner in the log of the erasure.
+    """
+
+    tenant: str
+    owner_hash: str
+    chats: int = 0
+    generations: int = 0
+    requests: int = 0
+    readings: int = 0
+    stopped: int = 0
+    bytes_removed: int = 0
+    failed: tuple[tuple[str, ChunkspoolError], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Swept:
     """What a sweep did: the ids of the generations that it ended as lost, and what it could not look after, and why.
 
@@ -214,6 +236,8 @@ class Stats:
     `queued`: generations that no worker has claimed, by priority; the oldest has waited for `oldest_queued` seconds,
     None where there is none, and `oldest_by_priority` has that of each priority that has one.
 
+    `outcomes` says how far the groups are behind that read the outcomes of the first twenty tenants with any.
+
     `generations` counts what has not ended by how the index has it: "waits" for its turn, "sent" to the broker, "runs";
     `running` is the last of these. `chats` are those with a log, of `tenants` tenants; `pinned` of them are kept for
     good, and `to_shorten` are still to be looked at: their logs may be longer than they may be kept.
@@ -237,3 +261,4 @@ class Stats:
     oldest_by_priority: Mapping[Priority, float] = field(default_factory=dict)
     pinned: int = 0
     to_shorten: int = 0
+    outcomes: tuple[OutcomeLag, ...] = ()

@@ -105,6 +105,14 @@ class LogSettings(_Group):
         ge=1,
         description="bytes of a chat's log that are kept: of more, the oldest answers go; all if unset",
     )
+    outcome_text_bytes: Annotated[int, Field(ge=0, le=100 * 1024)] = Field(
+        default=64 * 1024, description="longest answer that stands in its outcome, in bytes; a longer one is in the log"
+    )
+    outcome_bytes: TotalBytes = Field(
+        default=256 * 1024**2,
+        ge=1024 * 1024,
+        description="bytes of a tenant's outcomes in Redis; beyond, the slowest group is set aside",
+    )
     keep_messages: bool = Field(default=True, description="whether the log has the questions, too")
     history: bool = Field(
         default=False, description="whether the model gets the conversation as it stands in the log before the messages"

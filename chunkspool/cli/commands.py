@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import TypeAdapter
 
-from chunkspool.cli import chats, conversations, doctor, keeping, programs, stats, tenant
+from chunkspool.cli import chats, conversations, doctor, keeping, outcomes, people, programs, stats, tenant
 from chunkspool.cli.dashed_ids import DashedIds
 from chunkspool.cli.execute import explain_missing, run_and_exit, run_with_spool
 from chunkspool.cli.exit_codes import ExitCode
@@ -18,7 +18,7 @@ from chunkspool.cli.follow import ask as ask_and_follow
 from chunkspool.cli.formatting import plain, status_lines
 from chunkspool.cli.loglevel import LogLevel
 from chunkspool.cli.screen import JsonScreen, Screen, TextScreen
-from chunkspool.cli.terminal import read_answer, report, write_output
+from chunkspool.cli.terminal import confirm_erase, report, write_output
 from chunkspool.errors import InvalidInput
 from chunkspool.operations.query import MAX_LIMIT
 from chunkspool.results import ChatStatus
@@ -168,7 +168,7 @@ def erase(
 
     async def work(spool: AsyncSpool) -> ExitCode:
         found = await spool.status(chat, generation_ids=())
-        if not (yes or _confirm_erase(f"Erase chat {chat} up to seq {found.last}, {len(found.active)} active? [y/N] ")):
+        if not (yes or confirm_erase(f"Erase chat {chat} up to seq {found.last}, {len(found.active)} active? [y/N] ")):
             report("nothing was erased")
             return ExitCode.DONE
         await spool.erase(chat)
@@ -226,13 +226,6 @@ def _print_lines(*lines: str) -> None:
     write_output("".join(f"{plain(line)}\n" for line in lines).encode(sys.stdout.encoding, "replace"))
 
 
-def _confirm_erase(question: str) -> bool:
-    answer = read_answer(question)
-    if answer is None:
-        raise InvalidInput("nothing was erased, because nobody answered: pass --yes to erase without a question")
-    return answer.lower() in {"y", "yes"}
-
-
 def _read_prompt(given: str) -> str:
     if given != "-":
         return given
@@ -256,8 +249,10 @@ def _parse_params(given: list[str] | tuple[()]) -> dict[str, Any]:
 
 
 chats.add_to(app)
+people.add_to(app)
 conversations.add_to(app)
 keeping.add_to(app)
 programs.add_to(app)
 doctor.add_to(app)
 stats.add_to(app)
+outcomes.add_to(app)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from chunkspool.cli.formatting import duration, one_line
+from chunkspool.outcomes import OutcomeLag
 from chunkspool.results import Stats, TenantMemory
 
 _SIZES: Final = ((1024**4, "TB"), (1024**3, "GB"), (1024**2, "MB"), (1024, "kB"))
@@ -15,7 +16,12 @@ _LIMITS: Final = ("queued", "running", "per_minute", "bytes")
 
 def stats_lines(stats: Stats, tenant: str) -> list[str]:
     """Return the lines that `chunkspool stats` prints for people; `tenant` is the one whose limits were read."""
-    rows = [*_queue_rows(stats), *_memory_rows(stats), ("limits", f"of {tenant}: {_limits(stats)}")]
+    rows = [
+        *_queue_rows(stats),
+        *_outcome_rows(stats),
+        *_memory_rows(stats),
+        ("limits", f"of {tenant}: {_limits(stats)}"),
+    ]
     width = max(len(name) for name, _ in rows)
     return [f"{one_line(name):<{width}}  {one_line(said)}" for name, said in rows]
 
@@ -42,6 +48,24 @@ def _queue_rows(stats: Stats) -> Iterator[tuple[str, str]]:
 def _kept(stats: Stats) -> str:
     pinned = f", {stats.pinned:,} pinned" if stats.pinned else ""
     return pinned + (f", {stats.to_shorten:,} to be shortened" if stats.to_shorten else "")
+
+
+def outcome_lag(one: OutcomeLag) -> str:
+    """Say how far a group is behind that reads outcomes."""
+    if one.set_aside is not None:
+        return f"set aside, because it was too slow: it has lost {one.lost:,}"
+    if not one.entries:
+        return "has read all"
+    age = duration(round(one.oldest_seconds * 1000))
+    return f"{one.undelivered:,} unread, {one.pending:,} not acknowledged, the oldest since {age}"
+
+
+def _outcome_rows(stats: Stats) -> Iterator[tuple[str, str]]:
+    if "outcomes" in stats.unknown:
+        yield "outcomes", f"not known: {stats.unknown['outcomes']}"
+    elif stats.outcomes:
+        yield "outcomes", f"read by {_plural(len(stats.outcomes), 'group')}"
+        yield from ((f"  {one.tenant} {one.group}", outcome_lag(one)) for one in stats.outcomes)
 
 
 def _memory_rows(stats: Stats) -> Iterator[tuple[str, str]]:

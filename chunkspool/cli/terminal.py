@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 from chunkspool.cli.formatting import one_line
+from chunkspool.errors import InvalidInput
 
 
 class OutputClosed(Exception):
@@ -62,6 +63,14 @@ def read_answer(question: str) -> str | None:
         if not line.endswith("\n"):
             sys.stderr.write("\n")
     return line.strip() if line else None
+
+
+def confirm_erase(question: str) -> bool:
+    """Ask whether something is to be erased. Raises `InvalidInput` where nobody answers."""
+    answer = read_answer(question)
+    if answer is None:
+        raise InvalidInput("nothing was erased, because nobody answered: pass --yes to erase without a question")
+    return answer.lower() in {"y", "yes"}
 
 
 def _wait_for_line() -> str:

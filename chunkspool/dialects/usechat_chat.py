@@ -28,6 +28,11 @@ class ChatMessage:
     answered_by: str | None = None
     outputs: tuple[ToolOutput, ...] = ()
 
+    @property
+    def is_of_assistant(self) -> bool:
+        """Whether it is no message of a user."""
+        return self.given is None or self.given.role == "assistant"
+
 
 @dataclass(frozen=True, slots=True)
 class MessagePage:
@@ -115,10 +120,10 @@ class Chat:
             self._append(ChatMessage(generation_id, generation_id, known, answered_by))
             return
         place = self._place_of(continued.id)
-        if place is not None:
+        if place is not None and self._messages[place].is_of_assistant:
             turn = self._messages[place].turn
             self._messages[place] = ChatMessage(continued.id, turn, continued, answered_by)
-        elif self.is_whole:
+        elif self.is_whole or place is not None:
             self._append(ChatMessage(continued.id, generation_id, continued, answered_by))
         else:
             self._reaches_back = True
@@ -127,7 +132,7 @@ class Chat:
         """Add a tool's output to the newest message of the assistant."""
         for place in range(len(self._messages) - 1, -1, -1):
             one = self._messages[place]
-            if one.answered_by is not None or (one.given is not None and one.given.role == "assistant"):
+            if one.is_of_assistant:
                 self._messages[place] = replace(one, outputs=(*one.outputs, output))
                 return
 

@@ -86,6 +86,7 @@ class JsonLines(logging.Formatter):
             "trace_id": span and span.trace_id,
             "span_id": span and span.span_id,
             "exception": error and type(error).__name__,
+            "erasure": getattr(record, "erasure", None),
             "process": record.process,
             "thread": record.threadName,
         }

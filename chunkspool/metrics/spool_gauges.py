@@ -99,6 +99,21 @@ def _families() -> tuple[GaugeMetricFamily, ...]:
         GaugeMetricFamily(
             "chunkspool_redis_memory_bytes", "About what the chats of a tenant take in Redis.", labels=["tenant"]
         ),
+        GaugeMetricFamily(
+            "chunkspool_outcomes_lag",
+            "Outcomes that a group has still to acknowledge.",
+            labels=["tenant", "group"],
+        ),
+        GaugeMetricFamily(
+            "chunkspool_outcomes_oldest_seconds",
+            "The age of the oldest of them; or 0.",
+            labels=["tenant", "group"],
+        ),
+        GaugeMetricFamily(
+            "chunkspool_outcomes_lost",
+            "Outcomes that a group has lost which was set aside, because it was too slow; or 0.",
+            labels=["tenant", "group"],
+        ),
         GaugeMetricFamily("chunkspool_redis_used_memory_bytes", "What the Redis server uses."),
         GaugeMetricFamily("chunkspool_redis_max_memory_bytes", "What it may use; 0: as much as there is."),
     )
@@ -106,13 +121,18 @@ def _families() -> tuple[GaugeMetricFamily, ...]:
 
 def gauges_of(stats: Stats) -> Iterator[GaugeMetricFamily]:
     """Yield them with their values; what is not known is left out."""
-    queued, running, oldest, chats, memory, used, most = _families()
+    queued, running, oldest, chats, memory, lag, age, lost, used, most = _families()
     for priority, number in stats.queued.items():
         queued.add_metric([priority], number)
         oldest.add_metric([priority], stats.oldest_by_priority.get(priority, 0.0))
     running.add_metric([], stats.running)
     chats.add_metric([], stats.chats)
-    yield from (queued, running, oldest, chats)
+    for group in stats.outcomes:
+        labels = [group.tenant, group.group]
+        lag.add_metric(labels, group.entries)
+        age.add_metric(labels, group.oldest_seconds)
+        lost.add_metric(labels, group.lost)
+    yield from (queued, running, oldest, chats, lag, age, lost)
     if stats.memory is not None:
         # Somebody's tenant may be called as the others are.
         named = {**stats.memory.tenants, OTHER: stats.memory.tenants.get(OTHER, 0) + stats.memory.others}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final, TypeVar
 from unicodedata import category
 
@@ -16,17 +16,15 @@ from chunkspool.store.chats import (
     UNLISTED_AT_ONCE,
     ChatHead,
     Listed,
-    find_listed,
     list_chats,
     list_key,
-    owners_of,
     read_head,
     unlist,
 )
 from chunkspool.store.chats import set_title as write_title
 from chunkspool.store.commands import Transaction
 from chunkspool.store.index import YOUNG_MS
-from chunkspool.store.keys import ChatKeys, TenantKeys
+from chunkspool.store.keys import ChatKeys
 
 T = TypeVar("T")
 MAX_CHATS: Final = 500
@@ -74,20 +72,6 @@ def set_title(keys: ChatKeys, title: str | None) -> Operation[None]:
     """Set the chat's title; None takes it away. Raises `InvalidInput` or `ChatNotFound`."""
     if not (yield from write_title(keys, _checked_title(title))):
         raise ChatNotFound(keys.chat_id)
-
-
-def find_lists(keys: ChatKeys) -> Operation[list[tuple[str, int]]]:
-    """Return the lists, the tenant's and its owners', that name the chat, each with when it was asked last."""
-    hashes = yield from owners_of(keys)
-    lists = list(map(TenantKeys(keys.tenant).chats, (None, *hashes)))
-    asked = yield from find_listed(lists, keys.chat_id)
-    return [(key, at) for key, at in zip(lists, asked, strict=True) if at is not None]
-
-
-def leave_lists(keys: ChatKeys, lists: Sequence[tuple[str, int]]) -> Operation[None]:
-    """Take a chat that was erased out of these lists, unless somebody has asked something in it since."""
-    for key, asked in lists:
-        yield from unlist(key, [Listed(keys.chat_id, asked)])
 
 
 def _list_after(key: str, at: Listed | None, most: int) -> Operation[tuple[list[Listed], int]]:

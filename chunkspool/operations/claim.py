@@ -14,6 +14,7 @@ from chunkspool.observer import AttemptBegan
 from chunkspool.operations.endings import tell_failed, tell_found_stopped
 from chunkspool.operations.history import read_history
 from chunkspool.operations.lease_keeping import keep_lease
+from chunkspool.operations.outcome_relay import relay_soon
 from chunkspool.request import Claim, checked_wait, stored_request, wants_history
 from chunkspool.settings import Settings
 from chunkspool.store import queries, scripts
@@ -67,6 +68,8 @@ def claim(
             yield from tell_found_stopped(reply.ages)
         if reply.outcome == "failed":
             yield from tell_failed(reply.code, reply.ages)
+        if reply.ages.outcome_wanted:
+            yield from relay_soon(keys, settings.log)
         pause = min(reply.held_ms / 1000, HELD_POLL)
         if reply.outcome != "held" or wait < pause:
             raise NotClaimed(generation_id, reply.outcome)

@@ -28,6 +28,7 @@ from chunkspool.operations.limits import limit_error
 from chunkspool.operations.log_sizes import measure_again
 from chunkspool.operations.new_messages import Asked, ask_again, find_replaced
 from chunkspool.operations.next_in_chat import free_next
+from chunkspool.operations.outcome_relay import relay_soon
 from chunkspool.operations.schedule import schedule
 from chunkspool.request import (
     GenerationRequest,
@@ -40,8 +41,8 @@ from chunkspool.request import (
 from chunkspool.results import Generation
 from chunkspool.settings import Settings
 from chunkspool.states import OnActive, Priority
-from chunkspool.store import queries, scripts
-from chunkspool.store.chats import Listed, list_key, unlist
+from chunkspool.store import keeping, queries, scripts
+from chunkspool.store.chats import Listed, lists_of, unlist
 from chunkspool.store.commands import ScriptCall
 from chunkspool.store.index import place_ms_of, waits
 from chunkspool.store.keeping import PINNED_MS
@@ -90,7 +91,7 @@ def enqueue(
             checked_id(kind, given)
     generation_id = new_generation_id()
     keeps = settings.log.keep_messages if keep_messages is None else keep_messages
-    asked = Asked.of(request.messages if keeps else (), replaced).fitting(settings.log.max_request_bytes)
+    asked = Asked.of(request, replaced, settings.log.max_request_bytes, keeps=keeps)
     new_transcript = yield from _replace_transcript(keys, encoded_transcript)
     queue, task = settings.worker.queue, settings.worker.task
     # Before the generation itself: from its first moment on, a revoke and the sweep can find it.
@@ -110,6 +111,7 @@ def enqueue(
     )
     if reserved.limit and not (request_id and (yield from queries.has_request(keys, request_id))):
         raise limit_error(reserved)
+    owner_hash = hash_of(keys.tenant, owner) if owner else ""
     call = partial(
         scripts.enqueue,
         keys,
@@ -121,14 +123,15 @@ def enqueue(
         task=task,
         request_id=request_id,
         owner=owner,
-        owner_hash=hash_of(keys.tenant, owner) if owner else "",
+        owner_hash=owner_hash,
         transcript=new_transcript,
         expires_ms=expires_ms,
         log_limit=reserved.chat_bytes,
         trace=trace,
+        outcome_wanted=reserved.outcome_wanted,
     )
     events = partial(asked.events, generation_id)
-    ttls = _Ttls(asked_ms, reserved.ttl_ms or usual_ms)
+    ttls = _Ttls(asked_ms, reserved.ttl_ms or usual_ms, owner_hash)
     try:
         made = yield from _make(keys, on_active, request_id, priority, reserved, settings, call, events, ttls)
     except (ChatBusy, ChatContended, CorruptLog, LimitExceeded, RequestIdReused, StoreFull, StoreRefused):
@@ -161,7 +164,12 @@ def _hand_over(
             yield from _publish(keys, generation_id, worker.queue, worker.task, request_id, token=generation_id)
         except EnqueueFailed:
             with suppress(StoreError):
-                yield from _give_back(keys, settings, generation_id)
+                if reserved.outcome_wanted:
+                    yield from relay_soon(keys, settings.log)
+                    # It stays in the index: the sweep takes it out once its outcome is told.
+                    yield from note(("end", keys.member(generation_id)))
+                else:
+                    yield from _give_back(keys, settings, generation_id)
             raise
     else:
         yield from _wait(settings, [("wait", keys.member(generation_id))])
@@ -194,8 +202,8 @@ def _give_back(keys: ChatKeys, settings: Settings, generation_id: str) -> Operat
 
 def _take_back_question(keys: ChatKeys, owner: str | None, reserved: Reservation) -> Operation[None]:
     """Let the chat stand in the lists where it stood: nothing new was asked."""
-    for whose, before in zip((None, owner), reserved.asked_before, strict=False):
-        yield from unlist(list_key(keys.tenant, whose), [Listed(keys.chat_id, reserved.asked)], before)
+    for key, before in zip(lists_of(keys.tenant, owner), reserved.asked_before, strict=False):
+        yield from unlist(key, [Listed(keys.chat_id, reserved.asked)], before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,10 +212,16 @@ class _Ttls:
 
     asked: int | None
     usual: int
+    owner: str
 
     def of(self, chat: queries.ChatLoad) -> int:
         """Return the one that wins: a pin, what was asked, the chat's own, that of any chat."""
         return PINNED_MS if chat.pinned else self.asked or chat.ttl_ms or self.usual
+
+    def note(self, keys: ChatKeys, ttl_ms: int) -> Operation[None]:
+        """Let the lists that name the chat be kept for as long as it, if that is longer than was reserved."""
+        if ttl_ms > (self.asked or self.usual):
+            yield from keeping.note(keys, "keep", kept_ms=ttl_ms, owners=(self.owner,) if self.owner else ())
 
 
 def _make(
@@ -241,7 +255,11 @@ def _make(
             )
         seen = active[:REPLACED_AT_ONCE] if on_active in {"reject", "replace"} else ()
         new = events(load.recent, log_is_empty=not load.log_bytes)
-        made = yield from _tell_of(call(active=seen, max_active=max_active, events=new, ttl_ms=ttls.of(load)), priority)
+        ttl_ms = ttls.of(load)
+        yield from ttls.note(keys, ttl_ms)
+        made = yield from _tell_of(call(active=seen, max_active=max_active, events=new, ttl_ms=ttl_ms), priority)
+        if any(ages.outcome_wanted for ages in made.ended):
+            yield from relay_soon(keys, settings.log)
         is_crowded = made.outcome == "limit" or (made.outcome == "changed" and len(active) > REPLACED_AT_ONCE)
         if is_crowded and not has_made_room:
             has_made_room = True

@@ -29,23 +29,29 @@ from chunkspool.errors import (
 )
 from chunkspool.events import KNOWN_TYPES, Entry, GenerationStopped, MessageEvent, encode
 from chunkspool.ids import checked_id
+from chunkspool.operations.erase_chat import erase
 from chunkspool.operations.limits import limit_error
 from chunkspool.operations.log_sizes import measure_again
 from chunkspool.operations.new_messages import RECENT_MAX, recent_keys
+from chunkspool.operations.people import find_owners, touch_all
 from chunkspool.request import checked_ttl
 from chunkspool.results import Fork
 from chunkspool.settings import Settings
 from chunkspool.states import ENDING_TYPES
 from chunkspool.store import digests, forks
-from chunkspool.store.chats import Listed, list_key, owners_of, read_head, unlist
+from chunkspool.store.chats import Listed, lists_of, owners_of, read_head, unlist
 from chunkspool.store.entries import entry_of
+from chunkspool.store.erasures import is_being_erased
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.log_size import LogSize, measure
 from chunkspool.store.pages import entries_that_fit, page_after
 from chunkspool.store.positions import Position, checked_position
 from chunkspool.store.schedule import NOBODY, Reservation, hash_of
 from chunkspool.store.totals import count_sizes
+from chunkspool.store.touched import TOUCHED_AT_ONCE
 
+KEPT_AFTER_LOG_MS: Final = 7 * 86_400_000
+"""How much longer than its log a chat's counter is kept, as in lua/prelude.lua."""
 FIRST_PAGE: Final = 100
 """Entries of the first read, which tells how many of them one step takes."""
 
@@ -70,6 +76,7 @@ def fork(
         reserved = yield from _reserve(target, owner, size, settings)
         try:
             yield from making.make(reserved.ttl_ms if ttl is None and reserved.ttl_ms else ttl_ms)
+            yield from making.check_source()
         except (ChatExists, ChatNotFound, CorruptLog, CursorAhead, CursorExpired, StoreFull, StoreRefused):
             # After any other error it may be there: what is noted of a chat that is not is found out later.
             with suppress(StoreError):
@@ -99,6 +106,7 @@ class _Making:
         self._now = 0
         self._open: dict[str, None] = {}
         self._ended: set[str] = set()
+        self._owners: list[str] = []
         self._messages: deque[MessageEvent] = deque(maxlen=RECENT_MAX)
 
     def check_vacancy(self, ttl_ms: int) -> Operation[LogSize]:
@@ -129,14 +137,15 @@ class _Making:
 
     def make(self, ttl_ms: int) -> Operation[None]:
         """Let the copy become the chat's log, if its source was not erased meanwhile."""
+        owners = yield from self._note_owners(ttl_ms)
         head = yield from read_head(self._source)
-        yield from page_after(self._source, self._position, 1)
+        yield from self._check_log()
         outcome = yield from forks.make(
             self._target,
             self.token,
             last=self._end.seq,
             ttl_ms=ttl_ms,
-            owner=self._owner,
+            owners=owners,
             title=head.title if head else None,
             recent=recent_keys(tuple(self._messages)),
         )
@@ -144,6 +153,43 @@ class _Making:
             raise ChatExists(self._target.chat_id)
         if outcome == "gone":
             raise _lost_copy()
+
+    def check_source(self) -> Operation[None]:
+        """Take the chat back where its source was erased while it was made, or one who has asked there is being erased.
+
+        Whoever is erased from now on has the new chat among those that they have touched.
+        """
+        try:
+            yield from self._check_log()
+            yield from self._check_owners()
+        except (ChatNotFound, CursorAhead, CursorExpired):
+            yield from erase(self._target)
+            raise
+
+    def _check_owners(self) -> Operation[None]:
+        for start in range(0, len(self._owners), TOUCHED_AT_ONCE):
+            some = self._owners[start : start + TOUCHED_AT_ONCE]
+            if (yield from is_being_erased(self._source.tenant, some)):
+                raise ChatNotFound(self._source.chat_id)
+
+    def _check_log(self) -> Operation[None]:
+        yield from page_after(self._source, self._position, 1)
+
+    def _note_owners(self, ttl_ms: int) -> Operation[list[str]]:
+        """Note whose it is before it is there; return those for whom `head` has room.
+
+        What is in the source is also theirs who have asked there: an erasure of one of them is to find it.
+        """
+        owners = self._owners = yield from find_owners(self._source)
+        kept_ms = ttl_ms + KEPT_AFTER_LOG_MS
+        yield from touch_all(self._target, owners, ttl_ms)
+        if self._owner is not None:
+            whose = hash_of(self._target.tenant, self._owner)
+            owners = [*(one for one in owners if one != whose), whose]
+        rest = owners[: -forks.OWNERS_MAX]
+        for start in range(0, len(rest), TOUCHED_AT_ONCE):
+            yield from forks.add_owners(self._target, rest[start : start + TOUCHED_AT_ONCE], kept_ms)
+        return owners[-forks.OWNERS_MAX :]
 
     def result(self) -> Fork:
         """Return what was made."""
@@ -219,8 +265,8 @@ def _count(target: ChatKeys, owner_hash: str) -> Operation[None]:
 
 def _give_back(target: ChatKeys, owner: str | None, reserved: Reservation) -> Operation[None]:
     """Take back what was noted: there is no such chat, or somebody else has made it."""
-    for whose, before in zip((None, owner), reserved.asked_before, strict=False):
-        yield from unlist(list_key(target.tenant, whose), [Listed(target.chat_id, reserved.asked)], before)
+    for key, before in zip(lists_of(target.tenant, owner), reserved.asked_before, strict=False):
+        yield from unlist(key, [Listed(target.chat_id, reserved.asked)], before)
     owners = yield from owners_of(target)
     yield from _count(target, owners[-1] if owners else NOBODY)
 

@@ -12,6 +12,7 @@ from chunkspool.conversation import Turn
 from chunkspool.events import MessageEvent
 from chunkspool.ids import GenerationId
 from chunkspool.operations.answer_steps import AnswerSteps, ModelMessage
+from chunkspool.operations.what_is_new import Spoken, find_question
 
 FILE_CHARACTERS: Final = 4_000
 """What a picture or a file counts, however large: models charge about a thousand tokens."""
@@ -69,9 +70,12 @@ def build_history(
     rest = [message for message in request if message["role"] not in _OF_THE_APP]
     # Whose question is not known, is no part of a conversation.
     known = [turn for turn in turns if turn.messages]
+    logged = [_for_model(event) for event in asked if not _is_only_shown(event)]
     if not known:
-        return History((*app, *rest), is_full=False)
-    own = _new_of(rest, len([event for event in asked if not _is_only_shown(event)]))
+        # With an edit of the log's first question comes what the log had begun with.
+        return History((*app, *max(rest, logged, key=len)), is_full=False)
+    # What the log has of the request, as it was given; where it has nothing, what seems to be the question.
+    own = logged or rest[find_question(_spoken(rest)) :]
     said = _pair_tools(_write(known, steps, own))
     if not said:
         return History((*app, *rest), is_full=False)
@@ -79,14 +83,8 @@ def build_history(
     return History((*app, *_join_neighbours(said[begin:])), is_full)
 
 
-def _new_of(rest: Sequence[ModelMessage], new: int) -> Sequence[ModelMessage]:
-    """Return what of a request the conversation in the log does not have.
-
-    That is what was written with the request; where nothing was, what follows the last answer.
-    """
-    if not new:
-        new = next((at for at, message in enumerate(reversed(rest)) if message["role"] == "assistant"), len(rest))
-    return rest[len(rest) - new :] if new else ()
+def _spoken(messages: Sequence[ModelMessage]) -> list[Spoken]:
+    return [Spoken(message["role"], has_calls=bool(message.get("tool_calls"))) for message in messages]
 
 
 def _write(
@@ -119,7 +117,8 @@ def _is_only_shown(event: MessageEvent) -> bool:
 
 
 def _for_model(event: MessageEvent) -> ModelMessage:
-    return {name: value for name, value in event.model_dump().items() if name not in _OF_THE_LOG}
+    fields = {name: value for name, value in event.model_dump().items() if name not in _OF_THE_LOG}
+    return {"role": event.role, "content": event.content, **fields}
 
 
 def _pair_tools(said: Iterable[_Said]) -> list[_Said]:

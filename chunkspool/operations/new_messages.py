@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -27,6 +27,7 @@ from chunkspool.fold import Answer
 from chunkspool.ids import checked_id
 from chunkspool.json_text import to_valid_json
 from chunkspool.operations.folding import fold_answers
+from chunkspool.operations.what_is_new import USER, Spoken, find_new, find_question
 from chunkspool.request import GenerationRequest, Message, check_json
 from chunkspool.store.keys import ChatKeys
 from chunkspool.store.scripts import NewEvents
@@ -37,7 +38,7 @@ RECENT_MAX: Final = 64
 """Messages of which is remembered that they are in the log."""
 _OF_THE_APP: Final = frozenset({"system", "developer"})
 """Roles whose messages are the app's own: readers do not see them."""
-_KEY_DIGITS: Final = 10
+_KEY_DIGITS: Final = 9
 _VERSIONS_MAX: Final = 1000
 _MADE_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}\.[0-9]+")
 """An id that a message has in the log because nobody gave it one; a client that has read it there may send it back."""
@@ -56,62 +57,54 @@ class Replaced:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is asked with one generation: `earlier` and `new` messages of the conversation, and what it `replaces`.
+    """What is asked with one generation: what was `spoken` of the conversation, and what it `replaces`.
 
-    Earlier ones are written only where the log is empty.
+    `limit`: how many bytes a request may have.
     """
 
-    earlier: tuple[Message, ...]
-    new: tuple[Message, ...]
-    replaces: Replaced | None = None
+    spoken: tuple[Message, ...]
+    replaces: Replaced | None
+    limit: int
 
     @classmethod
-    def of(cls, messages: Sequence[Message], replaced: Replaced | None) -> Asked:
-        """Tell apart what a conversation has. Raises `InvalidRequest` for too much at once."""
-        earlier, new = _split([message for message in messages if message.role not in _OF_THE_APP])
-        if len(new) > MESSAGES_MAX:
-            raise InvalidRequest(
-                f"{len(new)} messages follow the last one of the assistant, and at most {MESSAGES_MAX} can be written "
-                "into the log at once: pass keep_messages=False"
-            )
-        if replaced is not None:
-            new = _edited(new, replaced)
-        room = MESSAGES_MAX - len(new)
-        return cls(earlier[max(0, len(earlier) - room) :], new, replaced)
+    def of(cls, request: GenerationRequest, replaced: Replaced | None, limit: int, *, keeps: bool) -> Asked:
+        """Return what a request asks; nothing that is to be written, unless it `keeps` messages.
 
-    def fitting(self, limit: int) -> Asked:
-        """Return it with as many of the earlier messages, the newest, as a request may have bytes.
-
-        Raises `RequestTooLarge` if the new ones have more, for a message may have a `ui`; or `InvalidRequest`.
+        Raises `InvalidRequest`, or `RequestTooLarge`: for the log, a message may have a `ui`.
         """
-        room = limit + MESSAGES_MAX * _FIELDS_BYTES
-        for message in self.new:
-            raw = encode(_event_of(message, "", 0))
-            room -= len(raw)
+        spoken = [message for message in request.messages if message.role not in _OF_THE_APP] if keeps else []
+        asked = cls(tuple(spoken), replaced, limit)
+        for message in spoken:
             if message.ui is not None:
-                check_json(raw)
-        if room < 0:
-            raise RequestTooLarge(limit + MESSAGES_MAX * _FIELDS_BYTES - room, limit)
-        kept = 0
-        for message in reversed(self.earlier):
-            room -= len(encode(_event_of(message, "", 0)))
-            if room < 0:
-                break
-            kept += 1
-        return replace(self, earlier=self.earlier[len(self.earlier) - kept :])
+                check_json(encode(_event_of(message, "", 0)))
+        new = asked._new((), log_is_empty=False)
+        if request.history and len(new) > MESSAGES_MAX:
+            # A model with a history gets what the log has.
+            raise InvalidRequest(f"{len(new)} messages are new, and with history at most {MESSAGES_MAX} may be")
+        asked.events("", (), log_is_empty=False)
+        return asked
 
-    def events(self, generation_id: str, recent: Sequence[str], *, log_is_empty: bool = True) -> NewEvents:
-        """Return what is written. `recent` are the keys of the messages that the log got last."""
-        known = 0 if self.replaces else _known(self.new, recent)
-        new = self.new[known:]
-        earlier = self.earlier if log_is_empty else ()
+    def events(self, generation_id: str, recent: Sequence[str], *, log_is_empty: bool) -> NewEvents:
+        """Return what is written. `recent` are the keys of the messages that the log got last.
+
+        Of a conversation from elsewhere, that is as much as a request may have bytes, the newest.
+        """
+        new = self._new(recent, log_is_empty=log_is_empty)[-MESSAGES_MAX:]
+        room = self.limit + MESSAGES_MAX * _FIELDS_BYTES - sum(map(_size_of, new))
+        if room < 0:
+            raise RequestTooLarge(self.limit - room, self.limit)
+        imported = self.spoken[: len(self.spoken) - len(new)] if log_is_empty and self.replaces is None else ()
+        earlier = _newest_that_fit(imported, MESSAGES_MAX - len(new), room)
         written = [_event_of(message, generation_id, number) for number, message in enumerate((*earlier, *new), 1)]
         replaced = self.replaces
         answers, replaces = (replaced.answers, replaced.generation_id) if replaced else (None, None)
-        queued = GenerationQueued(
-            generation_id=generation_id, answers=written[-1].id if new else answers, replaces=replaces
-        )
-        keys = [*recent, *map(_key_of_message, new)]
+        if new:
+            said = [event for event in written[len(earlier) :] if event.role != "assistant"]
+            answers = (said or written)[-1].id
+        queued = GenerationQueued(generation_id=generation_id, answers=answers, replaces=replaces)
+        keys = [*self._kept(recent), *_keys_of((*earlier, *new))]
+        if not new and replaced:
+            keys += recent_keys(replaced.asked)
         return NewEvents(
             tuple(map(encode, written)),
             len(earlier),
@@ -121,10 +114,46 @@ class Asked:
             replaces=replaces or "",
         )
 
+    def _kept(self, recent: Sequence[str]) -> Sequence[str]:
+        """Return the keys without those of what is replaced, and of what came after it."""
+        old = recent_keys(self.replaces.asked) if self.replaces else ()
+        starts = range(len(recent) - len(old), -1, -1) if old else ()
+        return recent[: next((at for at in starts if tuple(recent[at : at + len(old)]) == old), len(recent))]
+
+    def _new(self, recent: Sequence[str], *, log_is_empty: bool) -> tuple[Message, ...]:
+        if self.replaces is not None:
+            return _edited(self.spoken, self.replaces)
+        spoken = [_spoken(message) for message in self.spoken]
+        places = range(find_question(spoken), len(spoken)) if log_is_empty else find_new(spoken, recent)
+        return tuple([self.spoken[at] for at in places])
+
+
+def _spoken(message: Message) -> Spoken:
+    has_calls = bool((message.model_extra or {}).get("tool_calls"))
+    return Spoken(message.role, _key_of_message(message), has_calls, message.ui is not None)
+
+
+def _size_of(message: Message) -> int:
+    return len(encode(_event_of(message, "", 0)))
+
+
+def _newest_that_fit(messages: Sequence[Message], most: int, room: int) -> Sequence[Message]:
+    kept = 0
+    for message in reversed(messages):
+        room -= _size_of(message)
+        if room < 0 or kept == most:
+            break
+        kept += 1
+    return messages[len(messages) - kept :]
+
+
+def _keys_of(messages: Sequence[Message]) -> list[str]:
+    return [_key_of_message(message) for message in messages if message.role != "assistant"]
+
 
 def recent_keys(messages: Sequence[MessageEvent]) -> tuple[str, ...]:
     """Return what is remembered of messages of a log, of which these are the newest."""
-    return tuple(map(_key_of_event, messages[-RECENT_MAX:]))
+    return tuple([_key_of_event(message) for message in messages if message.role != "assistant"][-RECENT_MAX:])
 
 
 def find_replaced(keys: ChatKeys, generation_id: str) -> Operation[Replaced]:
@@ -172,22 +201,12 @@ def _message_of(event: MessageEvent) -> Message:
         raise CorruptLog(None, f"the message {shown(event.id)} is not one that chunkspool wrote") from error
 
 
-def _split(spoken: Sequence[Message]) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
-    """Return what comes up to the last message of the assistant, and what follows it, which is new.
-
-    If the last of all is the assistant's and a client has changed it (its tools have run, say), it is new itself.
-    """
-    last = max((at for at, message in enumerate(spoken) if message.role == "assistant"), default=-1)
-    if last == len(spoken) - 1 and spoken and spoken[-1].ui is not None:
-        last -= 1
-    return tuple(spoken[: last + 1]), tuple(spoken[last + 1 :])
-
-
-def _edited(new: Sequence[Message], replaced: Replaced) -> tuple[Message, ...]:
+def _edited(spoken: Sequence[Message], replaced: Replaced) -> tuple[Message, ...]:
     """Return what is not what the replaced generation was asked: nothing, where its question is the same.
 
     If the log began with a conversation from elsewhere, that stands with the question, and so it does with a new one.
     """
+    new = spoken[find_question([_spoken(message) for message in spoken]) :]
     if not new:
         return ()
     asked = replaced.asked
@@ -197,16 +216,6 @@ def _edited(new: Sequence[Message], replaced: Replaced) -> tuple[Message, ...]:
         return ()
     same = (at for at, event in enumerate(asked) if event.id == tail[0].id)
     return (*map(_message_of, asked[: next(same, begin)]), *tail)
-
-
-def _known(new: Sequence[Message], recent: Sequence[str]) -> int:
-    """Return how many of the first messages the log got last: those of an answer that failed, say.
-
-    The last message is always new: who asks the same again wants another answer.
-    """
-    keys = [_key_of_message(message) for message in new]
-    most = min(len(new) - 1, len(recent))
-    return next((size for size in range(most, 0, -1) if list(recent[-size:]) == keys[:size]), 0)
 
 
 def _event_of(message: Message, generation_id: str, number: int) -> MessageEvent:
@@ -236,4 +245,4 @@ def _key_of_event(event: MessageEvent) -> str:
 def _key(own_id: str | None, role: str, content: object, extra: object) -> str:
     is_made = own_id is not None and _MADE_ID.fullmatch(own_id)
     said = to_valid_json([None if is_made else own_id, role, content, extra or {}])
-    return hashlib.sha1(said, usedforsecurity=False).hexdigest()[:_KEY_DIGITS]
+    return (USER if role == "user" else "t") + hashlib.sha1(said, usedforsecurity=False).hexdigest()[:_KEY_DIGITS]

@@ -18,7 +18,8 @@ from chunkspool.store.keys import ChatKeys
 from chunkspool.store.listing import list_ids, read_statuses, read_transcripts
 from chunkspool.store.pages import page_after
 from chunkspool.store.positions import checked_position
-from chunkspool.store.schedule import position
+from chunkspool.store.schedule import hash_of, position
+from chunkspool.store.touched import touch
 
 MAX_LIMIT = 10_000
 """Entries of one `read`, whose events are decoded in one go; answers of one page of a snapshot."""
@@ -170,6 +171,9 @@ def mark_read(keys: ChatKeys, reader: str, seq: object) -> Operation[int]:
     checked_id("reader", reader)
     wanted = checked_position(seq if isinstance(seq, int) else None).seq
     reply = yield from scripts.mark_read(keys, reader, wanted)
+    if reply.outcome == "new":
+        yield from touch(keys.tenant, keys.chat_id, [hash_of(keys.tenant, reader)], reply.kept_ms)
+        reply = yield from scripts.mark_read(keys, reader, wanted, is_noted=True)
     if reply.outcome == "gone":
         raise ChatNotFound(keys.chat_id)
     if reply.outcome == "ahead":

@@ -28,7 +28,7 @@ from chunkspool.store.positions import Position
 from chunkspool.store.retention import DROPPED_AT_ONCE, Due, Kept
 from chunkspool.store.schedule import LOOK_AT, read_policy
 
-RACES: Final = 20
+RACES: Final = 3
 """How often a log is looked at again because the chat changed under us."""
 ROUNDS: Final = 1000
 """Calls that drop something of one chat; what is left after that, the next ending brings back."""
@@ -45,6 +45,8 @@ class Dropped:
 
     events: int = 0
     log_bytes: int = 0
+    is_held_up: bool = False
+    """Whether somebody was in the way, so that it is to be tried again."""
 
 
 def retain_due(settings: Settings, db: int, seconds: float) -> Operation[None]:
@@ -134,7 +136,7 @@ def shorten(keys: ChatKeys, limits: Policy, *, dry_run: bool = False) -> Operati
         races += outcome != "dropped"
         if races == RACES:
             break  # somebody else does it, or will
-    return Dropped(events, freed)
+    return Dropped(events, freed, is_held_up=races > 0)
 
 
 def _measure(shortened: Sequence[ChatKeys]) -> Operation[None]:
@@ -154,11 +156,12 @@ def _retain(
     if isinstance(kept, ChunkspoolError):
         return AGAIN_MS
     try:
-        if _excess(kept, limits) and (yield from shorten(keys, limits)).events:
-            shortened.append(keys)
+        dropped = (yield from shorten(keys, limits)) if _excess(kept, limits) else Dropped()
     except (CorruptLog, CursorExpired):
         return AGAIN_MS
-    return None
+    if dropped.events:
+        shortened.append(keys)
+    return AGAIN_MS if dropped.is_held_up else None
 
 
 def _policy(settings: Settings, tenant: str) -> Operation[Policy]:

@@ -9,7 +9,9 @@ from itertools import chain, zip_longest
 from typing import Final
 
 from chunkspool.effects import Operation, SendAll
-from chunkspool.errors import ChunkspoolError, InvalidId
+from chunkspool.errors import ChunkspoolError, InvalidId, StoreRefused
+from chunkspool.operations.outcomes import lags
+from chunkspool.outcomes import OutcomeLag
 from chunkspool.results import Stats, TenantMemory
 from chunkspool.settings import Settings
 from chunkspool.store.keys import ChatKeys, QueueKeys
@@ -43,6 +45,7 @@ def stats(settings: Settings, queue: str | None, db: int) -> Operation[Stats]:
     unknown: dict[str, str] = {}
     server = yield from _ask_server(unknown)
     memory = yield from _memory(seen, db, unknown)
+    outcomes = yield from _ask_outcomes(unknown)
     oldest = {priority: max(seen.now - ms, 0) / 1000 for priority, ms in seen.oldest.items()}
     return Stats(
         at=seen.now,
@@ -65,7 +68,16 @@ def stats(settings: Settings, queue: str | None, db: int) -> Operation[Stats]:
         oldest_by_priority=oldest,
         pinned=seen.pinned,
         to_shorten=seen.to_shorten,
+        outcomes=outcomes,
     )
+
+
+def _ask_outcomes(unknown: dict[str, str]) -> Operation[tuple[OutcomeLag, ...]]:
+    try:
+        return (yield from lags(None))
+    except StoreRefused as error:
+        unknown["outcomes"] = str(error)
+        return ()
 
 
 def _ask_server(unknown: dict[str, str]) -> Operation[ServerMemory | None]:

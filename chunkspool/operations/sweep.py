@@ -10,23 +10,28 @@ Every queue is swept for itself, by its own workers: others may have another bro
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from chunkspool.effects import Operation, Publish, SendAll, Tell
-from chunkspool.errors import ChunkspoolError, EnqueueFailed, StoreError
+from chunkspool.errors import ChunkspoolError, CorruptLog, EnqueueFailed, StoreError, StoreFull, StoreRefused
 from chunkspool.observer import Retried
 from chunkspool.operations.digest_keeping import is_behind, keep_digest
 from chunkspool.operations.endings import tell_failed, tell_found_stopped
+from chunkspool.operations.erase_owner import go_on_erasing
 from chunkspool.operations.keeping import renew_pins
 from chunkspool.operations.log_sizes import drop_expired, measure_all
 from chunkspool.operations.next_in_chat import free_waiting
+from chunkspool.operations.outcome_relay import relay
+from chunkspool.operations.people import look_after_people
 from chunkspool.operations.retention import retain_due
 from chunkspool.operations.schedule import schedule
 from chunkspool.results import Swept
 from chunkspool.settings import Settings
+from chunkspool.states import ENDED
 from chunkspool.store import scripts
 from chunkspool.store.digests import lag
 from chunkspool.store.index import (
@@ -45,8 +50,10 @@ from chunkspool.store.index import (
 )
 from chunkspool.store.keys import ChatKeys, QueueKeys
 from chunkspool.store.log_size import LogSize
+from chunkspool.store.outcomes import mark
 from chunkspool.store.schedule import Note
 
+_LOG = logging.getLogger(__name__)
 UNWATCHED_MS = 60_000
 """If nobody swept for so long (or for `lost_after`, if that is longer), silence until now proves nothing: no worker was
 there, or the server's clock was set ahead. The messages are published again, and the time begins anew."""
@@ -76,13 +83,15 @@ def sweep(settings: Settings, *, queue: str, queue_is_empty: bool, db: int) -> O
     swept = Swept()
     if (yield from _lock(keys, max(1, round(settings.worker.sweep_interval * 800)))):
         swept = yield from _sweep(settings, keys, queue_is_empty=queue_is_empty, db=db)
-        yield from renew_pins(settings, db)
+        yield from renew_pins(db)
         yield from retain_due(settings, db, RETAIN_SECONDS)
     return swept
 
 
 def _sweep(settings: Settings, keys: QueueKeys, *, queue_is_empty: bool, db: int) -> Operation[Swept]:
     yield from drop_expired()
+    yield from look_after_people()
+    yield from go_on_erasing(db)
     whole, place_ms = Swept(), place_ms_of(settings.worker.sweep_interval)
     offset, watched, late_at = 0, None, time.monotonic() + DIGEST_SECONDS
     while True:
@@ -104,6 +113,7 @@ def _sweep(settings: Settings, keys: QueueKeys, *, queue_is_empty: bool, db: int
         behind = yield from _keep_digests(over, late_at)
         fading = [one.member for one in seen if one.is_fading(place_ms)]
         yield from note_swept(keys, watermark, page.now, fading, place_ms)
+        behind |= yield from _tell_outcomes(outcomes, settings, late_at)
         done = [member for member in over if member.keys not in behind]
         yield from _forget(keys, page.foreign, done, page.now)
         sizes = yield from measure_all(_logs_that_grow(seen, over))
@@ -132,6 +142,31 @@ def _keep_digests(over: Sequence[Member], late_at: float) -> Operation[set[ChatK
                 continue
         behind.discard(chat)
     return behind
+
+
+def _tell_outcomes(
+    outcomes: Sequence[tuple[Unfinished, str | ChunkspoolError]], settings: Settings, late_at: float
+) -> Operation[set[ChatKeys]]:
+    """Tell the outcomes that whoever ended the generations did not; return the chats that must wait for the next sweep.
+
+    None is forgotten whose outcome is not told: by the index alone, the next sweep finds it.
+    """
+    over = [one for one, came in outcomes if isinstance(came, str) and came != "alive"]
+    due = {one.member.keys for one in over if one.outcome_marked or one.outcome_wanted}
+    for one in over:
+        if one.outcome_wanted and one.status in ENDED:
+            yield from mark(one.member.keys, one.member.generation_id)  # an older version's process has ended it
+    for keys in tuple(due):
+        if time.monotonic() > late_at:
+            break
+        try:
+            yield from relay(keys, settings.log)
+        except (CorruptLog, StoreFull, StoreRefused) as error:
+            # Whatever else the sweep does must not wait for a person who gives a right.
+            _LOG.warning("an outcome of chat %s cannot be told: %s", keys.chat_id, error)
+        else:
+            due.discard(keys)
+    return due
 
 
 def _logs_that_grow(seen: Sequence[Unfinished], over: Sequence[Member]) -> list[ChatKeys]:

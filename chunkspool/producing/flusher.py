@@ -278,7 +278,7 @@ class Flusher:
             if reply.status == "running":
                 outbox.give_up(outbox.interruption or _Release(counts=False).error(outbox))
             else:
-                outbox.end(reply.status, reply.log_size)
+                outbox.end(reply.status, reply.log_size, outcome_wanted=reply.ages.outcome_wanted)
         else:
             if reply.stop_asked:
                 outbox.interrupt(Stopped(f"generation {outbox.generation_id} was stopped"))

@@ -40,6 +40,7 @@ class Outbox:
         self.trouble: ChunkspoolError | None = None
         """Why Redis did not take the last batch; None once it has."""
         self.log_size: LogSize | None = None
+        self.outcome_wanted = False
         """What the chat's log took when the ending was written."""
         self.sent = 0.0
         """When Redis last answered for it. This one and those below are the flusher's own."""
@@ -80,9 +81,10 @@ class Outbox:
             full = f"the log of chat {self.keys.chat_id!r} has reached chat_bytes, so the answer ends here"
             self.interrupt(LimitExceeded("chat_bytes", f"{full}: begin another chat, or erase this one"))
 
-    def end(self, state: str, log_size: LogSize | None) -> None:
-        """Note that the ending is written."""
+    def end(self, state: str, log_size: LogSize | None, *, outcome_wanted: bool = False) -> None:
+        """Note that the ending is written, and whether its outcome is to be told."""
         self.log_size = log_size
+        self.outcome_wanted = outcome_wanted
         if not self.ended.done():
             self.ended.set_result(state)
         self.buffer.unblock()

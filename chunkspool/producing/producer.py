@@ -125,6 +125,11 @@ class Producer:
         """What the chat's log took when the ending was written; None before."""
         return self._outbox.log_size
 
+    @property
+    def outcome_wanted(self) -> bool:
+        """Whether somebody is to be told how the generation has ended; False before."""
+        return self._outbox.outcome_wanted
+
     def text(self, text: str) -> None:
         """Say a piece of the answer."""
         self._write_text("text", text)

@@ -18,9 +18,25 @@ from chunkspool.errors import LimitExceeded, SettingsError
 from chunkspool.events import Entry
 from chunkspool.logs.context import logged_as
 from chunkspool.observer import LimitHit, Observer, guard
-from chunkspool.operations import chats, claim, digests, enqueue, fork, keeping, policy, query, retention, stats, stop
+from chunkspool.operations import (
+    chats,
+    claim,
+    digests,
+    enqueue,
+    erase_chat,
+    erase_owner,
+    fork,
+    keeping,
+    outcomes,
+    policy,
+    query,
+    retention,
+    stats,
+    stop,
+)
 from chunkspool.operations.schedule import schedule
 from chunkspool.operations.sweep import sweep
+from chunkspool.outcomes import DeadOutcome, OutcomeLag, Until
 from chunkspool.policy import Policy
 from chunkspool.producing.producer import Producer
 from chunkspool.producing.producer_factory import ProducerFactory
@@ -29,6 +45,7 @@ from chunkspool.reading.subscription import AsyncSubscription
 from chunkspool.results import (
     ChatPage,
     ChatStatus,
+    ErasedOwner,
     Fork,
     Generation,
     RetentionStep,
@@ -46,10 +63,13 @@ from chunkspool.spool.arguments import (
     request_for,
     settings_from_urls,
     starting_point,
+    wants_history,
 )
 from chunkspool.spool.digest_keeper import DigestKeeper
 from chunkspool.spool.dispatch import Dispatcher
 from chunkspool.spool.equipped import warn_unless_equipped
+from chunkspool.spool.outcome_relay import OutcomeRelay
+from chunkspool.spool.outcome_stream import AsyncOutcomeStream, Reading
 from chunkspool.spool.scheduler import Scheduler
 from chunkspool.states import OnActive, Priority
 from chunkspool.store.client import AsyncStore, connect, connect_async, database_of
@@ -95,8 +115,10 @@ class AsyncSpool:
         if writer is not None and self._keeper is not None:
             self._producers = ProducerFactory(writer, self.settings, self._keeper.note, self.observer)
         self._scheduler = None
+        self._relay: OutcomeRelay | None = None
         if writer is not None:
-            self._scheduler = Scheduler(writer, self.settings, self._dispatcher, self.observer)
+            self._relay = OutcomeRelay(writer, self.settings.log)
+            self._scheduler = Scheduler(writer, self.settings, self._dispatcher, self.observer, self._relay.note)
         log = self.settings.log
         self._hub = AsyncHub(redis, read_timeout=log.read_timeout, recheck=log.recheck, observer=self.observer)
         self._closed = threading.Event()
@@ -170,7 +192,7 @@ class AsyncSpool:
             messages=messages,
             model=model,
             params=params,
-            history=self.settings.log.history if history is None else history,
+            history=wants_history(self.settings, prompt=prompt, history=history, replaces=replaces),
             replaces=replaces,
         )
         keys = self._keys(chat_id)
@@ -279,7 +301,7 @@ class AsyncSpool:
 
     async def keep(self, chat_id: str, ttl: float) -> None:
         """Keep the chat for `ttl` seconds from now on, and after what is asked later. See `Spool.keep`."""
-        await self._run(keeping.keep(self._keys(chat_id), self.settings, ttl))
+        await self._run(keeping.keep(self._keys(chat_id), ttl))
 
     async def pin(self, chat_id: str) -> None:
         """Keep the chat for good. See `Spool.pin`."""
@@ -295,7 +317,11 @@ class AsyncSpool:
 
     async def erase(self, chat_id: str) -> None:
         """Remove every key of the chat. See `Spool.erase`."""
-        await self._run(stop.erase(self._keys(chat_id), self.settings))
+        await self._run(erase_chat.erase(self._keys(chat_id)))
+
+    async def erase_owner(self, owner: str) -> ErasedOwner:
+        """Erase every chat in which `owner` has asked, and what else is noted of them. See `Spool.erase_owner`."""
+        return await self._run(erase_owner.erase_owner(self.settings.log.tenant, owner, self._db))
 
     async def sweep(self, *, queue_is_empty: bool | None = None, queue: str | None = None) -> Swept:
         """Publish lost messages again and end what stays lost. See `Spool.sweep`."""
@@ -312,6 +338,46 @@ class AsyncSpool:
         to tell is None. Raises `StoreError`.
         """
         return await self._run(stats.stats(self.settings, queue, self._db))
+
+    def outcomes(
+        self,
+        group: str,
+        consumer: str | None = None,
+        *,
+        until: Until = "forever",
+        claim_after: float = 60.0,
+        max_deliveries: int = 5,
+        batch: int = 16,
+        again: bool = False,
+    ) -> AsyncOutcomeStream:
+        """Read how the tenant's generations have ended, in an `async with` block. See `Spool.outcomes`."""
+        reading = Reading(
+            self.settings.log.tenant,
+            group,
+            consumer or Reading.new_consumer(),
+            until=until,
+            claim_after=claim_after,
+            max_deliveries=max_deliveries,
+            batch=batch,
+            again=again,
+        )
+        return AsyncOutcomeStream(self._run, reading, self.settings.log.read_timeout)
+
+    async def outcome_lag(self) -> tuple[OutcomeLag, ...]:
+        """Return how far each group of the tenant is behind, also those that were set aside. Raises `StoreError`."""
+        return await self._run(outcomes.lags(self.settings.log.tenant))
+
+    async def dead_outcomes(self, *, before: str | None = None, limit: int = 100) -> tuple[DeadOutcome, ...]:
+        """Return outcomes that groups could not handle, the newest first. See `Spool.dead_outcomes`."""
+        return await self._run(outcomes.dead(self.settings.log.tenant, before, limit))
+
+    async def forget_dead_outcomes(self, *gone: DeadOutcome) -> int:
+        """Remove outcomes that were set aside; return how many there were. Raises `StoreError`."""
+        return await self._run(outcomes.forget_dead(self.settings.log.tenant, gone))
+
+    async def drop_outcome_group(self, group: str) -> None:
+        """End a group, with all that it has not read; no error if there is none. Raises `InvalidId` or `StoreError`."""
+        await self._run(outcomes.drop_group(self.settings.log.tenant, group))
 
     async def policy(self) -> Policy:
         """Return the limits that hold for this spool's tenant. See `Spool.policy`."""
@@ -377,6 +443,8 @@ class AsyncSpool:
             await asyncio.to_thread(self._producers.close)
         if self._keeper is not None:
             await asyncio.to_thread(self._keeper.close)
+        if self._relay is not None:
+            await asyncio.to_thread(self._relay.close)
         if self._scheduler is not None:
             await asyncio.to_thread(self._scheduler.close)
         if self._dispatcher is not None:

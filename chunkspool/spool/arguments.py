@@ -51,6 +51,13 @@ def request_for(
     )
 
 
+def wants_history(settings: Settings, *, prompt: str | None, history: bool | None, replaces: str | None) -> bool:
+    """Tell whether the model gets what the log has before them. An edited prompt alone would lack its context."""
+    if history is not None:
+        return history
+    return settings.log.history or (prompt is not None and replaces is not None)
+
+
 def need_open(closed: threading.Event) -> None:
     """Raise `SpoolClosed` for a spool that was closed."""
     if closed.is_set():

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import redis
@@ -38,10 +38,19 @@ class Scheduler:
     """Its thread starts with the first note; in a forked child it starts again."""
 
     def __init__(
-        self, client: redis.Redis, settings: Settings, dispatcher: Dispatcher | None, observer: Observer = NOBODY
+        self,
+        client: redis.Redis,
+        settings: Settings,
+        dispatcher: Dispatcher | None,
+        observer: Observer = NOBODY,
+        on_outcome: Callable[[ChatKeys], None] = lambda _keys: None,
     ) -> None:
-        """`client` and `dispatcher` stay their owner's to close. Without a dispatcher, it hands nothing over."""
+        """`client` and `dispatcher` stay their owner's to close. Without a dispatcher, it hands nothing over.
+
+        `on_outcome` is told of chats in which something has ended here whose outcome is to be told.
+        """
         self._client = client
+        self._on_outcome = on_outcome
         self._settings = settings
         self._dispatcher = dispatcher
         self._observer = observer
@@ -67,6 +76,8 @@ class Scheduler:
         finally:
             if followed.has_ended:
                 self.note(("end", followed.member, followed.log_size))
+            if followed.outcome_wanted:
+                self._on_outcome(keys)
 
     def close(self) -> None:
         """Tell what is noted, if Redis is there, and end the thread."""
@@ -99,6 +110,11 @@ class Followed:
     def log_size(self) -> LogSize | None:
         """What the chat's log took when its ending was written."""
         return None if self._producer is None else self._producer.log_size
+
+    @property
+    def outcome_wanted(self) -> bool:
+        """Whether its outcome is to be told."""
+        return self._producer is not None and self._producer.outcome_wanted
 
     @property
     def has_ended(self) -> bool:

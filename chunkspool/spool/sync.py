@@ -17,9 +17,25 @@ from chunkspool.errors import LimitExceeded
 from chunkspool.events import Entry
 from chunkspool.logs.context import logged_as
 from chunkspool.observer import LimitHit, Observer, guard
-from chunkspool.operations import chats, claim, digests, enqueue, fork, keeping, policy, query, retention, stats, stop
+from chunkspool.operations import (
+    chats,
+    claim,
+    digests,
+    enqueue,
+    erase_chat,
+    erase_owner,
+    fork,
+    keeping,
+    outcomes,
+    policy,
+    query,
+    retention,
+    stats,
+    stop,
+)
 from chunkspool.operations.schedule import schedule
 from chunkspool.operations.sweep import sweep
+from chunkspool.outcomes import DeadOutcome, OutcomeLag, Until
 from chunkspool.policy import Policy
 from chunkspool.producing.producer import Producer
 from chunkspool.producing.producer_factory import ProducerFactory
@@ -28,6 +44,7 @@ from chunkspool.reading.subscription import Subscription
 from chunkspool.results import (
     ChatPage,
     ChatStatus,
+    ErasedOwner,
     Fork,
     Generation,
     RetentionStep,
@@ -45,10 +62,13 @@ from chunkspool.spool.arguments import (
     request_for,
     settings_from_urls,
     starting_point,
+    wants_history,
 )
 from chunkspool.spool.digest_keeper import DigestKeeper
 from chunkspool.spool.dispatch import Dispatcher
 from chunkspool.spool.equipped import warn_unless_equipped
+from chunkspool.spool.outcome_relay import OutcomeRelay
+from chunkspool.spool.outcome_stream import OutcomeStream, Reading
 from chunkspool.spool.scheduler import Scheduler
 from chunkspool.states import OnActive, Priority
 from chunkspool.store.client import Store, connect, database_of
@@ -92,7 +112,8 @@ class Spool:
         self._dispatcher = Dispatcher(self.settings, celery_app, self.observer) if celery_app or settings else None
         self._keeper = DigestKeeper(redis)
         self._producers = ProducerFactory(redis, self.settings, self._keeper.note, self.observer)
-        self._scheduler = Scheduler(redis, self.settings, self._dispatcher, self.observer)
+        self._relay = OutcomeRelay(redis, self.settings.log)
+        self._scheduler = Scheduler(redis, self.settings, self._dispatcher, self.observer, self._relay.note)
         log = self.settings.log
         self._hub = ThreadHub(redis, read_timeout=log.read_timeout, recheck=log.recheck, observer=self.observer)
         self._closed = threading.Event()
@@ -169,7 +190,7 @@ class Spool:
         What is new of the conversation is written into the log before it, unless `keep_messages` is False: of
         `messages`, those after the last one of the assistant. `replaces`: a generation of which this is another
         version; without a prompt and messages it is asked the same. `history`: the model gets what the log has of the
-        conversation, in front of these messages.
+        conversation, in front of these messages; unless said otherwise, also with `replaces` and no `messages`.
 
         Raises `InvalidRequest`, `InvalidId`, `GenerationNotFound` for `replaces`, `ChatBusy`, `LimitExceeded`,
         `EnqueueFailed` or `StoreError`.
@@ -180,7 +201,7 @@ class Spool:
             messages=messages,
             model=model,
             params=params,
-            history=self.settings.log.history if history is None else history,
+            history=wants_history(self.settings, prompt=prompt, history=history, replaces=replaces),
             replaces=replaces,
         )
         keys = self._keys(chat_id)
@@ -334,7 +355,7 @@ class Spool:
         kept whatever anybody says, and has this TTL once it is unpinned. Raises `ChatNotFound`, `InvalidRequest` (other
         than 1 second to a year) or `StoreError`.
         """
-        self._run(keeping.keep(self._keys(chat_id), self.settings, ttl))
+        self._run(keeping.keep(self._keys(chat_id), ttl))
 
     def pin(self, chat_id: str) -> None:
         """Keep the chat for good, with all that it holds: nothing of it expires, and retention drops nothing of it.
@@ -359,7 +380,17 @@ class Spool:
 
     def erase(self, chat_id: str) -> None:
         """Remove every key of the chat; live attempts are stopped, readers get `ChatNotFound`. Raises `StoreError`."""
-        self._run(stop.erase(self._keys(chat_id), self.settings))
+        self._run(erase_chat.erase(self._keys(chat_id)))
+
+    def erase_owner(self, owner: str) -> ErasedOwner:
+        """Erase every chat in which `owner` has asked, and what else is noted of them; return what was removed.
+
+        A chat in which others have asked, too, goes as a whole, and so do the forks that anybody has made of it. What
+        has not ended is stopped first; what the owner asks meanwhile stays. Where it is cut short, the sweep goes on
+        with it. It is said in the log, without content (the logger `chunkspool.audit`). Raises `InvalidId` or
+        `StoreError`.
+        """
+        return self._run(erase_owner.erase_owner(self.settings.log.tenant, owner, self._db))
 
     def sweep(self, *, queue_is_empty: bool | None = None, queue: str | None = None) -> Swept:
         """Publish lost messages of a queue again, whoever's they are; end what stays lost, and return what was done.
@@ -381,6 +412,61 @@ class Spool:
         to tell is None. Raises `StoreError`.
         """
         return self._run(stats.stats(self.settings, queue, self._db))
+
+    def outcomes(
+        self,
+        group: str,
+        consumer: str | None = None,
+        *,
+        until: Until = "forever",
+        claim_after: float = 60.0,
+        max_deliveries: int = 5,
+        batch: int = 16,
+        again: bool = False,
+    ) -> OutcomeStream:
+        """Read how the tenant's generations have ended, in a `with` block: each once, until it is acknowledged.
+
+        Entering the block makes the `group` if there is none; it gets the outcomes of all generations that are asked
+        for from then on. Each is handed to one consumer of the group, whose name no other process may have; None makes
+        one up. What is not acknowledged within `claim_after` seconds is handed out again, at most `max_deliveries`
+        times in all; then it is set aside: `dead_outcomes`. `batch`: how many are fetched at once, up to 16; the loop
+        is to take less than half of `claim_after` for each. `until`: "forever", or "drained": until there is none to
+        hand out.
+
+        A group that leaves more unread than `outcome_bytes` holds is set aside: entering the block then raises
+        `OutcomeGroupDropped`; `again` makes it anew. Raises `InvalidInput` here.
+        """
+        reading = Reading(
+            self.settings.log.tenant,
+            group,
+            consumer or Reading.new_consumer(),
+            until=until,
+            claim_after=claim_after,
+            max_deliveries=max_deliveries,
+            batch=batch,
+            again=again,
+        )
+        return OutcomeStream(self._run, self._closed.wait, reading, self.settings.log.read_timeout)
+
+    def outcome_lag(self) -> tuple[OutcomeLag, ...]:
+        """Return how far each group of the tenant is behind, also those that were set aside. Raises `StoreError`."""
+        return self._run(outcomes.lags(self.settings.log.tenant))
+
+    def dead_outcomes(self, *, before: str | None = None, limit: int = 100) -> tuple[DeadOutcome, ...]:
+        """Return outcomes that groups could not handle, the newest first, up to 100.
+
+        The last 1,000 are kept, for 30 days. `before`: the `id` of the last one that you have. Raises `InvalidInput` or
+        `StoreError`.
+        """
+        return self._run(outcomes.dead(self.settings.log.tenant, before, limit))
+
+    def forget_dead_outcomes(self, *gone: DeadOutcome) -> int:
+        """Remove outcomes that were set aside; return how many there were. Raises `StoreError`."""
+        return self._run(outcomes.forget_dead(self.settings.log.tenant, gone))
+
+    def drop_outcome_group(self, group: str) -> None:
+        """End a group, with all that it has not read; no error if there is none. Raises `InvalidId` or `StoreError`."""
+        self._run(outcomes.drop_group(self.settings.log.tenant, group))
 
     def policy(self) -> Policy:
         """Return the limits that hold for this spool's tenant. Raises `StoreError`."""
@@ -459,6 +545,7 @@ class Spool:
         self._hub.close()
         self._producers.close()
         self._keeper.close()
+        self._relay.close()
         self._scheduler.close()
         if self._dispatcher is not None:
             self._dispatcher.close()

@@ -50,6 +50,14 @@ def list_key(tenant: str, owner: str | None) -> str:
     return TenantKeys(tenant).chats(None if owner is None else hash_of(tenant, owner))
 
 
+def lists_of(tenant: str, owner: str | None) -> tuple[str, ...]:
+    """Return the keys of what names a chat in which something is asked, in the order of `Reservation.asked_before`."""
+    tenants = list_key(tenant, None)
+    if owner is None:
+        return (tenants,)
+    return tenants, list_key(tenant, owner), TenantKeys(tenant).touched(hash_of(tenant, owner))
+
+
 def list_chats(key: str, before: int | None, offset: int, most: int) -> Transaction[ListPage]:
     """Read a page of a list, from the newest or from the ms `before` on, without the first `offset` of these."""
     start = "+inf" if before is None else before

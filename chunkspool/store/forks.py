@@ -17,6 +17,8 @@ from chunkspool.store.scripts import load
 
 COPY_MS: Final = 60_000
 """How long a copy is kept after each step. Of whoever dies in the middle, nothing stays for longer."""
+OWNERS_MAX: Final = 64
+"""Owners for whom a chat's `head` has room, as in lua/enqueue.lua."""
 STEP_EVENTS: Final = 256
 STEP_BYTES: Final = 256 * 1024
 """What one step copies at most; a single event may be larger."""
@@ -60,6 +62,12 @@ def drop(target: ChatKeys, token: str) -> Transaction[None]:
     return Transaction((("UNLINK", target.copy(token)),), lambda _replies: None)
 
 
+def add_owners(target: ChatKeys, owners: Sequence[str], kept_ms: int) -> Transaction[int]:
+    """Note those who have something in the chat that is to be made, and for whom its `head` will have no room."""
+    scores: list[Arg] = [word for owner in owners for word in (0, owner)]
+    return Transaction((("ZADD", target.owners, *scores), ("PEXPIRE", target.owners, kept_ms)), len)
+
+
 def reserve_fork(target: ChatKeys, owner: str | None, size: LogSize, limits: Policy) -> ScriptCall[Reservation]:
     """Note the chat in the lists and among the logs of its tenant and owner, if no limit speaks against it."""
 
@@ -85,17 +93,19 @@ def make(
     *,
     last: int,
     ttl_ms: int,
-    owner: str | None,
+    owners: Sequence[str],
     title: str | None,
     recent: Sequence[str] = (),
 ) -> ScriptCall[Literal["made", "exists", "gone"]]:
-    """Let the copy become the chat's log, whose identity is `token`. It ends with the seq `last`."""
+    """Let the copy become the chat's log, whose identity is `token`. It ends with the seq `last`.
+
+    `owners`: up to `OWNERS_MAX` of those who have something in it, by their hashes; the newest last.
+    """
 
     def parse(reply: list[Any]) -> Literal["made", "exists", "gone"]:
         outcome: Any = as_text(reply[0])
         return outcome  # type: ignore[no-any-return]
 
     keys = (*target.writer(token), target.copy(token), target.title, target.digest)
-    whose = "" if owner is None else hash_of(target.tenant, owner)
-    args: tuple[Arg, ...] = (token, last, ttl_ms, whose, title or "", " ".join(recent))
+    args: tuple[Arg, ...] = (token, last, ttl_ms, " ".join(owners), title or "", " ".join(recent))
     return ScriptCall(load("make_fork"), keys, args, parse)

@@ -79,7 +79,8 @@ class Unfinished:
 
     `sent` is that of its first. `claimed`: a worker has had it. `republished`: the sweep has published it again.
     `turn`: how the schedule has it, "" where that does not know it. `place_ms`: how long its place will be kept.
-    `behind`: it waits until those before it in its chat have ended.
+    `behind`: it waits until those before it in its chat have ended. `outcome_marked`: its outcome is still to be told;
+    `outcome_wanted`: it will be, or whoever ended it is of a version that marks none.
     """
 
     member: Member
@@ -95,6 +96,8 @@ class Unfinished:
     expires: int = 0
     turn: Turn = ""
     behind: bool = False
+    outcome_marked: bool = False
+    outcome_wanted: bool = False
 
     @property
     def waits(self) -> bool:
@@ -168,11 +171,11 @@ def list_unfinished(queue: QueueKeys, offset: int, db: int) -> Transaction[Index
 
 def look_up(queue: QueueKeys, member: Member, now: int) -> Transaction[Unfinished]:
     """Read how the generation of a member stands."""
-    fields = ("status", "task", "created", "lease", "lease_ms", "started", "expires", "behind")
+    fields = ("status", "task", "created", "lease", "lease_ms", "started", "expires", "outcome", "behind")
 
     def parse(replies: Sequence[Any]) -> Unfinished:
-        of_hash, republished, place_ms, turn, sent, running = replies
-        status, task, created, lease, lease_ms, started, expires, behind = of_hash
+        of_hash, republished, place_ms, turn, sent, running, marked = replies
+        status, task, created, lease, lease_ms, started, expires, outcome, behind = of_hash
 
         def seen(value: Any, ahead: int = 0) -> int:
             # A time that lies ahead was written before the server's clock was set back: it tells nothing.
@@ -194,6 +197,8 @@ def look_up(queue: QueueKeys, member: Member, now: int) -> Transaction[Unfinishe
             expires=int(expires or 0),
             turn="" if turn is None else TURNS[int(float(turn))],
             behind=behind is not None,
+            outcome_marked=bool(int(marked)),
+            outcome_wanted=outcome is not None,
         )
 
     commands = (
@@ -203,6 +208,7 @@ def look_up(queue: QueueKeys, member: Member, now: int) -> Transaction[Unfinishe
         ("ZSCORE", TenantKeys(member.keys.tenant).active, member.name),
         ("ZSCORE", queue.sent, member.name),
         ("ZSCORE", queue.running, member.name),
+        ("HEXISTS", member.keys.outbox, member.generation_id),
     )
     return Transaction(commands, parse)
 

@@ -22,6 +22,8 @@ MAKING_MS: Final = 60_000
 """How soon the sweep looks whether a pin that was begun has come to its end."""
 KEPT_AT_ONCE: Final = 64
 """Generations whose TTLs one script sets."""
+OWNERS_AT_ONCE: Final = 64
+"""Owners of a chat whose lists one script keeps for longer."""
 PINS_AT_ONCE: Final = 100
 
 What = Literal["keep", "pin", "unpin", "renew"]
@@ -43,14 +45,17 @@ def keep(keys: ChatKeys, what: What, ttl_ms: int, generation_ids: Sequence[str])
 def note(
     keys: ChatKeys,
     what: Literal["keep", "pin", "unpin"],
-    limits: Policy,
+    limits: Policy | None = None,
     *,
     after_ms: int = RENEW_MS,
     kept_ms: int = PINNED_MS,
     owners: Sequence[str] = (),
 ) -> ScriptCall[int | None]:
-    """Note it in the index; return how many pinned chats the tenant's policy allows, if these are there already."""
-    args: tuple[Arg, ...] = (what, keys.tenant, keys.chat_id, words_of(limits), after_ms, kept_ms, *owners)
+    """Note it in the index; return how many pinned chats the tenant's policy allows, if these are there already.
+
+    `limits`: the defaults, for a pin.
+    """
+    args: tuple[Arg, ...] = (what, keys.tenant, keys.chat_id, words_of(limits or Policy()), after_ms, kept_ms, *owners)
 
     def parse(reply: list[Any]) -> int | None:
         return int(reply[1]) if as_text(reply[0]) == "limited" else None

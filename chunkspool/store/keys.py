@@ -39,6 +39,15 @@ TENANT_BYTES: Final = "cs:{index}:tenant_bytes"
 TENANT_CHATS: Final = "cs:{index}:tenant_chats"
 """Sorted set: tenants by how many chats of theirs are counted there, and "/" for all of them."""
 
+TOUCHED_DUE: Final = "cs:{index}:touched_due"
+"""Sorted set: people, as "<tenant>/<hash>", by when one of their chats is to be looked at; lua/touch_prelude.lua's."""
+ERASURES: Final = "cs:{index}:erasures"
+"""Sorted set: "<tenant> <owner>" by the ms at which the erasure of that owner went on; only while it is under way."""
+
+
+OUTCOME_TENANTS: Final = "cs:{index}:outcome_tenants"
+"""Sorted set: tenants whose outcomes somebody waits for, by the ms at which a consumer joined last."""
+
 
 @dataclass(frozen=True, slots=True)
 class QueueKeys:
@@ -134,6 +143,35 @@ class TenantKeys:
         """Return the key of a sorted set: chat -> ms of its newest question; with a hash, of that owner's questions."""
         return f"cs:{{index}}:chats:{self.tenant}{f'/{owner_hash}' if owner_hash else ''}"
 
+    def touched(self, person: str) -> str:
+        """Return the key of a sorted set: chat in which a person (by their hash) has left something -> ms.
+
+        The ms is when that was last known; lua/touch_prelude.lua's.
+        """
+        return f"cs:{{index}}:touched:{self.tenant}/{person}"
+
+    def erasing(self, person: str) -> str:
+        """Return the key of a sorted set, as `touched`: what an erasure of the person is still to go through."""
+        return f"cs:{{index}}:erasing:{self.tenant}/{person}"
+
+    def leaving(self, person: str) -> str:
+        """Return the key of a hash: "<list> <chat>" -> ms; the lists that a chat is still to be taken out of.
+
+        Only while an erasure of the person takes a chat that others have something in, too.
+        """
+        return f"cs:{{index}}:leaving:{self.tenant}/{person}"
+
+    def of_person(self, person: str) -> tuple[str, ...]:
+        """Return the keys of what is kept of an owner apart from their chats; all begin anew with the next question."""
+        return (
+            self.chats(person),
+            f"cs:{{index}}:sizes:{self.tenant}/{person}",
+            f"{self.sizes_until}/{person}",
+            f"cs:{{index}}:rate:{self.tenant}/{person}",
+            self.held_streams("owner_streams", person),
+            self.leaving(person),
+        )
+
     @property
     def pinned(self) -> str:
         """Sorted set: the tenant's pinned chats by the ms at which they were pinned."""
@@ -148,6 +186,28 @@ class TenantKeys:
     def active(self) -> str:
         """Sorted set: the tenant's generations that have not ended: 0 waits, 1 is with the broker, 2 runs."""
         return f"cs:{{index}}:active:{self.tenant}"
+
+    # What follows is in a slot of its own: see lua/outcomes_prelude.lua.
+
+    @property
+    def outcomes(self) -> str:
+        """Stream: one entry for each generation that has ended, until all groups have acknowledged it."""
+        return f"cs:{{{self.tenant}}}:outcomes"
+
+    @property
+    def outcomes_seen(self) -> str:
+        """Sorted set: generation -> ms until which it is known to be in the stream."""
+        return f"cs:{{{self.tenant}}}:outcomes_seen"
+
+    @property
+    def outcomes_dead(self) -> str:
+        """Stream: outcomes that a group could not handle."""
+        return f"cs:{{{self.tenant}}}:outcomes_dead"
+
+    @property
+    def outcomes_dropped(self) -> str:
+        """Hash: group that was set aside, because it left too much unread -> when, and how many it has lost."""
+        return f"cs:{{{self.tenant}}}:outcomes_dropped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +255,11 @@ class ChatKeys:
         return self._key("readers")
 
     @property
+    def owners(self) -> str:
+        """Sorted set: hashes of those who have asked in the chat, beyond those that `head` has room for."""
+        return self._key("owners")
+
+    @property
     def digest(self) -> str:
         """Hash: the log once more, in packed blocks of merged events; a cache, see lua/add_block.lua."""
         return self._key("digest")
@@ -207,6 +272,11 @@ class ChatKeys:
     def copy(self, token: str) -> str:
         """Return the key of a stream: a copy of another chat's log that is to become this chat's; kept for a minute."""
         return self._key(f"copy:{token}")
+
+    @property
+    def outbox(self) -> str:
+        """Hash: generation -> what is to be told of its end, until a relay has told it; see lua/prelude.lua."""
+        return self._key("outbox")
 
     @property
     def live(self) -> str:

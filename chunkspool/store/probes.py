@@ -12,8 +12,8 @@ from chunkspool.urls.redis_url import parse_redis_url
 Role = Literal["web", "worker", "flower"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
 """The kinds of processes; docs/security.md has a Redis user for each."""
-_NOT_OF_WORKERS = {"RENAME", "ZRANK"}
-"""What only web apps do: fork and status."""
+_NOT_OF_WORKERS = {"ZRANK"}
+"""What only web apps do: status."""
 _NOT_OF_WEB_APPS = {"EXPIRE", "HEXISTS", "LPUSH", "LTRIM"}
 """What only workers do: write answers, and set messages aside that no task can run."""
 _SHA = "0" * 40

@@ -53,10 +53,25 @@ def erase(
 
     Returns False when the chat changed meanwhile. There may be up to `REMOVED_AT_ONCE` generations.
     """
-    chat = (keys.seq, keys.log, keys.head, keys.gens, keys.live, keys.readers, keys.digest, keys.title)
+    chat = (keys.seq, keys.log, keys.head, keys.gens, keys.live, *_others(keys))
     every = (*chat, *map(keys.gen, generation_ids), *map(keys.request, request_ids))
     args: tuple[Arg, ...] = (" ".join(active), listed, keys.stops, *active)
     return ScriptCall(load("erase"), every, args, lambda reply: as_text(reply[0]) == "erased")
+
+
+def _others(keys: ChatKeys) -> tuple[str, ...]:
+    """Return the keys of a chat that have nothing to do with how an erase is done."""
+    return keys.readers, keys.digest, keys.title, keys.owners, keys.outbox
+
+
+def measure(
+    keys: ChatKeys, generation_ids: Sequence[str], request_ids: Sequence[str], *, is_all: bool
+) -> Transaction[int]:
+    """Read about how many bytes of Redis these generations and requests of a chat take; with `is_all`, all of it."""
+    chat = (keys.seq, keys.log, keys.head, keys.gens, *_others(keys))
+    every = (*(chat if is_all else ()), *map(keys.gen, generation_ids), *map(keys.request, request_ids))
+    commands = tuple(("MEMORY", "USAGE", key) for key in every)
+    return Transaction(commands, lambda replies: sum(int(one or 0) for one in replies))
 
 
 def erase_some(

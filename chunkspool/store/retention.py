@@ -70,7 +70,7 @@ def drop(keys: ChatKeys, kept: Kept, keep_from: int) -> ScriptCall[DropOutcome]:
         return outcome  # type: ignore[no-any-return]
 
     args = (kept.log, kept.first, keep_from)
-    return ScriptCall(load("drop"), (keys.log, keys.head, keys.digest), args, parse)
+    return ScriptCall(load("drop"), (keys.log, keys.head, keys.digest, keys.outbox), args, parse)
 
 
 @dataclass(frozen=True, slots=True)

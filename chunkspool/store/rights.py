@@ -84,6 +84,7 @@ _LOG_COMMANDS = (
     *("GET k", "SET k 1", "DEL k", "UNLINK k", "EXISTS k", "EXPIRE k 1", "PEXPIRE k 1", "PTTL k", "RENAME k k"),
     *("INCRBY k 1", "DECRBY k 1", "HGET k f", "HMGET k f", "HSET k f 1", "HSETNX k f 1", "HDEL k f", "HLEN k"),
     *(
+        "HSCAN k 0",
         "HEXISTS k f",
         "HGETALL k",
         "MEMORY USAGE k",

@@ -46,7 +46,8 @@ class Reservation:
     `at_once`: its message may go to the broker now; otherwise it is to wait (`schedule` with a "wait" note).
     `ttl_ms` and `active` are None where the tenant's policy says nothing. `retry_ms`: None where waiting does not help.
     `suspects`: chats that count for a limit of bytes which was met, to be measured again before anybody is refused.
-    `asked`: the Unix ms that the lists of chats have now, of the tenant and of the owner; `asked_before`: that before.
+    `outcome_wanted`: somebody waits for the outcomes of the tenant.
+    `asked`: the Unix ms that the lists of chats have now (`store.chats.lists_of`); `asked_before`: that before.
     """
 
     limit: str = ""
@@ -58,6 +59,7 @@ class Reservation:
     suspects: tuple[str, ...] = ()
     asked: int = 0
     asked_before: tuple[int | None, ...] = ()
+    outcome_wanted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,8 @@ def reserve(
             chat_bytes=int(reply[3]),
             active=int(active) if active else None,
             asked=int(reply[5]),
-            asked_before=tuple(int(float(one)) if one else None for one in reply[6:]),
+            asked_before=tuple(int(float(one)) if one else None for one in reply[7:]),
+            outcome_wanted=bool(int(reply[6])),
         )
 
     args: tuple[Arg, ...] = (place, place_ms, keys.member(generation_id), AHEAD, words_of(limits), size, LOOK_AT)

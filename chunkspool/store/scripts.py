@@ -33,9 +33,24 @@ WAITING_AT_ONCE: Final = 32
 """Generations that one `free_next` keeps."""
 _WITH_SCHEDULE: Final = ("schedule_prelude",)
 _WITH_SIZES: Final = ("schedule_prelude", "sizes_prelude")
-_WITH_CHATS: Final = (*_WITH_SIZES, "chats_prelude")
+_WITH_CHATS: Final = (*_WITH_SIZES, "chats_prelude", "touch_prelude")
+_WITH_TOUCHED: Final = (*_WITH_SCHEDULE, "touch_prelude")
+_WITH_OUTCOMES: Final = ("outcomes_prelude",)
 _PRELUDES: Final = {
-    **dict.fromkeys(("forget", "position", "hold_streams"), _WITH_SCHEDULE),
+    **dict.fromkeys(
+        (
+            "ack_outcomes",
+            "forget_outcomes",
+            "join_outcomes",
+            "lag_outcomes",
+            "leave_outcomes",
+            "next_outcomes",
+            "relay_outcomes",
+        ),
+        _WITH_OUTCOMES,
+    ),
+    **dict.fromkeys(("forget", "leave", "position", "hold_streams"), _WITH_SCHEDULE),
+    **dict.fromkeys(("touch", "recheck_touched", "begin_erasure", "settle_erasure", "end_erasure"), _WITH_TOUCHED),
     **dict.fromkeys(("schedule", "count_sizes", "note_kept", "renew_pin"), _WITH_SIZES),
     **dict.fromkeys(("reserve", "reserve_fork"), _WITH_CHATS),
     **dict.fromkeys(
@@ -72,21 +87,22 @@ def load(name: str) -> Script:
 class Ages:
     """How long a generation had lived when it ended, and how long its stop had been asked for, in seconds.
 
-    None where that is not known, or was not asked.
+    None where that is not known, or was not asked. `outcome_wanted`: a relay is to tell its outcome.
     """
 
     lived: float | None = None
     stopping: float | None = None
+    outcome_wanted: bool = False
 
 
-def _ages_of(lived_ms: Any, asked_ms: Any) -> Ages:
+def _ages_of(lived_ms: Any, asked_ms: Any, wanted: Any) -> Ages:
     # Below 0 also where the server's clock was set back.
     lived, asked = (None if int(ms) < 0 else int(ms) / 1000 for ms in (lived_ms, asked_ms))
-    return Ages(lived, asked)
+    return Ages(lived, asked, bool(int(wanted)))
 
 
 def _all_ages_of(numbers: Sequence[Any]) -> tuple[Ages, ...]:
-    return tuple(_ages_of(*numbers[i : i + 2]) for i in range(0, len(numbers), 2))
+    return tuple(_ages_of(*numbers[i : i + 3]) for i in range(0, len(numbers), 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +194,14 @@ class ExpireReply:
 
 @dataclass(frozen=True, slots=True)
 class MarkReadReply:
-    """What `mark_read` replied. `seq` is how far the reader has read; for "ahead", the chat's last seq."""
+    """What `mark_read` replied. `seq` is how far the reader has read; for "ahead", the chat's last seq.
 
-    outcome: Literal["ok", "ahead", "gone"]
+    "new": nothing is known of the reader here, who is to be noted first; the chat is kept for `kept_ms`.
+    """
+
+    outcome: Literal["ok", "ahead", "gone", "new"]
     seq: int = 0
+    kept_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +254,7 @@ def enqueue(  # noqa: PLR0913 - as many as the script has
     trace: str = "",
     owner_hash: str = "",
     events: NewEvents | None = None,
+    outcome_wanted: bool = False,
 ) -> ScriptCall[EnqueueReply]:
     """Make a generation. `request` is encoded and names `model`; `active` is what the caller saw as active.
 
@@ -262,6 +283,7 @@ def enqueue(  # noqa: PLR0913 - as many as the script has
         " ".join(events.recent),
         len(events.messages),
         events.earlier,
+        int(outcome_wanted),
         *events.messages,
     ]
     for other in active:
@@ -321,9 +343,9 @@ def claim(
             case "held":
                 return ClaimReply("held", held_ms=int(reply[1]))
             case "stopped":
-                return ClaimReply("stopped", status="stopped", ages=_ages_of(*reply[2:4]))
+                return ClaimReply("stopped", status="stopped", ages=_ages_of(*reply[2:5]))
             case "failed":
-                return ClaimReply("failed", status="failed", ages=_ages_of(*reply[2:4]), code=as_text(reply[4]))
+                return ClaimReply("failed", status="failed", ages=_ages_of(*reply[2:5]), code=as_text(reply[5]))
             case "ended":
                 return ClaimReply("ended", status=as_text(reply[1]))
             case outcome:
@@ -392,7 +414,7 @@ def _parse_append(reply: list[Any]) -> AppendReply:
             written = AppendReply("ok", int(reply[1]), int(reply[2]), bool(int(reply[3])), as_text(reply[4]))
             if len(reply) == _WITHOUT_SIZE:
                 return written
-            return replace(written, log_size=log_size_of(*map(int, reply[5:8])), ages=_ages_of(*reply[8:10]))
+            return replace(written, log_size=log_size_of(*map(int, reply[5:8])), ages=_ages_of(*reply[8:11]))
         case "ended":
             return AppendReply("ended", status=as_text(reply[1]))
         case "fenced":
@@ -409,7 +431,7 @@ def stop(keys: ChatKeys, generation_id: str, *, by: str, reason: str | None) -> 
     def parse(reply: list[Any]) -> StopReply:
         outcome: Any = as_text(reply[0])
         if outcome == "stopped":
-            return StopReply(outcome, ages=_ages_of(*reply[2:4]))
+            return StopReply(outcome, ages=_ages_of(*reply[2:5]))
         return StopReply(outcome, as_text(reply[1]) if outcome == "ended" else "")
 
     event = encode(GenerationStopped(generation_id=generation_id, by=by, reason=reason))
@@ -427,7 +449,7 @@ def lose(keys: ChatKeys, generation_id: str, *, silent_ms: int) -> ScriptCall[Lo
 
     def parse(reply: list[Any]) -> LoseReply:
         outcome: Any = as_text(reply[0])
-        return LoseReply(outcome, _ages_of(*reply[2:4])) if outcome in {"lost", "stopped"} else LoseReply(outcome)
+        return LoseReply(outcome, _ages_of(*reply[2:5])) if outcome in {"lost", "stopped"} else LoseReply(outcome)
 
     return ScriptCall(load("lose"), keys.writer(generation_id), (generation_id, encode(failed), silent_ms), parse)
 
@@ -437,7 +459,7 @@ def expire(keys: ChatKeys, generation_id: str) -> ScriptCall[ExpireReply]:
 
     def parse(reply: list[Any]) -> ExpireReply:
         outcome: Any = as_text(reply[0])
-        return ExpireReply(outcome, _ages_of(*reply[2:4])) if outcome == "expired" else ExpireReply(outcome)
+        return ExpireReply(outcome, _ages_of(*reply[2:5])) if outcome == "expired" else ExpireReply(outcome)
 
     args = generation_id, _expired_event(generation_id)
     return ScriptCall(load("expire"), keys.writer(generation_id), args, parse)
@@ -464,14 +486,21 @@ def free_next(keys: ChatKeys, waiting: Sequence[str] = ()) -> ScriptCall[str | N
     )
 
 
-def mark_read(keys: ChatKeys, reader: str, seq: int) -> ScriptCall[MarkReadReply]:
-    """Note how far a reader has read."""
+def mark_read(keys: ChatKeys, reader: str, seq: int, *, is_noted: bool = False) -> ScriptCall[MarkReadReply]:
+    """Note how far a reader has read. `is_noted`: that they have touched the chat (`store.touched.touch`)."""
 
     def parse(reply: list[Any]) -> MarkReadReply:
         outcome: Any = as_text(reply[0])
-        return MarkReadReply(outcome) if outcome == "gone" else MarkReadReply(outcome, int(reply[1]))
+        match outcome:
+            case "gone":
+                return MarkReadReply(outcome)
+            case "new":
+                return MarkReadReply(outcome, kept_ms=int(reply[1]))
+            case _:
+                return MarkReadReply(outcome, int(reply[1]))
 
-    return ScriptCall(load("mark_read"), (keys.seq, keys.readers), (reader, seq), parse)
+    args = (reader, seq, "1" if is_noted else "")
+    return ScriptCall(load("mark_read"), (keys.seq, keys.readers), args, parse)
 
 
 def restore_head(keys: ChatKeys, active: Sequence[str]) -> ScriptCall[bool]:
@@ -494,7 +523,7 @@ def unpublish(keys: ChatKeys, generation_id: str, request_id: str | None, token:
 
     def parse(reply: list[Any]) -> UnpublishReply:
         outcome: Any = as_text(reply[0])
-        return UnpublishReply(outcome, _ages_of(*reply[2:4])) if outcome == "failed" else UnpublishReply(outcome)
+        return UnpublishReply(outcome, _ages_of(*reply[2:5])) if outcome == "failed" else UnpublishReply(outcome)
 
     script_keys = (*keys.writer(generation_id), keys.request_or_gen(request_id, generation_id))
     return ScriptCall(load("unpublish"), script_keys, (generation_id, encode(failed), token), parse)

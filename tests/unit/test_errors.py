@@ -27,6 +27,7 @@ MADE: dict[str, ChunkspoolError] = {
     "EnqueueFailed": errors.EnqueueFailed("chat", "one", "away"),
     "BrokerRefused": errors.BrokerRefused("chat", "one", "no right", "+lpush"),
     "RightMissing": errors.RightMissing("no right", "+xadd"),
+    "OutcomeGroupDropped": errors.OutcomeGroupDropped("acme", "billing", 1, 7),
     "CursorExpired": errors.CursorExpired(3, 7, 9),
     "CursorAhead": errors.CursorAhead(9, 3),
     "CorruptLog": errors.CorruptLog(7, "it is not JSON"),

@@ -6,7 +6,7 @@
 --         | released | abandoned: none, the attempt gives the generation up, and the next claim need not wait for its
 --           lease; an abandoned one counts towards the attempts, a released one does not
 --       6… events, JSON
--- Returns {'ok', first seq, last seq, stop asked 0|1, status, bytes, ms, ms, ages}: the last five with an ending that was
+-- Returns {'ok', first seq, last seq, stop asked 0|1, status, bytes, ms, ms, ages}: the last six with an ending that was
 --         written: what the log takes then, the time, and in how many ms it expires. A batch that is already there returns
 --         its old seqs (0, 0 where it is older than RUNS_BYTES remember); of one that overlaps, only the new events are
 --         written.
@@ -98,11 +98,11 @@ if known == 0 or first ~= newest + 1 then
   if #runs > RUNS_BYTES then runs = string.match(runs, ' (.+)', #runs - RUNS_BYTES / 2) end
   redis.call('HSET', KEYS[6], 'runs', runs)
 end
-local lived, asked
+local lived, asked, wanted
 if ending ~= '' then
   keep_chat(ttl)
   keep(KEYS[8], ttl)
-  lived, asked = close(KEYS[6], id, ending, ttl, now)
+  lived, asked, wanted = close(KEYS[6], id, ending, ttl, now)
   status = ending
 else
   renew(made)
@@ -110,4 +110,4 @@ end
 if index <= known then first = seq_of(index) end
 if ending == '' then return {'ok', first, last, stop_asked, status} end
 local bytes = redis.call('MEMORY', 'USAGE', KEYS[2])
-return {'ok', first, last, stop_asked, status, bytes, now, redis.call('PTTL', KEYS[2]), lived, asked}
+return {'ok', first, last, stop_asked, status, bytes, now, redis.call('PTTL', KEYS[2]), lived, asked, wanted}

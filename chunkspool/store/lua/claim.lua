@@ -42,8 +42,8 @@ spared = math.min((tonumber(spared) or 0) + (tonumber(released) == attempt and 1
 local is_late = has_expired(expires, attempt, now)
 if is_late or attempt - spared >= max_attempts then
   local last = append(is_late and ARGV[11] or failed_event, ttl, now, id)
-  local lived, asked = close(KEYS[6], id, 'failed', ttl, now)
-  return {'failed', last, lived, asked, is_late and 'expired' or 'too_many_attempts'}
+  local lived, asked, wanted = close(KEYS[6], id, 'failed', ttl, now)
+  return {'failed', last, lived, asked, wanted, is_late and 'expired' or 'too_many_attempts'}
 end
 if behind and attempt == 0 and not is_first(id) then return {'behind'} end
 attempt = attempt + 1

@@ -15,7 +15,8 @@
 --       18 hash of the owner, or ''
 --       19 recent as the caller saw it   20 recent with these messages   21 n messages   22 of which the first so many
 --          are written only where the log is empty
---       23… the n messages, JSON; then for each active generation: its id, its generation.stopped JSON (used by replace;
+--       23 1 if somebody waits for its outcome, else 0
+--       24… the n messages, JSON; then for each active generation: its id, its generation.stopped JSON (used by replace;
 --          none for allow and queue)
 -- Returns {'created', after, ages…}, also when this very call comes again: its reply was lost, and the id is its own
 --         {'behind', after}: the same, but it is to wait until those before it in the chat have ended (queue; free_next.lua)
@@ -28,7 +29,7 @@
 -- Maximum: AT_ONCE generations to replace, 64 messages; a request, a transcript and messages of together 1 MB. Of larger
 --         ones, each further MB takes one to two ms more: Redis copies it into Lua and out again.
 -- Errors: WRONGTYPE where a key is another program's, NOPERM where the user lacks a right: nothing is left then.
-local FIRST_MESSAGE, FIRST_GEN = 23, 9
+local FIRST_MESSAGE, FIRST_GEN = 24, 9
 local AT_ONCE, LONGEST_ID, EXPIRED_AT_ONCE, OWNERS_MAX, FRAME_BYTES = 32, 128, 64, 64, 65536
 local id, request_id, on_active, ttl = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local owner, request, model, queued_event, stops_channel = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
@@ -73,9 +74,9 @@ for i, other in ipairs(expected) do
   if redis.call('EXISTS', gen) == 1 then
     if on_active == 'reject' then busy[#busy + 1] = other
     else
-      local outcome, _, lived, asked = unpack(stop(gen, other, stopped_event, stops_channel, now, true))
+      local outcome, _, lived, asked, wanted = unpack(stop(gen, other, stopped_event, stops_channel, now, true))
       if outcome == 'stopping' then left[#left + 1] = other end
-      if outcome == 'stopped' then ended[#ended + 1], ended[#ended + 2] = lived, asked end
+      if outcome == 'stopped' then ended[#ended + 1], ended[#ended + 2], ended[#ended + 3] = lived, asked, wanted end
     end
   end
 end
@@ -99,7 +100,10 @@ local function note_owner(hash)
   if hash == '' or find_active(owners, hash) then return end
   owners = owners == '' and hash or owners .. ' ' .. hash
   local _, others = string.gsub(owners, ' ', '')
-  if others >= OWNERS_MAX then owners = string.match(owners, ' (.+)') end
+  if others >= OWNERS_MAX then
+    redis.call('ZADD', owners_key(), now, string.match(owners, '^%S+'))
+    owners = string.match(owners, ' (.+)')
+  end
   redis.call('HSET', KEYS[3], 'owners', owners)
 end
 
@@ -111,6 +115,7 @@ local function make()
   if tonumber(ARGV[15]) > 0 then redis.call('HSET', KEYS[6], 'expires', now + ARGV[15]) end
   if ARGV[16] ~= '' then redis.call('HSET', KEYS[6], 'log_limit', ARGV[16]) end
   if ARGV[17] ~= '' then redis.call('HSET', KEYS[6], 'trace', ARGV[17]) end
+  if ARGV[23] == '1' then redis.call('HSET', KEYS[6], 'outcome', 1) end
   if transcript ~= '' then redis.call('HSET', KEYS[6], 'transcript', transcript) end
   redis.call('PEXPIRE', KEYS[6], ttl)
   local expired = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now, 'LIMIT', 0, EXPIRED_AT_ONCE)

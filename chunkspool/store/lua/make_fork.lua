@@ -2,12 +2,12 @@
 --
 -- KEYS  1-7 as in prelude.lua (6 is not used)   8 copy (stream)   9 title   10 digest
 -- ARGV  1 identity of the new log   2 seq of the copy's last event   3 ttl ms
---       4 hash of the owner, or ''  5 title, or ''                   6 recent messages, as in enqueue.lua, or ''
+--       4 hashes of its owners      5 title, or ''                   6 recent messages, as in enqueue.lua, or ''
 -- Returns {'made'}, also when this very call comes again | {'exists'}: the chat has something
 --         {'gone'}: the copy has expired, or was evicted
 -- Maximum: a few keys, however long the log is.
 local log, last, ttl, now = ARGV[1], ARGV[2], tonumber(ARGV[3]), now_ms()
-local owner, title, recent = ARGV[4], ARGV[5], ARGV[6]
+local owners, title, recent = ARGV[4], ARGV[5], ARGV[6]
 local is_there = redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[7], KEYS[9], KEYS[10]) > 0
 if is_there then
   local is_ours = redis.pcall('HGET', KEYS[3], 'log') == log
@@ -22,7 +22,7 @@ redis.call('PEXPIRE', KEYS[2], ttl)
 redis.call('SET', KEYS[1], last)
 -- No generation of it keeps the chat for so long: `kept` says it.
 redis.call('HSET', KEYS[3], 'log', log, 'born', now, 'kept', now + ttl)
-if owner ~= '' then redis.call('HSET', KEYS[3], 'owners', owner) end
+if owners ~= '' then redis.call('HSET', KEYS[3], 'owners', owners) end
 if recent ~= '' then redis.call('HSET', KEYS[3], 'recent', recent) end
 if title ~= '' then redis.call('SET', KEYS[9], title) end
 keep_chat(ttl)

@@ -10,7 +10,8 @@
 --                         born = ms at which seq 1 was written; lives as long as seq;
 --                         transcript = id of the generation that holds the chat's transcript;
 --                         recent = keys of the messages that the log got last, at most 64 of 10 digits;
---                         owners = hashes of those who have asked in it, in whose lists it is; the last OWNERS_MAX;
+--                         owners = hashes of those who have asked in it, in whose lists it is; the last OWNERS_MAX, while
+--                         the others are in the zset `owners`;
 --                         kept = ms until which the chat is kept at least: a fork, or by keep.lua;
 --                         ttl = ms that the chat is kept after what is asked in it, unless that says something else;
 --                         pinned = 1: it is kept for good
@@ -41,8 +42,10 @@ local function keep(key, ttl)
   if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, ttl) end
 end
 
--- Keys of the chat beside its head. The title: few scripts have to do with it. A generation: only head says which.
+-- Keys of the chat beside its head. Title and further owners: few scripts have to do with them. A generation: only head
+-- says which.
 local function title_key() return string.sub(KEYS[3], 1, -5) .. 'title' end
+local function owners_key() return string.sub(KEYS[3], 1, -5) .. 'owners' end
 local function gen_key(id) return string.sub(KEYS[3], 1, -5) .. 'gen:' .. id end
 
 local function keep_chat(ttl)
@@ -51,6 +54,7 @@ local function keep_chat(ttl)
   keep(KEYS[2], ttl)
   keep(KEYS[3], ttl + COUNTER_OUTLIVES)
   keep(KEYS[7], ttl + COUNTER_OUTLIVES)
+  keep(owners_key(), ttl + COUNTER_OUTLIVES)
 end
 
 -- A running generation outlives its heartbeats, however short its chat is to be kept after its last event.
@@ -237,7 +241,7 @@ local function settle_ttl(now)
   local ttl = math.max(tonumber(newest[2] or '0'), tonumber(kept)) - now
   if ttl <= 0 then return end
   for _, key in ipairs({KEYS[2], KEYS[4], title_key()}) do redis.call('PEXPIRE', key, ttl) end
-  for _, key in ipairs({KEYS[1], KEYS[3], KEYS[7]}) do redis.call('PEXPIRE', key, ttl + COUNTER_OUTLIVES) end
+  for _, key in ipairs({KEYS[1], KEYS[3], KEYS[7], owners_key()}) do redis.call('PEXPIRE', key, ttl + COUNTER_OUTLIVES) end
 end
 
 -- For how many ms the generation has lived, and for how many a stop has been asked; -1 where that is not known.
@@ -247,19 +251,42 @@ local function ages(gen, now)
   return created and now - created or -1, asked and now - asked or -1
 end
 
+-- The outbox (hash) stands beside the chat's head, too: of each generation that has ended and whose outcome is wanted,
+-- "<status> <attempt> <created> <started> <after> <last> <ended> <owner> <request id>", until a relay has told it.
+local OUTBOX_MS, ABSENT = 7 * 86400 * 1000, '/' -- no id is this
+local function outbox_key() return string.sub(KEYS[3], 1, -5) .. 'outbox' end
+
+-- Marks, in the script that ends a generation, that its outcome is still to be told; tells whether it is wanted at all.
+local function mark_outcome(gen, id)
+  local wanted, status, attempt, created, started, after, ended, owner, request_id = unpack(redis.call('HMGET', gen,
+    'outcome', 'status', 'attempt', 'created', 'started', 'after', 'ended', 'owner', 'request_id'))
+  if not wanted then return 0 end
+  local words = {status, attempt, created or 0, started or 0, after or 0, redis.call('GET', KEYS[1]) or 0, ended,
+    owner, request_id}
+  for i = 8, 9 do
+    if not words[i] or words[i] == '' then words[i] = ABSENT end
+  end
+  redis.call('HSET', outbox_key(), id, table.concat(words, ' '))
+  keep(outbox_key(), OUTBOX_MS)
+  redis.call('HDEL', gen, 'outcome')
+  return 1
+end
+
 -- The generation's last write: after it, nothing of the generation is appended any more. Nobody needs what it was asked.
 -- Of `one_of_many` the caller itself takes it out of the active ones and settles the TTLs, once for all.
--- Returns its ages.
+-- Returns its ages, and 1 if its outcome is to be told, else 0.
 local function close(gen, id, status, ttl, now, one_of_many)
   redis.call('HSET', gen, 'status', status, 'ended', now)
   redis.call('HDEL', gen, 'lease', 'request', 'model', 'token', 'trace', 'span', 'began', 'behind')
   redis.call('PEXPIRE', gen, ttl)
   list_generation(id, ttl, now)
+  local wanted = mark_outcome(gen, id)
   if not one_of_many then
     set_active(id, false)
     settle_ttl(now)
   end
-  return ages(gen, now)
+  local lived, asked = ages(gen, now)
+  return lived, asked, wanted
 end
 
 -- Stops one generation with its ready-made generation.stopped: at once where no attempt is alive, else it asks.

@@ -3,9 +3,10 @@
 -- KEYS  1 place   2 unfinished
 -- ARGV  1 place, text      2 ms to keep it   3 member   4 ahead   5 default limits "<name> <number> …"
 --       6 bytes of the request               7 how many members of an overfull limit to look at
--- Returns {'reserved', sent 0|1, policy's ttl in ms or '', most bytes of a chat's log, most active of a chat or '', now,
---         when the chat was asked before, or ''; the same by the owner, if there is one}: sent says that its message may go to
---         the broker at once; otherwise it is to wait in its line (schedule.lua)
+-- Returns {'reserved', sent 0|1, policy's ttl in ms or '', most bytes of a chat's log, most active of a chat or '', now, 1 if
+--         somebody waits for the tenant's outcomes, else 0,
+--         when the chat was asked before, or ''; the same by the owner, if there is one, and when they touched it}: sent says
+--         that its message may go to the broker at once; otherwise it is to wait in its line (schedule.lua)
 --         {'limited', name of the limit, ms until it is worth another try, or -1, chat…}: of a limit of bytes some of
 --         the chats that count, others each time, to be measured again before anybody is refused
 -- All by Redis's clock: one that is wrong on the caller's machine would hide generations from the sweep, or wipe the
@@ -75,10 +76,9 @@ for i, rate in ipairs(rates) do
 end
 
 local ttl, active = unpack(redis.call('HMGET', key('policy', tenant), 'ttl', 'active'))
-local asked_before = {}
-for i, scope in ipairs(scopes) do
-  asked_before[i] = list_chat(scope[2], chat, math.max(place_ms, tonumber(ttl) or 0), now)
-end
+local asked_before, kept_ms = {}, math.max(place_ms, tonumber(ttl) or 0)
+for i, scope in ipairs(scopes) do asked_before[i] = list_chat(scope[2], chat, kept_ms, now) end
+if scopes[2] then asked_before[3] = touch(scopes[2][2], chat, kept_ms, now) end
 
 redis.call('SET', KEYS[1], place_text, 'PX', place_ms)
 put(KEYS[2], now, member)
@@ -91,4 +91,4 @@ local at_once = redis.call('EXISTS', key('lines', queue, PRIORITIES[1]), key('li
   and (owner == NOBODY or may_run(scopes[2][1], limits.owner_running))
 if at_once then send(member, place, now) else note_state(member, place, WAITING) end
 return {'reserved', at_once and 1 or 0, tonumber(ttl) or '', limits.chat_bytes, tonumber(active) or '', now,
-  unpack(asked_before)}
+  redis.call('ZSCORE', key('outcome_tenants'), tenant) and 1 or 0, unpack(asked_before)}

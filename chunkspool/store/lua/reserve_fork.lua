@@ -5,7 +5,8 @@
 -- ARGV  1 tenant   2 chat   3 hash of the owner, or / for none   4 "<bytes> <ms of the measurement> <ms that it is kept>"
 --       5 default limits "<name> <number> …"                     6 how many chats of an overfull limit to name
 -- Returns {'reserved', policy's ttl in ms or '', now, when the chat was asked before, or ''; the same by the owner, if there
---         is one} | {'limited', name of the limit, ms until it is worth another try, or -1, chat…}: as in reserve.lua
+--         is one, and when they touched it}
+--         {'limited', name of the limit, ms until it is worth another try, or -1, chat…}: as in reserve.lua
 -- Maximum: 100 logs of tenant and owner that have expired are forgotten; 25 chats are named.
 local tenant, chat, owner, size, defaults = ARGV[1], ARGV[2], ARGV[3], ARGV[4], parse_limits(ARGV[5])
 local look_at, now = tonumber(ARGV[6]), now_ms()
@@ -20,9 +21,8 @@ for _, scope in ipairs(scopes) do
   end
 end
 local ttl = tonumber(redis.call('HGET', key('policy', tenant), 'ttl'))
-local asked_before = {}
-for i, scope in ipairs(scopes) do
-  asked_before[i] = list_chat(scope[1], chat, math.max(tonumber(kept_ms), ttl or 0), now)
-end
+local asked_before, longest_ms = {}, math.max(tonumber(kept_ms), ttl or 0)
+for i, scope in ipairs(scopes) do asked_before[i] = list_chat(scope[1], chat, longest_ms, now) end
+if scopes[2] then asked_before[3] = touch(scopes[2][1], chat, longest_ms, now) end
 note_size(tenant, owner, chat, size, now)
 return {'reserved', ttl or '', now, unpack(asked_before)}

@@ -1,5 +1,5 @@
--- unlist.lua: take chats out of the list of a tenant, or of an owner, or put them back to where they were, unless somebody
--- has asked in them meanwhile.
+-- unlist.lua: take chats out of the list of a tenant, or of an owner, or out of what they have touched, or put them back to
+-- where they were, unless somebody has asked in them meanwhile.
 --
 -- KEYS  1 the list (zset: chat -> ms of its newest question)
 -- ARGV  for each chat: its id, its ms when it was read, and the ms before that one, or ''. At most UNLISTED_AT_ONCE
@@ -14,4 +14,7 @@ for i = 1, #ARGV, 3 do
     done = done + 1
   end
 end
+-- As in leave.lua: nothing is to be looked at of who has no chat any more.
+local prefix, person = string.match(KEYS[1], '^(.*}:)touched:(.+)$')
+if person and redis.call('EXISTS', KEYS[1]) == 0 then redis.call('ZREM', prefix .. 'touched_due', person) end
 return {done}

@@ -19,9 +19,9 @@ end
 redis.call('HSET', KEYS[6], 'publishers', table.concat(others, ' '))
 if #others > 0 then return {'kept'} end
 local last = append(failed_event, tonumber(ttl), now, id)
-local lived, asked = close(KEYS[6], id, 'failed', tonumber(ttl), now)
+local lived, asked, wanted = close(KEYS[6], id, 'failed', tonumber(ttl), now)
 if KEYS[8] ~= KEYS[6] then
   local made = redis.call('GET', KEYS[8])
   if made and string.match(made, '^%S+') == id then redis.call('DEL', KEYS[8]) end
 end
-return {'failed', last, lived, asked}
+return {'failed', last, lived, asked, wanted}

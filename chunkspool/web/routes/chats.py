@@ -61,7 +61,8 @@ async def ask(
         on_active=body.on_active,
         request_id=_choose_request_id(body.request_id, idempotency_key),
         replaces=body.replaces,
-        history=body.history,
+        # Nobody edits a question for a model that does not know what it is about.
+        history=True if body.history is None and body.replaces and body.prompt is not None else body.history,
     )
     generation = await context.enqueue(request, spool, chat_id, asked)
     links = _links(request, chat_id, generation.after)

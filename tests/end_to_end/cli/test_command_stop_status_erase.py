@@ -12,6 +12,8 @@ from support.processes.command import ONE_SERVER, Terminal, error_line, run
 from support.servers.contents import list_keys
 
 from chunkspool import Generation, Spool
+from chunkspool.store.keys import ChatKeys
+from chunkspool.store.schedule import hash_of
 
 pytestmark = ONE_SERVER
 
@@ -111,6 +113,36 @@ def test_an_erase_that_nobody_answers_is_two(redis_url: str, client: Redis, aske
     assert asked.generation_id
     assert run(redis_url, "erase", CHAT, stdin=b"yes\n").returncode == 0
     assert not find_keys(client)
+
+
+@pytest.mark.parametrize(("typed", "erased"), [("y\n", True), ("n\n", False)])
+def test_an_erasure_of_a_person_asks_first(
+    redis_url: str, client: Redis, spool: Spool, typed: str, erased: bool
+) -> None:
+    """Only yes erases; what it says of what it did names nobody and no chat."""
+    spool.enqueue("one", "x", owner="ada")
+    spool.enqueue("two", "x", owner="ada")
+    with Terminal(redis_url, "erase-owner", "ada") as erase:
+        erase.wait_for_text("Erase every chat in which ada has asked (2), also where others have? [y/N] ")
+        erase.type(typed)
+        assert erase.wait() == 0
+    told = f"owner {hash_of('default', 'ada')} of tenant default was erased: 2 chats, 2 generations, 0 requests"
+    assert (told in erase.seen) is erased
+    assert bool(find_keys(client)) is not erased
+
+
+def test_an_erasure_of_a_person_is_told_to_programs(redis_url: str, client: Redis, spool: Spool) -> None:
+    """With --json; a chat that cannot be erased is named, and the exit code is 1. No owner's id is 2."""
+    spool.enqueue("one", "x", owner="ada")
+    spool.enqueue("two", "x", owner="ada")
+    client.rename(ChatKeys("default", "two").gens, "elsewhere")
+    client.set(ChatKeys("default", "two").gens, "another program's", ex=600)
+    done = run(redis_url, "erase-owner", "ada", "--yes", "--json")
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["chats"], found["tenant"]) == (1, 1, "default")
+    assert [one["chat_id"] for one in found["failed"]] == ["two"]
+    assert run(redis_url, "erase-owner", "no one", "--yes").returncode == 2
+    assert run(redis_url, "erase-owner", "ada").returncode == 2
 
 
 @pytest.mark.parametrize("chat", [["-V1StGXR8_hyf"], ["--", "--StGXR8_hyf"]], ids=" ".join)

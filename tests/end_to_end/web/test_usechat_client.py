@@ -13,9 +13,9 @@ from support.processes.nodes import PROJECT
 from support.web.node import SDKS, Scenario
 from support.web.usechat_scenarios import (
     StartClient,
-    check_a_conversation,
     check_a_deploy,
     check_a_killed_worker,
+    check_conversations,
     check_everyday_use,
     check_returns,
 )
@@ -98,13 +98,10 @@ def test_a_reload_and_a_late_return_show_the_whole_chat(start: StartClient, star
     check_returns(start)
 
 
-@pytest.mark.parametrize("last_only", [False, True])
-def test_another_device_shows_the_whole_conversation(
-    start: StartClient, start_worker: StartWorker, last_only: bool
-) -> None:
+def test_another_device_shows_the_whole_conversation(start: StartClient, start_worker: StartWorker) -> None:
     """After each question, regenerated answer and edit; also of a front end that sends only its last message."""
     start_worker("threads", 8, **FAST)
-    check_a_conversation(start, last_only=last_only)
+    check_conversations(start)
 
 
 def test_a_deploy_of_the_web_server_is_an_error_and_a_resume_mends_it(

@@ -282,3 +282,56 @@ def test_an_attempt_that_loses_its_generation_while_it_reads_gives_up(
 
     with pytest.raises(error):
         claim_by_hand(client, asked, redis_url, lease=LEASE, between=lose)
+
+
+CALL = {"id": "k1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize(
+    ("messages", "expected"),
+    [
+        # The app begins the answer, with and without the conversation before.
+        ("u:q1 a:a1 u:q2 a:{", "u:q1 a:a1 u:q2 a:{"),
+        ("u:q2 a:{", "u:q1 a:a1 u:q2 a:{"),
+        # It has run a tool by itself.
+        ("u:q2 a+:- t:22C", "u:q1 a:a1 u:q2 a+:- t:22C"),
+        ("u:q1 a:a1 u:q2 a+:- t:22C", "u:q1 a:a1 u:q2 a+:- t:22C"),
+        # A question that was refused is asked with the next, and says what an earlier one has said.
+        ("u:q1 a:a1 u:q1 u:q2", "u:q1 a:a1 u:q1 u:q2"),
+        ("s:app u:q2", "s:app u:q1 a:a1 u:q2"),
+    ],
+)
+def test_what_is_asked_reaches_the_model_whole(
+    talk: Spool, client: Redis, redis_url: str, messages: str, expected: str
+) -> None:
+    """Whatever part of the conversation the request repeats: nothing of the new one is missing, nothing comes twice."""
+    turn(talk, "q1", "a1")
+    made = talk.enqueue(CHAT, messages=_messages(messages)).generation_id
+    claimed = claim_by_hand(client, made, redis_url)
+    assert [dict(one) for one in claimed.request.messages] == _messages(expected)
+
+
+@pytest.mark.parametrize("given", [{"prompt": "o2 edited"}, {"messages": [{"role": "user", "content": "o2 edited"}]}])
+def test_an_edit_keeps_a_conversation_from_elsewhere(
+    talk: Spool, client: Redis, redis_url: str, given: dict[str, Any]
+) -> None:
+    """It stands with the first question of the log, and so before what replaces this one."""
+    first = talk.enqueue(CHAT, messages=_messages("u:o1 a:oa1 u:o2")).generation_id
+    with talk.produce(CHAT, first) as out:
+        out.text("oa2")
+    edited = talk.enqueue(CHAT, **given, replaces=first).generation_id
+    claimed = claim_by_hand(client, edited, redis_url)
+    assert [one["content"] for one in claimed.request.messages] == ["o1", "oa1", "o2 edited"]
+
+
+def _messages(text: str) -> list[dict[str, Any]]:
+    roles = {"u": "user", "a": "assistant", "t": "tool", "s": "system"}
+    found: list[dict[str, Any]] = []
+    for word, said in (part.split(":") for part in text.split()):
+        message: dict[str, Any] = {"role": roles[word[0]], "content": None if said == "-" else said}
+        if "+" in word:
+            message["tool_calls"] = [CALL]
+        if word == "t":
+            message["tool_call_id"] = "k1"
+        found.append(message)
+    return found

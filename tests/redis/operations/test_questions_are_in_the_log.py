@@ -90,7 +90,7 @@ def test_what_was_given_is_kept_as_it_was(talk: Spool, client: Redis) -> None:
         ([[HELLO, HI, AGAIN]], ["Hello?", "Hi.", "Again?"]),
         ([[AGAIN], [HELLO, HI, AGAIN]], ["Again?", "Again?"]),
         ([[HI]], ["Hi."]),
-        ([[AGAIN], [HELLO, HI]], ["Again?"]),
+        ([[AGAIN], [HELLO, HI]], ["Again?", "Hello?", "Hi."]),
         (
             [[HELLO], [HELLO, HI, {"role": "tool", "tool_call_id": "t", "content": "7"}, AGAIN]],
             ["Hello?", "7", "Again?"],
@@ -150,16 +150,25 @@ def test_an_empty_log_begins_anew(talk: Spool, client: Redis) -> None:
     ]
 
 
-def test_too_many_new_messages_are_refused(talk: Spool, client: Redis) -> None:
-    """One script writes at most so many; of an imported conversation, the newest."""
+def test_of_very_many_messages_the_newest_are_written(talk: Spool, client: Redis) -> None:
+    """One script writes at most so many; a model that gets what the log has would miss the others, and is refused."""
     many = [{"role": "user", "content": str(n)} for n in range(MESSAGES_MAX + 1)]
-    with pytest.raises(InvalidRequest, match="keep_messages=False"):
-        talk.enqueue(CHAT, messages=many)
+    with pytest.raises(InvalidRequest, match="with history at most 64"):
+        talk.enqueue(CHAT, messages=many, history=True)
     assert not client.exists(KEYS.log)
-    talk.enqueue(CHAT, messages=[*many, HI, HELLO])
+    made = talk.enqueue(CHAT, messages=many).generation_id
+    assert logged(client) == [*map(str, range(1, MESSAGES_MAX + 1))]
+    assert len(request_of(client, made)[0]) == MESSAGES_MAX + 1
+    assert len(client.hget(KEYS.head, "recent").split()) <= RECENT_MAX
+
+
+def test_of_a_long_conversation_from_elsewhere_the_end_is_written(talk: Spool, client: Redis) -> None:
+    """The newest messages, and the question in any case."""
+    many = [{"role": "user", "content": str(n)} for n in range(MESSAGES_MAX + 1)]
+    answer(talk, talk.enqueue(CHAT, messages=[*many, HI, HELLO]).generation_id)
     assert logged(client) == [*map(str, range(3, MESSAGES_MAX + 1)), "Hi.", "Hello?"]
-    remembered = client.hget(KEYS.head, "recent").split()
-    assert len(remembered) <= RECENT_MAX
+    talk.enqueue(CHAT, messages=[*many, HI, HELLO, HI, AGAIN])
+    assert logged(client)[-2:] == ["Hello?", "Again?"]
 
 
 def test_what_only_the_log_gets_is_bounded_too(talk: Spool, client: Redis) -> None:
@@ -272,6 +281,26 @@ def test_an_edited_question(talk: Spool, client: Redis, given: dict[str, Any]) -
     assert request_of(client, edited)[0] == ["Hullo?"]
     (turn,) = talk.snapshot(CHAT).conversation
     assert ([message.content for message in turn.messages], turn.versions) == (["Hullo?"], (first, edited))
+
+
+def test_after_an_edit_the_conversation_goes_on(talk: Spool, client: Redis) -> None:
+    """What the edited question has replaced is not looked for in what comes next."""
+    answer(talk, talk.enqueue(CHAT, messages=[HELLO]).generation_id)
+    second = talk.enqueue(CHAT, messages=[HELLO, HI, AGAIN]).generation_id
+    answer(talk, second)
+    edited = {"role": "user", "content": "Once more?"}
+    answer(talk, talk.enqueue(CHAT, messages=[HELLO, HI, edited], replaces=second).generation_id)
+    answer(talk, talk.enqueue(CHAT, messages=[HELLO, HI, edited, HI, edited]).generation_id)
+    assert logged(client) == ["Hello?", "Again?", "Once more?", "Once more?"]
+
+
+@pytest.mark.parametrize(("options", "expected"), [({}, True), ({"history": False}, False), ({"history": True}, True)])
+def test_an_edited_prompt_has_its_context(talk: Spool, client: Redis, options: dict[str, Any], expected: bool) -> None:
+    """Like another version of the answer, unless the caller says that it shall not."""
+    first = talk.enqueue(CHAT, "Hello?").generation_id
+    answer(talk, first)
+    made = talk.enqueue(CHAT, "Hullo?", replaces=first, **options).generation_id
+    assert request_of(client, made) == (["Hullo?"], expected)
 
 
 def test_the_same_messages_again_are_no_edit(talk: Spool, client: Redis) -> None:

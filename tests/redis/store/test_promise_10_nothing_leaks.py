@@ -30,6 +30,7 @@ from chunkspool.spool.dispatch import Dispatcher
 
 TTL = 600
 WEEK, DAY = 7 * 86_400, 86_400
+TOUCHED_OUTLIVES = 11 * DAY
 SHORT, LEASE = 30, 60
 """Seconds: a running generation outlives its ttl by its lease."""
 PROMPT, ANSWER, OWNER, REQUEST = "the-prompt", "the-answer", "the-owner", "the-request"
@@ -176,6 +177,8 @@ def test_every_key_has_a_ttl_and_is_removed_by_an_erase(
         most = (
             TTL + WEEK
             if name in {KEYS.seq, KEYS.head, KEYS.readers}
+            else TTL + TOUCHED_OUTLIVES
+            if name.startswith("cs:{index}:touched")
             else WEEK
             if name.startswith("cs:{index}:")
             else TTL

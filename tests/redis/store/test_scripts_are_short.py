@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
@@ -11,29 +12,33 @@ from typing import Any
 import pytest
 from redis import Redis
 from support.servers.redis_server import PrivateServer, run_second_server
+from support.waiting import eventually
 
 from chunkspool.events import Entry, GenerationCompleted, MessageEvent, TextDelta, encode
 from chunkspool.ids import new_generation_id
 from chunkspool.operations.chats import MAX_TITLE
 from chunkspool.operations.new_messages import MESSAGES_MAX, RECENT_MAX
+from chunkspool.outcomes import Outcome
 from chunkspool.policy import Policy
 from chunkspool.producing.buffer import BATCH_BYTES, BATCH_EVENTS
 from chunkspool.settings import LogSettings
+from chunkspool.spool.outcome_stream import BATCH_MAX
 from chunkspool.states import ON_ACTIVE, OnActive, Priority
-from chunkspool.store import chats, forks, keeping, removal, retention, schedule, scripts, totals
+from chunkspool.store import chats, erasures, forks, keeping, outcomes, removal, retention, schedule, scripts, totals
 from chunkspool.store.blocks import BLOCK_BYTES
 from chunkspool.store.client import Store
 from chunkspool.store.commands import ScriptCall
 from chunkspool.store.digests import MAX_DIGEST_BYTES
 from chunkspool.store.index import INDEX_PAGE, Member, forget, list_again, note_swept
 from chunkspool.store.keeping import KEPT_AT_ONCE
-from chunkspool.store.keys import PINS_DUE, RETENTION_DUE, SIZES_DUE, ChatKeys, QueueKeys
+from chunkspool.store.keys import PINS_DUE, RETENTION_DUE, SIZES_DUE, TOUCHED_DUE, ChatKeys, QueueKeys, TenantKeys
 from chunkspool.store.log_size import LogSize
 from chunkspool.store.removal import REMOVED_AT_ONCE
 from chunkspool.store.retention import DROPPED_AT_ONCE
 from chunkspool.store.scripts import REPLACED_AT_ONCE, WAITING_AT_ONCE
 from chunkspool.store.streams import HELD_AT_ONCE, HeldStreams, StreamLimit, hold_streams
 from chunkspool.store.totals import EXPIRED_AT_ONCE
+from chunkspool.store.touched import TOUCHED_AT_ONCE, Touched, leave, recheck, touch
 
 MAX_MICROSECONDS = 5000
 ENOUGH, PATIENCE = 3, 40
@@ -45,6 +50,8 @@ MANY = 50_000
 LEFT_BY_OLDER_VERSIONS = 6000
 MEGABYTE = b'"%b"' % (b"x" * (LogSettings().max_request_bytes - 2))
 HALF = MEGABYTE[: len(MEGABYTE) // 2]
+OUTCOME_BYTES = 100 * 1024
+"""The most that `outcome_text_bytes` may be."""
 QUEUE = QueueKeys("chunkspool")
 
 
@@ -282,7 +289,7 @@ def mark_read(chat: Chat) -> ScriptCall[Any]:
     """Note a reader among many."""
     chat.enqueue()
     chat.client.hset(chat.keys.readers, mapping={f"reader-{n}": 1 for n in range(MANY)})
-    return scripts.mark_read(chat.keys, "one-more", 1)
+    return scripts.mark_read(chat.keys, "one-more", 1, is_noted=True)
 
 
 def place(chat: Chat, *, owner: str | None = None, priority: Priority = "interactive") -> str:
@@ -455,6 +462,62 @@ def claim_behind(chat: Chat) -> ScriptCall[Any]:
     return chat.claim_call(waits)
 
 
+def touch_many(chat: Chat) -> ScriptCall[Any]:
+    """Note as many people as a call may, each of whom has touched some chats."""
+    people = [f"{n:016x}" for n in range(TOUCHED_AT_ONCE)]
+    chat.client.zadd(TOUCHED_DUE, {f"default/{n:016x}": n for n in range(MANY)})
+    for one in people:
+        chat.client.zadd(OF_TENANT.touched(one), {f"chat-{n}": n for n in range(100)})
+    return touch("default", chat.keys.chat_id, people, TTL_MS)
+
+
+def recheck_touched(chat: Chat) -> ScriptCall[Any]:
+    """Forget half of as many chats as a call may, of a person who has touched many."""
+    chat.client.zadd(OF_TENANT.touched("person"), {f"chat-{n}": n for n in range(MANY)})
+    seen = [(Touched(f"chat-{n}", n), None if n % 2 else TTL_MS) for n in range(TOUCHED_AT_ONCE)]
+    return recheck("default/person", seen)
+
+
+def leave_lists(chat: Chat) -> ScriptCall[Any]:
+    """Take a chat out of as many lists as a call may, in half of which it is the only one."""
+    chat.client.zadd(TOUCHED_DUE, {f"default/{n:016x}": n for n in range(MANY)})
+    lists = [(OF_TENANT.touched(f"{n:016x}"), 1) for n in range(TOUCHED_AT_ONCE)]
+    for number, (key, _) in enumerate(lists):
+        chat.client.zadd(key, {"chat": 1, **({f"chat-{n}": n for n in range(100)} if number % 2 else {})})
+    return leave("chat", lists)
+
+
+def fill_to_erase_person(chat: Chat) -> erasures.Person:
+    """Let a person touch many chats, and be one of many who have."""
+    person = erasures.Person("default", "person")
+    chat.client.zadd(OF_TENANT.touched(person.hash), {f"chat-{n}": n for n in range(MANY)})
+    chat.client.zadd(TOUCHED_DUE, {f"default/{n:016x}": n for n in range(MANY)})
+    return person
+
+
+def begin_erasure(chat: Chat) -> ScriptCall[Any]:
+    """Begin to erase a person."""
+    return erasures.begin(fill_to_erase_person(chat), is_asked_for=True)
+
+
+def settle_erasure(chat: Chat) -> ScriptCall[Any]:
+    """Go through the first chat of a person, which many others have touched, too."""
+    person = fill_to_erase_person(chat)
+    chat.store.send(erasures.begin(person, is_asked_for=True))
+    chat.client.hset(person.leaving, mapping={f"list-{n} chat-0": n for n in range(MANY)})
+    return erasures.settle(person, "chat-0", TTL_MS)
+
+
+def end_erasure(chat: Chat) -> ScriptCall[Any]:
+    """End the erasure of a person who had large lists."""
+    person = fill_to_erase_person(chat)
+    chat.store.send(erasures.begin(person, is_asked_for=True))
+    chat.client.delete(person.erasing)
+    for key in OF_TENANT.of_person(person.hash)[:3]:
+        chat.client.zadd(key, {f"chat-{n}": n for n in range(MANY)})
+    return erasures.end(person)
+
+
 def sweep_page(chat: Chat) -> list[Member]:
     """Return a page of the sweep."""
     ids = [new_generation_id() for _ in range(INDEX_PAGE)]
@@ -513,7 +576,8 @@ def make_fork(chat: Chat) -> ScriptCall[Any]:
     fill_copy(chat, 10_000)
     recent = [f"{n:010}" for n in range(64)]
     title = "🦉" * MAX_TITLE
-    return forks.make(chat.keys, "token", last=10_000, ttl_ms=TTL_MS, owner="owner", title=title, recent=recent)
+    owners = [f"{n:016x}" for n in range(forks.OWNERS_MAX)]
+    return forks.make(chat.keys, "token", last=10_000, ttl_ms=TTL_MS, owners=owners, title=title, recent=recent)
 
 
 def reserve_fork(chat: Chat) -> ScriptCall[Any]:
@@ -577,13 +641,127 @@ def settle_retention(chat: Chat) -> ScriptCall[Any]:
     return retention.settle([(one, None if n % 2 else 1000) for n, one in enumerate(due)])
 
 
+def outcome(number: int, text: str = "") -> Outcome:
+    """Return an outcome of which little is known."""
+    known = {field.name: None for field in dataclasses.fields(Outcome)}
+    own = {"id": "", "tenant": "default", "chat_id": "chat", "generation_id": f"g-{number}", "state": "completed"}
+    times = dict.fromkeys(("attempt", "created", "ended", "first", "last"), 10**13)
+    return Outcome(**{**known, **own, **times, "text": text, "log_expired": False, "deliveries": 1})  # type: ignore[arg-type]
+
+
+def tell(chat: Chat, number: int, size: int, *, groups: int = 1) -> None:
+    """Let so many outcomes of a size wait for groups."""
+    for group in range(groups):
+        chat.store.send(outcomes.join("default", f"group-{group}"))
+    stored = outcome(1, "x" * size).encode()
+    with chat.client.pipeline(transaction=False) as pipeline:
+        for _ in range(number):
+            pipeline.xadd(TenantKeys("default").outcomes, {"o": stored, "c": chat.keys.chat_id})
+        pipeline.execute()
+
+
+def take_all(chat: Chat, number: int, *, batch: int = BATCH_MAX) -> ScriptCall[Any]:
+    """Hand out so many to a consumer that vanishes; return what the next consumer sends."""
+    for _ in range(0, number, batch):
+        chat.store.send(take("gone", 10**8, batch=batch))
+    return take("next", 1, batch=batch)
+
+
+def take(consumer: str, claim_after_ms: int, *, batch: int = BATCH_MAX) -> ScriptCall[Any]:
+    """Return what hands out outcomes."""
+    return outcomes.take(
+        "default",
+        "group-0",
+        consumer,
+        batch=batch,
+        claim_after_ms=claim_after_ms,
+        max_deliveries=1,
+        cursor="0-0",
+    )
+
+
+def relay_outcomes(chat: Chat) -> ScriptCall[Any]:
+    """Bring large ones where one group has read little and another one has to go."""
+    tell(chat, 700, OUTCOME_BYTES)
+    chat.store.send(outcomes.join("default", "other"))
+    found = [outcome(n, "x" * OUTCOME_BYTES) for n in range(outcomes.RELAYED_AT_ONCE)]
+    return outcomes.relay("default", found, read_at=chat.client.time()[0] * 1000, most_bytes=2**20)
+
+
+def next_outcomes(chat: Chat) -> ScriptCall[Any]:
+    """Get new ones, as many and as large as may be."""
+    tell(chat, 100, OUTCOME_BYTES)
+    return take("consumer", 10**8)
+
+
+def next_poison(chat: Chat) -> ScriptCall[Any]:
+    """Find only such as have been handed out too often."""
+    tell(chat, 100, OUTCOME_BYTES)
+    call = take_all(chat, 100)
+    eventually(lambda: chat.client.xpending_range(TenantKeys("default").outcomes, "group-0", "-", "+", 1, idle=2))
+    return call
+
+
+def ack_outcomes(chat: Chat) -> ScriptCall[Any]:
+    """Acknowledge many, of which all then leave."""
+    tell(chat, 100, OUTCOME_BYTES)
+    take_all(chat, 100)
+    ids = [entry.decode() for entry, _ in chat.client.xrange(TenantKeys("default").outcomes)]
+    return outcomes.acknowledge("default", "group-0", ids)
+
+
+def join_outcomes(chat: Chat) -> ScriptCall[Any]:
+    """Join a group of very many consumers."""
+    tell(chat, 1, 10)
+    for n in range(1000):
+        chat.client.xgroup_createconsumer(TenantKeys("default").outcomes, "group-0", f"c-{n}")
+    return outcomes.join("default", "group-0")
+
+
+def leave_outcomes(chat: Chat) -> ScriptCall[Any]:
+    """Leave it."""
+    join_outcomes(chat)
+    return outcomes.leave("default", "group-0", "c-999")
+
+
+def lag_outcomes(chat: Chat) -> ScriptCall[Any]:
+    """Ask how far a hundred groups are behind, with large outcomes."""
+    tell(chat, 100, 1000, groups=100)
+    return outcomes.lag("default")
+
+
+def forget_outcomes(chat: Chat) -> ScriptCall[Any]:
+    """Remove the outcomes of a chat that has all."""
+    tell(chat, 100, OUTCOME_BYTES)
+    return outcomes.forget_chat(chat.keys)
+
+
+def mark_outcome(chat: Chat) -> ScriptCall[Any]:
+    """Mark one that has ended."""
+    generation_id = chat.enqueue(outcome_wanted=True)
+    chat.client.hset(chat.keys.gen(generation_id), "status", "failed")
+    chat.client.hset(chat.keys.gen(generation_id), "ended", 1)
+    return outcomes.mark(chat.keys, generation_id)
+
+
+OF_TENANT = TenantKeys("default")
 CASES: dict[str, Sequence[Callable[[Chat], ScriptCall[Any]]]] = {
+    "ack_outcomes": [ack_outcomes],
+    "forget_outcomes": [forget_outcomes],
+    "join_outcomes": [join_outcomes],
+    "lag_outcomes": [lag_outcomes],
+    "leave_outcomes": [leave_outcomes],
+    "mark_outcome": [mark_outcome],
+    "next_outcomes": [next_outcomes, next_poison],
+    "relay_outcomes": [relay_outcomes],
     "add_block": [add_block],
+    "begin_erasure": [begin_erasure],
     "append": [append(last=900), append(last=43_000)],
     "chats_after": [chats_after],
     "claim": [claim, claim_behind],
     "count_sizes": [count_sizes],
     "drop": [drop],
+    "end_erasure": [end_erasure],
     "enqueue": [
         *(enqueue(on_active) for on_active in ON_ACTIVE),
         converse("replace"),
@@ -597,6 +775,7 @@ CASES: dict[str, Sequence[Callable[[Chat], ScriptCall[Any]]]] = {
     "free_next": [free_next],
     "hold_streams": [open_stream, renew_streams],
     "keep": [keep],
+    "leave": [leave_lists],
     "lose": [lose],
     "make_fork": [make_fork],
     "mark_read": [mark_read],
@@ -604,6 +783,7 @@ CASES: dict[str, Sequence[Callable[[Chat], ScriptCall[Any]]]] = {
     "position": [position],
     "publish_again": [publish_again],
     "renew_pin": [renew_pin],
+    "recheck_touched": [recheck_touched],
     "reserve": [reserve, meet_bytes],
     "reserve_fork": [reserve_fork],
     "restore_head": [restore_head],
@@ -611,7 +791,9 @@ CASES: dict[str, Sequence[Callable[[Chat], ScriptCall[Any]]]] = {
     "set_title": [set_title],
     "settle_retention": [settle_retention],
     "stage_fork": [stage_fork(900), stage_fork(10), stage_fork(10**6)],
+    "settle_erasure": [settle_erasure],
     "stop": [stop],
+    "touch": [touch_many],
     "transaction": [keep_places, forget_members],
     "unlist": [unlist],
     "unpublish": [unpublish],
@@ -652,5 +834,13 @@ def test_every_script_is_tried_and_states_its_maximum() -> None:
     """A new script gets a case here, and a line in its header."""
     folder = Path(str(files("chunkspool.store"))) / "lua"
     texts = {file.stem: file.read_text() for file in folder.glob("*.lua")}
-    assert set(texts) == {"prelude", "schedule_prelude", "sizes_prelude", "chats_prelude", *CASES}
+    assert set(texts) == {
+        "prelude",
+        "schedule_prelude",
+        "sizes_prelude",
+        "chats_prelude",
+        "outcomes_prelude",
+        "touch_prelude",
+        *CASES,
+    }
     assert [name for name in CASES if "-- Maximum: " not in texts[name]] == []

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from chunkspool.errors import StoreUnavailable
 from chunkspool.metrics.spool_gauges import SpoolGauges
+from chunkspool.outcomes import OutcomeLag
 from chunkspool.policy import Policy
 from chunkspool.results import Stats, TenantMemory
 
@@ -28,6 +29,7 @@ STATS = Stats(
     tenants=2,
     limits=Policy(),
     memory=TenantMemory({"acme": 100, "other": 7}, 30, 4),
+    outcomes=(OutcomeLag("acme", "billing", 4, 2, 1.5), OutcomeLag("acme", "gone", set_aside=1, lost=7)),
     used_memory=1000,
     max_memory=5000,
 )
@@ -51,6 +53,12 @@ def test_every_gauge_is_there() -> None:
         'chunkspool_oldest_queued_seconds{priority="interactive"}': 0,
         'chunkspool_oldest_queued_seconds{priority="batch"}': 1.5,
         "chunkspool_chats": 9,
+        'chunkspool_outcomes_lag{group="billing",tenant="acme"}': 6,
+        'chunkspool_outcomes_lag{group="gone",tenant="acme"}': 0,
+        'chunkspool_outcomes_oldest_seconds{group="billing",tenant="acme"}': 1.5,
+        'chunkspool_outcomes_oldest_seconds{group="gone",tenant="acme"}': 0,
+        'chunkspool_outcomes_lost{group="billing",tenant="acme"}': 0,
+        'chunkspool_outcomes_lost{group="gone",tenant="acme"}': 7,
         'chunkspool_redis_memory_bytes{tenant="acme"}': 100,
         'chunkspool_redis_memory_bytes{tenant="other"}': 37,
         "chunkspool_redis_used_memory_bytes": 1000,

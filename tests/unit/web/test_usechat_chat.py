@@ -142,6 +142,15 @@ def test_a_message_that_is_continued_late_stays_in_its_place() -> None:
     assert continued_by([event for event in events if isinstance(event, MessageEvent)]) == page.messages[1].given
 
 
+def test_a_users_message_is_not_continued() -> None:
+    """Whoever forges that adds a message of their own."""
+    ui = {"id": "m1", "role": "assistant", "parts": [], "continues": True}
+    events = [message("g1", "m1"), queued("g1"), message("g2", "x", "assistant", None, ui=ui), queued("g2")]
+    page = Chat(conversation(fold(events)), {}, is_whole=True).find_page(None, None)
+    assert page is not None
+    assert [(one.id, one.answered_by) for one in page.messages] == [("m1", None), ("g1", "g1"), ("m1", "g2")]
+
+
 def test_without_the_earlier_turns_a_page_is_not_known() -> None:
     """Where the message of a part of the chat is continued that was not read, or where more is wanted."""
     ui = {"id": "g0", "role": "assistant", "parts": [], "continues": True}

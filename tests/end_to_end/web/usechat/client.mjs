@@ -181,8 +181,9 @@ const scenarios = {
     const again = chat.regenerate(endlessly);
     await waitUntil(hasSaid(chat, "tick tick"));
     other.messages = (await load("conversation")).messages;
+    const loadedText = textOf(other.messages.at(-1)).join("");
     const followed = other.resumeStream();
-    await waitUntil(hasSaid(other, "tick tick tick"));
+    await waitUntil(hasSaid(other, `${loadedText}tick `));
     await stop("conversation");
     await Promise.all([again, followed]);
     await note("stopped");
