@@ -1,6 +1,7 @@
-"""`make bench`, retention: how long it takes for many chats whose logs are too long, and the longest script meanwhile.
+"""How long retention takes for many chats whose logs are too long, and the longest script meanwhile: some minutes.
 
-`python -m bench.retention`; exit code 1 if a script took longer than it may. The chats are copies of one.
+`python -m bench.retention`, not a part of `make bench`; exit code 1 if a script took longer than it may. The chats are
+copies of one.
 """
 
 from __future__ import annotations

@@ -17,14 +17,16 @@ from support.servers.contents import find_keys_containing
 from support.waiting import eventually
 
 from chunkspool import Spool, fold
+from chunkspool.effects import Effect, drive
 from chunkspool.errors import CorruptLog, CursorExpired, InvalidInput
 from chunkspool.operations.digests import make_digest
-from chunkspool.operations.retention import STEP, shorten
+from chunkspool.operations.retention import STEP, Dropped, shorten
 from chunkspool.operations.retention import step as take_step
 from chunkspool.policy import Policy
 from chunkspool.results import RetentionStep
 from chunkspool.store.blocks import BLOCK_BYTES
 from chunkspool.store.client import Store
+from chunkspool.store.commands import ScriptCall, Transaction
 from chunkspool.store.keys import PINS_DUE, RETENTION_DUE, ChatKeys
 from chunkspool.store.retention import drop, look
 
@@ -47,6 +49,17 @@ def retain(spool: Spool, client: Redis, **options: Any) -> RetentionStep:
     """Take a step, once what has ended is in the index."""
     eventually(lambda: client.zscore("cs:{index}:sizes_until:default", CHAT) is not None)
     return spool.retain(**options)
+
+
+def shorten_now(spool: Spool, client: Redis) -> Dropped:
+    """Shorten the chat's log as its policy says."""
+    store = Store(client)
+
+    def perform(effect: Effect) -> object:
+        assert isinstance(effect, ScriptCall | Transaction)
+        return store.send(effect)
+
+    return drive(shorten(KEYS, spool.policy()), perform)
 
 
 def begun_in(spool: Spool) -> list[str]:
@@ -157,6 +170,19 @@ def test_what_is_gone_without_an_ending_blocks_nothing(spool: Spool, client: Red
     spool.stop(CHAT)
     newest = say(spool)
     assert retain(spool, client).events == 1
+    assert begun_in(spool) == [newest]
+
+
+def test_what_an_outcome_may_want_stays_until_it_is_told(spool: Spool, client: Redis) -> None:
+    """Its text is read from the log. The sweep comes back to the chat later."""
+    spool.set_policy(keep_events=1)
+    untold, newest = say(spool), say(spool)
+    client.hset(KEYS.outbox, untold, "completed 1 1 1 0 9 1 / /")
+    client.expire(KEYS.outbox, 600)
+    assert shorten_now(spool, client).is_held_up
+    assert begun_in(spool) == [untold, newest]
+    client.delete(KEYS.outbox)
+    assert not shorten_now(spool, client).is_held_up
     assert begun_in(spool) == [newest]
 
 
