@@ -15,7 +15,7 @@ from chunkspool.cli.execute import explain_missing, run_and_exit, run_with_spool
 from chunkspool.cli.exit_codes import ExitCode
 from chunkspool.cli.follow import ChatFollower
 from chunkspool.cli.follow import ask as ask_and_follow
-from chunkspool.cli.formatting import plain, status_lines
+from chunkspool.cli.formatting import one_line, status_lines
 from chunkspool.cli.loglevel import LogLevel
 from chunkspool.cli.screen import JsonScreen, Screen, TextScreen
 from chunkspool.cli.terminal import confirm_erase, report, write_output
@@ -76,6 +76,8 @@ def ask(
     as_json: Json = False,
 ) -> None:
     """Send a prompt to a worker and show the answer. Ctrl-C asks whether to stop it."""
+    if prompt is None and replaces is None:
+        raise typer.BadParameter("pass one, or --replaces GENERATION to ask the same again", param_hint="PROMPT")
 
     async def work(spool: AsyncSpool) -> ExitCode:
         request = {
@@ -223,7 +225,7 @@ def _screen(*, as_json: bool) -> Screen:
 
 
 def _print_lines(*lines: str) -> None:
-    write_output("".join(f"{plain(line)}\n" for line in lines).encode(sys.stdout.encoding, "replace"))
+    write_output("".join(f"{one_line(line)}\n" for line in lines).encode(sys.stdout.encoding, "replace"))
 
 
 def _read_prompt(given: str) -> str:

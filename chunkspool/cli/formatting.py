@@ -39,7 +39,15 @@ _HARMLESS = frozenset(map(ord, "\t\n"))
 _PICTURES = {code: 0x2400 + code for code in range(0x20) if code not in _HARMLESS}
 # A model's text must not command the terminal. Like ESC, the C1 controls (0x80 to 0x9F) begin such commands, and a
 # lone CR lets a text overwrite the line before it.
-_SAFE = {**_PICTURES, ord("\r"): None, 0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)}
+_CONTROLS = {**_PICTURES, ord("\r"): None, 0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)}
+# Nor may it turn round the line in which it stands. Hebrew and Arabic need none of these: their letters say themselves
+# which way they run. Those that begin or end such a stretch become visible.
+_TURNS = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD)
+# What shows nothing is dropped: marks of direction, the space without a width, the byte order mark and its like. Of the
+# invisible ones, the joiners U+200C and U+200D stay, because Persian and emoji are made of them.
+_MARKS = (0x061C, 0x200E, 0x200F)
+_UNSEEN = dict.fromkeys((*_MARKS, 0x180E, 0x200B, *range(0x2060, 0x2066), *range(0x206A, 0x2070), 0xFEFF))
+_SAFE = {**_CONTROLS, **_TURNS, **_UNSEEN, 0x2028: ord("\n"), 0x2029: ord("\n")}
 
 _CUT_OFF = {
     "content_filter": "cut off by the provider's content filter",
@@ -57,12 +65,16 @@ _ROW = "{:<36}  {:<11}  {:>7}  {:>6}  {:>7}  {:>7}"
 
 
 def plain(text: str) -> str:
-    """Return `text` without terminal commands: control characters become visible ones (␛), CR is dropped."""
+    """Return `text` without what commands a terminal or turns a line round.
+
+    Control characters become visible (␛), and so do those that turn a line (�). CR and what shows nothing are
+    dropped; U+2028 and U+2029 become newlines.
+    """
     return text.translate(_SAFE)
 
 
 def one_line(text: str) -> str:
-    """Return `text` as one line, without terminal commands."""
+    """Return `text` as one line, made `plain`."""
     return " ".join(plain(text).splitlines())
 
 

@@ -14,7 +14,7 @@ import typer
 
 from chunkspool.cli.execute import explain_missing, run_and_exit
 from chunkspool.cli.exit_codes import ExitCode
-from chunkspool.cli.formatting import plain
+from chunkspool.cli.formatting import one_line
 from chunkspool.cli.loglevel import LogLevel
 from chunkspool.cli.terminal import report, write_output
 from chunkspool.errors import EnqueueFailed, StoreError
@@ -111,7 +111,7 @@ def sweep(
 
 def _report(lost: Iterable[str]) -> None:
     for generation_id in lost:
-        write_output(f"{plain(generation_id)} was lost and has ended as failed\n".encode())
+        write_output(f"{one_line(generation_id)} was lost and has ended as failed\n".encode())
 
 
 def _report_trouble(error: Exception) -> None:

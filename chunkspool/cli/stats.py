@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from chunkspool.cli.execute import run_with_spool
 from chunkspool.cli.exit_codes import ExitCode
+from chunkspool.cli.formatting import one_line
 from chunkspool.cli.stats_lines import stats_lines
 from chunkspool.cli.terminal import cancel_on_closed_output, report, write_output
 from chunkspool.errors import StoreError
@@ -80,7 +81,7 @@ class _Table:
     def show_error(self, text: str) -> None:
         """Say why there is nothing this time."""
         if self._in_place:
-            self._print([f"{text}; trying again"])
+            self._print([one_line(f"{text}; trying again")])
         else:
             report(f"{text}; trying again")
 

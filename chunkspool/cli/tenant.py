@@ -9,7 +9,7 @@ import typer
 from chunkspool.cli.dashed_ids import DashedIds
 from chunkspool.cli.execute import run_with_spool
 from chunkspool.cli.exit_codes import ExitCode
-from chunkspool.cli.formatting import plain
+from chunkspool.cli.formatting import one_line
 from chunkspool.cli.quantities import DEFAULT, parse_limit
 from chunkspool.cli.terminal import write_output
 from chunkspool.policy import LIMITS, Policy
@@ -88,7 +88,7 @@ def _print(policy: Policy, *, as_json: bool) -> None:
         write_output(policy.model_dump_json().encode() + b"\n")
         return
     lines = [f"{name:<{_WIDTH}}  {_shown(policy, name)}" for name in LIMITS]
-    write_output("".join(f"{plain(line)}\n" for line in lines).encode())
+    write_output("".join(f"{one_line(line)}\n" for line in lines).encode())
 
 
 def _shown(policy: Policy, name: str) -> str:

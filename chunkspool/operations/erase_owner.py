@@ -19,6 +19,7 @@ from chunkspool.errors import ChatContended, CorruptLog, StoreRefused
 from chunkspool.ids import checked_id
 from chunkspool.operations.endings import tell_stopped
 from chunkspool.operations.erase_chat import Removed, remove_chat
+from chunkspool.operations.outcomes import forget_owner
 from chunkspool.operations.people import find_lists, leave_lists
 from chunkspool.results import ErasedOwner
 from chunkspool.store import erasures, scripts
@@ -85,6 +86,8 @@ class _Erasing:
         self._left = yield from erasures.read_leaving(self._person)
         is_over = False
         while not is_over and not self._done.failed and (yield from self._go_through(late_at)):
+            # Their outcomes may have outlived their chats.
+            yield from forget_owner(self._person.tenant, self._person.owner)
             # There is more where another erasure was asked for while this one was under way.
             is_over = yield from erasures.end(self._person)
         self._report(is_over=is_over)

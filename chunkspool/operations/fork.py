@@ -1,5 +1,6 @@
 """Makes a chat of the beginning of another one. Without I/O.
 
+A log has no question without its generation, so a copy that would end between the two goes on to the generation.
 The log is copied in small steps into a key that expires by itself, and becomes the chat's log in one step: of whoever
 dies before that, nothing stays. From then on, the two chats have nothing to do with each other.
 """
@@ -59,7 +60,10 @@ FIRST_PAGE: Final = 100
 def fork(
     source: ChatKeys, target: ChatKeys, settings: Settings, *, at: object, ttl: float | None, owner: str | None
 ) -> Operation[Fork]:
-    """Make `target` of what `source` holds up to and including `at`; None: of all of it."""
+    """Make `target` of what `source` holds up to and including `at`, and the generation of a question at its end.
+
+    `at` None: of all of it.
+    """
     wanted = None if at is None else checked_position(at)
     if wanted is not None and not wanted.seq:
         raise InvalidInput(f"at={shown(at)}: a fork has at least one event, so pass a seq from 1 on, or its cursor")
@@ -106,6 +110,8 @@ class _Making:
         self._now = 0
         self._open: dict[str, None] = {}
         self._ended: set[str] = set()
+        self._unasked: str | None = None
+        """The generation of the message at the end of the copy; its `generation.queued` comes behind that."""
         self._owners: list[str] = []
         self._messages: deque[MessageEvent] = deque(maxlen=RECENT_MAX)
 
@@ -133,6 +139,7 @@ class _Making:
         is_other = wanted is not None and wanted.contradicts(self._position.log, self._position.at)
         if self._end.seq != last or is_other:
             raise CursorExpired(last, 1 if is_other else kept.first, kept.last)
+        yield from self._go_on_to_generation(kept.last)
         yield from self._end_all()
 
     def make(self, ttl_ms: int) -> Operation[None]:
@@ -208,10 +215,21 @@ class _Making:
         self._position = Position(entries[-1].seq, page.log, entries[-1].at)
         return entries
 
+    def _go_on_to_generation(self, last: int) -> Operation[None]:
+        """Copy the rest of what one enqueue wrote: further messages, and the generation that they were asked with."""
+        while self._unasked is not None and self._end.seq < last:
+            # One by one: mostly there is one, and what comes behind it is not wanted.
+            entries = yield from self._read(1)
+            if [one.generation_id for one in entries] != [self._unasked]:
+                return  # a log that somebody has spoiled
+            yield from self._stage(entries)
+
     def _stage(self, entries: Sequence[Entry]) -> Operation[None]:
         if not (yield from forks.stage(self._target, self.token, self._end.seq, entries)):
             raise _lost_copy()
-        self._end = Position(entries[-1].seq, self.token, entries[-1].at)
+        newest = entries[-1]
+        self._end = Position(newest.seq, self.token, newest.at)
+        self._unasked = newest.generation_id if newest.type == "message" else None
         for entry in entries:
             if entry.type == "message" and isinstance(entry.event, MessageEvent):
                 self._messages.append(entry.event)

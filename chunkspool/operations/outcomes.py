@@ -95,6 +95,13 @@ def forget_dead(tenant: str, gone: Sequence[DeadOutcome]) -> Operation[int]:
     return (yield from outcomes.forget_dead(tenant, [one.id for one in gone])) if gone else 0
 
 
+def forget_owner(tenant: str, owner: str) -> Operation[None]:
+    """Remove what is told of an owner who was erased."""
+    cursors = ("-", "-")
+    while any(cursors):
+        cursors = yield from outcomes.forget_owner(tenant, owner, cursors)
+
+
 def forget_chat(keys: ChatKeys) -> Operation[None]:
     """Remove what is told of a chat that was erased: a few entries with each call."""
     cursors = ("-", "-")

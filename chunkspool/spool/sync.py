@@ -338,8 +338,9 @@ class Spool:
     ) -> Fork:
         """Make the chat `to` of what this one holds up to and including `at`: a seq, or the cursor of an entry.
 
-        Without `at`, of all that it holds. The events keep their seqs; what has not ended there is ended in the fork,
-        by "fork". From then on, the two have nothing to do with each other: each is asked, kept and erased for itself.
+        Without `at`, of all that it holds. At a question, its generation comes with it. The events keep their seqs;
+        what has not ended there is ended in the fork, by "fork". From then on, the two have nothing to do with each
+        other: each is asked, kept and erased for itself.
         Readers' marks and transcripts stay behind. `ttl` and `owner` are as in `enqueue`.
 
         Raises `ChatExists` unless nothing is known of `to`; `ChatNotFound`, `CursorAhead`, `CursorExpired`,

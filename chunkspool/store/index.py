@@ -197,7 +197,7 @@ def look_up(queue: QueueKeys, member: Member, now: int) -> Transaction[Unfinishe
             expires=int(expires or 0),
             turn="" if turn is None else TURNS[int(float(turn))],
             behind=behind is not None,
-            outcome_marked=bool(int(marked)),
+            outcome_marked=marked is not None,
             outcome_wanted=outcome is not None,
         )
 
@@ -208,7 +208,7 @@ def look_up(queue: QueueKeys, member: Member, now: int) -> Transaction[Unfinishe
         ("ZSCORE", TenantKeys(member.keys.tenant).active, member.name),
         ("ZSCORE", queue.sent, member.name),
         ("ZSCORE", queue.running, member.name),
-        ("HEXISTS", member.keys.outbox, member.generation_id),
+        ("HGET", member.keys.outbox, member.generation_id),
     )
     return Transaction(commands, parse)
 

@@ -105,7 +105,8 @@ def relay(tenant: str, outcomes: Sequence[Outcome], *, read_at: int, most_bytes:
     """Bring up to `RELAYED_AT_ONCE` outcomes, whose marks were read at `read_at`, into the tenant's stream."""
     args: list[Arg] = [read_at, most_bytes]
     for one in outcomes:
-        args += [one.generation_id, hash_of(tenant, one.chat_id), one.ended, one.chat_id, one.encode()]
+        hashes = hash_of(tenant, one.chat_id), hash_of(tenant, one.owner)
+        args += [one.generation_id, *hashes, one.ended, one.chat_id, one.encode()]
 
     def parse(reply: list[Any]) -> Relayed:
         outcome: Any = as_text(reply[0])
@@ -187,8 +188,18 @@ def lag(tenant: str) -> ScriptCall[tuple[OutcomeLag, ...]]:
 
 def forget_chat(keys: ChatKeys, cursors: tuple[str, str] = ("-", "-")) -> ScriptCall[tuple[str, str]]:
     """Remove the outcomes of a chat from some entries of the streams; returns where to go on, "" where all is done."""
-    args = (keys.chat_id, hash_of(keys.tenant, keys.chat_id), *cursors)
-    return _script("forget_outcomes", keys.tenant, args, lambda reply: (as_text(reply[0]), as_text(reply[1])))
+    return _forget(keys.tenant, "c", keys.chat_id, hash_of(keys.tenant, keys.chat_id), cursors)
+
+
+def forget_owner(tenant: str, owner: str, cursors: tuple[str, str] = ("-", "-")) -> ScriptCall[tuple[str, str]]:
+    """Remove the outcomes of an owner, as `forget_chat` does: their chats may have expired long ago."""
+    owner_hash = hash_of(tenant, owner)
+    return _forget(tenant, "w", owner_hash, owner_hash, cursors)
+
+
+def _forget(tenant: str, field: str, value: str, hashed: str, cursors: tuple[str, str]) -> ScriptCall[tuple[str, str]]:
+    args = (field, value, hashed, *cursors)
+    return _script("forget_outcomes", tenant, args, lambda reply: (as_text(reply[0]), as_text(reply[1])))
 
 
 def read_dead(tenant: str, before: str | None, limit: int) -> Transaction[tuple[DeadOutcome, ...]]:

@@ -1,9 +1,10 @@
 -- outcomes_prelude.lua: what the scripts of a tenant's outcomes share. It is put in front of each of them.
 --
--- KEYS  1 outcomes          stream  of each generation that has ended: o = JSON (chunkspool/outcomes.py), c = the chat's id
---       2 outcomes_seen     zset    generation -> ms until which it is known to be in the stream; "/<hash of a chat>" -> ms
---                                   until which the chat is known to have been erased
---       3 outcomes_dead     stream  what was set aside: group, at, why, n = deliveries, id, o, c
+-- KEYS  1 outcomes          stream  of each generation that has ended: o = JSON (chunkspool/outcomes.py), c = the chat's id,
+--                                   w = hash of the owner
+--       2 outcomes_seen     zset    generation -> ms until which it is known to be in the stream; "/c<hash of a chat>" and
+--                                   "/w<hash of an owner>" -> ms until which it is known that it was erased
+--       3 outcomes_dead     stream  what was set aside: group, at, why, n = deliveries, id, o, c, w
 --       4 outcomes_dropped  hash    group that was set aside -> "<ms> <outcomes that it lost>"
 -- The stream is trimmed by what all groups have acknowledged, and by nothing else.
 local KEPT_MS, SEEN_MS, MARK_MS, WINDOW_MS = 366 * 86400 * 1000, 8 * 86400 * 1000, 7 * 86400 * 1000, 600 * 1000
@@ -69,7 +70,7 @@ end
 
 local function set_aside(group, id, fields, deliveries, why)
   redis.call('XADD', KEYS[3], 'MAXLEN', '=', DEAD_MAX, '*', 'group', group, 'at', string.format('%.0f', now_ms()),
-    'why', why, 'n', deliveries, 'id', id, 'o', fields.o, 'c', fields.c)
+    'why', why, 'n', deliveries, 'id', id, 'o', fields.o, 'c', fields.c, 'w', fields.w or '/')
   redis.call('PEXPIRE', KEYS[3], DEAD_MS)
   redis.call('XACK', KEYS[1], group, id)
 end

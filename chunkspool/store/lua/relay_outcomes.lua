@@ -2,7 +2,7 @@
 --
 -- KEYS  as in outcomes_prelude.lua
 -- ARGV  1 ms at which the caller read the outbox   2 most bytes of the stream
---       3… for each: generation, hash of its chat, ms of its ending, chat, JSON. At most RELAYED_AT_ONCE (store/outcomes.py)
+--       3… for each: generation, hashes of its chat and of its owner, ms of its ending, chat, JSON. At most RELAYED_AT_ONCE (store/outcomes.py)
 -- Returns {'moved', how many were new, group that was set aside, or '', groups that are left}
 --         {'late'}: it was read too long ago, read it again | {'nobody'}: there is no group, nobody waits
 -- Exactly once, because: what is in the stream is known for longer than its mark may live (SEEN_MS), until the mark is
@@ -13,13 +13,16 @@ if math.abs(now - read_at) > WINDOW_MS / 2 then return {'late'} end
 local all = groups()
 if #all == 0 then return {'nobody'} end
 local moved = 0
-for i = 3, #ARGV, 5 do
-  local generation, chat_hash, ended, chat, outcome = unpack(ARGV, i, i + 4)
-  local erased = tonumber(redis.call('ZSCORE', KEYS[2], '/' .. chat_hash) or '0') - WINDOW_MS
+for i = 3, #ARGV, 6 do
+  local generation, chat_hash, owner_hash, ended, chat, outcome = unpack(ARGV, i, i + 5)
+  local erased = 0
+  for _, name in ipairs({'/c' .. chat_hash, '/w' .. owner_hash}) do
+    erased = math.max(erased, tonumber(redis.call('ZSCORE', KEYS[2], name) or '0') - WINDOW_MS)
+  end
   if redis.call('ZSCORE', KEYS[2], generation) or tonumber(ended) <= erased or now - ended > MARK_MS then
-    -- It is there, or is not to be: its chat was erased, or it is so old that nobody knows any more.
+    -- It is there, or is not to be: its chat or its owner was erased, or it is so old that nobody knows any more.
   else
-    redis.call('XADD', KEYS[1], '*', 'o', outcome, 'c', chat)
+    redis.call('XADD', KEYS[1], '*', 'o', outcome, 'c', chat, 'w', owner_hash)
     redis.call('ZADD', KEYS[2], string.format('%.0f', now + SEEN_MS), generation)
     moved = moved + 1
   end

@@ -10,7 +10,7 @@ from support.processes.command import run
 
 
 def test_chats_are_listed_and_named(redis_url: str) -> None:
-    """In words and as JSON lines, page by page; a title cannot command the terminal."""
+    """In words and as JSON lines, page by page; a title cannot command the terminal or turn its row round."""
     with spool_for(redis_url) as spool:
         for chat, owner in (("first", "ada"), ("second", None)):
             spool.enqueue(chat, "hello", owner=owner)
@@ -18,9 +18,10 @@ def test_chats_are_listed_and_named(redis_url: str) -> None:
     listed = run(redis_url, "chats").stdout.splitlines()
     assert [line.split()[-1] for line in listed[:2]] == ["title", "second"]
     assert "queued" in listed[2]
-    assert listed[2].endswith("first                                 Ünïcode \u202e title")
+    assert listed[2].endswith("first                                 Ünïcode \ufffd title")
     as_json = [json.loads(line) for line in run(redis_url, "chats", "--json").stdout.splitlines()]
     assert [one["chat_id"] for one in as_json] == ["second", "first"]
+    assert as_json[1]["title"] == "Ünïcode \u202e title"
     assert as_json[1]["newest"]["state"] == "queued"
     assert "generation" in as_json[1]["newest"]
     page = run(redis_url, "chats", "--limit", "1", "--json")

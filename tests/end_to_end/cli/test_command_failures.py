@@ -60,6 +60,13 @@ def test_wrong_usage_is_two(arguments: tuple[str, ...]) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_missing_prompt_is_told_in_words_of_the_command_line() -> None:
+    """What may be passed instead is an option here, not an argument of Python."""
+    done = run(NOBODY, "ask", "chat")
+    assert "PROMPT: pass one, or --replaces GENERATION to ask the same again" in done.stderr
+    assert "prompt=" not in done.stderr
+
+
 def test_help_lists_commands_and_exit_codes() -> None:
     """`--help` shows what a person needs first."""
     done = run(NOBODY, "--help")
@@ -89,7 +96,8 @@ def test_redis_that_disappears_is_one(tmp_path: Path) -> None:
         with Spool.from_url(server.url) as own:
             own.enqueue("chat", "x")
         with RunningCommand(server.url, "tail", "chat", "-f", "--json", own={"CHUNKSPOOL_READ_TIMEOUT": "0.5"}) as tail:
-            assert b"queued" in tail.stdout.readline()
+            # A question is in the log in front of its generation.
+            assert [b'"message"' in tail.stdout.readline(), b"queued" in tail.stdout.readline()] == [True, True]
             server.kill()
             code, _, told = tail.wait()
     assert code == 1

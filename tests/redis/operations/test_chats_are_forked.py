@@ -148,6 +148,70 @@ def test_what_goes_on_in_the_source_is_stopped_in_the_fork(talk: BlockingSpool, 
         talk.stop("fork", made.generation_id)
 
 
+def test_a_question_brings_its_generation_into_the_fork(talk: BlockingSpool, client: Redis) -> None:
+    """At any of its messages; so an edited question replaces the first one in the fork, too, and is no turn more."""
+    first = say(talk, "first")
+    two, edit = ([{"role": "user", "content": one} for one in said] for said in (("second", "more"), ("edited", "too")))
+    second = talk.enqueue("source", messages=two).generation_id
+    write(talk, second)
+    third = talk.enqueue("source", messages=edit, replaces=second).generation_id
+    write(talk, third, "Never seen.")
+    entries = talk.read("source")
+    (*asked, queued) = [entry for entry in entries if entry.generation_id == third][:3]
+    assert [entry.type for entry in (*asked, queued)] == ["message", "message", "generation.queued"]
+    log = stored(client, SOURCE)
+    for number, entry in enumerate((*asked, queued)):
+        name = f"fork-{number}"
+        assert talk.fork("source", entry.cursor, to=name).seq == queued.seq + 1
+        copied = stored(client, ChatKeys("default", name))
+        assert copied[:-1] == log[: queued.seq]
+        one, edited = talk.snapshot(name).conversation
+        assert (one.answer.generation_id, edited.versions) == (first, (second, third))
+        assert [message.content for message in edited.messages] == ["edited", "too"]
+        assert (edited.answer.state, edited.answer.stopped_by, edited.answer.text) == ("stopped", "fork", "")
+    talk.fork("source", asked[0].seq - 1, to="before")
+    assert [turn.answer.generation_id for turn in talk.snapshot("before").conversation] == [first, second]
+
+
+def test_a_question_that_came_during_an_answer_brings_its_generation(talk: BlockingSpool, client: Redis) -> None:
+    """Both are stopped in the fork; nothing that was written behind the question comes along."""
+    made = talk.enqueue("source", "first")
+    during: list[str] = []
+
+    def write_around(out: Any) -> None:
+        out.text("before ")
+        eventually(lambda: b"before" in client.xrevrange(SOURCE.log, count=1)[0][1][b"e"])
+        with Spool.from_url(talk.settings.log.redis_url) as other:
+            asked = other.enqueue("source", "second", on_active="allow", keep_messages=True)
+        during.append(asked.generation_id)
+        out.text("behind")
+
+    talk.run_producer("source", made.generation_id, write_around)
+    (question,) = [one for one in talk.read("source") if one.type == "message" and one.generation_id == during[0]]
+    assert talk.fork("source", question.seq, to="fork").seq == question.seq + 3
+    assert stored(client, COPY)[:-2] == stored(client, SOURCE)[: question.seq + 1]
+    first, second = talk.snapshot("fork").conversation
+    assert [(turn.answer.generation_id, turn.answer.text) for turn in (first, second)] == [
+        (made.generation_id, "before "),
+        (during[0], ""),
+    ]
+    assert {turn.answer.stopped_by for turn in (first, second)} == {"fork"}
+    assert [turn.messages[0].content for turn in (first, second)] == ["first", "second"]
+
+
+def test_a_message_that_has_no_generation_brings_nothing(client: Redis, spool: Spool) -> None:
+    """In a log that somebody has spoiled, the copy ends where it was said to."""
+    fill(client, SOURCE, 3)
+    lost = b'{"type":"message","generation":"lost","id":"m","role":"user","content":"?"}'
+    other = b'{"type":"text.delta","generation":"g","text":"x"}'
+    client.set(SOURCE.seq, 5, keepttl=True)
+    for seq, raw in ((4, lost), (5, other)):
+        client.xadd(SOURCE.log, {"t": 1_790_000_000_000 + seq, "e": raw}, id=f"{seq}-0")
+    spool.fork("source", 4, to="fork")
+    assert stored(client, COPY)[:4] == stored(client, SOURCE)[:4]
+    assert [one.type for one in spool.read("fork")][4:] == ["generation.stopped"] * 2
+
+
 @pytest.mark.parametrize("erased", ["source", "fork"])
 def test_each_is_erased_for_itself(talk: BlockingSpool, client: Redis, erased: str) -> None:
     """The other one is whole, byte for byte; of the erased one, the server holds nothing."""

@@ -238,6 +238,23 @@ def test_an_erased_chat_leaves_no_outcome(read: Spool, client: Redis) -> None:
     assert client.xlen(STREAM.outcomes) == 0
 
 
+def test_an_erased_person_leaves_no_outcome(read: Spool, client: Redis) -> None:
+    """Also where their chat has expired since; those of others stay."""
+    say(read, "secret", "theirs")
+    with read.produce("other", read.enqueue("other", "hello", owner="otto").generation_id) as out:
+        out.text("kept")
+    eventually(lambda: read.outcome_lag()[0].undelivered == 2)
+    with read.outcomes(GROUP, batch=1) as outcomes:
+        outcomes.set_aside(next(outcomes), "no")
+    say(read, "secret", "theirs")
+    eventually(lambda: client.xlen(STREAM.outcomes) == 2)
+    for key in client.scan_iter("cs:{default/theirs}:*"):
+        client.delete(key)
+    read.erase_owner("olga")
+    left = [outcome.text for outcome in drain(read)] + [one.outcome.text for one in read.dead_outcomes()]
+    assert left == ["kept"]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -150,6 +150,15 @@ def test_an_empty_log_begins_anew(talk: Spool, client: Redis) -> None:
     ]
 
 
+def test_without_the_head_an_unanswered_question_is_written_again(talk: Spool, client: Redis) -> None:
+    """Nothing tells any more that the log has it; what has been answered is not written again."""
+    answer(talk, talk.enqueue(CHAT, messages=[HELLO]).generation_id)
+    talk.stop(CHAT, talk.enqueue(CHAT, messages=[HELLO, HI, AGAIN]).generation_id)
+    client.delete(KEYS.head)
+    talk.enqueue(CHAT, messages=[HELLO, HI, AGAIN, {"role": "user", "content": "There?"}])
+    assert logged(client) == ["Hello?", "Again?", "Again?", "There?"]
+
+
 def test_of_very_many_messages_the_newest_are_written(talk: Spool, client: Redis) -> None:
     """One script writes at most so many; a model that gets what the log has would miss the others, and is refused."""
     many = [{"role": "user", "content": str(n)} for n in range(MESSAGES_MAX + 1)]

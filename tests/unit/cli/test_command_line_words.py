@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,40 @@ def test_text_cannot_command_the_terminal() -> None:
     assert plain("\x1b[31mred\x07\r\n\ttab\x9b0m\x7f") == "␛[31mred␇\n\ttab\ufffd0m␡"
     assert plain("ordinary — ünïcödé 🙂 [bold]") == "ordinary — ünïcödé 🙂 [bold]"
     assert one_line("a\nb\x1b\u2028c") == "a b␛ c"
+
+
+TURNING = (*map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))),)
+UNSEEN = ("\u200e", "\u200f", "\u061c", "\u200b", "\u2060", "\ufeff")
+
+
+@pytest.mark.parametrize("shown", [plain, one_line])
+def test_text_cannot_turn_its_line_round(shown: Callable[[str], str]) -> None:
+    """What begins or ends a stretch of another direction becomes visible; marks and what has no width are dropped."""
+    assert [shown(f"a{one}b") for one in TURNING] == ["a\ufffdb"] * 9
+    assert [shown(f"a{one}b") for one in UNSEEN] == ["ab"] * len(UNSEEN)
+    assert shown("report\u202egnp.exe") == "report\ufffdgnp.exe"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "שלום עולם (3)",
+        "مرحبا بالعالم، 3 رسائل",
+        "نمی\u200cشود",  # Persian: the letters are not joined here
+        "👩\u200d👩\u200d👧 🏳️\u200d🌈 ❤️ 🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+        "क्\u200dष e\u0301",
+    ],
+)
+def test_ordinary_text_of_any_script_stays_as_it_is(text: str) -> None:
+    """Hebrew, Arabic, joiners of Persian, Hindi and emoji, combining marks."""
+    assert plain(text) == text
+    assert one_line(text) == text
+
+
+def test_separators_of_lines_and_paragraphs_are_newlines() -> None:
+    """A terminal shows them in ways of its own; in one line they are spaces."""
+    assert plain("a\u2028b\u2029c") == "a\nb\nc"
+    assert one_line("a\u2028b\u2029c") == "a b c"
 
 
 REMARKS: list[tuple[Remark, str]] = [
