@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import from_json, to_json
 
 from chunkspool.errors import CorruptLog, InvalidInput, InvalidRequest, RequestTooLarge, shown
+from chunkspool.faults import faults_of
 from chunkspool.provider import ModelRequest
 from chunkspool.states import ON_ACTIVE, PRIORITIES
 
@@ -32,7 +34,8 @@ class Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[dict[str, JsonValue]] | None = None
     id: str | None = Field(None, min_length=1, max_length=1000)
-    ui: dict[str, JsonValue] | None = None
+    # Not in the schema of the JSON routes, which refuse it.
+    ui: SkipJsonSchema[dict[str, JsonValue] | None] = None
 
     @property
     def is_only_shown(self) -> bool:
@@ -76,15 +79,16 @@ class GenerationRequest(BaseModel):
     ) -> Self:
         """Make a request of what `enqueue` was given. Raises `InvalidRequest`.
 
-        Without a prompt and messages, it is what the generation `replaces` was asked: `messages` is empty then.
+        Without a prompt and messages, it is what the generation `replaces` was asked: `messages` is empty then. With a
+        prompt, `messages` may be those of the app, which it follows.
         """
         is_again = prompt is None and not messages and replaces is not None
         if is_again:
             messages = []
-        elif (prompt is None) == (messages is None):
+        elif not _are_of_the_app(messages) if prompt is not None else messages is None:
             raise InvalidRequest("pass either prompt= (one user message) or messages= (the whole conversation)")
-        elif messages is None:
-            messages = [{"role": "user", "content": _checked_prompt(prompt)}]
+        elif prompt is not None or messages is None:
+            messages = [*(messages or ()), {"role": "user", "content": _checked_prompt(prompt)}]
         if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence):
             raise InvalidRequest(f"messages must be a list of {{role, content}}, not {type(messages).__name__}")
         if not messages and replaces is None:
@@ -231,6 +235,16 @@ def checked_reason(reason: object) -> str | None:
     raise InvalidRequest(f"reason must be a text of at most {MAX_REASON} characters")
 
 
+def _are_of_the_app(messages: object) -> bool:
+    """Tell whether there are none, or only such as a prompt follows."""
+    if messages is None:
+        return True
+    if not isinstance(messages, list | tuple) or not messages:
+        return False
+    roles = [one.get("role") if isinstance(one, Mapping) else getattr(one, "role", None) for one in messages]
+    return all(role in ("system", "developer") for role in roles)
+
+
 def _checked_prompt(prompt: object) -> str:
     if not isinstance(prompt, str):
         raise InvalidRequest(f"prompt must be a text, not {type(prompt).__name__}")
@@ -241,14 +255,14 @@ def _checked_prompt(prompt: object) -> str:
 
 def explain(error: ValidationError) -> str:
     """Return what is wrong and where: the first few faults, without the input, which may be large or a secret."""
-    return "; ".join(_explain_fault(fault["loc"], fault["msg"]) for fault in error.errors()[:3])
+    return "; ".join(_explain_fault(place, message) for place, message in faults_of(error.errors())[:3])
 
 
-def _explain_fault(loc: tuple[int | str, ...], message: str) -> str:
-    # Unions put their members' types between the names, and what is nested too deep is so at every level.
-    names = [_shorten(str(part)) for part in loc if "[" not in str(part)]
+def _explain_fault(place: tuple[int | str, ...], message: str) -> str:
+    # What is nested too deep is so at every level.
+    names = [_shorten(str(part)) for part in place]
     where = ".".join(names[:_SHOWN_NAMES]) + (".…" if len(names) > _SHOWN_NAMES else "")
-    return f"{where or 'request'}: {message.removeprefix('Value error, ')}"
+    return f"{where or 'request'}: {message}"
 
 
 def _shorten(name: str) -> str:

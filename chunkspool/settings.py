@@ -108,9 +108,8 @@ class LogSettings(_Group):
     outcome_text_bytes: Annotated[int, Field(ge=0, le=100 * 1024)] = Field(
         default=64 * 1024, description="longest answer that stands in its outcome, in bytes; a longer one is in the log"
     )
-    outcome_bytes: TotalBytes = Field(
+    outcome_bytes: Annotated[int, Field(ge=1024**2, le=1024**5)] = Field(
         default=256 * 1024**2,
-        ge=1024 * 1024,
         description="bytes of a tenant's outcomes in Redis; beyond, the slowest group is set aside",
     )
     keep_messages: bool = Field(default=True, description="whether the log has the questions, too")

@@ -42,5 +42,5 @@ class SafeAdmission:
             raise Refused(f"the model {shown(asked.model)} may not be chosen; {allowed}")
         if asked.on_active == "allow" and not self.beside:
             raise Refused('on_active may not be "allow"; it may be "reject", "replace" or "queue"')
-        check_messages(asked.messages)
+        check_messages(asked.messages, are_shown=asked.is_of_usechat)
         return replace(asked, params=checked_params(asked.params, allowed_params(self.max_tokens)))

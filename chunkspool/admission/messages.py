@@ -22,12 +22,22 @@ _PARTS: Mapping[str, frozenset[str]] = {
 """The parts that a message's content may have, by its role. A system's and a developer's messages are the app's."""
 
 
-def check_messages(messages: Sequence[Message]) -> None:
-    """Raise `Refused` for a message that only the app may send."""
+def check_messages(messages: Sequence[Message], *, are_shown: bool = False) -> None:
+    """Raise `Refused` for a message that only the app may send.
+
+    `are_shown`: a front end of the AI SDK has sent them, and it was the app that said how they are shown (`ui`).
+    """
     for number, message in enumerate(messages, 1):
-        fault = _fault_of(message)
+        fault = (None if are_shown else _fault_of_log_fields(message)) or _fault_of(message)
         if fault is not None:
             raise Refused(f"message {number}: {fault}")
+
+
+def _fault_of_log_fields(message: Message) -> str | None:
+    """Return what is wrong with the fields that are for the log alone, which readers of the chat get."""
+    if message.ui is not None:
+        return "'ui' is not allowed: what is shown of a message is its content"
+    return None if message.id is None or message.id.isprintable() else "its id has characters that cannot be printed"
 
 
 def _fault_of(message: Message) -> str | None:

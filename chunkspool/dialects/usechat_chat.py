@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from chunkspool.conversation import Turn
 from chunkspool.dialects.usechat import UseChatEncoder
@@ -19,7 +20,8 @@ class ChatMessage:
     """One message: as it was `given`, or that of the generation `answered_by`, which extends `given` if there is one.
 
     `turn` is the generation with which it came into the chat. `outputs` are those of its tools that came later, and not
-    from a front end of the AI SDK.
+    from a front end of the AI SDK. `asked_as` is an id of its own that a message has which was asked; an answer has
+    none.
     """
 
     id: str
@@ -27,6 +29,7 @@ class ChatMessage:
     given: UiMessage | None = None
     answered_by: str | None = None
     outputs: tuple[ToolOutput, ...] = ()
+    asked_as: str = ""
 
     @property
     def is_of_assistant(self) -> bool:
@@ -50,15 +53,34 @@ class MessagePage:
         return frozenset(one.answered_by for one in self.messages if one.answered_by is not None)
 
 
-class Chat:
-    """The messages of a chat, of the turns that count."""
+class Again(NamedTuple):
+    """What is asked once more: the question of a generation, or `question`, an earlier one that came with it."""
 
-    def __init__(self, turns: Sequence[Turn], known: Mapping[str, UiMessage], *, is_whole: bool) -> None:
+    generation_id: str
+    question: UiMessage | None = None
+
+
+class Chat:
+    """The messages of a chat, of the turns that count, each with an id of its own: the SDK needs that.
+
+    An answer has the id of its generation. Of others that say the same id, the newest has it.
+    """
+
+    def __init__(
+        self,
+        turns: Sequence[Turn],
+        known: Mapping[str, UiMessage],
+        *,
+        is_whole: bool,
+        answer_ids: Collection[str] = (),
+    ) -> None:
         """`known` are messages that need no events, by their generations. Unless `is_whole`, earlier turns may follow.
 
-        The first turn is then left out: what it replaces may be among them.
+        The first turn is then left out: what it replaces may be among them. `answer_ids` are the generations of the
+        chat, also of other turns.
         """
         self.is_whole = is_whole
+        self._answer_ids = frozenset(answer_ids) | {turn.answer.generation_id for turn in turns}
         self.turns = tuple(turns if is_whole else turns[1:])
         self._known = known
         self._messages: list[ChatMessage] = []
@@ -83,35 +105,85 @@ class Chat:
             return None
         return MessagePage(tuple(self._messages[start:end]), self._messages[start].id if start else None)
 
-    def find_answered(self, request: UseChatRequest) -> str | None:
-        """Return the generation that the request wants once more; None if the log does not tell."""
+    def find_message(self, message_id: str) -> ChatMessage | None:
+        """Return the message of this id."""
+        place = self._place_of(message_id)
+        return None if place is None else self._messages[place]
+
+    def find_again(self, request: UseChatRequest) -> Again | None:
+        """Return what the request wants once more; None if the log does not tell.
+
+        Raises `InvalidRequest` where the log tells that it is nothing that can be asked.
+        """
         named = self._place_of(request.messageId)
         if named is None and request.last_user_message_id is not None:
             named = self._place_of(request.last_user_message_id)
         if named is None:
-            return None if request.sent or request.messageId or not self._messages else self._messages[-1].turn
-        return self._messages[named].turn
+            last = None if request.sent or request.messageId or not self._messages else self._messages[-1]
+            return None if last is None else Again(last.turn)
+        if request.trigger == "regenerate-message":
+            return self._again(named, request)
+        return self._edited(self._messages[named], request)
+
+    def _again(self, named: int, request: UseChatRequest) -> Again:
+        """Return what is asked for another version of the named message, or of the answer to it."""
+        one = self._messages[named]
+        if not one.asked_as:
+            return Again(one.turn)
+        asked = self._asked_with(one)
+        before = [message for message in self._messages[: named + 1] if message in asked]
+        question = next((message for message in reversed(before) if not message.is_of_assistant), None)
+        if question is None or question.given is None:
+            raise InvalidRequest(f"nobody has asked the message {shown(one.id)}: it cannot be given once more")
+        if question is asked[-1]:
+            return Again(one.turn)
+        self._check_own_id(question)
+        own_id = question.given.id
+        if not request.sent:
+            return Again(one.turn, question.given)
+        if request.last_user_message_id not in {own_id, ""}:
+            raise InvalidRequest(
+                f"the message {shown(one.id)} answers {shown(own_id)}: send that as the user's last message, or none"
+            )
+        return Again(one.turn)
+
+    def _edited(self, one: ChatMessage, request: UseChatRequest) -> Again:
+        """Return what is asked if the message has been edited."""
+        if one.given is not None and len(self._asked_with(one)) > 1:
+            self._check_own_id(one)
+            if request.sent[-1].id != one.given.id:
+                raise InvalidRequest(f"a message that takes the place of {shown(one.id)} must have its id")
+        return Again(one.turn)
+
+    def _asked_with(self, one: ChatMessage) -> list[ChatMessage]:
+        return [message for message in self._messages if message.turn == one.turn and message.asked_as]
+
+    def _check_own_id(self, one: ChatMessage) -> None:
+        """Raise `InvalidRequest` if others that were asked with the message are told apart from it by the place only.
+
+        In the log, an edited message takes the place of the one that has its id there.
+        """
+        if one.given is not None and one.given.id != one.id:
+            raise InvalidRequest(f"other messages have the id {shown(one.given.id)}, too: none of them can be edited")
 
     def _add(self, turn: Turn) -> None:
-        last = len(turn.messages) - 1
-        for number, event in enumerate(turn.messages):
+        generation_id, last = turn.answer.generation_id, len(turn.messages)
+        for number, event in enumerate(turn.messages, 1):
             message = shown_as(event)
             if message is not None:
-                self._put(ChatMessage(message.id, turn.answer.generation_id, message), is_last=number == last)
+                asked_as = f"{event.generation_id}.{number}"
+                asked = ChatMessage(message.id, generation_id, message, asked_as=asked_as)
+                if number == last or not self._is_there(asked):
+                    self._append(asked)
             elif (output := output_of(event)) is not None:
                 self._note_output(output)
-        self._put_answer(turn.answer.generation_id, continued_by(turn.messages))
+        self._put_answer(generation_id, continued_by(turn.messages))
 
-    def _put(self, message: ChatMessage, *, is_last: bool) -> None:
-        """Add a message. If it is there already, it was sent along, or it is the last one: what followed it is gone."""
+    def _is_there(self, message: ChatMessage) -> bool:
+        """Return whether it was sent along with a new one, word for word."""
         place = self._place_of(message.id)
-        if place is not None:
-            if not is_last:
-                return
-            for gone in self._messages[place:]:
-                self._places.pop(gone.id, None)
-            del self._messages[place:]
-        self._append(message)
+        given = None if place is None else self._messages[place].given
+        return given is not None and message.given is not None and given.parts == message.given.parts
 
     def _put_answer(self, generation_id: str, continued: UiMessage | None) -> None:
         known = self._known.get(generation_id)
@@ -121,8 +193,8 @@ class Chat:
             return
         place = self._place_of(continued.id)
         if place is not None and self._messages[place].is_of_assistant:
-            turn = self._messages[place].turn
-            self._messages[place] = ChatMessage(continued.id, turn, continued, answered_by)
+            extended = self._messages[place]
+            self._messages[place] = replace(extended, given=continued, answered_by=answered_by, outputs=())
         elif self.is_whole or place is not None:
             self._append(ChatMessage(continued.id, generation_id, continued, answered_by))
         else:
@@ -137,8 +209,22 @@ class Chat:
                 return
 
     def _append(self, message: ChatMessage) -> None:
+        taken = self._answer_ids if message.asked_as else self._places
+        if not message.id or message.id in taken:
+            message = self._renamed(message)
+        place = self._place_of(message.id)
+        if place is not None:
+            earlier = self._messages[place] = self._renamed(self._messages[place])
+            self._places[earlier.id] = place
         self._places[message.id] = len(self._messages)
         self._messages.append(message)
+
+    def _renamed(self, message: ChatMessage) -> ChatMessage:
+        """Return the message with another id, which nobody has."""
+        own_id = message.asked_as or message.turn
+        while own_id in self._places or own_id in self._answer_ids - {message.turn}:
+            own_id += "+"
+        return replace(message, id=own_id)
 
     def _place_of(self, message_id: str | None) -> int | None:
         """Return where the message stands. Without an id, none is found."""
@@ -164,9 +250,13 @@ class PageBuilder:
 
     def build(self) -> list[UiMessage]:
         """Return the messages, in order. Nothing may be added afterwards."""
-        return [_with_outputs(self._build(one), one.outputs) for one in self._page.messages]
+        return [self._build(one) for one in self._page.messages]
 
     def _build(self, message: ChatMessage) -> UiMessage:
+        built = _with_outputs(self._build_parts(message), message.outputs)
+        return built if built.id == message.id else built.model_copy(update={"id": message.id})
+
+    def _build_parts(self, message: ChatMessage) -> UiMessage:
         if message.answered_by is None and message.given is not None:
             return message.given
         chunks = self._encoders[message.answered_by or ""].take_chunks()

@@ -84,6 +84,18 @@ class UseChatRequest(BaseModel):
         answered = next(named, self.sent[-1])
         return answered if answered.role == "assistant" else None
 
+    def asking(self, question: UiMessage) -> Self:
+        """Return the request with this as its only message; the log supplies the rest."""
+        return self.model_copy(update={"messages": [], "message": question, "history": True})
+
+    def continuing(self, message: UiMessage) -> Self:
+        """Return the request with this in place of the message that the answer extends."""
+        continued = self.continued_message
+        if continued is self.message:
+            return self.model_copy(update={"message": message})
+        messages = [message if one is continued else one for one in self.messages]
+        return self.model_copy(update={"messages": messages})
+
     @property
     def asks_again(self) -> bool:
         """Whether an answer is asked for once more: to the same question, or to one that the user has edited."""

@@ -26,7 +26,7 @@ from chunkspool.observer import GenerationQueued
 from chunkspool.operations.endings import tell_failed, tell_stopped
 from chunkspool.operations.limits import limit_error
 from chunkspool.operations.log_sizes import measure_again
-from chunkspool.operations.new_messages import Asked, ask_again, find_replaced
+from chunkspool.operations.new_messages import Asked, ask_again, edit_question, find_replaced
 from chunkspool.operations.next_in_chat import free_next
 from chunkspool.operations.outcome_relay import relay_soon
 from chunkspool.operations.schedule import schedule
@@ -72,13 +72,14 @@ def enqueue(
     transcript: object,
     trace: str = "",
     replaces: str | None = None,
+    edits: bool = False,
     keep_messages: bool | None = None,
 ) -> Operation[Generation]:
     """Make a generation and hand it to a worker, or let it wait in its line; leave no ghost without a broker."""
     replaced = None
     if replaces is not None:
         replaced = yield from find_replaced(keys, replaces)
-        request = ask_again(request, replaced)
+        request = edit_question(request, replaced) if edits else ask_again(request, replaced)
     encoded = request.encode(settings.log.max_request_bytes)
     encoded_transcript = encode_transcript(transcript, settings.log.max_request_bytes)
     asked_ms = None if ttl is None else round(checked_ttl(ttl) * 1000)

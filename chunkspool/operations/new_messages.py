@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from chunkspool.conversation import asked_by
 from chunkspool.effects import Operation
@@ -130,7 +130,9 @@ class Asked:
 
 def _spoken(message: Message) -> Spoken:
     has_calls = bool((message.model_extra or {}).get("tool_calls"))
-    return Spoken(message.role, _key_of_message(message), has_calls, message.ui is not None)
+    # What is only repeated is no news, however it is shown.
+    is_continued = (message.ui or {}).get("continues") is True
+    return Spoken(message.role, _key_of_message(message), has_calls, is_continued)
 
 
 def _size_of(message: Message) -> int:
@@ -193,6 +195,40 @@ def ask_again(request: GenerationRequest, replaced: Replaced) -> GenerationReque
     return request.model_copy(update={"messages": messages, "history": True})
 
 
+def edit_question(request: GenerationRequest, replaced: Replaced) -> GenerationRequest:
+    """Return the request whose last message has the new text of the question that the replaced generation answers.
+
+    What else was asked with that question stays: its pictures and files, its `name`, the tool outputs before it. Raises
+    `InvalidRequest` where the generation answers no question; if the log keeps none, the text is all that is asked.
+    """
+    *of_the_app, edit = request.messages
+    asked = replaced.asked
+    if not asked:
+        return request
+    begin = max((at for at, event in enumerate(asked, 1) if event.role == "assistant" and at < len(asked)), default=0)
+    question = max((at for at in range(begin, len(asked)) if asked[at].role == "user"), default=-1)
+    if question < 0:
+        raise InvalidRequest(f"generation {replaced.generation_id} answers no question: pass messages=")
+    # What the assistant said to the old text is not asked again.
+    after = [event for event in asked[question + 1 :] if event.role != "assistant"]
+    edited = _with_text(_message_of(asked[question]), str(edit.content))
+    messages = [*of_the_app, *map(_message_of, asked[:question]), edited, *map(_message_of, after)]
+    return request.model_copy(update={"messages": messages})
+
+
+def _with_text(question: Message, text: str) -> Message:
+    """Return a new message: the question with this text in the place of its first one."""
+    content: str | list[dict[str, JsonValue]] = text
+    if isinstance(question.content, list):
+        parts = question.content
+        place = next((at for at, part in enumerate(parts) if part.get("type") == "text"), 0)
+        before, behind = (
+            [part for part in some if part.get("type") != "text"] for some in (parts[:place], parts[place:])
+        )
+        content = [*before, {"type": "text", "text": text}, *behind]
+    return Message.model_validate({**(question.model_extra or {}), "role": "user", "content": content})
+
+
 def _message_of(event: MessageEvent) -> Message:
     fields = {**(event.model_extra or {}), "role": event.role, "content": event.content, "id": event.id}
     try:
@@ -206,7 +242,9 @@ def _edited(spoken: Sequence[Message], replaced: Replaced) -> tuple[Message, ...
 
     If the log began with a conversation from elsewhere, that stands with the question, and so it does with a new one.
     """
-    new = spoken[find_question([_spoken(message) for message in spoken]) :]
+    new = list(spoken[find_question([_spoken(message) for message in spoken]) :])
+    while new and new[-1].role == "assistant":
+        new.pop()  # repeated, or the beginning of the answer: no part of a question
     if not new:
         return ()
     asked = replaced.asked

@@ -13,7 +13,7 @@ from typing import NamedTuple
 class Spoken(NamedTuple):
     """A message: who says it, the `key` by which the log would know it, and whether it calls tools.
 
-    `is_shown`: a client shows it differently from what a model is told.
+    `is_shown`: a client has changed it, its tools have run, say, and the answer extends it.
     """
 
     role: str

@@ -212,6 +212,7 @@ class AsyncSpool:
                     transcript=transcript,
                     trace=traced.stored,
                     replaces=replaces,
+                    edits=prompt is not None,
                     keep_messages=keep_messages,
                 )
                 return traced.note(await self._run(operation))

@@ -189,8 +189,10 @@ class Spool:
 
         What is new of the conversation is written into the log before it, unless `keep_messages` is False: of
         `messages`, those after the last one of the assistant. `replaces`: a generation of which this is another
-        version; without a prompt and messages it is asked the same. `history`: the model gets what the log has of the
-        conversation, in front of these messages; unless said otherwise, also with `replaces` and no `messages`.
+        version; without a prompt and messages it is asked the same, and a prompt is the new text of its question, of
+        which all else stays. System messages may be given with a prompt. `history`: the model gets what the log has of
+        the conversation, in front of these messages; unless said otherwise, also with `replaces` and no question in
+        `messages`.
 
         Raises `InvalidRequest`, `InvalidId`, `GenerationNotFound` for `replaces`, `ChatBusy`, `LimitExceeded`,
         `EnqueueFailed` or `StoreError`.
@@ -219,6 +221,7 @@ class Spool:
                 transcript=transcript,
                 trace=traced.stored,
                 replaces=replaces,
+                edits=prompt is not None,
                 keep_messages=keep_messages,
             )
             return traced.note(self._run(operation))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator
+from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from chunkspool.conversation import conversation
-from chunkspool.dialects.usechat_chat import Chat, MessagePage, PageBuilder
+from chunkspool.dialects.usechat_chat import Again, Chat, ChatMessage, MessagePage, PageBuilder
 from chunkspool.dialects.usechat_conversation import Conversation, KeptAnswers
 from chunkspool.dialects.usechat_messages import UiMessage, UseChatRequest
 from chunkspool.errors import ChatContended, CursorExpired
@@ -60,6 +60,7 @@ class ChatReading:
         self._later = later
         self._answers: list[Answer] = []
         self._entries: list[Entry] | None = [] if keeps_entries else None
+        self._generation_ids = frozenset(one for one, _ in digest.generations())
 
     def find_page(self, before: str | None, limit: int | None) -> ChatView[MessagePage]:
         """Return the newest `limit` messages in front of `before`. Raises `InvalidRequest`."""
@@ -71,14 +72,26 @@ class ChatReading:
                 return page
             size *= 4
 
-    def find_answered(self, request: UseChatRequest) -> ChatView[str | None]:
-        """Return the generation that the request wants once more; None where the log does not know it."""
+    def find_again(self, request: UseChatRequest) -> ChatView[Again | None]:
+        """Return what the request wants once more; None where the log does not know it. Raises `InvalidRequest`."""
+        found = yield from self._find(lambda chat: chat.find_again(request))
+        return found if found and found.generation_id in self._generation_ids else None
+
+    def find_message(self, message_id: str) -> ChatView[ChatMessage | None]:
+        """Return the message of this id; that of a generation also where another version of it counts."""
+        found = yield from self._find(lambda chat: chat.find_message(message_id))
+        if found is None and message_id in self._generation_ids:
+            return ChatMessage(message_id, message_id, answered_by=message_id)
+        return found
+
+    def _find(self, find: Callable[[Chat], T | None]) -> ChatView[T | None]:
+        """Return what is found, as far back as is needed."""
         size, found = FIRST_GENERATIONS, None
         while found is None and not self.chat.is_whole:
             yield from self._read_back(size)
-            found = self.chat.find_answered(request)
+            found = find(self.chat)
             size *= 4
-        return found if found in {one for one, _ in self.digest.generations()} else None
+        return found
 
     def build(self, page: MessagePage, sdk: int) -> ChatView[list[UiMessage]]:
         """Return the page's messages, for a client whose SDK has the major version `sdk`."""
@@ -105,7 +118,8 @@ class ChatReading:
         also = [answer.generation_id for answer in kept.answers[-1:]] if is_whole else []
         self._answers = [*(yield from self._read(missing, also)), *self._answers]
         turns = conversation((*kept.answers, *self._answers) if is_whole else self._answers)
-        self.chat = Chat(turns, kept.messages, is_whole=is_whole)
+        answer_ids = self._generation_ids.union(answer.generation_id for answer in kept.answers)
+        self.chat = Chat(turns, kept.messages, is_whole=is_whole, answer_ids=answer_ids)
 
     def _read(self, generation_ids: list[str], also: list[str]) -> ChatView[list[Answer]]:
         """Return what these generations answer and replace. Read the others `also`."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from chunkspool.dialects.usechat import UseChatEncoder
+from chunkspool.dialects.usechat_additions import with_additions
+from chunkspool.dialects.usechat_chat import MessagePage
 from chunkspool.dialects.usechat_conversation import Conversation
 from chunkspool.dialects.usechat_json import encode_part
 from chunkspool.dialects.usechat_logged import continued_by
 from chunkspool.dialects.usechat_messages import UiMessage, UseChatRequest
-from chunkspool.errors import ChatContended, ChatNotFound, CorruptLog, CursorExpired
+from chunkspool.errors import ChatContended, ChatNotFound, CorruptLog, CursorExpired, InvalidRequest, shown
 from chunkspool.events import Entry, MessageEvent
 from chunkspool.results import ChatStatus, GenerationStatus, Transcript
 from chunkspool.views.calls import SpoolCall
-from chunkspool.views.chat_reading import RACES, ChatView, read_chat
+from chunkspool.views.chat_reading import RACES, ChatReading, ChatView, read_chat
 from chunkspool.views.event_stream import EventStream
 
 _NEWEST: Final = 8
@@ -79,16 +81,46 @@ def find_messages(
     return ChatPage(found, active, page.before)
 
 
-def find_answered(chat_id: str, request: UseChatRequest, *, within: float | None = None) -> ChatView[str | None]:
-    """Return the generation that the request wants once more; None where the log does not know it.
+class KnownRequest(NamedTuple):
+    """A request, as far as the log knows better what was said; and the generation that it wants once more."""
 
-    It raises what `find_messages` does.
+    body: UseChatRequest
+    replaces: str | None = None
+
+
+def find_known(body: UseChatRequest, sdk: int, *, within: float | None = None) -> ChatView[KnownRequest]:
+    """Return the request with what the log has of the messages that it names.
+
+    Raises what `find_messages` does.
     """
+    continued = body.continued_message
+    if continued is None and not body.asks_again:
+        return KnownRequest(body)
     try:
-        reading = yield from read_chat(chat_id, within)
-        return (yield from reading.find_answered(request))
+        reading = yield from read_chat(body.id, within)
+        if continued is not None:
+            return KnownRequest((yield from _with_logged(reading, body, continued, sdk)))
+        again = yield from reading.find_again(body)
     except (ChatNotFound, CursorExpired):
-        return None
+        return KnownRequest(body)
+    if again is None:
+        return KnownRequest(body)
+    return KnownRequest(body if again.question is None else body.asking(again.question), again.generation_id)
+
+
+def _with_logged(
+    reading: ChatReading, body: UseChatRequest, continued: UiMessage, sdk: int
+) -> ChatView[UseChatRequest]:
+    """Return the request, which takes of its client what a browser may add to an answer: the rest is in the log."""
+    found = yield from reading.find_message(continued.id)
+    if found is None:
+        return body
+    if not found.is_of_assistant:
+        raise InvalidRequest(f"the message {shown(continued.id)} is not the assistant's: it cannot be continued")
+    (built,) = yield from reading.build(MessagePage((found,), None), sdk)
+    # As a client gets it.
+    logged = UiMessage.model_validate_json(encode_part(built.model_dump(exclude_none=True)))
+    return body.continuing(with_additions(logged, continued))
 
 
 def _find_newest(chat_id: str) -> ChatView[tuple[GenerationStatus | None, Transcript | None]]:

@@ -23,7 +23,7 @@ from chunkspool.results import Generation
 from chunkspool.settings import LogSettings
 from chunkspool.spool.sync import Spool
 from chunkspool.views.event_stream import EventStream
-from chunkspool.views.history import find_answer, find_answered, find_messages
+from chunkspool.views.history import KnownRequest, find_answer, find_known, find_messages
 
 FIRST_SDK, LAST_SDK = 6, 99
 """Major versions of the SDK."""
@@ -48,10 +48,10 @@ class UseChat:
         `owner` says whose it is, for the limits. Raises `Refused`, or what `Spool.enqueue` does.
         """
         version, log = checked_sdk(sdk), self._spool.settings.log
-        replaces = None
-        if log.keep_messages and body.asks_again:
-            replaces = drive(find_answered(body.id, body), lambda call: call.make(self._spool))
-        admitted = self._admit(asked_of(body, log, replaces))
+        known = KnownRequest(body)
+        if log.keep_messages:
+            known = drive(find_known(body, version), lambda call: call.make(self._spool))
+        admitted = self._admit(asked_of(known, log))
         generation = self._spool.enqueue(
             body.id,
             messages=admitted.messages,
@@ -66,7 +66,7 @@ class UseChat:
             replaces=admitted.replaces,
             history=admitted.history,
             keep_messages=admitted.keep_messages,
-            transcript=transcript_of(body, log, admitted),
+            transcript=transcript_of(known.body, log, admitted),
         )
         return answer_to(body, generation, version)
 
@@ -88,11 +88,9 @@ class UseChat:
         return drive(found, lambda call: call.make(self._spool)).to_json()
 
 
-def asked_of(body: UseChatRequest, log: LogSettings, replaces: str | None) -> AskedGeneration:
-    """Return the generation that a front end asks for; `replaces`: that which it wants once more.
-
-    Raises `InvalidRequest`.
-    """
+def asked_of(known: KnownRequest, log: LogSettings) -> AskedGeneration:
+    """Return the generation that a front end asks for. Raises `InvalidRequest`."""
+    body, replaces = known
     has_history = log.history if body.wants_history is None else body.wants_history
     messages = to_logged_messages(body, only_new=has_history)
     if body.sent and not (to_model_messages(body.sent) or (has_history and body.continued_message)):
@@ -104,7 +102,12 @@ def asked_of(body: UseChatRequest, log: LogSettings, replaces: str | None) -> As
     )
     request_id = _usable_request_id(body.fresh_message_id)
     return AskedGeneration.of(
-        request, on_active="replace", request_id=request_id, replaces=replaces, history=body.wants_history
+        request,
+        on_active="replace",
+        request_id=request_id,
+        replaces=replaces,
+        history=body.wants_history,
+        is_of_usechat=True,
     )
 
 

@@ -89,10 +89,12 @@ class WebContext:
         admitted = await verdict if inspect.isawaitable(verdict) else verdict
         if not isinstance(admitted, AskedGeneration):
             raise TypeError(f"the hook admit= returned {type(admitted).__name__}, not an AskedGeneration")
+        edit = admitted.edit
         make = partial(
             spool.enqueue,
             chat_id,
-            messages=admitted.messages,
+            prompt=edit,
+            messages=admitted.messages if edit is None else admitted.messages[:-1] or None,
             model=admitted.model,
             params=admitted.params,
             request_id=admitted.request_id,

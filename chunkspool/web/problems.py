@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from chunkspool import problems
 from chunkspool.errors import ChunkspoolError
+from chunkspool.faults import faults_of
 from chunkspool.json_text import to_valid_json
 from chunkspool.problems import MEDIA_TYPE, Explain, Problem
 from chunkspool.web.access import AccessDenied
@@ -57,7 +58,8 @@ def _explain_denied(error: AccessDenied) -> Problem:
 
 def _explain_invalid(error: RequestValidationError) -> Problem:
     # The input itself is left out: it may be large, or a secret that was sent in the wrong field.
-    errors = [([_shorten(step) for step in item["loc"]], _shorten(item["msg"], 300)) for item in error.errors()[:10]]
+    faults = faults_of(error.errors())[:10]
+    errors = [([_shorten(step) for step in place], _shorten(message, 300)) for place, message in faults]
     detail = "; ".join(f"{'.'.join(str(step) for step in at)}: {message}" for at, message in errors[:3])
     more = [{"at": at, "message": message} for at, message in errors]
     return Problem(422, "invalid", "Invalid request", detail, {"errors": more})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 from pydantic.json_schema import SkipJsonSchema
 
 from chunkspool.dialects.usechat_messages import UiMessage
@@ -20,6 +20,13 @@ Id = Annotated[str, Field(pattern=f"^{ID_PATTERN}$", max_length=MAX_ID_LENGTH)]
 """Text that can be an id."""
 
 
+def _without_ui(message: Message) -> Message:
+    """Return the message. How another client shows it, is not for its sender to say, whatever a hook lets pass."""
+    if message.ui is not None:
+        raise ValueError("'ui' is not allowed: what is shown of a message is its content")
+    return message
+
+
 class _Body(BaseModel):
     """A request's body. Unknown fields are rejected."""
 
@@ -29,7 +36,8 @@ class _Body(BaseModel):
 class AskBody(_Body):
     """Either a `prompt` (one user message) or `messages` (the whole conversation, chat-completions shape).
 
-    With `replaces` alone, it is another version of that answer.
+    With `replaces` alone, it is another version of that answer. With `replaces` and a `prompt`, its question gets that
+    text; what else was asked with it (pictures, files, tool outputs) stays.
     """
 
     model_config = ConfigDict(
@@ -37,7 +45,7 @@ class AskBody(_Body):
     )
 
     prompt: Annotated[str, Field(pattern=r"\S", examples=["Why is the sky blue?"])] | Absent = None
-    messages: Annotated[list[Message], Field(min_length=1)] | Absent = None
+    messages: Annotated[list[Annotated[Message, AfterValidator(_without_ui)]], Field(min_length=1)] | Absent = None
     model: Annotated[str, Field(min_length=1, max_length=200)] | Absent = Field(
         default=None, description="one of those that the app lets a user choose"
     )

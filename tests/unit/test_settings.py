@@ -46,6 +46,8 @@ WRONG = {
     "history": ["2", "x"],
     "history_messages": ["0", "x"],
     "history_characters": ["0", "x"],
+    "outcome_text_bytes": ["-1", "102401", "x"],
+    "outcome_bytes": ["1048575", "x"],
     "max_active": ["0", "1001", "2.5", "x"],
     **{
         f"max_{name}": ["-1", "1000000001", "2.5", "x"]

@@ -61,6 +61,7 @@ async def ask(
         on_active=body.on_active,
         request_id=_choose_request_id(body.request_id, idempotency_key),
         replaces=body.replaces,
+        edits=body.replaces is not None and body.prompt is not None,
         # Nobody edits a question for a model that does not know what it is about.
         history=True if body.history is None and body.replaces and body.prompt is not None else body.history,
     )

@@ -10,7 +10,7 @@ from chunkspool import AsyncSpool
 from chunkspool.dialects.usechat_messages import UseChatRequest
 from chunkspool.effects import drive_async
 from chunkspool.reading.replay_report import report_failed_replay
-from chunkspool.views.history import find_answer, find_answered, find_messages
+from chunkspool.views.history import KnownRequest, find_answer, find_known, find_messages
 from chunkspool.views.usechat import FIRST_SDK, LAST_SDK, answer_to, asked_of, transcript_of
 from chunkspool.web.dependencies import COMMON_PROBLEMS, ChatId, Context, Limit, problem_responses, require
 from chunkspool.web.routes.chats import STREAM_RESPONSES
@@ -38,14 +38,13 @@ async def send(request: Request, body: UseChatRequest, context: Context, sdk: Sd
     """
     spool = await context.spool_for(request, body.id, "ask")
     await context.spool_for(request, body.id, "read")
-    log, replaces = spool.settings.log, None
-    if log.keep_messages and body.asks_again:
+    log, known = spool.settings.log, KnownRequest(body)
+    if log.keep_messages and (body.asks_again or body.continued_message):
         within = context.gate.reading_seconds
         async with context.gate.enter_to_read(log.tenant, body.id):
-            replaces = await drive_async(find_answered(body.id, body, within=within), lambda call: call.make(spool))
-    asked = asked_of(body, log, replaces)
+            known = await drive_async(find_known(body, sdk, within=within), lambda call: call.make(spool))
     generation = await context.enqueue(
-        request, spool, body.id, asked, lambda admitted: transcript_of(body, log, admitted)
+        request, spool, body.id, asked_of(known, log), lambda admitted: transcript_of(known.body, log, admitted)
     )
     return context.respond_with_stream(spool, answer_to(body, generation, sdk))
 

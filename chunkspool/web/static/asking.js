@@ -2,7 +2,6 @@
 
 import { randomId } from "./address.js";
 import { emptyAnswer } from "./answers.js";
-import { contentWith } from "./messages.js";
 import { Refused, Unreachable, send } from "./requests.js";
 import { announce } from "./status_line.js";
 
@@ -21,7 +20,7 @@ export class Asking {
   // Generations that were asked for and were not seen in the log yet.
   #unseen = new Set();
 
-  /** `listener` has onChange(), onAsked(question, after) and onCrowded(), which makes room for a request. */
+  /** `listener` has onChange(), onAsked({ generation, after }) and onCrowded(), which makes room for a request. */
   constructor(chat, turns, listener) {
     this.#chat = chat;
     this.#turns = turns;
@@ -41,8 +40,9 @@ export class Asking {
   /** Take a new answer of the log for that of a question which asks the same and of which no reply has come. */
   recognize({ generation, asked, replaces }) {
     const isMine = ([, one]) => one.isSent && !replaces && one.question === asked.at(-1)?.content;
-    const [key] = [...this.#open].find(isMine) ?? [];
+    const [key, question] = [...this.#open].find(isMine) ?? [];
     if (key === undefined) return;
+    question.generation = generation;
     this.#open.delete(key);
     this.#turns.rename(key, generation);
   }
@@ -65,14 +65,9 @@ export class Asking {
     return this.#replace(generation, key, {});
   }
 
-  /** Ask with another text what a generation was asked last, in `messages`; return what went wrong, or "". */
-  edit(generation, messages, text, key) {
-    const begin = messages.findLastIndex((message) => message.role === "assistant") + 1;
-    const asked = messages.slice(begin).map(({ role, content }) => ({ role, content }));
-    asked.at(-1).content = contentWith(messages.at(-1), text);
-    const [{ content }] = asked;
-    const isPrompt = asked.length === 1 && typeof content === "string";
-    return this.#replace(generation, key, isPrompt ? { prompt: content } : { messages: asked });
+  /** Ask a generation's question with another text, which is all that is sent; return what went wrong, or "". */
+  edit(generation, text, key) {
+    return this.#replace(generation, key, { prompt: text });
   }
 
   /** Stop a generation, or all that are active; return what went wrong, or "". */
@@ -96,7 +91,8 @@ export class Asking {
   }
 
   async #send(question, key) {
-    this.#open.set(key, { question, isSent: true });
+    const sent = { question, isSent: true };
+    this.#open.set(key, sent);
     let asked;
     const trouble = await this.#attempt(async () => {
       asked = await this.#post("/generations", { prompt: question, ...WAY, request_id: key });
@@ -108,7 +104,7 @@ export class Asking {
       this.#unseen.add(asked.generation);
     }
     announce("The question was sent.");
-    this.#listener.onAsked(question, asked?.after);
+    this.#listener.onAsked(asked ?? { generation: sent.generation });
   }
 
   #showFailure(question, key, trouble) {

@@ -17,15 +17,6 @@ export function textOf(message) {
   return texts.map((part) => String(part.text ?? "")).join("\n");
 }
 
-/** Return the content of a message with another text; its pictures and files stay. */
-export function contentWith(message, text) {
-  if (typeof message.content === "string") return text;
-  const parts = partsOf(message);
-  const place = parts.findIndex((part) => part.type === "text");
-  if (place < 0) return [{ type: "text", text }, ...parts];
-  return parts.flatMap((part, at) => (at === place ? [{ type: "text", text }] : part.type === "text" ? [] : [part]));
-}
-
 /** Append a message to `parent`. */
 export function appendMessage(message, parent) {
   if (message.role === "user") return appendQuestion(message, parent);

@@ -7,6 +7,7 @@ import { ChatFeed } from "./chat_feed.js";
 import { ChatList } from "./chat_list.js";
 import { conversation } from "./conversation.js";
 import { Earlier, PAGE } from "./earlier.js";
+import { textOf } from "./messages.js";
 import { Refused, Unreachable, send as sendRequest } from "./requests.js";
 import { keepEndInView, keepInPlace, scrollToEnd } from "./scrolling.js";
 import { announce, clearFigures, showConnection, showLag, showSeq } from "./status_line.js";
@@ -21,7 +22,7 @@ let viewed;
 const turns = new Turns({
   onVersion: showVersion,
   onRegenerate: (generation, key) => showReplaced(asking.regenerate(generation, key)),
-  onEdit: (generation, messages, text, key) => showEdited(asking.edit(generation, messages, text, key)),
+  onEdit: (generation, text, key) => showEdited(asking.edit(generation, text, key)),
   onCancel: stopOrSay,
 });
 const asking = new Asking(chat, turns, { onChange: showPending, onAsked, onCrowded: makeRoom });
@@ -48,6 +49,8 @@ let feed = null;
 let isLoading = false;
 // Whether the server has said that there is no such chat yet.
 let isNewChat = false;
+// The generation of the first question, which is to be the title once it is seen in the log.
+let nameless;
 let loadAgain = false;
 let retry;
 
@@ -145,6 +148,7 @@ function showEvent(seq, event) {
   if (isNew || effect === "queued" || effect === "ended") {
     showControls();
     chatList.refresh();
+    nameChat();
   }
 }
 
@@ -258,6 +262,7 @@ function showLog(snapshot, unseen) {
   viewed = turns.edited;
   keepEndInView(arrangeAtOnce);
   showControls();
+  nameChat();
 }
 
 /** Keep an answer of a snapshot, to be shown. */
@@ -281,12 +286,22 @@ function makeRoom() {
   feed?.reconnect();
 }
 
-function onAsked(question, after) {
+function onAsked({ generation, after }) {
   arrange();
   // The first question may be asked before the page has heard that there is no such chat.
-  if (isNewChat || after === 0) chatList.name(question);
+  if (isNewChat || after === 0) nameless = generation;
+  nameChat();
   isNewChat = false;
   load();
+}
+
+/** Name a new chat by its first question, as the log has it. Where the log keeps no questions, the title keeps none. */
+function nameChat() {
+  const first = answers.get(nameless);
+  if (!first) return;
+  nameless = undefined;
+  const question = textOf(first.asked.findLast((message) => message.role === "user") ?? {}).trim();
+  if (question) chatList.name(question);
 }
 
 /** Stop a generation, or all that are active. */

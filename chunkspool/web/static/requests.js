@@ -26,7 +26,7 @@ const LIMITS = {
 export class Refused extends Error {
   constructor(document) {
     const kind = String(document.type ?? "").split(":").pop();
-    super(LIMITS[document.limit] ?? TEXTS[kind] ?? fallbackText(document.status));
+    super(LIMITS[document.limit] ?? TEXTS[kind] ?? fallbackText(document));
     this.status = document.status;
     this.kind = kind;
   }
@@ -44,9 +44,11 @@ export class Unreachable extends Error {
   }
 }
 
-function fallbackText(status) {
+function fallbackText({ status, detail }) {
   if (status === 429) return "Too many requests. Try again in a moment.";
   if (status >= 500) return "The service is not available right now. Try again in a moment.";
+  // What is wrong with what was asked, only the server can say: a hook of the app, say, in its own words.
+  if (status === 422 && typeof detail === "string" && detail) return `The server refused this: ${detail}`;
   return `The server refused this (${status}).`;
 }
 

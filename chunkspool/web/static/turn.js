@@ -20,7 +20,7 @@ export class Turn {
 
   /**
    * `listener` has onVersion(generation, from, element), onCancel(generation), and what returns what went wrong, or "":
-   * onRegenerate(generation, key) and onEdit(generation, messages, text, key).
+   * onRegenerate(generation, key) and onEdit(generation, text, key).
    */
   constructor(listener) {
     this.#listener = listener;
@@ -105,9 +105,8 @@ export class Turn {
   }
 
   #openForm() {
-    const messages = this.#messages;
-    this.#form = new EditForm(textOf(messages.at(-1)), [this.asked.lastElementChild, this.questionActions], {
-      send: (text, key) => this.#listener.onEdit(this.#generation, messages, text, key),
+    this.#form = new EditForm(textOf(this.#messages.at(-1)), [this.asked.lastElementChild, this.questionActions], {
+      send: (text, key) => this.#listener.onEdit(this.#generation, text, key),
       onClose: (isSent) => {
         this.#form = null;
         if (!isSent) this.edit.focus({ preventScroll: true });

@@ -19,6 +19,13 @@ from chunkspool.web import allow_all, create_app
 # One server is enough here: the tests of the routes run on both.
 pytestmark = pytest.mark.parametrize("redis_server", ["redis-server"], indirect=True)
 
+REFUSAL = {
+    "type": "urn:chunkspool:problem:refused",
+    "title": "Refused",
+    "status": 422,
+    "detail": "no questions about clocks",
+}
+
 
 def reply(env: PageEnvironment, text: str) -> None:
     """Answer what was asked."""
@@ -199,6 +206,10 @@ def test_an_app_that_keeps_its_messages_itself(redis_url: str, browser: Browser)
         tab.page.reload()
         tab.expect_answer("Because.")
         expect(tab.page.locator(".question")).to_have_count(0)
+        # Nor does a title hold the question: the list has the chat, by its id.
+        expect(tab.page.locator("#chat-list span")).to_have_text([CHAT])
+        assert [chat.title for chat in spool.chats().chats] == [None]
+        assert not [request for request in tab.requests if request.url.endswith("/title")]
         env.contexts[0].close()
 
 
@@ -255,17 +266,37 @@ def test_pictures_and_files_of_a_question(env: PageEnvironment) -> None:
     assert question.locator("img").evaluate("(image) => image.decode().then(() => image.naturalWidth)") == 24
     assert all("elsewhere" not in request.url for request in tab.requests)
     assert tab.errors == []
-    for body in content[2:4]:
-        content.remove(body)
-    made = env.site.ask(CHAT, prompt=None, messages=[{"role": "user", "content": content}], replaces=made.generation_id)
-    reply(env, "The same.")
-    expect_versions(tab, "2/2")
     button(tab, "Edit the question").click()
     tab.page.get_by_role("textbox", name="Edit the question").fill("And now?")
     tab.page.keyboard.press("Enter")
     with env.spool.produce(CHAT, env.wait_for_question()) as out:
         assert out.request.messages[-1]["content"] == [{"type": "text", "text": "And now?"}, *content[1:]]
-    expect(question.locator("p")).to_have_text(["And now?", "File: <i>plan</i>.pdf"])
+    expect(question.locator("p")).to_have_text(["And now?", unseen, unseen, "File: <i>plan</i>.pdf"])
+
+
+def test_an_edit_keeps_tool_outputs_and_says_what_the_server_refuses(env: PageEnvironment) -> None:
+    """A turn of a tool's output and a question; a hook's own words reach the person who asks."""
+    first = env.spool.enqueue(CHAT, "When?", keep_messages=True)
+    with env.spool.produce(CHAT, first.generation_id) as out:
+        out.tool_call("c1", "clock", "{}")
+    turn = [
+        {"role": "tool", "tool_call_id": "c1", "content": "noon"},
+        {"role": "user", "content": "And?", "name": "ann"},
+    ]
+    second = env.spool.enqueue(CHAT, messages=turn, keep_messages=True)
+    with env.spool.produce(CHAT, second.generation_id) as out:
+        out.text("So.")
+    tab = env.open_device()
+    button(tab, "Edit the question").last.click()
+    tab.page.route("**/generations", lambda route: route.fulfill(status=422, json=REFUSAL))
+    tab.page.get_by_role("textbox", name="Edit the question").fill("Now?")
+    tab.page.keyboard.press("Enter")
+    expect(tab.page.locator(".editing .failed")).to_have_text("The server refused this: no questions about clocks")
+    tab.page.unroute("**/generations")
+    tab.page.keyboard.press("Enter")
+    with env.spool.produce(CHAT, env.wait_for_question()) as out:
+        assert out.request.messages[-2:] == (turn[0], {**turn[1], "content": "Now?"})
+    expect(tab.page.locator(".asked").last).to_have_text("tool output: noonNow?")
 
 
 def test_on_the_narrowest_screen_in_the_dark(env: PageEnvironment) -> None:

@@ -13,6 +13,7 @@ from support.web.node import SDKS, start_client
 
 from chunkspool import Entry, conversation, fold
 from chunkspool.dialects.usechat import UseChatEncoder
+from chunkspool.dialects.usechat_additions import with_additions
 from chunkspool.dialects.usechat_chat import Chat, PageBuilder
 from chunkspool.dialects.usechat_chunks import RESTART
 from chunkspool.dialects.usechat_conversation import Conversation
@@ -267,6 +268,9 @@ def test_a_reload_at_every_cut_of_the_log_is_the_live_chat(sdk: int) -> None:
         for act, fields, replaces in ASKED_AGAIN:
             sent = messages_to_send(act, had)
             request = UseChatRequest.parse({"id": "chat", "messages": sent, **fields})
+            if request.continued_message is not None:
+                logged = UiMessage.model_validate(had[1])
+                request = request.continuing(with_additions(logged, request.continued_message))
             logged = to_logged_messages(request, only_new=True)
             asked: list[Event] = [
                 MessageEvent.model_validate({"id": f"{G}.1", **one, "generation": G}, by_alias=True, by_name=False)

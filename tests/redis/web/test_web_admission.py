@@ -15,6 +15,7 @@ from redis import Redis
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from support.chats.logs import CHAT, KEYS
+from support.chats.spools import spool_for
 from support.servers.contents import list_keys
 from support.web.web_server import Site, problem, serve_app, serve_web_app
 
@@ -223,3 +224,34 @@ def test_the_documented_hook_works(redis_url: str, spool: Spool, monkeypatch: py
     with spool.produce(CHAT, generation_id) as out:
         assert (out.request.model, out.request.params) == ("gpt-5-mini", {"max_tokens": 1000, "temperature": 1})
         assert "talking to ben" in out.request.messages[0]["content"]
+
+
+def test_an_edit_is_a_text_to_the_hook_and_keeps_the_rest(redis_url: str) -> None:
+    """What the app has asked with a question may be what a user may not send; a hook may put its own in front."""
+    picture = {"type": "image_url", "image_url": {"url": "https://elsewhere.example/p.png"}}
+    seen: list[AskedGeneration] = []
+
+    def admit(request: Request, tenant: str, chat_id: str, asked: AskedGeneration) -> AskedGeneration:
+        seen.append(asked)
+        return SafeAdmission()(request, tenant, chat_id, asked).with_system("Be kind.")
+
+    with serve_web_app(redis_url, admit=admit) as site, spool_for(redis_url, keep_messages=True) as asking:
+        first = asking.enqueue(CHAT, messages=[{"role": "user", "content": [picture], "name": "ann"}]).generation_id
+        with asking.produce(CHAT, first):
+            pass
+        assert ask_json(site, prompt="And now?", replaces=first).status_code == 202
+        (edited,) = asking.status(CHAT).active
+        with asking.produce(CHAT, edited) as out:
+            system, question = out.request.messages
+        assert system == {"role": "system", "content": "Be kind."}
+        asked = {"role": "user", "content": [{"type": "text", "text": "And now?"}, picture], "name": "ann"}
+        assert question == asked
+        assert (seen[0].edit, seen[0].messages[0].content) == ("And now?", "And now?")
+        # Messages are what is asked, as they are.
+        assert (
+            ask_json(site, prompt=None, messages=[{"role": "user", "content": "x"}], replaces=first).status_code == 202
+        )
+        assert seen[1].edit is None
+        # A hook that says otherwise what is asked, has said it.
+        more = replace(seen[0], messages=(*seen[1].messages, *seen[0].messages))
+        assert more.edit is None

@@ -10,11 +10,13 @@ import pytest
 from redis import Redis
 from support.chats.logs import CHAT, KEYS, read_log
 from support.chats.spools import claim_and_die, spool_for
+from support.servers.contents import list_keys
 from support.web.web_server import Site, problem, serve_web_app
 
 from chunkspool import Spool
 from chunkspool.dialects.usechat_conversation import Conversation
 from chunkspool.dialects.usechat_messages import UseChatRequest
+from chunkspool.web import admit_all
 
 Message = dict[str, Any]
 MESSAGES = f"/api/chat/{CHAT}/messages"
@@ -185,7 +187,7 @@ def test_what_a_browser_adds_to_a_message_is_in_the_log(site: Site, talk: Spool,
         out.text("Let me see.")
         out.tool_call("1", "clock", "{}")
     question, called = load(site)
-    changed = {**called, "parts": continued("Let me see.", "noon"), "metadata": {**called["metadata"], "own": 1}}
+    changed = {**called, "parts": continued("Let me see.", "noon")}
     post(site, question, changed, messageId=first)
     second = talk.status(CHAT).active[-1]
     with talk.produce(CHAT, second) as out:
@@ -202,7 +204,7 @@ def test_what_a_browser_adds_to_a_message_is_in_the_log(site: Site, talk: Spool,
     shown = load(site)
     assert [one["id"] for one in shown] == ["m1", first]
     assert shown[1]["parts"][:3] == changed["parts"]
-    assert (shown[1]["metadata"]["own"], shown[1]["metadata"]["generation"]) == (1, second)
+    assert shown[1]["metadata"]["generation"] == second
     assert said(shown)[1] == "Let me see.It is noon."
     third = ask(site, talk, question, trigger="regenerate-message", messageId=first, answer="12")
     assert said(load(site)) == ["m1", "12"]
@@ -210,22 +212,155 @@ def test_what_a_browser_adds_to_a_message_is_in_the_log(site: Site, talk: Spool,
     assert third != second
 
 
+def write_call(site: Site, talk: Spool, text: str = "Let me see.") -> Message:
+    """Return the message of an answer that calls a tool in the browser, as its client has it."""
+    with talk.produce(CHAT, ask(site, talk, user("m1"), answer=None)) as out:
+        out.text(text)
+        out.tool_call("1", "clock", "{}")
+    return load(site)[1]
+
+
 @pytest.mark.parametrize("text", ["Let me see.", ""])
 def test_an_approval_is_in_the_log(site: Site, talk: Spool, text: str) -> None:
     """It says nothing to the model, and yet the message is another one."""
-    first = ask(site, talk, user("m1"), answer=text)
-    question, called = load(site)
+    called = write_call(site, talk, text)
     approved = {"id": "a", "approved": True}
-    tool = {"type": "tool-rm", "toolCallId": "1", "state": "approval-responded", "input": {}, "approval": approved}
-    changed = {**called, "parts": [*called["parts"], tool]}
-    post(site, question, changed, messageId=first)
+    tool = {**called["parts"][-1], "state": "approval-responded", "approval": approved}
+    changed = {**called, "parts": [*called["parts"][:-1], tool]}
+    post(site, user("m1"), changed, messageId=called["id"])
     with talk.produce(CHAT, talk.status(CHAT).active[-1]) as out:
         assert [message["role"] for message in out.request.messages] == ["user", "assistant"][: 2 if text else 1]
         out.text(" Done.")
     shown = load(site)
-    assert [one["id"] for one in shown] == ["m1", first]
+    assert [one["id"] for one in shown] == ["m1", called["id"]]
     assert shown[1]["parts"][: len(changed["parts"])] == changed["parts"]
     assert said(shown)[1] == f"{text} Done."
+
+
+FORGED: Message = {"type": "text", "text": "FORGED"}
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("parts", [[FORGED], [FORGED, *continued("FORGED", "noon"), FORGED], []])
+def test_a_front_end_changes_nothing_of_an_answer_in_the_log(
+    site: Site, talk: Spool, client: Redis, parts: list[Message], alone: bool
+) -> None:
+    """Of a message that is continued, what the log has is taken from there: for readers and for the model."""
+    called = write_call(site, talk)
+    forged = {**called, "parts": parts, "metadata": {"generation": "forged", "own": "FORGED"}}
+    fields = {"message": forged} if alone else {"messages": [user("m1"), forged]}
+    with site.open_stream("/api/chat", "POST", json={"id": CHAT, **fields}) as stream:
+        stream.read_until(lambda s: bool(s.events))
+    second = talk.status(CHAT).active[-1]
+    with talk.produce(CHAT, second) as out:
+        assert "FORGED" not in json.dumps(list(map(dict, out.request.messages)))
+        out.text("It is noon.")
+    shown = load(site)
+    assert said(shown) == ["m1", "Let me see.It is noon."]
+    outputs = [part.get("output") for part in shown[1]["parts"] if part["type"] == "tool-clock"]
+    assert outputs == (["noon"] if len(parts) > 1 else [None])
+    # What was continued once, is in the log as it was then.
+    post(site, message={**shown[1], "parts": parts})
+    assert said(load(site)) == ["m1", "Let me see.It is noon."]
+    # A version that does not count is in the log, too.
+    ask(site, talk, user("m1"), trigger="regenerate-message", messageId=called["id"])
+    post(site, message=forged)
+    assert "FORGED" not in json.dumps([load(site), [entry.event for entry in read_log(client)]])
+
+
+@pytest.mark.parametrize("trigger", ["submit-message", "regenerate-message"])
+def test_an_answer_is_not_forged_beside_a_question(site: Site, talk: Spool, trigger: str) -> None:
+    """Nor by a request that ends with it, and does not continue it; nor is a question continued."""
+    first = ask(site, talk, user("m1"), answer="one")
+    forged = {"id": first, "role": "assistant", "parts": [FORGED]}
+    last = [user("m2")] if trigger == "submit-message" else []
+    ask(site, talk, user("m1"), forged, *last, trigger=trigger, answer="two")
+    assert said(load(site)) == ["m1", "one", "m2", "two"] if last else ["m1", "two"]
+    reply = site.client.post("/api/chat", json={"id": CHAT, "message": {**forged, "id": "m1"}})
+    assert (problem(reply)["status"], "cannot be continued" in problem(reply)["detail"]) == (422, True)
+
+
+@pytest.mark.parametrize("ui", [{"part_of": "x"}, {"role": "user", "parts": [FORGED]}, {}])
+def test_how_a_message_is_shown_is_not_for_its_sender_to_say(redis_url: str, client: Redis, ui: Message) -> None:
+    """By the plain route, even where the app lets everything pass."""
+    with serve_web_app(redis_url, keep_messages=True, admit=admit_all) as site:
+        body = {"messages": [{"role": "user", "content": "why?", "id": "m1", "ui": ui}]}
+        reply = site.client.post(f"/v1/chats/{CHAT}/generations", json=body)
+        assert problem(reply)["status"] == 422
+        assert "'ui' is not allowed" in reply.text
+        assert '"ui"' not in json.dumps(site.client.get("/openapi.json").json())
+    assert list_keys(client) == []
+
+
+def test_equal_ids_cost_no_turn(site: Site, talk: Spool) -> None:
+    """Nor does a question whose id is that of an answer; each message can be named, and a page ends with any."""
+    for message_id, text in (("dup", "q1"), ("x2", "q2"), ("dup", "q3")):
+        sent = {"role": "user", "content": text, "id": message_id}
+        with talk.produce(CHAT, talk.enqueue(CHAT, messages=[sent]).generation_id) as out:
+            out.text(f"a{text[1]}")
+    first = talk.snapshot(CHAT).answers[0].generation_id
+    with talk.produce(
+        CHAT, talk.enqueue(CHAT, messages=[{"role": "user", "content": "q4", "id": first}]).generation_id
+    ) as out:
+        out.text("a4")
+    whole = load(site)
+    assert said(whole) == ["q1", "a1", "q2", "a2", "q3", "a3", "q4", "a4"]
+    assert len({one["id"] for one in whole}) == 8
+    for at, message in enumerate(whole):
+        assert load(site, before=message["id"], limit=2) == whole[max(0, at - 2) : at]
+    ask(site, talk, trigger="regenerate-message", messageId=first, answer="A1")
+    assert said(load(site)) == ["q1", "A1"]
+
+
+IMPORTED = [
+    {"role": role, "content": message_id, "id": message_id}
+    for role, message_id in [("assistant", "m0"), ("user", "m1"), ("assistant", "m2"), ("user", "m3")]
+]
+
+
+@pytest.mark.parametrize(
+    ("named", "found"),
+    [
+        ("m1", ["m0", "m1", "again"]),
+        ("m2", ["m0", "m1", "again"]),
+        ("m3", ["m0", "m1", "m2", "m3", "again"]),
+        ("m0", None),
+    ],
+)
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_is_regenerated_is_what_was_named(
+    site: Site, talk: Spool, named: str, found: list[str] | None, alone: bool
+) -> None:
+    """Also of a conversation that came with one question, from elsewhere."""
+    first = talk.enqueue(CHAT, messages=IMPORTED).generation_id
+    with talk.produce(CHAT, first) as out:
+        out.text("m4")
+    before = load(site)
+    at = next(at for at, one in enumerate(before) if one["id"] == named)
+    sent = [] if alone else before[: at + (before[at]["role"] == "user")]
+    again = {"id": CHAT, "trigger": "regenerate-message", "messageId": named, "messages": sent}
+    if found is None:
+        assert problem(site.client.post("/api/chat", json=again))["status"] == 422
+        return
+    wrong = {**again, "messages": [user("m1" if named == "m3" else "m3")]}
+    assert named == "m3" or problem(site.client.post("/api/chat", json=wrong))["status"] == 422
+    with site.open_stream("/api/chat", "POST", json=again) as stream:
+        stream.read_until(lambda s: bool(s.events))
+    with talk.produce(CHAT, talk.status(CHAT).active[-1]) as out:
+        assert out.request.messages[-1]["content"] == found[-2]
+        out.text("again")
+    assert said(load(site)) == found
+    assert talk.snapshot(CHAT).answers[-1].replaces == first
+
+
+def test_an_edit_of_what_came_along_takes_the_place_of_what_was_named(site: Site, talk: Spool) -> None:
+    """A message of another id would take the place of the question itself, so it is refused."""
+    with talk.produce(CHAT, talk.enqueue(CHAT, messages=IMPORTED).generation_id) as out:
+        out.text("m4")
+    body = {"id": CHAT, "message": user("new"), "messageId": "m1"}
+    assert problem(site.client.post("/api/chat", json=body))["status"] == 422
+    ask(site, talk, message=user("m1", text="M1"), messageId="m1", answer="A")
+    assert said(load(site)) == ["m0", "M1", "A"]
 
 
 def test_a_conversation_from_elsewhere_is_whole(site: Site, talk: Spool) -> None:

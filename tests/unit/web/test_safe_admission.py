@@ -25,10 +25,12 @@ def admit(
     safe: SafeAdmission = SAFE,
     on_active: Any = "reject",
     params: dict[str, Any] | None = None,
+    is_of_usechat: bool = False,
 ) -> AskedGeneration:
     """Return what becomes of a user's request."""
     request = GenerationRequest.checked(prompt=None, messages=messages or (USER,), model=model, params=params)
-    return safe(REQUEST, "default", "chat", AskedGeneration.of(request, on_active=on_active, request_id="r"))
+    asked = AskedGeneration.of(request, on_active=on_active, request_id="r", is_of_usechat=is_of_usechat)
+    return safe(REQUEST, "default", "chat", asked)
 
 
 GOOD_PARAMS: list[dict[str, Any]] = [
@@ -75,6 +77,7 @@ BAD_PARAMS: list[tuple[dict[str, Any], str]] = [
 ]
 GOOD_MESSAGES: list[list[dict[str, Any]]] = [
     [{**USER, "name": "Ann"}],
+    [{**USER, "id": "m/ü 1"}, {"role": "assistant", "content": "y", "id": "a1"}],
     [USER, {"role": "assistant", "content": "y"}, USER],
     [
         USER,
@@ -100,6 +103,11 @@ BAD_MESSAGES: list[tuple[dict[str, Any], str]] = [
     ({**USER, "tool_calls": [CALL]}, "'tool_calls' is not allowed"),
     ({**USER, "name": ""}, "name must be a text"),
     ({**USER, "name": {"a": 1}}, "name must be a text"),
+    ({**USER, "ui": {"part_of": "x"}}, "'ui' is not allowed"),
+    ({**USER, "ui": {}}, "'ui' is not allowed"),
+    ({"role": "assistant", "content": "y", "ui": {"continues": True, "id": "g1"}}, "'ui' is not allowed"),
+    ({**USER, "id": "a\x1b[2J"}, "its id has characters"),
+    ({**USER, "id": "a\nb"}, "its id has characters"),
     ({"role": "assistant", "content": "y", "prefix": True}, "'prefix' is not allowed"),
     ({"role": "assistant", "content": None, "tool_calls": "x"}, "tool_calls must be a list"),
     ({"role": "assistant", "content": None, "tool_calls": [{**CALL, "more": 1}]}, "tool_calls must be a list"),
@@ -161,6 +169,14 @@ def test_other_messages_are_refused(message: dict[str, Any], says: str) -> None:
     with pytest.raises(Refused, match="^message 2: ") as refused:
         admit(USER, message)
     assert says in str(refused.value)
+
+
+def test_what_the_usechat_views_made_passes() -> None:
+    """Their messages say how they are shown; all else is checked as in other messages."""
+    message = {**USER, "id": "any\nid", "ui": {"id": "any\nid", "role": "user", "parts": []}}
+    assert admit(message, is_of_usechat=True).messages[0].ui == message["ui"]
+    with pytest.raises(Refused, match="'cache_control' is not allowed"):
+        admit({**message, "cache_control": {}}, is_of_usechat=True)
 
 
 def test_only_listed_models_may_be_chosen() -> None:

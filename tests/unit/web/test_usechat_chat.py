@@ -23,6 +23,9 @@ def queued(generation_id: str, replaces: str | None = None) -> GenerationQueued:
     return GenerationQueued(generation_id=generation_id, replaces=replaces)
 
 
+CONTINUES = {"role": "assistant", "parts": [], "continues": True}
+
+
 def ids_of(*events: Event) -> list[str]:
     """Return the ids of the chat's messages."""
     page = Chat(conversation(fold(events)), {}, is_whole=True).find_page(None, None)
@@ -106,11 +109,45 @@ def test_a_file_that_the_app_has_taken_out_is_not_shown() -> None:
     assert shown.parts == []
 
 
-def test_a_message_that_comes_again_at_the_end_takes_back_what_followed() -> None:
-    """A client has edited it, and the log did not know of which answer that is another version."""
+@pytest.mark.parametrize("said", ["x", "y"])
+def test_a_message_that_comes_again_at_the_end_is_another_one(said: str) -> None:
+    """Only `replaces` takes a turn away. The newest has the id: an edit means that one."""
     assert ids_of(
-        message("g1", "m1"), queued("g1"), message("g2", "m2"), queued("g2"), message("g3", "m1"), queued("g3")
-    ) == ["m1", "g3"]
+        *(message("g1", "m1"), queued("g1"), message("g2", "m2"), queued("g2")),
+        *(message("g3", "m1", content=said), queued("g3")),
+    ) == ["g1.1", "g1", "m2", "g2", "m1", "g3"]
+
+
+ODD_IDS: list[list[Event]] = [
+    [message("g1", "m"), queued("g1"), message("g2", "m", content="y"), message("g2", "m"), queued("g2")],
+    [message("g1", "m"), queued("g1"), message("g2", "g1"), queued("g2"), message("g3", "g1"), queued("g3")],
+    [message("g1", "g3"), queued("g1"), message("g2", "g1.1"), queued("g2"), message("g3", "m"), queued("g3")],
+    [message("g1", "m"), queued("g1"), message("g2", "g1.1"), queued("g2"), message("g3", "m"), queued("g3")],
+    [message("g1", "g1", "assistant"), message("g1", "m"), queued("g1"), message("g2", "m"), queued("g2")],
+    [
+        *(message("g1", "m"), queued("g1"), message("g2", "x", "assistant", ui={"id": "m", **CONTINUES}), queued("g2")),
+        *(message("g3", "m"), queued("g3")),
+    ],
+    [
+        *(message("g1", "m"), queued("g1"), message("g2", "x", "assistant", ui={"id": "", **CONTINUES}), queued("g2")),
+        *(message("g3", "x", "assistant", ui={"id": "", **CONTINUES}), queued("g3")),
+    ],
+]
+"""Messages whose ids are those of other messages, or of answers."""
+
+
+@pytest.mark.parametrize("events", ODD_IDS)
+def test_every_turn_is_shown_under_ids_of_its_own(events: list[Event]) -> None:
+    """Whatever ids its messages were given; a page that is read from its end has the same ones."""
+    turns = conversation(fold(events))
+    found = ids_of(*events)
+    asked = [one for turn in turns for one in turn.messages if not (one.model_extra or {}).get("ui")]
+    assert len(found) == len(set(found)) == len(asked) + len(turns)
+    assert all(found)
+    for size in range(2, len(turns) + 1):
+        chat = Chat(turns[-size:], {}, is_whole=False, answer_ids=[turn.answer.generation_id for turn in turns])
+        page = chat.find_page(None, len(turns[-1].messages))
+        assert page is None or [one.id for one in page.messages] == found[-len(page.messages) :]
 
 
 def test_a_message_that_is_sent_along_is_there_once() -> None:
@@ -148,7 +185,7 @@ def test_a_users_message_is_not_continued() -> None:
     events = [message("g1", "m1"), queued("g1"), message("g2", "x", "assistant", None, ui=ui), queued("g2")]
     page = Chat(conversation(fold(events)), {}, is_whole=True).find_page(None, None)
     assert page is not None
-    assert [(one.id, one.answered_by) for one in page.messages] == [("m1", None), ("g1", "g1"), ("m1", "g2")]
+    assert [(one.id, one.answered_by) for one in page.messages] == [("m1", None), ("g1", "g1"), ("g2", "g2")]
 
 
 def test_without_the_earlier_turns_a_page_is_not_known() -> None:
