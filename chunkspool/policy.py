@@ -15,7 +15,7 @@ Bytes = Annotated[int, Field(ge=0, le=1024**5, strict=True)]
 class Policy(BaseModel):
     """The limits of a tenant, of each of its owners, and of each of its chats. 0 allows nothing.
 
-    `ttl` is None where the setting of that name holds.
+    `ttl` is None where the setting of that name holds; `keep_events` and `keep_bytes` are where a log is kept whole.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +31,13 @@ class Policy(BaseModel):
     bytes: Bytes = Field(default=64 * 1024**3, description="bytes of the logs of a tenant, together")
     owner_bytes: Bytes = Field(default=16 * 1024**3, description="bytes of the logs of one owner's chats, together")
     chat_bytes: Bytes = Field(default=256 * 1024**2, description="bytes of a chat's log; a fuller one takes no more")
+    keep_events: Count | None = Field(
+        default=None, ge=1, description="events of a chat's log that are kept; of more, the oldest answers go"
+    )
+    keep_bytes: Bytes | None = Field(
+        default=None, ge=1, description="bytes of a chat's log that are kept; of more, the oldest answers go"
+    )
+    pinned: Count = Field(default=0, description="chats of a tenant that may be pinned, so that they never expire")
     request_bytes: Bytes = Field(default=1024 * 1024, description="bytes of one request, encoded")
     streams: Count = Field(default=10_000, description="event streams of a tenant that may be open")
     owner_streams: Count = Field(default=1000, description="event streams of one owner that may be open")
@@ -40,10 +47,9 @@ class Policy(BaseModel):
     )
 
     def stored(self) -> dict[str, int]:
-        """Return the values as Redis has them: whole numbers; the TTL in milliseconds, if there is one."""
-        values = self.model_dump()
-        ttl = values.pop("ttl")
-        return values | ({} if ttl is None else {"ttl": round(ttl * 1000)})
+        """Return the values as Redis has them: whole numbers, the TTL in milliseconds; without those that are None."""
+        values = self.model_dump(exclude_none=True)
+        return values | ({} if self.ttl is None else {"ttl": round(self.ttl * 1000)})
 
     def changed(self, values: dict[str, object]) -> Self:
         """Return this policy with other values. Raises `InvalidInput`, which names the limit and what it takes."""

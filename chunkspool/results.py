@@ -55,6 +55,8 @@ class ChatStatus:
 
     `active` are all that have not ended. `now` is the time, in Unix ms by Redis's clock, at which it was asked.
     `before` is what to pass as `before` to get the generations in front of these; None where there are none.
+    `pinned`: it is kept for good. `ttl`: its own, in seconds, None where it has that of any chat of its tenant.
+    `expires`: when its log does as it stands (Unix ms), None where nothing is kept; of a pinned one that is renewed.
     """
 
     chat_id: str
@@ -64,6 +66,9 @@ class ChatStatus:
     generations: tuple[GenerationStatus, ...]
     now: int
     before: str | None = None
+    pinned: bool = False
+    ttl: float | None = None
+    expires: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,7 @@ class ChatSummary:
     """A chat of a list. Times are Unix ms by Redis's clock: of the newest question, and of the log's first event.
 
     `newest` is the generation that was enqueued last, None where all have expired; `active` are those that have not
-    ended. `last` is the newest seq: whoever has read up to less has not read all.
+    ended. `last` is the newest seq: whoever has read up to less has not read all. `pinned`: it is kept for good.
     """
 
     chat_id: str
@@ -81,6 +86,7 @@ class ChatSummary:
     last: int
     created: int
     asked: int
+    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +200,23 @@ class Swept:
 
 
 @dataclass(frozen=True, slots=True)
+class RetentionStep:
+    """What one step of retention did, or would do: it looked at some of a tenant's `chats`.
+
+    `shortened` are those whose logs were too long: `events` were dropped, which took about `log_bytes`. `failed` are
+    chats that cannot be read, each with its error. `after` asks for the next step; None after the last one.
+    """
+
+    looked_at: int
+    chats: int
+    shortened: tuple[str, ...]
+    events: int
+    log_bytes: int
+    failed: tuple[tuple[str, ChunkspoolError], ...] = ()
+    after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TenantMemory:
     """About how many bytes of Redis the chats of each tenant take: logs, generations, digests and what else they have.
 
@@ -216,9 +239,10 @@ class Stats:
     `outcomes` says how far the groups are behind that read the outcomes of the first twenty tenants with any.
 
     `generations` counts what has not ended by how the index has it: "waits" for its turn, "sent" to the broker, "runs";
-    `running` is the last of these. `chats` are those with a log, of `tenants` tenants. `used_memory` and `max_memory`
-    are the Redis server's bytes; a `max_memory` of 0 is no limit. `limits` are those of the spool's tenant. What could
-    not be read is None, and `unknown` says why, by the field's name.
+    `running` is the last of these. `chats` are those with a log, of `tenants` tenants; `pinned` of them are kept for
+    good, and `to_shorten` are still to be looked at: their logs may be longer than they may be kept.
+    `used_memory` and `max_memory` are the Redis server's bytes; a `max_memory` of 0 is no limit. `limits` are those of
+    the spool's tenant. What could not be read is None, and `unknown` says why, by the field's name.
     """
 
     at: int
@@ -235,4 +259,6 @@ class Stats:
     max_memory: int | None = None
     unknown: Mapping[str, str] = field(default_factory=dict)
     oldest_by_priority: Mapping[Priority, float] = field(default_factory=dict)
+    pinned: int = 0
+    to_shorten: int = 0
     outcomes: tuple[OutcomeLag, ...] = ()

@@ -95,6 +95,16 @@ class LogSettings(_Group):
     buffer_bytes: Bytes = Field(default=4 * 1024 * 1024, description="unwritten bytes that one generation may hold")
     max_request_bytes: Bytes = Field(default=1024 * 1024, description="largest request (prompt or messages), encoded")
     max_event_bytes: Bytes = Field(default=256 * 1024, description="largest event, encoded")
+    keep_events: Count | None = Field(
+        default=None,
+        ge=1,
+        description="events of a chat's log that are kept: of more, the oldest answers go; all if unset",
+    )
+    keep_bytes: TotalBytes | None = Field(
+        default=None,
+        ge=1,
+        description="bytes of a chat's log that are kept: of more, the oldest answers go; all if unset",
+    )
     outcome_text_bytes: Annotated[int, Field(ge=0, le=100 * 1024)] = Field(
         default=64 * 1024, description="longest answer that stands in its outcome, in bytes; a longer one is in the log"
     )
@@ -205,6 +215,7 @@ class LimitSettings(_Group):
     max_chat_bytes: TotalBytes = Field(
         default=256 * 1024**2, description="bytes of one chat's log in Redis; a fuller one takes no request"
     )
+    max_pinned: Count = Field(default=0, description="chats of a tenant that may be pinned, so that they never expire")
     max_streams: Count = Field(default=10_000, description="event streams of a tenant that may be open")
     max_owner_streams: Count = Field(default=1000, description="event streams of one owner that may be open")
     max_chat_streams: Count = Field(default=5000, description="event streams of one chat that may be open")
@@ -297,7 +308,12 @@ class Settings(BaseModel):
         """The limits of a tenant that has none of its own."""
         values = self.limits.model_dump()
         own = {name: values[f"max_{name}"] for name in Policy.model_fields if f"max_{name}" in values}
-        return Policy(**own, request_bytes=self.log.max_request_bytes)
+        return Policy(
+            **own,
+            request_bytes=self.log.max_request_bytes,
+            keep_events=self.log.keep_events,
+            keep_bytes=self.log.keep_bytes,
+        )
 
     @property
     def broker(self) -> str:

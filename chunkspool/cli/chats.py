@@ -68,7 +68,11 @@ def title(
 def _row(chat: ChatSummary, now: int) -> bytes:
     state = "-" if chat.newest is None else chat.newest.state
     return (
-        one_line(_ROW.format(duration(now - chat.asked), state, chat.last, chat.chat_id, chat.title or ""))
+        one_line(_ROW.format(duration(now - chat.asked), state, chat.last, chat.chat_id, _remarks(chat)))
         .rstrip()
         .encode()
     )
+
+
+def _remarks(chat: ChatSummary) -> str:
+    return " ".join(filter(None, ("[pinned]" if chat.pinned else "", chat.title)))

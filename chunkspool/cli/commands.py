@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import TypeAdapter
 
-from chunkspool.cli import chats, conversations, doctor, outcomes, people, programs, stats, tenant
+from chunkspool.cli import chats, conversations, doctor, keeping, outcomes, people, programs, stats, tenant
 from chunkspool.cli.dashed_ids import DashedIds
 from chunkspool.cli.execute import explain_missing, run_and_exit, run_with_spool
 from chunkspool.cli.exit_codes import ExitCode
@@ -253,6 +253,7 @@ def _parse_params(given: list[str] | tuple[()]) -> dict[str, Any]:
 chats.add_to(app)
 people.add_to(app)
 conversations.add_to(app)
+keeping.add_to(app)
 programs.add_to(app)
 doctor.add_to(app)
 stats.add_to(app)

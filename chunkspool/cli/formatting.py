@@ -144,7 +144,13 @@ def status_lines(status: ChatStatus) -> list[str]:
     kept = f"seq {status.first} to {status.last}" if status.first <= status.last else f"nothing up to {status.last}"
     heading = _ROW.format("generation", "state", "attempt", "after", "age", "took")
     rows = (_row(generation, status.now) for generation in status.generations)
-    return [f"chat {status.chat_id}: {kept} is kept, {len(status.active)} active", heading, *rows]
+    return [f"chat {status.chat_id}: {kept} is kept{_how_long(status)}, {len(status.active)} active", heading, *rows]
+
+
+def _how_long(status: ChatStatus) -> str:
+    if status.pinned:
+        return " for good"
+    return "" if status.expires is None else f" for {duration(status.expires - status.now)}"
 
 
 def duration(ms: int) -> str:

@@ -42,7 +42,12 @@ def _queue_rows(stats: Stats) -> Iterator[tuple[str, str]]:
         yield "", f"{waits:,} wait for their turn, {sent:,} are with the broker"
         yield "oldest", f"queued for {duration(round(stats.oldest_queued * 1000))}"
     yield "running", f"{stats.running:,}"
-    yield "chats", f"{stats.chats:,} of {_plural(stats.tenants, 'tenant')}"
+    yield "chats", f"{stats.chats:,} of {_plural(stats.tenants, 'tenant')}{_kept(stats)}"
+
+
+def _kept(stats: Stats) -> str:
+    pinned = f", {stats.pinned:,} pinned" if stats.pinned else ""
+    return pinned + (f", {stats.to_shorten:,} to be shortened" if stats.to_shorten else "")
 
 
 def outcome_lag(one: OutcomeLag) -> str:

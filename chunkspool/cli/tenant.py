@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any
 
 import typer
@@ -11,8 +10,8 @@ from chunkspool.cli.dashed_ids import DashedIds
 from chunkspool.cli.execute import run_with_spool
 from chunkspool.cli.exit_codes import ExitCode
 from chunkspool.cli.formatting import one_line
+from chunkspool.cli.quantities import DEFAULT, parse_limit
 from chunkspool.cli.terminal import write_output
-from chunkspool.errors import InvalidInput
 from chunkspool.policy import LIMITS, Policy
 from chunkspool.spool import AsyncSpool
 
@@ -22,21 +21,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_UNITS = {"": 1, "s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400}
-_NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
-_SIZES = {
-    "": 1,
-    "k": 1024,
-    "kb": 1024,
-    "mb": 1024**2,
-    "m": 1024**2,
-    "gb": 1024**3,
-    "g": 1024**3,
-    "tb": 1024**4,
-    "t": 1024**4,
-}
 _WIDTH = max(map(len, LIMITS))
-_DEFAULT = "default"
+_ALL = "all"
 
 Tenant = Annotated[str, typer.Argument(metavar="TENANT", show_default=False, help="The tenant's id.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -79,6 +65,9 @@ def change(  # noqa: PLR0913 - as many as there are limits
     streams: Annotated[Limit, _option("Open event streams")] = None,
     owner_streams: Annotated[Limit, _option("Open event streams of one owner")] = None,
     chat_streams: Annotated[Limit, _option("Open event streams of one chat")] = None,
+    keep_events: Annotated[Limit, _option("Events of a chat's log that are kept, such as 10000")] = None,
+    keep_bytes: Annotated[Limit, _option("Bytes of a chat's log that are kept, such as 16MB")] = None,
+    pinned: Annotated[Limit, _option("Chats that may be pinned")] = None,
     ttl: Annotated[Limit, _option("How long a chat is kept, such as 7d, 12h or 90s")] = None,
     as_json: Json = False,
 ) -> None:
@@ -94,22 +83,6 @@ def change(  # noqa: PLR0913 - as many as there are limits
     run_with_spool(work)
 
 
-def parse_limit(name: str, text: str) -> int | float | None:
-    """Return the value of a limit as a person writes it: `50`, `7d`, `64MB`; None for `default`.
-
-    Raises `InvalidInput`.
-    """
-    if text == _DEFAULT:
-        return None
-    units = _UNITS if name == "ttl" else _SIZES if name.endswith("bytes") else {"": 1}
-    found = _NUMBER.fullmatch(text.strip().lower())
-    if found is None or found[2] not in units:
-        named = ", ".join(unit for unit in units if unit)
-        raise InvalidInput(f"{name}={text!r}: write a number" + (f", with {named} behind it or not" if named else ""))
-    value = float(found[1]) * units[found[2]]
-    return value if name == "ttl" else round(value)
-
-
 def _print(policy: Policy, *, as_json: bool) -> None:
     if as_json:
         write_output(policy.model_dump_json().encode() + b"\n")
@@ -120,5 +93,7 @@ def _print(policy: Policy, *, as_json: bool) -> None:
 
 def _shown(policy: Policy, name: str) -> str:
     value = getattr(policy, name)
-    description = Policy.model_fields[name].description
-    return f"{_DEFAULT if value is None else f'{value:g}' if isinstance(value, float) else value:>12}  {description}"
+    shown = f"{value:g}" if isinstance(value, float) else value
+    if value is None:
+        shown = DEFAULT if name == "ttl" else _ALL
+    return f"{shown:>12}  {Policy.model_fields[name].description}"

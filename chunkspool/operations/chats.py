@@ -122,6 +122,7 @@ def _summarize(
             last=heads[one].last,
             created=heads[one].created,
             asked=one.asked,
+            pinned=heads[one].pinned,
         )
         for one, newest in statuses.items()
     ]

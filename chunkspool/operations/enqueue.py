@@ -6,6 +6,7 @@ import math
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
 from chunkspool.effects import Operation, Publish, Tell
@@ -40,10 +41,11 @@ from chunkspool.request import (
 from chunkspool.results import Generation
 from chunkspool.settings import Settings
 from chunkspool.states import OnActive, Priority
-from chunkspool.store import queries, scripts
+from chunkspool.store import keeping, queries, scripts
 from chunkspool.store.chats import Listed, lists_of, unlist
 from chunkspool.store.commands import ScriptCall
 from chunkspool.store.index import place_ms_of, waits
+from chunkspool.store.keeping import PINNED_MS
 from chunkspool.store.keys import ChatKeys, QueueKeys
 from chunkspool.store.recovery import restore_head
 from chunkspool.store.removal import REMOVED_AT_ONCE, forget_gone
@@ -80,7 +82,8 @@ def enqueue(
         request = edit_question(request, replaced) if edits else ask_again(request, replaced)
     encoded = request.encode(settings.log.max_request_bytes)
     encoded_transcript = encode_transcript(transcript, settings.log.max_request_bytes)
-    ttl_ms = round(checked_ttl(settings.log.ttl if ttl is None else ttl) * 1000)
+    asked_ms = None if ttl is None else round(checked_ttl(ttl) * 1000)
+    usual_ms = round(settings.log.ttl * 1000)
     expires_ms = math.ceil(checked_expires(expires) * 1000)
     checked_on_active(on_active)
     checked_priority(priority)
@@ -102,13 +105,14 @@ def enqueue(
             task=task,
             owner=owner,
             priority=priority,
-            place_ms=max(ttl_ms, place_ms_of(settings.worker.sweep_interval)),
+            place_ms=max(asked_ms or usual_ms, place_ms_of(settings.worker.sweep_interval)),
             size=len(encoded),
             limits=settings.policy,
         ),
     )
     if reserved.limit and not (request_id and (yield from queries.has_request(keys, request_id))):
         raise limit_error(reserved)
+    owner_hash = hash_of(keys.tenant, owner) if owner else ""
     call = partial(
         scripts.enqueue,
         keys,
@@ -116,12 +120,11 @@ def enqueue(
         encoded,
         model=request.model,
         on_active=on_active,
-        ttl_ms=reserved.ttl_ms if ttl is None and reserved.ttl_ms else ttl_ms,
         queue=queue,
         task=task,
         request_id=request_id,
         owner=owner,
-        owner_hash=hash_of(keys.tenant, owner) if owner else "",
+        owner_hash=owner_hash,
         transcript=new_transcript,
         expires_ms=expires_ms,
         log_limit=reserved.chat_bytes,
@@ -129,8 +132,9 @@ def enqueue(
         outcome_wanted=reserved.outcome_wanted,
     )
     events = partial(asked.events, generation_id)
+    ttls = _Ttls(asked_ms, reserved.ttl_ms or usual_ms, owner_hash)
     try:
-        made = yield from _make(keys, on_active, request_id, priority, reserved, settings, call, events)
+        made = yield from _make(keys, on_active, request_id, priority, reserved, settings, call, events, ttls)
     except (ChatBusy, ChatContended, CorruptLog, LimitExceeded, RequestIdReused, StoreFull, StoreRefused):
         yield from _give_back(keys, settings, generation_id)
         yield from _take_back_question(keys, owner, reserved)
@@ -203,6 +207,24 @@ def _take_back_question(keys: ChatKeys, owner: str | None, reserved: Reservation
         yield from unlist(key, [Listed(keys.chat_id, reserved.asked)], before)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ttls:
+    """For how many ms a chat is to be kept: as the caller asked, or None; and as any chat of the tenant."""
+
+    asked: int | None
+    usual: int
+    owner: str
+
+    def of(self, chat: queries.ChatLoad) -> int:
+        """Return the one that wins: a pin, what was asked, the chat's own, that of any chat."""
+        return PINNED_MS if chat.pinned else self.asked or chat.ttl_ms or self.usual
+
+    def note(self, keys: ChatKeys, ttl_ms: int) -> Operation[None]:
+        """Let the lists that name the chat be kept for as long as it, if that is longer than was reserved."""
+        if ttl_ms > (self.asked or self.usual):
+            yield from keeping.note(keys, "keep", kept_ms=ttl_ms, owners=(self.owner,) if self.owner else ())
+
+
 def _make(
     keys: ChatKeys,
     on_active: OnActive,
@@ -212,6 +234,7 @@ def _make(
     settings: Settings,
     call: Callable[..., ScriptCall[EnqueueReply]],
     events: Callable[..., NewEvents],
+    ttls: _Ttls,
 ) -> Operation[EnqueueReply]:
     """Make `call` with the active generations, again whenever these have changed meanwhile.
 
@@ -233,7 +256,9 @@ def _make(
             )
         seen = active[:REPLACED_AT_ONCE] if on_active in {"reject", "replace"} else ()
         new = events(load.recent, log_is_empty=not load.log_bytes)
-        made = yield from _tell_of(call(active=seen, max_active=max_active, events=new), priority)
+        ttl_ms = ttls.of(load)
+        yield from ttls.note(keys, ttl_ms)
+        made = yield from _tell_of(call(active=seen, max_active=max_active, events=new, ttl_ms=ttl_ms), priority)
         if any(ages.outcome_wanted for ages in made.ended):
             yield from relay_soon(keys, settings.log)
         is_crowded = made.outcome == "limit" or (made.outcome == "changed" and len(active) > REPLACED_AT_ONCE)

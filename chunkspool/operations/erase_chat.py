@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from chunkspool.effects import Operation
 from chunkspool.errors import ChatContended
+from chunkspool.operations.keeping import forget as forget_kept
 from chunkspool.operations.log_sizes import measure_again
 from chunkspool.operations.outcomes import forget_chat
 from chunkspool.operations.people import find_lists, leave_lists
@@ -67,6 +68,7 @@ def remove_chat(keys: ChatKeys) -> Operation[Removed]:
         if done and found.is_all:
             yield from measure_again(keys, [keys.chat_id])
             yield from forget_chat(keys)
+            yield from forget_kept(keys)
             return removed
         # Or others make them faster than they are erased.
         races += not done or (not found.is_all and 0 < listed <= found.listed)

@@ -96,7 +96,18 @@ def status(
     generations = [one for one in seen if one.generation_id in wanted]
     generations.sort(key=lambda generation: generation.after)
     generations = yield from _with_positions(keys, generations, active)
-    return ChatStatus(keys.chat_id, found.first, found.last, active, tuple(generations), found.now, rest)
+    return ChatStatus(
+        keys.chat_id,
+        found.first,
+        found.last,
+        active,
+        tuple(generations),
+        found.now,
+        rest,
+        pinned=found.pinned,
+        ttl=None if found.ttl_ms is None else found.ttl_ms / 1000,
+        expires=found.expires,
+    )
 
 
 def _check_page(generation_ids: Collection[str] | None, before: str | None, limit: int | None) -> None:

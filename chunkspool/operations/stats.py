@@ -66,6 +66,8 @@ def stats(settings: Settings, queue: str | None, db: int) -> Operation[Stats]:
         max_memory=server.maximum if server else None,
         unknown=unknown,
         oldest_by_priority=oldest,
+        pinned=seen.pinned,
+        to_shorten=seen.to_shorten,
         outcomes=outcomes,
     )
 

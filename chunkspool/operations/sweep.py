@@ -22,10 +22,12 @@ from chunkspool.observer import Retried
 from chunkspool.operations.digest_keeping import is_behind, keep_digest
 from chunkspool.operations.endings import tell_failed, tell_found_stopped
 from chunkspool.operations.erase_owner import go_on_erasing
+from chunkspool.operations.keeping import renew_pins
 from chunkspool.operations.log_sizes import drop_expired, measure_all
 from chunkspool.operations.next_in_chat import free_waiting
 from chunkspool.operations.outcome_relay import relay
 from chunkspool.operations.people import look_after_people
+from chunkspool.operations.retention import retain_due
 from chunkspool.operations.schedule import schedule
 from chunkspool.results import Swept
 from chunkspool.settings import Settings
@@ -59,6 +61,9 @@ there, or the server's clock was set ahead. The messages are published again, an
 DIGEST_SECONDS = 2.0
 """How long a sweep may read long chats; it goes on with the rest when it comes again."""
 
+RETAIN_SECONDS = 1.0
+"""How long a sweep may shorten logs; it goes on with the rest when it comes again."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
@@ -75,8 +80,15 @@ def sweep(settings: Settings, *, queue: str, queue_is_empty: bool, db: int) -> O
     It does nothing while another process sweeps this queue or has just done so.
     """
     keys = QueueKeys(queue)
-    if not (yield from _lock(keys, max(1, round(settings.worker.sweep_interval * 800)))):
-        return Swept()
+    swept = Swept()
+    if (yield from _lock(keys, max(1, round(settings.worker.sweep_interval * 800)))):
+        swept = yield from _sweep(settings, keys, queue_is_empty=queue_is_empty, db=db)
+        yield from renew_pins(db)
+        yield from retain_due(settings, db, RETAIN_SECONDS)
+    return swept
+
+
+def _sweep(settings: Settings, keys: QueueKeys, *, queue_is_empty: bool, db: int) -> Operation[Swept]:
     yield from drop_expired()
     yield from look_after_people()
     yield from go_on_erasing(db)
@@ -106,7 +118,7 @@ def sweep(settings: Settings, *, queue: str, queue_is_empty: bool, db: int) -> O
         yield from _forget(keys, page.foreign, done, page.now)
         sizes = yield from measure_all(_logs_that_grow(seen, over))
         freed = yield from free_waiting(_behind(seen))
-        yield from schedule(settings, [*_notes_of(seen, over, sizes), *freed], queue=queue, tidies=True)
+        yield from schedule(settings, [*_notes_of(seen, over, sizes), *freed], queue=keys.queue, tidies=True)
         whole = Swept((*whole.lost, *lost), (*whole.failed, *failed))
         if page.size < INDEX_PAGE:
             return whole

@@ -26,9 +26,11 @@ from chunkspool.operations import (
     erase_chat,
     erase_owner,
     fork,
+    keeping,
     outcomes,
     policy,
     query,
+    retention,
     stats,
     stop,
 )
@@ -46,6 +48,7 @@ from chunkspool.results import (
     ErasedOwner,
     Fork,
     Generation,
+    RetentionStep,
     Snapshot,
     Stats,
     Stop,
@@ -296,6 +299,22 @@ class AsyncSpool:
         """Make the chat `to` of what this one holds up to and including `at`. See `Spool.fork`."""
         operation = fork.fork(self._keys(chat_id), self._keys(to), self.settings, at=at, ttl=ttl, owner=owner)
         return await self._run(operation)
+
+    async def keep(self, chat_id: str, ttl: float) -> None:
+        """Keep the chat for `ttl` seconds from now on, and after what is asked later. See `Spool.keep`."""
+        await self._run(keeping.keep(self._keys(chat_id), ttl))
+
+    async def pin(self, chat_id: str) -> None:
+        """Keep the chat for good. See `Spool.pin`."""
+        await self._run(keeping.pin(self._keys(chat_id), self.settings))
+
+    async def unpin(self, chat_id: str) -> None:
+        """Let the chat expire again. See `Spool.unpin`."""
+        await self._run(keeping.unpin(self._keys(chat_id), self.settings))
+
+    async def retain(self, *, after: str | None = None, dry_run: bool = False) -> RetentionStep:
+        """Shorten the logs of the tenant's next chats. See `Spool.retain`."""
+        return await self._run(retention.step(self.settings, self._db, after, dry_run=dry_run))
 
     async def erase(self, chat_id: str) -> None:
         """Remove every key of the chat. See `Spool.erase`."""

@@ -25,9 +25,11 @@ from chunkspool.operations import (
     erase_chat,
     erase_owner,
     fork,
+    keeping,
     outcomes,
     policy,
     query,
+    retention,
     stats,
     stop,
 )
@@ -45,6 +47,7 @@ from chunkspool.results import (
     ErasedOwner,
     Fork,
     Generation,
+    RetentionStep,
     Snapshot,
     Stats,
     Stop,
@@ -348,6 +351,36 @@ class Spool:
         """
         operation = fork.fork(self._keys(chat_id), self._keys(to), self.settings, at=at, ttl=ttl, owner=owner)
         return self._run(operation)
+
+    def keep(self, chat_id: str, ttl: float) -> None:
+        """Keep the chat for `ttl` seconds from now on, and for as long after what is asked in it later.
+
+        It replaces what its generations said until now. Of later ones, a `ttl` of their own counts; a pinned chat is
+        kept whatever anybody says, and has this TTL once it is unpinned. Raises `ChatNotFound`, `InvalidRequest` (other
+        than 1 second to a year) or `StoreError`.
+        """
+        self._run(keeping.keep(self._keys(chat_id), ttl))
+
+    def pin(self, chat_id: str) -> None:
+        """Keep the chat for good, with all that it holds: nothing of it expires, and retention drops nothing of it.
+
+        The limit `pinned` of the tenant's policy says how many chats may be; by default none. Its TTLs are long, and
+        renewed by the sweep. Raises `ChatNotFound`, `LimitExceeded` or `StoreError`.
+        """
+        self._run(keeping.pin(self._keys(chat_id), self.settings))
+
+    def unpin(self, chat_id: str) -> None:
+        """Let the chat expire again: after its own TTL from now on, or that of its tenant. Raises as `pin` does."""
+        self._run(keeping.unpin(self._keys(chat_id), self.settings))
+
+    def retain(self, *, after: str | None = None, dry_run: bool = False) -> RetentionStep:
+        """Shorten the logs of the tenant's next 200 chats as its policy says: `keep_events` and `keep_bytes`.
+
+        What has ended goes, the oldest first; what is active and the newest answer stay. The sweep does this by itself
+        where something has ended; this is for a policy that has changed. `after`: a step's `after`. `dry_run`: only say
+        what would be dropped. Raises `InvalidInput` or `StoreError`.
+        """
+        return self._run(retention.step(self.settings, self._db, after, dry_run=dry_run))
 
     def erase(self, chat_id: str) -> None:
         """Remove every key of the chat; live attempts are stopped, readers get `ChatNotFound`. Raises `StoreError`."""

@@ -42,6 +42,7 @@ class ChatHead:
     last: int
     active: tuple[str, ...]
     newest: str | None
+    pinned: bool = False
 
 
 def list_key(tenant: str, owner: str | None) -> str:
@@ -97,17 +98,19 @@ def read_head(keys: ChatKeys) -> Transaction[ChatHead | None]:
     """Read what is kept of a chat; None where there is none, or nothing of its log any more."""
 
     def parse(replies: Sequence[Any]) -> ChatHead | None:
-        seq, (active, born), title, size, newest, latest = replies
+        seq, (active, born, pinned), title, size, newest, latest = replies
         last = last_seq(seq, latest)
         if last is None or not size:
             return None
         running = active_ids(active)
         known = running[-1] if running else as_text(newest[0]) if newest else None
-        return ChatHead(None if title is None else as_text(title), int(born or 0), last, running, known)
+        return ChatHead(
+            None if title is None else as_text(title), int(born or 0), last, running, known, pinned is not None
+        )
 
     commands = (
         ("GET", keys.seq),
-        ("HMGET", keys.head, "active", "born"),
+        ("HMGET", keys.head, "active", "born", "pinned"),
         ("GET", keys.title),
         ("XLEN", keys.log),
         ("ZREVRANGE", keys.gens, 0, 0),

@@ -29,6 +29,11 @@ def place_of(generation_id: str) -> str:
 SIZES_DUE: Final = "cs:{index}:sizes_due"
 """Sorted set: tenants and owners by when the first of their logs expires. See lua/sizes_prelude.lua."""
 
+RETENTION_DUE: Final = "cs:{index}:retention_due"
+"""Sorted set: `<tenant> <chat>` by the ms at which its log is to be looked at: is it longer than it may be kept?"""
+PINS_DUE: Final = "cs:{index}:pins_due"
+"""Sorted set: `<tenant> <chat>` of all chats that are pinned, by the ms at which their TTLs are to be renewed."""
+
 TENANT_BYTES: Final = "cs:{index}:tenant_bytes"
 """Sorted set: tenants by what the logs of their chats take, and "/" for all of them. See lua/sizes_prelude.lua."""
 TENANT_CHATS: Final = "cs:{index}:tenant_chats"
@@ -166,6 +171,11 @@ class TenantKeys:
             self.held_streams("owner_streams", person),
             self.leaving(person),
         )
+
+    @property
+    def pinned(self) -> str:
+        """Sorted set: the tenant's pinned chats by the ms at which they were pinned."""
+        return f"cs:{{index}}:pinned:{self.tenant}"
 
     @property
     def sizes_until(self) -> str:

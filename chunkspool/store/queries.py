@@ -22,25 +22,34 @@ from chunkspool.store.pages import active_ids, last_seq, newest_entry
 class ChatLoad:
     """The ids of the active generations, None where `head` was evicted; the bytes that the log takes in Redis.
 
-    `recent`: keys of the messages that the log got last.
+    `recent`: keys of the messages that the log got last. `ttl_ms`: the chat's own TTL, None without one.
     """
 
     active: tuple[str, ...] | None
     log_bytes: int
     recent: tuple[str, ...] = ()
+    pinned: bool = False
+    ttl_ms: int | None = None
 
 
 def load(keys: ChatKeys) -> Transaction[ChatLoad]:
     """Read how much a chat has to do and to keep; nothing where there is no chat."""
 
     def parse(replies: Sequence[Any]) -> ChatLoad:
-        (found, log, born, recent), size = replies
+        (found, log, born, recent, pinned, ttl), size = replies
         is_evicted = size is not None and found is None and log is None and born is None
         # What the log had that has expired, the next one does not have.
         known = () if size is None else tuple(as_text(recent or "").split())
-        return ChatLoad(None if is_evicted else active_ids(found), int(size or 0), known)
+        return ChatLoad(
+            active=None if is_evicted else active_ids(found),
+            log_bytes=int(size or 0),
+            recent=known,
+            pinned=size is not None and pinned is not None,
+            ttl_ms=_number(ttl),
+        )
 
-    return Transaction((("HMGET", keys.head, "active", "log", "born", "recent"), ("MEMORY", "USAGE", keys.log)), parse)
+    fields = ("active", "log", "born", "recent", "pinned", "ttl")
+    return Transaction((("HMGET", keys.head, *fields), ("MEMORY", "USAGE", keys.log)), parse)
 
 
 def is_busy(keys: ChatKeys) -> Transaction[bool]:
@@ -178,31 +187,46 @@ def last_read(keys: ChatKeys, reader: str) -> Transaction[int]:
 
 @dataclass(frozen=True, slots=True)
 class ChatOutline:
-    """Which seqs a chat has kept (`first` is `last + 1` when none), and what is active; `now` in Unix ms."""
+    """Which seqs a chat has kept (`first` is `last + 1` when none), and what is active; `now` in Unix ms.
+
+    `expires`: the Unix ms at which the log does, None where none is kept. `ttl_ms`: the chat's own, None without one.
+    """
 
     first: int
     last: int | None
     active: tuple[str, ...]
     now: int
+    pinned: bool = False
+    ttl_ms: int | None = None
+    expires: int | None = None
 
 
 def outline(keys: ChatKeys) -> Transaction[ChatOutline]:
     """Read it at one moment."""
 
     def parse(replies: Sequence[Any]) -> ChatOutline:
-        seq, oldest, found, now, latest = replies
+        seq, oldest, (found, pinned, ttl), now, latest, left_ms = replies
         last = last_seq(seq, latest)
         nothing_kept = (last or 0) + 1
         first = min(seq_of(oldest[0][0]), nothing_kept) if oldest else nothing_kept
-        return ChatOutline(first, last, active_ids(found), as_ms(now))
+        return ChatOutline(
+            first=first,
+            last=last,
+            active=active_ids(found),
+            now=as_ms(now),
+            pinned=bool(oldest) and pinned is not None,
+            ttl_ms=_number(ttl),
+            expires=as_ms(now) + int(left_ms) if int(left_ms) >= 0 else None,
+        )
 
     return Transaction(
         (
             ("GET", keys.seq),
             ("XRANGE", keys.log, "-", "+", "COUNT", 1),
-            ("HGET", keys.head, "active"),
+            ("HMGET", keys.head, "active", "pinned", "ttl"),
             ("TIME",),
             newest_entry(keys),
+            ("PTTL", keys.log),
         ),
         parse,
     )

@@ -92,6 +92,7 @@ _LOG_COMMANDS = (
         "XADD k * f 1",
         "XRANGE k - +",
         "XREVRANGE k + -",
+        "XTRIM k MINID 0",
         "LPUSH k 1",
         "LTRIM k 0 1",
         "ZADD k 1 m",

@@ -9,7 +9,7 @@ from typing import Any, Final
 from chunkspool.states import PRIORITIES, Priority
 from chunkspool.store.commands import Transaction, as_text
 from chunkspool.store.index import as_ms, scored
-from chunkspool.store.keys import TENANT_BYTES, TENANT_CHATS, ChatKeys, QueueKeys, TenantKeys
+from chunkspool.store.keys import PINS_DUE, RETENTION_DUE, TENANT_BYTES, TENANT_CHATS, ChatKeys, QueueKeys, TenantKeys
 
 TENANTS_MAX: Final = 20
 """Tenants that are told apart."""
@@ -35,6 +35,8 @@ class Counts:
     all_bytes: int
     chats: int
     tenants: int
+    pinned: int = 0
+    to_shorten: int = 0
 
 
 def count(queue: QueueKeys) -> Transaction[Counts]:
@@ -47,12 +49,14 @@ def count(queue: QueueKeys) -> Transaction[Counts]:
         ("ZREVRANGE", TENANT_BYTES, 0, TENANTS_MAX, "WITHSCORES"),
         ("ZREVRANGE", TENANT_CHATS, 0, 0, "WITHSCORES"),
         ("ZCARD", TENANT_CHATS),
+        ("ZCARD", PINS_DUE),
+        ("ZCARD", RETENTION_DUE),
         *(("ZCARD", line) for line in lines),
         *(("ZRANGE", line, 0, 0, "WITHSCORES") for line in lines),
     )
 
     def parse(replies: Sequence[Any]) -> Counts:
-        time, sent, running, bytes_, chats, tenants, *of_lines = replies
+        time, sent, running, bytes_, chats, tenants, pinned, to_shorten, *of_lines = replies
         log_bytes = dict(scored(bytes_))
         firsts = zip(PRIORITIES, of_lines[len(lines) :], strict=True)
         return Counts(
@@ -65,6 +69,8 @@ def count(queue: QueueKeys) -> Transaction[Counts]:
             log_bytes=dict(list(log_bytes.items())[:TENANTS_MAX]),
             chats=sum(number for _, number in scored(chats)),
             tenants=max(int(tenants) - 1, 0),
+            pinned=int(pinned),
+            to_shorten=int(to_shorten),
         )
 
     return Transaction(commands, parse)

@@ -65,6 +65,8 @@ WRONG = {
         )
     },
     **{f"max_{name}": ["-1", str(2**50 + 1), "2.5", "x"] for name in ("bytes", "owner_bytes", "chat_bytes")},
+    "max_pinned": ["-1", "2.5", "x"],
+    **{f"keep_{name}": ["0", "2.5", "x"] for name in ("events", "bytes")},
     "provider_retries": ["-1", "21", "x"],
     "token_secret": [SECRET, "x" * 31, f"{SECRET * 5},{SECRET}", f"{SECRET * 5},"],
     "reauthorize": ["0", "x"],

@@ -9,6 +9,9 @@
 -- Returns {'added'} | {'behind'}: another reader was faster | {'other_log'} | {'full'}: the digest has its size
 local chain, seen, log, first, last, at, line, block = unpack(ARGV, 1, 8)
 local most, ttl = tonumber(ARGV[9]), redis.call('PTTL', KEYS[1])
+-- What the log has dropped, no digest is to bring back.
+local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+if oldest and tonumber(string.match(oldest[1], '^%d+')) > tonumber(first) then return {'other_log'} end
 local newest = redis.call('XRANGE', KEYS[1], last .. '-0', last .. '-0')[1]
 if redis.call('HGET', KEYS[2], 'log') ~= log or not newest or newest[2][2] ~= at or ttl <= 0 then return {'other_log'} end
 local its_chain, its_last, bytes, index = unpack(redis.call('HMGET', KEYS[3], 'chain', 'last', 'bytes', 'index'))

@@ -121,6 +121,7 @@ local function make()
   local expired = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now, 'LIMIT', 0, EXPIRED_AT_ONCE)
   if #expired > 0 then redis.call('ZREM', KEYS[4], unpack(expired)) end
   list_generation(id, ttl, now)
+  if log_is_empty then redis.call('HDEL', KEYS[3], 'pinned', 'kept') end -- they were of a log that has expired
   set_active(id, true)
   local is_behind = on_active == 'queue' and not is_first(id)
   if is_behind then redis.call('HSET', KEYS[6], 'behind', 1) end

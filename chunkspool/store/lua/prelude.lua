@@ -12,7 +12,9 @@
 --                         recent = keys of the messages that the log got last, at most 64 of 10 digits;
 --                         owners = hashes of those who have asked in it, in whose lists it is; the last OWNERS_MAX, while
 --                         the others are in the zset `owners`;
---                         kept = ms until which a fork is kept, whatever is asked in it
+--                         kept = ms until which the chat is kept at least: a fork, or by keep.lua;
+--                         ttl = ms that the chat is kept after what is asked in it, unless that says something else;
+--                         pinned = 1: it is kept for good
 --       4 gens    zset    generation id -> ms at which its hash expires
 --       5 live    channel frames: "<first seq> <ms> <log> <ms of the event before>\n<event>\n<event>…", NO_FRAME, or
 --                         LOOK; a KEY because SPUBLISH on Cluster asks for it

@@ -16,6 +16,13 @@ local FIRST_NOTE = 9
 local ahead, defaults, most, now = tonumber(ARGV[1]), parse_limits(ARGV[2]), tonumber(ARGV[3]), now_ms()
 -- A write that takes no memory comes first, so that a full Redis takes the others, too: what ends must free its slot.
 redis.call('PEXPIRE', KEYS[1], INDEX_MS)
+
+-- Where a log may only be so long, it is looked at after each ending.
+local function note_due_to_retain(tenant, member)
+  local kept = limits_of(tenant, {'keep_events', 'keep_bytes'}, defaults)
+  if kept.keep_events or kept.keep_bytes then put(key('retention_due'), now, string.match(member, '^%S+ %S+')) end
+end
+
 local queues, touched = {ARGV[4]}, {[ARGV[4]] = true}
 if ARGV[5] ~= '' then
   local slots = key('slots', ARGV[4])
@@ -33,6 +40,7 @@ for i = FIRST_NOTE, #ARGV, 3 do
   if place and size ~= '' then note_size(place.tenant, place.owner, string.match(member, ' (%S+) '), size, now) end
   if place and what ~= 'size' then
     local is_known = redis.call('ZSCORE', key('unfinished', place.queue), member)
+    if what == 'end' then note_due_to_retain(place.tenant, member) end
     if what == 'end' or not is_known then forget(member, place)
     elseif what == 'wait' then wait(member, place, now)
     elseif what == 'behind' then hold_back(member, place)

@@ -21,6 +21,10 @@
 --   rate:<tenant>, rate:<tenant>/<owner>, rate:<tenant>:<hash of a chat>
 --                                        string  ms at which the next request would be due at an even pace
 --   policy:<tenant>                      hash    limit -> value, where it is not the default
+--   retention_due                        zset    "<tenant> <chat>" -> ms at which its log is to be looked at, whether it is
+--                                                longer than it may be kept
+--   pins_due                             zset    "<tenant> <chat>" -> ms at which its TTLs are to be renewed; the pinned ones
+--   pinned:<tenant>                      zset    chat -> ms at which it was pinned
 -- <queue> and <task> are percent-encoded. <owner> is a hash: these keys may outlive a chat, and an owner's name may not.
 local PREFIX, INDEX_MS, PRIORITIES = string.match(KEYS[1], '^[^}]*}:'), 7 * 86400 * 1000, {'interactive', 'batch'}
 local WAITING, SENT, RUNNING, NOBODY = 0, 1, 2, '/'

@@ -67,7 +67,7 @@ def test_a_status_is_for_people_and_for_programs(redis_url: str, spool: Spool, a
     told = run(redis_url, "status", CHAT)
     assert told.returncode == 0
     first, _, row = told.stdout.splitlines()
-    assert first == "chat chat: seq 1 to 1 is kept, 1 active"
+    assert first == "chat chat: seq 1 to 1 is kept for 10 min, 1 active"
     assert row.split()[:4] == [asked.generation_id, "queued", "0", "0"]
     found = json.loads(run(redis_url, "status", CHAT, "--json").stdout)
     status = spool.status(CHAT)

@@ -24,15 +24,17 @@ from chunkspool.producing.buffer import BATCH_BYTES, BATCH_EVENTS
 from chunkspool.settings import LogSettings
 from chunkspool.spool.outcome_stream import BATCH_MAX
 from chunkspool.states import ON_ACTIVE, OnActive, Priority
-from chunkspool.store import chats, erasures, forks, outcomes, removal, schedule, scripts, totals
+from chunkspool.store import chats, erasures, forks, keeping, outcomes, removal, retention, schedule, scripts, totals
 from chunkspool.store.blocks import BLOCK_BYTES
 from chunkspool.store.client import Store
 from chunkspool.store.commands import ScriptCall
 from chunkspool.store.digests import MAX_DIGEST_BYTES
 from chunkspool.store.index import INDEX_PAGE, Member, forget, list_again, note_swept
-from chunkspool.store.keys import SIZES_DUE, TOUCHED_DUE, ChatKeys, QueueKeys, TenantKeys
+from chunkspool.store.keeping import KEPT_AT_ONCE
+from chunkspool.store.keys import PINS_DUE, RETENTION_DUE, SIZES_DUE, TOUCHED_DUE, ChatKeys, QueueKeys, TenantKeys
 from chunkspool.store.log_size import LogSize
 from chunkspool.store.removal import REMOVED_AT_ONCE
+from chunkspool.store.retention import DROPPED_AT_ONCE
 from chunkspool.store.scripts import REPLACED_AT_ONCE, WAITING_AT_ONCE
 from chunkspool.store.streams import HELD_AT_ONCE, HeldStreams, StreamLimit, hold_streams
 from chunkspool.store.totals import EXPIRED_AT_ONCE
@@ -200,7 +202,8 @@ def lose(chat: Chat) -> ScriptCall[Any]:
 def add_block(chat: Chat) -> ScriptCall[Any]:
     """Add a block that cannot be compressed to a digest that has many."""
     seq = 10_000_001
-    chat.client.xadd(chat.keys.log, {"t": "1", "e": "{}"}, id=f"{seq}-0")
+    for at in (seq - 5000, seq):
+        chat.client.xadd(chat.keys.log, {"t": "1", "e": "{}"}, id=f"{at}-0")
     chat.client.expire(chat.keys.log, TTL_MS // 1000)
     chat.client.hset(chat.keys.head, "log", "log")
     lines = "".join(f"{'x' * 200}\n" for _ in range(2000))
@@ -589,6 +592,55 @@ def reserve_fork(chat: Chat) -> ScriptCall[Any]:
     return forks.reserve_fork(chat.keys, "owner", size, limits)
 
 
+def drop(chat: Chat) -> ScriptCall[Any]:
+    """Return what drops as many events as one call may, of a log that goes on behind them."""
+    generation_id = chat.run()
+    with chat.client.pipeline(transaction=False) as pipe:
+        event = encode(TextDelta(generation_id=generation_id, text="word "))
+        for seq in range(3, DROPPED_AT_ONCE + 103):
+            pipe.xadd(chat.keys.log, {"t": 1795892461420, "e": event}, id=f"{seq}-0")
+        pipe.hset(chat.keys.gen(generation_id), "status", "completed")
+        pipe.execute()
+    chat.join_crowd(in_front=False)
+    chat.client.hset(chat.keys.head, "active", "")
+    return retention.drop(chat.keys, chat.store.send(retention.look(chat.keys)), DROPPED_AT_ONCE)
+
+
+def chats_after(chat: Chat) -> ScriptCall[Any]:
+    """Return what reads a page of many chats, all of which expire in the same ms."""
+    chat.client.zadd("cs:{index}:sizes_until:default", {f"other-{n:06}": 10**12 for n in range(2 * MANY)})
+    return retention.chats_after("default", 10**12, f"other-{MANY:06}", 200)
+
+
+def keep(chat: Chat) -> ScriptCall[Any]:
+    """Return what sets the TTLs of as many generations as one call may."""
+    chat.list_expired()
+    ids = [chat.enqueue(max_active=10**6, request_id=f"request-{n}") for n in range(KEPT_AT_ONCE)]
+    chat.join_crowd()
+    return keeping.keep(chat.keys, "pin", TTL_MS, ids)
+
+
+def note_kept(chat: Chat) -> ScriptCall[Any]:
+    """Return what pins one of many."""
+    chat.client.zadd(PINS_DUE, {f"default other-{n}": n for n in range(MANY)})
+    chat.client.zadd("cs:{index}:pinned:default", {f"other-{n}": n for n in range(MANY)})
+    owners = [f"{n:016x}" for n in range(64)]
+    return keeping.note(chat.keys, "pin", Policy(pinned=MANY + 1), owners=owners)
+
+
+def renew_pin(chat: Chat) -> ScriptCall[Any]:
+    """Return what says of one of many that it was renewed."""
+    chat.client.zadd(PINS_DUE, {f"default other-{n}": n for n in range(MANY)} | {f"default {chat.keys.chat_id}": 1})
+    return keeping.renew(chat.keys, TTL_MS)
+
+
+def settle_retention(chat: Chat) -> ScriptCall[Any]:
+    """Return what takes as many chats off the list as one call may."""
+    chat.client.zadd(RETENTION_DUE, {f"default other-{n}": n for n in range(MANY)})
+    due = chat.store.send(retention.list_due(0))
+    return retention.settle([(one, None if n % 2 else 1000) for n, one in enumerate(due)])
+
+
 def outcome(number: int, text: str = "") -> Outcome:
     """Return an outcome of which little is known."""
     known = {field.name: None for field in dataclasses.fields(Outcome)}
@@ -705,8 +757,10 @@ CASES: dict[str, Sequence[Callable[[Chat], ScriptCall[Any]]]] = {
     "add_block": [add_block],
     "begin_erasure": [begin_erasure],
     "append": [append(last=900), append(last=43_000)],
+    "chats_after": [chats_after],
     "claim": [claim, claim_behind],
     "count_sizes": [count_sizes],
+    "drop": [drop],
     "end_erasure": [end_erasure],
     "enqueue": [
         *(enqueue(on_active) for on_active in ON_ACTIVE),
@@ -720,18 +774,22 @@ CASES: dict[str, Sequence[Callable[[Chat], ScriptCall[Any]]]] = {
     "forget_gone": [forget_gone],
     "free_next": [free_next],
     "hold_streams": [open_stream, renew_streams],
+    "keep": [keep],
     "leave": [leave_lists],
     "lose": [lose],
     "make_fork": [make_fork],
     "mark_read": [mark_read],
+    "note_kept": [note_kept],
     "position": [position],
     "publish_again": [publish_again],
+    "renew_pin": [renew_pin],
     "recheck_touched": [recheck_touched],
     "reserve": [reserve, meet_bytes],
     "reserve_fork": [reserve_fork],
     "restore_head": [restore_head],
     "schedule": [put_into_lines, look_at_full_tenants, end_many],
     "set_title": [set_title],
+    "settle_retention": [settle_retention],
     "stage_fork": [stage_fork(900), stage_fork(10), stage_fork(10**6)],
     "settle_erasure": [settle_erasure],
     "stop": [stop],

@@ -70,8 +70,22 @@ def _steps(web: BlockingSpool, worker: BlockingSpool) -> Iterator[tuple[str, Cal
         yield "stop what runs", lambda: worker.run_producer("running", made["running"], lambda _: web.stop("running"))
     if "revoked" in made:
         yield "revoke", lambda: web.revoke(made["revoked"])
+    yield "keep, pin, shorten", lambda: _shorten(web)
     yield "sweep", sweep
     yield "erase", lambda: web.erase("erased")
+
+
+def _shorten(web: BlockingSpool) -> None:
+    web.set_policy(keep_events=1, pinned=1)
+    for _ in range(2):
+        web.enqueue("long", "hello")
+        web.stop("long")
+    web.pin("long")
+    web.unpin("long")
+    web.keep("long", 600)
+    for _, error in web.retain().failed:
+        raise error
+    web.set_policy(keep_events=None, pinned=None)
 
 
 def follow_two(web: Spool, worker: Spool, admin: Redis) -> Iterator[tuple[str, ChunkspoolError]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chunkspool.cli.tenant import parse_limit
+from chunkspool.cli.quantities import parse_limit
 from chunkspool.errors import InvalidInput
 
 
