@@ -242,18 +242,24 @@ def _edited(spoken: Sequence[Message], replaced: Replaced) -> tuple[Message, ...
 
     If the log began with a conversation from elsewhere, that stands with the question, and so it does with a new one.
     """
-    new = list(spoken[find_question([_spoken(message) for message in spoken]) :])
-    while new and new[-1].role == "assistant":
-        new.pop()  # repeated, or the beginning of the answer: no part of a question
-    if not new:
-        return ()
+    new = spoken[find_question([_spoken(message) for message in spoken]) :]
     asked = replaced.asked
     begin = max((at for at, event in enumerate(asked, 1) if event.role == "assistant" and at < len(asked)), default=0)
-    tail = tuple(new[-max(1, len(asked) - begin) :])
-    if [_key_of_message(message) for message in tail] == [_key_of_event(event) for event in asked[begin:]]:
+    most, known = max(1, len(asked) - begin), [_key_of_event(event) for event in asked[begin:]]
+    question = _without_answer(new)
+    if not question or known in ([*map(_key_of_message, new[-most:])], [*map(_key_of_message, question[-most:])]):
         return ()
+    tail = question[-most:]
     same = (at for at, event in enumerate(asked) if event.id == tail[0].id)
     return (*map(_message_of, asked[: next(same, begin)]), *tail)
+
+
+def _without_answer(spoken: Sequence[Message]) -> tuple[Message, ...]:
+    """Return the messages without an answer behind them that a client repeats: it is no part of the question."""
+    end = len(spoken)
+    while end and spoken[end - 1].role == "assistant" and not _spoken(spoken[end - 1]).is_shown:
+        end -= 1
+    return tuple(spoken[:end])
 
 
 def _event_of(message: Message, generation_id: str, number: int) -> MessageEvent:

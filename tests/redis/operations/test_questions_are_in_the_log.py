@@ -370,3 +370,13 @@ def test_a_repeated_request_for_another_version_is_made_once(talk: Spool) -> Non
     answer(talk, made.generation_id)
     with pytest.raises(RequestIdReused):
         talk.enqueue(CHAT, replaces=made.generation_id, request_id="again")
+
+
+def test_the_beginning_of_an_answer_is_no_edit(talk: Spool, client: Redis) -> None:
+    """Asked again with it, the question is the same."""
+    prefill = {"role": "assistant", "content": "Well,"}
+    first = talk.enqueue(CHAT, messages=[HELLO, prefill]).generation_id
+    before = [entry for entry in read_log(client) if entry.type == "message"]
+    for messages in (None, [HELLO, prefill]):
+        talk.enqueue(CHAT, messages=messages, replaces=first, on_active="allow")
+    assert [entry for entry in read_log(client) if entry.type == "message"] == before
