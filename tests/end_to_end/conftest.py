@@ -69,8 +69,8 @@ def celery_worker(request: pytest.FixtureRequest, start_worker: StartWorker) -> 
 
 @pytest.fixture
 def spool(redis_url: str) -> Iterator[Spool]:
-    """Provide a web app's spool."""
-    with Spool.from_settings(Settings.checked({"redis_url": redis_url})) as connected:
+    """Provide a web app's spool. It writes no questions: most tests look at what workers write."""
+    with Spool.from_settings(Settings.checked({"redis_url": redis_url, "keep_messages": False})) as connected:
         yield connected
 
 

@@ -22,6 +22,7 @@ TEXTS = {
     "docs/decisions/house.md": {"the map of the layers"},
     "docs/how-to/run/traces.md": {"the tree of a trace, which tests/end_to_end/telemetry prints"},
     "docs/how-to/run/compose.md": {"two lines of .env, which tests/end_to_end/containers fills in", "the log of a run"},
+    "docs/how-to/run/outcomes.md": {"the further rights, with which tests/redis/roles run"},
     "docs/how-to/run/security.md": {"the ACL, with which tests/redis/roles and --roles run"},
     "docs/reference/http.md": {"three lines of an event stream"},
     "docs/reference/redis-urls.md": {"a URL, which tests/unit/urls reads", "two lines of redis.conf"},

@@ -83,7 +83,8 @@ def start_app(tmp_path: Path) -> Iterator[StartApp]:
         port = free_port()
         command = (sys.executable, "-m", "uvicorn", f"examples.{name}:app", "--host", LOOPBACK, "--port", str(port))
         grace = ("--timeout-graceful-shutdown", "5") if name == "fastapi_app" else ()
-        environment = {**os.environ, "CHUNKSPOOL_REDIS_URL": redis_url}
+        # The tests count seqs.
+        environment = {**os.environ, "CHUNKSPOOL_REDIS_URL": redis_url, "CHUNKSPOOL_KEEP_MESSAGES": "false"}
         process = Process.start(f"web-{port}", (*command, *grace), tmp_path, env=environment, cwd=PROJECT)
         process.wait_until(lambda: is_taken(port), 30)
         client = httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=20)

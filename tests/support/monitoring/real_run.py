@@ -48,6 +48,12 @@ class Deployment:
 
     def start(self) -> None:
         """Start the processes; return when all listen. The first worker has threads, the second forks children."""
+        # Before the first scrape, whose answer is kept for a while: outcomes wait for somebody.
+        with (
+            Spool.from_settings(Settings.checked({"redis_url": self.url})) as spool,
+            spool.outcomes("archive", "nobody", until="drained") as outcomes,
+        ):
+            assert list(outcomes) == []
         serve = (sys.executable, "-m", "chunkspool.cli", "serve", "--open", "--port", str(self.web_port))
         self.web = Process.start("web", serve, self.folder, env=self._environment(), cwd=PROJECT)
         for number, (port, pool) in enumerate(zip(self.worker_ports, ("threads", "prefork"), strict=True)):

@@ -61,6 +61,7 @@ class Project:
         copy = folder / "db.sqlite3"
         copy.write_bytes(database.read_bytes())
         own = {"CHUNKSPOOL_REDIS_URL": redis_url, "CELERY_BROKER_URL": redis_url, "CHUNKSPOOL_PROVIDER": "scripted"}
+        own["CHUNKSPOOL_KEEP_MESSAGES"] = "false"  # the tests count seqs
         django = {"DJANGO_SECRET_KEY": "made-up", "DJANGO_SQLITE": str(copy)}
         path = os.pathsep.join((str(PROJECT), str(PROJECT / "tests")))
         return cls(folder, {**os.environ, "PYTHONPATH": path, **own, **django, **environment})

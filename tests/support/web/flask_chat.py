@@ -34,6 +34,7 @@ class FlaskProject:
     def make(cls, folder: Path, redis_url: str, **environment: str) -> Self:
         """Let it use this Redis."""
         own = {"CHUNKSPOOL_REDIS_URL": redis_url, "CELERY_BROKER_URL": redis_url, "CHUNKSPOOL_PROVIDER": "scripted"}
+        own["CHUNKSPOOL_KEEP_MESSAGES"] = "false"  # the tests count seqs
         path = os.pathsep.join((str(PROJECT), str(PROJECT / "tests")))
         more = {"PYTHONPATH": path, "FLASK_SECRET_KEY": "made-up", **environment}
         return cls(folder, {**os.environ, **own, **more})

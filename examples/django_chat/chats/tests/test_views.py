@@ -87,7 +87,7 @@ def test_stop_ends_the_answer(client: Client, chat: Chat) -> None:
     ask(client, chat.pk)
     assert len(client.post(f"/chats/{chat.pk}/stop").json()["stops"]) == 1
     events = read_events(client, chat.pk)
-    assert [event["type"] for event in events] == ["generation.queued", "generation.stopped"]
+    assert [event["type"] for event in events] == ["message", "generation.queued", "generation.stopped"]
     last = client.get(f"/chats/{chat.pk}/events", {"after": len(events)})
     assert last.status_code == 204
 
