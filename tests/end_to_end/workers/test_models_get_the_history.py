@@ -61,7 +61,7 @@ def test_the_model_gets_the_conversation_of_the_log(start_worker: StartWorker, s
         worker = start_worker("threads", 2, **environment)
 
         def ask(*messages: dict[str, Any]) -> None:
-            spool.enqueue("chat", messages=messages, history=True)
+            spool.enqueue("chat", messages=messages, history=True, keep_messages=True)
 
         ask(WEATHER[0])
         follow(spool, "chat")
