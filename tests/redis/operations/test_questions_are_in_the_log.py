@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,7 +23,11 @@ from chunkspool.errors import (
     RequestIdReused,
     RequestTooLarge,
 )
+from chunkspool.ids import new_generation_id
 from chunkspool.operations.new_messages import MESSAGES_MAX, RECENT_MAX
+from chunkspool.store import scripts
+from chunkspool.store.client import Store
+from chunkspool.store.scripts import NewEvents
 
 HELLO = {"role": "user", "content": "Hello?"}
 HI = {"role": "assistant", "content": "Hi."}
@@ -137,6 +142,16 @@ def test_questions_at_the_same_time_are_all_there(talk: Spool, client: Redis) ->
         assert queued.event["answers"] == question.event["id"]
         assert queued.event["generation"] == question.event["generation"]
     assert {one.after for one in made} == set(range(0, 48, 2))
+
+
+def test_what_another_request_has_written_meanwhile_is_seen(talk: Spool, client: Redis) -> None:
+    """The script writes nothing for a caller that has not seen it: it would write a question twice."""
+    talk.enqueue(CHAT, messages=[HELLO])
+    before = read_log(client)
+    late = NewEvents((b'{"type":"message","generation":"g","id":"m","role":"user","content":"Hello?"}',), 0, b"{}")
+    call = partial(scripts.enqueue, KEYS, new_generation_id(), b"{}", model=None, active=(), on_active="allow")
+    assert Store(client).send(call(ttl_ms=60_000, events=late)).outcome == "changed"
+    assert read_log(client) == before
 
 
 def test_an_empty_log_begins_anew(talk: Spool, client: Redis) -> None:
